@@ -1,0 +1,80 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .strictMemorySafety(),
+  // Span-returning accessors (`Bytes.span`) state their lifetime.
+  .enableExperimentalFeature("Lifetimes"),
+]
+
+let package = Package(
+  name: "sluice",
+  platforms: [.macOS(.v26)],
+  products: [
+    .library(name: "Sluice", targets: ["Sluice"]),
+    .library(name: "SluiceStreams", targets: ["SluiceStreams"]),
+    .library(name: "SluiceWebSocketProtocol", targets: ["SluiceWebSocketProtocol"]),
+    .executable(name: "sluice", targets: ["sluice-cli"]),
+  ],
+  dependencies: [
+    // Deque for queues of chunks, Heap for timers.
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    // Request, response and field types that the server ecosystem shares.
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+    // FilePath in the file API.
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+    // A server's errors go to the application's log.
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    // The command line tool only.
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+  ],
+  targets: [
+    // The event loop (libuv1-dev): sockets, files, processes, names, signals.
+    .systemLibrary(
+      name: "CSluiceUV", pkgConfig: "libuv",
+      providers: [.apt(["libuv1-dev"]), .brew(["libuv"])]),
+    .target(
+      name: "SluiceStreams",
+      dependencies: [
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "HeapModule", package: "swift-collections"),
+      ],
+      swiftSettings: settings),
+    .target(
+      name: "SluiceIO",
+      dependencies: [
+        "SluiceStreams", "CSluiceUV",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      swiftSettings: settings),
+    .target(
+      name: "SluiceHTTP",
+      dependencies: ["SluiceStreams", .product(name: "HTTPTypes", package: "swift-http-types")],
+      swiftSettings: settings),
+    .target(
+      name: "SluiceWebSocketProtocol",
+      dependencies: ["SluiceStreams", .product(name: "HTTPTypes", package: "swift-http-types")],
+      swiftSettings: settings),
+    .target(
+      name: "SluiceWebSocket",
+      dependencies: [
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceIO",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings),
+    .target(
+      name: "Sluice",
+      dependencies: ["SluiceStreams", "SluiceIO", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket"],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "sluice-cli",
+      dependencies: [
+        "Sluice",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: settings),
+  ]
+)

@@ -1,0 +1,77 @@
+import CSluiceUV
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// An IPv4 or IPv6 address with a port.
+public struct SocketAddress: Sendable, CustomStringConvertible {
+  private let storage: sockaddr_storage
+
+  init(_ storage: sockaddr_storage) { self.storage = storage }
+
+  /// From the first address that `sockaddr` points at.
+  init?(_ address: UnsafePointer<sockaddr>) {
+    var storage = sockaddr_storage()
+    let length: Int
+    switch CInt(unsafe address.pointee.sa_family) {
+    case AF_INET: length = MemoryLayout<sockaddr_in>.size
+    case AF_INET6: length = MemoryLayout<sockaddr_in6>.size
+    default: return nil
+    }
+    unsafe withUnsafeMutableBytes(of: &storage) {
+      unsafe $0.copyMemory(from: UnsafeRawBufferPointer(start: address, count: length))
+    }
+    self.storage = storage
+  }
+
+  /// A numeric address: "127.0.0.1", "::1", "fe80::1%eth0".
+  /// - Returns: nil if it is none, or the port is not in 0...65535.
+  public init?(numeric host: String, port: Int) {
+    guard let port = UInt16(exactly: port) else { return nil }
+    var storage = sockaddr_storage()
+    let isAddress = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      let raw = unsafe UnsafeMutableRawPointer(pointer)
+      return unsafe uv_ip4_addr(host, CInt(port), raw.assumingMemoryBound(to: sockaddr_in.self)) == 0
+        || uv_ip6_addr(host, CInt(port), raw.assumingMemoryBound(to: sockaddr_in6.self)) == 0
+    }
+    guard isAddress else { return nil }
+    self.storage = storage
+  }
+
+  public var isIPv6: Bool { CInt(storage.ss_family) == AF_INET6 }
+
+  public var port: Int {
+    withAddress { address in
+      unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+        // The port stands at the same place in sockaddr_in and sockaddr_in6.
+        unsafe Int(UInt16(bigEndian: $0.pointee.sin_port))
+      }
+    }
+  }
+
+  /// The numeric address without the port.
+  public var host: String {
+    withAddress { address in
+      unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { text in
+        guard unsafe uv_ip_name(address, text.baseAddress!, 64) == 0 else { return "?" }
+        return unsafe String(cString: text.baseAddress!)
+      }
+    }
+  }
+
+  /// "127.0.0.1:80", "[::1]:80".
+  public var description: String { isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
+
+  func withAddress<R>(_ body: (UnsafePointer<sockaddr>) -> R) -> R {
+    unsafe withUnsafePointer(to: storage) { pointer in
+      unsafe body(UnsafeRawPointer(pointer).assumingMemoryBound(to: sockaddr.self))
+    }
+  }
+
+  var length: socklen_t {
+    socklen_t(isIPv6 ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size)
+  }
+}

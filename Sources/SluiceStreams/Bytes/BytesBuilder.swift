@@ -1,0 +1,129 @@
+/// A growing buffer that becomes `Bytes` without a copy.
+///
+/// ```swift
+/// var builder = BytesBuilder()
+/// builder.append("data: ".utf8.span)
+/// builder.append(payload)
+/// let event = builder.take()
+/// ```
+public struct BytesBuilder: ~Copyable, Sendable {
+  @usableFromInline var storage: ByteStorage
+  /// Bytes appended so far.
+  public private(set) var count: Int
+
+  /// - Parameter capacity: Bytes to allocate at once; more are allocated as needed, doubling.
+  public init(capacity: Int = 0) {
+    storage = capacity == 0 ? ByteStorage.empty : ByteStorage(capacity: capacity)
+    count = 0
+  }
+
+  /// Continues in memory whose only reference is passed in.
+  package init(reusing storage: consuming ByteStorage) {
+    self.storage = storage
+    count = 0
+  }
+
+  public var isEmpty: Bool { count == 0 }
+  public var capacity: Int { storage.capacity }
+
+  /// Makes room for at least `extra` more bytes.
+  @inline(__always)
+  public mutating func reserve(_ extra: Int) {
+    if extra > storage.capacity - count { grow(extra) }
+  }
+
+  @inline(never)
+  private mutating func grow(_ extra: Int) {
+    let wanted = Swift.max(count + extra, 2 * storage.capacity, 64)
+    let larger = ByteStorage(capacity: wanted)
+    unsafe larger.pointer.update(from: storage.pointer, count: count)
+    storage = larger
+  }
+
+  public mutating func append(_ byte: UInt8) {
+    reserve(1)
+    unsafe storage.pointer[count] = byte
+    count += 1
+  }
+
+  public mutating func append(_ span: Span<UInt8>) {
+    unsafe span.withUnsafeBufferPointer { source in
+      guard let base = unsafe source.baseAddress else { return }
+      appendUninitialized(source.count) { unsafe $0.update(from: base, count: source.count) }
+    }
+  }
+
+  public mutating func append(_ bytes: Bytes) {
+    append(bytes.span)
+  }
+
+  public mutating func append(contentsOf elements: some Collection<UInt8>) {
+    let wasContiguous: Void? = unsafe elements.withContiguousStorageIfAvailable { buffer in
+      unsafe append(Span(_unsafeElements: buffer))
+    }
+    if wasContiguous == nil {
+      for byte in elements { append(byte) }
+    }
+  }
+
+  public mutating func append(_ string: some StringProtocol) {
+    append(contentsOf: string.utf8)
+  }
+
+  /// Big-endian, as network protocols write numbers.
+  public mutating func append(bigEndian value: some FixedWidthInteger) {
+    var shift = value.bitWidth
+    while shift > 0 {
+      shift -= 8
+      append(UInt8(truncatingIfNeeded: value >> shift))
+    }
+  }
+
+  /// Appends `length` bytes that `body` must write, all of them.
+  @inline(__always)
+  package mutating func appendUninitialized(_ length: Int, _ body: (UnsafeMutablePointer<UInt8>) -> Void) {
+    reserve(length)
+    unsafe body(storage.pointer + count)
+    count += length
+  }
+
+  /// The bytes from `offset` on, to look at (or, by the kernels, to unmask in place).
+  package mutating func withMutableBytes<R>(from offset: Int, _ body: (UnsafeMutableBufferPointer<UInt8>) -> R) -> R {
+    unsafe body(UnsafeMutableBufferPointer(start: storage.pointer + offset, count: count - offset))
+  }
+
+  /// Forgets what was appended after the first `length` bytes.
+  public mutating func truncate(to length: Int) {
+    precondition(length >= 0 && length <= count, "truncating to more than there is")
+    count = length
+  }
+
+  /// Everything appended, without a copy; the builder is empty afterwards.
+  public mutating func take() -> Bytes {
+    guard count > 0 else { return Bytes() }
+    let bytes = Bytes(storage: storage, start: 0, end: count)
+    storage = ByteStorage.empty
+    count = 0
+    return bytes
+  }
+
+  /// Everything appended, without a copy, and the memory to continue in once nobody holds the bytes any more.
+  package mutating func lend() -> Bytes {
+    Bytes(storage: storage, start: 0, end: count)
+  }
+
+  /// Empties the builder. Its memory is used again if nobody else holds a part of it.
+  package mutating func reset() {
+    if !isKnownUniquelyReferenced(&storage) { storage = ByteStorage.empty }
+    count = 0
+  }
+
+  /// Gives the memory away, if nobody else holds a part of it.
+  package mutating func reclaim() -> ByteStorage? {
+    count = 0
+    let unique = isKnownUniquelyReferenced(&storage)
+    let old = storage
+    storage = ByteStorage.empty
+    return unique ? old : nil
+  }
+}

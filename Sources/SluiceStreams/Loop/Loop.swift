@@ -1,0 +1,51 @@
+/// A thread that waits for events and runs callbacks and tasks, one at a time.
+///
+/// Streams live on a loop: their polled gear is called on it only. A task that prefers the loop as its executor reads
+/// and writes its streams without a hop.
+public protocol Loop: TaskExecutor, AnyObject {
+  /// Whether the caller runs on this loop now.
+  var isCurrent: Bool { get }
+
+  /// Time since some fixed moment; never goes back. On a simulated loop it stands still until the test moves it.
+  /// May be called on the loop only.
+  var now: Duration { get }
+
+  /// Runs `work` on the loop soon. From any thread; in order for each caller.
+  func execute(_ work: @escaping @Sendable () -> Void)
+
+  /// Runs `work` once, after `delay`. On the loop only.
+  /// - Returns: what `cancelTimer` takes.
+  func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer
+  func cancelTimer(_ timer: LoopTimer)
+
+  /// Calls `work.endOfTurn()` once, when the callbacks and tasks that are ready now have run. On the loop only.
+  func atEndOfTurn(_ work: any EndOfTurn)
+
+  /// Memory for output that is gathered and handed on within one turn of the loop. On the loop only.
+  var scratch: ScratchBuffers { get }
+}
+
+/// Names a timer that was scheduled on a loop.
+public struct LoopTimer: Hashable, Sendable {
+  package let id: UInt64
+  package let deadline: Duration
+}
+
+/// Work that gathers during a turn of the loop and is done once at its end: flushing what was written.
+public protocol EndOfTurn: AnyObject, Sendable {
+  func endOfTurn()
+}
+
+extension Loop {
+  /// Runs `work` on the loop: at once if the caller is on it, soon otherwise.
+  public func perform(_ work: @escaping @Sendable () -> Void) {
+    if isCurrent { work() } else { execute(work) }
+  }
+
+  /// Runs `body` on the loop and returns its result.
+  public func run<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
+    try await withCheckedThrowingContinuation { continuation in
+      perform { continuation.resume(with: Result { try body() }) }
+    }
+  }
+}

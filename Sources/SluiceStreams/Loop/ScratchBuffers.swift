@@ -1,0 +1,22 @@
+/// Memory that the streams of one loop take turns to gather output in, so that none holds any while it is idle.
+public final class ScratchBuffers: @unchecked Sendable {  // used on its loop only
+  private var free: [ByteStorage] = []
+  private let size: Int
+  private let keep: Int
+
+  /// - Parameters:
+  ///   - size: Bytes of each buffer.
+  ///   - keep: Buffers that are kept for the next user.
+  package init(size: Int = 64 << 10, keep: Int = 16) {
+    self.size = size
+    self.keep = keep
+  }
+
+  package func take() -> BytesBuilder {
+    BytesBuilder(reusing: free.popLast() ?? ByteStorage(capacity: size))
+  }
+
+  package func give(_ builder: consuming BytesBuilder) {
+    if let storage = builder.reclaim(), storage.capacity == size, free.count < keep { free.append(storage) }
+  }
+}

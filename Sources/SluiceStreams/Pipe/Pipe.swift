@@ -1,0 +1,94 @@
+extension ReadableStream {
+  /// Moves everything from this stream to a sink, at the speed of the slower of the two.
+  ///
+  /// Returns when this stream has ended and the sink has flushed and closed. Two streams of one loop are connected inside
+  /// the loop's callbacks, with one suspension for the whole pipe; any others are read and written in turn.
+  ///
+  /// - This stream fails: the sink is aborted. The sink fails, or was closed before: this stream is cancelled. Each can be
+  ///   prevented with `options`. What was read already is written first, except on abort and cancellation.
+  /// - Throws: the first error, once; `StreamError.closed` if the sink was closed by somebody else meanwhile;
+  ///   `CancellationError` when the task is cancelled.
+  ///
+  /// ```swift
+  /// try await ws.pipe(ws)   // an echo server
+  /// ```
+  public func pipe<Sink: WritableStream>(_ sink: Sink, options: PipeOptions = PipeOptions()) async throws
+  where Sink.Input == Output {
+    let outcome: PipeOutcome
+    if let source = self as? any PolledReadableStream<Output>, let polledSink = sink as? any PolledWritableStream<Output>,
+      source.loop === polledSink.loop
+    {
+      outcome = await pump(opening: source, polledSink)
+    } else {
+      outcome = await relay(self, sink)
+    }
+    try await settle(outcome, self, sink, options)
+  }
+}
+
+extension PolledReadableStream {
+  /// Moves everything from this stream to a sink, as `ReadableStream.pipe` does; specialised for the two types.
+  @inlinable
+  public func pipe<Sink: PolledWritableStream>(_ sink: Sink, options: PipeOptions = PipeOptions()) async throws
+  where Sink.Input == Output {
+    let outcome = loop === sink.loop ? await pump(self, sink) : await relay(self, sink)
+    try await settle(outcome, self, sink, options)
+  }
+}
+
+/// How the moving of elements ended; what remains to be done to either side follows from it.
+@usableFromInline
+package enum PipeOutcome: Sendable {
+  case sourceEnded
+  case sourceFailed(any Error)
+  case sinkFailed(any Error)
+  case cancelled
+}
+
+/// Closes, aborts and cancels by the rules of a pipe.
+@usableFromInline
+package func settle<Source: ReadableStream, Sink: WritableStream>(
+  _ outcome: PipeOutcome, _ source: Source, _ sink: Sink, _ options: PipeOptions
+) async throws {
+  switch outcome {
+  case .sourceEnded:
+    if !options.preventClose { try await sink.close() }
+  case .sourceFailed(let error):
+    if !options.preventAbort { sink.abort(error) }
+    throw error
+  case .sinkFailed(let error):
+    if !options.preventCancel { source.cancel(error) }
+    throw error
+  case .cancelled:
+    if !options.preventAbort { sink.abort(CancellationError()) }
+    if !options.preventCancel { source.cancel(CancellationError()) }
+    throw CancellationError()
+  }
+}
+
+/// The simple gear: read, write, in turn.
+@usableFromInline
+package func relay<Source: ReadableStream, Sink: WritableStream>(_ source: Source, _ sink: Sink) async -> PipeOutcome
+where Source.Output == Sink.Input {
+  while true {
+    if Task.isCancelled { return .cancelled }
+    let element: Source.Output
+    do {
+      guard let next = try await source.read() else { return .sourceEnded }
+      element = next
+    } catch {
+      return Task.isCancelled && error is CancellationError ? .cancelled : .sourceFailed(error)
+    }
+    do {
+      try await sink.write(element)
+    } catch {
+      return Task.isCancelled && error is CancellationError ? .cancelled : .sinkFailed(error)
+    }
+  }
+}
+
+private func pump<Source: PolledReadableStream, Sink: PolledWritableStream>(
+  opening source: Source, _ sink: Sink
+) async -> PipeOutcome where Source.Output == Sink.Input {
+  await pump(source, sink)
+}

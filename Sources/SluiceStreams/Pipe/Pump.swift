@@ -1,0 +1,114 @@
+/// Runs a pump on its loop until it has an outcome: one suspension, one cancellation handler.
+@usableFromInline
+package func pump<Source: PolledReadableStream, Sink: PolledWritableStream>(
+  _ source: Source, _ sink: Sink
+) async -> PipeOutcome where Source.Output == Sink.Input {
+  let pump = Pump(source, sink)
+  return await withTaskCancellationHandler {
+    await withCheckedContinuation { continuation in
+      if pump.loop.isCurrent {
+        pump.start(continuation)
+      } else {
+        pump.loop.execute { pump.start(continuation) }
+      }
+    }
+  } onCancel: {
+    pump.loop.perform { pump.finish(.cancelled) }
+  }
+}
+
+/// Moves elements between two streams of one loop, inside the loop's callbacks.
+///
+/// It is woken when the source may have something or the sink may have room, and moves what it can. It never keeps an
+/// element: what the sink has no room for stays in the source.
+@usableFromInline
+package final class Pump<Source: PolledReadableStream, Sink: PolledWritableStream>: Waker, @unchecked Sendable
+where Source.Output == Sink.Input {  // touched on its loop only
+  @usableFromInline let source: Source
+  @usableFromInline let sink: Sink
+  @usableFromInline let loop: any Loop
+
+  @usableFromInline
+  enum State {
+    case idle
+    case running(CheckedContinuation<PipeOutcome, Never>)
+    case finished(PipeOutcome)
+  }
+  @usableFromInline var state = State.idle
+  /// A wake that comes while the pump moves elements is answered by the same turn.
+  @usableFromInline var isMoving = false
+
+  @usableFromInline
+  init(_ source: Source, _ sink: Sink) {
+    self.source = source
+    self.sink = sink
+    loop = source.loop
+  }
+
+  @usableFromInline
+  func start(_ continuation: CheckedContinuation<PipeOutcome, Never>) {
+    if case .finished(let outcome) = state { return continuation.resume(returning: outcome) }
+    state = .running(continuation)
+    do { try source.attachReader(self) } catch { return settle(.sourceFailed(error)) }
+    do {
+      try sink.attachWriter(self)
+    } catch {
+      source.detachReader()
+      return settle(.sinkFailed(error))
+    }
+    wake()
+  }
+
+  @usableFromInline
+  package func wake() {
+    guard case .running = state, !isMoving else { return }
+    isMoving = true
+    let outcome = move()
+    isMoving = false
+    if let outcome { finish(outcome) }
+  }
+
+  /// Moves what is ready while there is room.
+  /// - Returns: the outcome, or nil to be woken again.
+  @inlinable
+  func move() -> PipeOutcome? {
+    var sourceError: (any Error)?
+    do {
+      moving: while try sink.hasRoom() {
+        let next: Polled<Source.Output>
+        do { next = try source.poll() } catch {
+          sourceError = error
+          break moving
+        }
+        switch next {
+        case .element(let element): try sink.push(element)
+        case .pending: break moving
+        case .end:
+          sink.flush()
+          return .sourceEnded
+        }
+      }
+      sink.flush()
+      return sourceError.map { .sourceFailed($0) }
+    } catch {
+      return .sinkFailed(error)
+    }
+  }
+
+  @usableFromInline
+  func finish(_ outcome: PipeOutcome) {
+    guard case .running = state else {
+      if case .idle = state { state = .finished(outcome) }
+      return
+    }
+    source.detachReader()
+    sink.detachWriter()
+    settle(outcome)
+  }
+
+  private func settle(_ outcome: PipeOutcome) {
+    guard case .running(let continuation) = state else { return }
+    state = .finished(outcome)
+    continuation.resume(returning: outcome)
+  }
+}

@@ -1,0 +1,77 @@
+/// What a polled stream has right now.
+public enum Polled<Element> {
+  case element(Element)
+  /// Nothing now; the reader's waker is called when that changes.
+  case pending
+  case end
+}
+
+/// Is told, on the loop, that a stream may have something to read or room to write.
+///
+/// A wake is a hint: whoever is woken polls again.
+public protocol Waker: AnyObject, Sendable {
+  func wake()
+}
+
+/// The polled gear of a readable stream: every call is made on the loop, and none waits.
+///
+/// A stream that lives on a loop conforms to this and gets `read()` from it. A pipe between two polled streams of one
+/// loop runs inside the loop's callbacks, without a suspension per element.
+public protocol PolledReadableStream<Output>: ReadableStream {
+  /// The loop that this stream lives on.
+  var loop: any Loop { get }
+
+  /// What is ready. Throws when the stream has failed, every time.
+  ///
+  /// An element may be a slice of the loop's read buffer: a caller that keeps it after it has returned to the loop
+  /// must `detach` it.
+  func poll() throws -> Polled<Output>
+
+  /// Registers the one reader. It is woken when `poll` may give something else than `pending`.
+  /// - Throws: `StreamError.concurrentRead` if another reader is registered.
+  func attachReader(_ waker: any Waker) throws
+  func detachReader()
+
+  /// Makes an element independent of the loop's buffers.
+  func detach(_ element: Output) -> Output
+}
+
+extension PolledReadableStream {
+  public func detach(_ element: Output) -> Output { element }
+}
+
+extension PolledReadableStream where Output == Bytes {
+  public func detach(_ element: Bytes) -> Bytes { element.compacted() }
+}
+
+/// The polled gear of a writable stream: every call is made on the loop, and none waits.
+public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
+  /// The loop that this stream lives on.
+  var loop: any Loop { get }
+
+  /// Whether something that was pushed waits for `flush`.
+  var needsFlush: Bool { get }
+
+  /// Whether the queue is below its high watermark.
+  /// - Throws: `StreamError.closed`, or what the stream failed with.
+  func hasRoom() throws -> Bool
+
+  /// Takes an element, even above the watermark; it may stay in a buffer until `flush`.
+  func push(_ element: consuming Input) throws
+
+  /// Hands what was pushed to the system.
+  func flush()
+
+  /// Registers the one writer. It is woken when `hasRoom` may have changed.
+  /// - Throws: `StreamError.concurrentWrite` if another writer is registered.
+  func attachWriter(_ waker: any Waker) throws
+  func detachWriter()
+
+  /// Flushes, ends this half, and then calls `completion` on the loop, with the error if that failed. Calls it at once
+  /// if the half is closed already.
+  func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void)
+}
+
+extension PolledWritableStream {
+  public func endOfTurn() { flush() }
+}

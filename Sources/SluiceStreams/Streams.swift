@@ -1,0 +1,54 @@
+/// Something that elements can be read from: a socket, a file, a connection, an operator on another stream.
+///
+/// One reader at a time: a second `read` while one waits throws `StreamError.concurrentRead`. Cancelling the task of
+/// a waiting `read` throws `CancellationError` there and leaves the stream as it was; elements not yet read stay.
+///
+/// ```swift
+/// for try await chunk in connection { print(chunk.count) }
+/// ```
+///
+/// Leaving the loop early neither closes the stream nor loses an element.
+public protocol ReadableStream<Output>: AsyncSequence, Sendable
+where Element == Output, Failure == any Error, AsyncIterator == ReadableStreamIterator<Output> {
+  associatedtype Output: Sendable
+
+  /// The next element; `nil` is the end. An empty chunk is a chunk, never the end. After the end, or after an
+  /// error, `read` gives the same again.
+  func read() async throws -> Output?
+
+  /// Nobody will read any more: the source may drop what it holds and free what it occupies.
+  func cancel(_ reason: (any Error)?)
+}
+
+/// Something that elements can be written to.
+///
+/// One writer at a time, as with readers.
+public protocol WritableStream<Input>: Sendable {
+  associatedtype Input: Sendable
+
+  /// Returns when there is room for the next element: not necessarily when this one has left.
+  func write(_ element: Input) async throws
+
+  /// Flushes what was written, then ends this half. Closing what is closed already is success.
+  func close() async throws
+
+  /// Drops what is queued and tears down.
+  func abort(_ reason: any Error)
+}
+
+/// Two halves that end independently.
+public protocol DuplexStream<Output, Input>: ReadableStream, WritableStream {}
+
+extension ReadableStream {
+  /// Nobody will read any more.
+  public func cancel() { cancel(nil) }
+
+  public func makeAsyncIterator() -> ReadableStreamIterator<Output> { ReadableStreamIterator(stream: self) }
+}
+
+/// Reads a stream for `for try await`. It holds nothing of its own: a new iterator goes on where the last one stopped.
+public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
+  let stream: any ReadableStream<Element>
+
+  public mutating func next() async throws -> Element? { try await stream.read() }
+}
