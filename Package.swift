@@ -76,5 +76,6 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
+    .testTarget(name: "SluiceStreamsTests", dependencies: ["SluiceStreams"], swiftSettings: settings),
   ]
 )

@@ -34,10 +34,55 @@ public protocol PolledReadableStream<Output>: ReadableStream {
 
   /// Makes an element independent of the loop's buffers.
   func detach(_ element: Output) -> Output
+
+  /// Pushes what is ready into a sink of the same loop while it has room, then flushes it: the inside of a pipe.
+  ///
+  /// The default polls and pushes in turn. A stream that can hand elements to a certain kind of sink more directly
+  /// has its own.
+  /// - Returns: how the pipe ends, or nil when the source has nothing more now or the sink no room.
+  func drain<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Output
 }
+
+/// Two polled halves.
+public protocol PolledDuplexStream<Output, Input>: DuplexStream, PolledReadableStream, PolledWritableStream {}
 
 extension PolledReadableStream {
   public func detach(_ element: Output) -> Output { element }
+
+  @inlinable
+  public func drain<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Output {
+    drainElements(into: sink)
+  }
+
+  /// The default of `drain(into:)`, also for a stream that has its own for some sinks.
+  @inlinable
+  package func drainElements<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Output {
+    do {
+      repeat {
+        while try sink.hasRoom() {
+          let next: Polled<Output>
+          do { next = try poll() } catch {
+            sink.flush()
+            return .sourceFailed(error)
+          }
+          switch next {
+          case .element(let element): try sink.push(element)
+          case .pending:
+            sink.flush()
+            return nil
+          case .end:
+            sink.flush()
+            return .sourceEnded
+          }
+        }
+        sink.flush()
+        // What did not fit may have left at once: then go on rather than wait for a wake that nobody owes.
+      } while try sink.hasRoom()
+      return nil
+    } catch {
+      return .sinkFailed(error)
+    }
+  }
 }
 
 extension PolledReadableStream where Output == Bytes {
@@ -59,6 +104,9 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
   /// Takes an element, even above the watermark; it may stay in a buffer until `flush`.
   func push(_ element: consuming Input) throws
 
+  /// Bytes that were pushed and have not left yet; elements, where they are not bytes.
+  var queuedByteCount: Int { get }
+
   /// Hands what was pushed to the system.
   func flush()
 
@@ -74,4 +122,5 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
 
 extension PolledWritableStream {
   public func endOfTurn() { flush() }
+  public var queuedByteCount: Int { 0 }
 }

@@ -70,14 +70,16 @@ import Synchronization
 
   private func start(name: String) {
     // The thread is known to `isCurrent` before any work can ask: both sides store the same value.
-    let code = unsafe pthread_create(thread, nil, { argument in
-      let loop = unsafe Unmanaged<UVLoop>.fromOpaque(argument!).takeUnretainedValue()
-      unsafe loop.thread.pointee = pthread_self()
-      unsafe uv_run(loop.uv, UV_RUN_DEFAULT)
-      loop.dismantle()
-      return nil
-    }, Unmanaged.passUnretained(self).toOpaque())
-    precondition(code == 0, "no thread can be started for the loop: \(String(cString: unsafe strerror(code)))")
+    let code = unsafe pthread_create(
+      thread, nil,
+      { argument in
+        let loop = unsafe Unmanaged<UVLoop>.fromOpaque(argument!).takeUnretainedValue()
+        unsafe loop.thread.pointee = pthread_self()
+        unsafe uv_run(loop.uv, UV_RUN_DEFAULT)
+        loop.dismantle()
+        return nil
+      }, Unmanaged.passUnretained(self).toOpaque())
+    precondition(code == 0, unsafe "no thread can be started for the loop: \(String(cString: unsafe strerror(code)))")
   }
 
   /// Ends the loop: its handles are closed, its thread ends once nothing is left on it. Work given to it later never runs.
@@ -193,7 +195,7 @@ extension UVLoop {
 // MARK: time
 
 extension UVLoop {
-  public var now: Duration { .nanoseconds(Int64(clamping: unsafe uv_hrtime())) }
+  public var now: Duration { .nanoseconds(Int64(clamping: uv_hrtime())) }
 
   public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
     timers.add(deadline: now + max(delay, .zero), work)
@@ -219,7 +221,8 @@ extension UVLoop {
     let milliseconds = wait.components.seconds.multipliedReportingOverflow(by: 1000)
     let whole = milliseconds.overflow ? Int64.max / 2 : milliseconds.partialValue
     let rest = (wait.components.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
-    unsafe uv_timer_start(timer, { handle in unsafe UVLoop.of(handle!.pointee.loop).fireTimers() }, UInt64(whole + rest), 0)
+    unsafe uv_timer_start(
+      timer, { handle in unsafe UVLoop.of(handle!.pointee.loop).fireTimers() }, UInt64(whole + rest), 0)
   }
 
   private func fireTimers() {
@@ -239,5 +242,5 @@ private func exchange<T>(_ value: inout T, with new: T) -> T {
 
 /// A write to a socket or pipe that nobody reads must be an error (EPIPE), not the death of the process.
 private func ignoreBrokenPipes() {
-  _ = unsafe signal(SIGPIPE, SIG_IGN)
+  _ = signal(SIGPIPE, SIG_IGN)
 }

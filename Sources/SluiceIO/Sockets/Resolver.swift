@@ -79,7 +79,9 @@ public enum Resolver {
     var addresses: [SocketAddress] = []
     var next = unsafe result
     while let info = unsafe next {
-      if let address = unsafe info.pointee.ai_addr, let address = unsafe SocketAddress(address) { addresses.append(address) }
+      if let address = unsafe info.pointee.ai_addr, let address = unsafe SocketAddress(address) {
+        addresses.append(address)
+      }
       unsafe next = info.pointee.ai_next
     }
     loop?.turn {

@@ -33,7 +33,7 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
     guard let port = UInt16(exactly: port) else { return nil }
     var storage = sockaddr_storage()
     let isAddress = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-      let raw = unsafe UnsafeMutableRawPointer(pointer)
+      let raw = UnsafeMutableRawPointer(pointer)
       return unsafe uv_ip4_addr(host, CInt(port), raw.assumingMemoryBound(to: sockaddr_in.self)) == 0
         || uv_ip6_addr(host, CInt(port), raw.assumingMemoryBound(to: sockaddr_in6.self)) == 0
     }
@@ -44,7 +44,7 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
   public var isIPv6: Bool { CInt(storage.ss_family) == AF_INET6 }
 
   public var port: Int {
-    withAddress { address in
+    unsafe withAddress { address in
       unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
         // The port stands at the same place in sockaddr_in and sockaddr_in6.
         unsafe Int(UInt16(bigEndian: $0.pointee.sin_port))
@@ -54,7 +54,7 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
 
   /// The numeric address without the port.
   public var host: String {
-    withAddress { address in
+    unsafe withAddress { address in
       unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { text in
         guard unsafe uv_ip_name(address, text.baseAddress!, 64) == 0 else { return "?" }
         return unsafe String(cString: text.baseAddress!)

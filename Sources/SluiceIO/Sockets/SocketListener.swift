@@ -32,8 +32,8 @@ import SluiceStreams
     unsafe self.handle = handle
     self.name = name
     self.port = port
-    self.makeClient = makeClient
-    self.describePeer = describePeer
+    unsafe self.makeClient = unsafe makeClient
+    unsafe self.describePeer = unsafe describePeer
     let status = unsafe uv_listen(handle, CInt(clamping: backlog)) { handle, status in
       let listener = unsafe Unmanaged<SocketListener>.fromOpaque(handle!.pointee.data).takeUnretainedValue()
       listener.didConnect(status: status)
@@ -55,7 +55,7 @@ import SluiceStreams
     if isCancelled { return .end }
     while waiting > 0 {
       waiting -= 1
-      guard let client = makeClient(uvLoop) else { continue }
+      guard let client = unsafe makeClient(uvLoop) else { continue }
       let status = unsafe uv_accept(handle, client)
       guard status == 0 else {
         unsafe closeAndFree(client)

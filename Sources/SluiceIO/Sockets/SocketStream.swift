@@ -8,7 +8,7 @@ import SluiceStreams
 /// that nobody asked for is held (64 KiB of copy at the most); then reading stops, and the peer waits.
 ///
 /// Close, abort, or read to the end and close: an open socket stays open until one of these.
-@safe public final class SocketStream: PolledReadableStream, PolledWritableStream, DuplexStream, @unchecked Sendable {
+@safe public final class SocketStream: PolledDuplexStream, @unchecked Sendable {
   // `uvLoop`, `name` and `highWatermark` never change; everything else is touched on the loop's thread only.
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -178,7 +178,9 @@ extension SocketStream {
 
   public func flush() {
     guard !queue.isEmpty, !isWriteInFlight, !isHandleClosed else { return }
-    let written = withBuffers { buffers in unsafe uv_try_write(handle, buffers.baseAddress, UInt32(buffers.count)) }
+    let written = unsafe withBuffers { buffers in
+      unsafe uv_try_write(handle, buffers.baseAddress, UInt32(buffers.count))
+    }
     if written > 0 {
       drop(Int(written))
     } else if written != UV_EAGAIN.rawValue {
@@ -218,7 +220,7 @@ extension SocketStream {
   /// Lets libuv write when the kernel has room. The chunks stay at the front of the queue, and so alive, until it has.
   private func writeRest() {
     let request = WriteRequest(stream: self, byteCount: queue.prefix(64).reduce(0) { $0 + $1.count })
-    let status = withBuffers { buffers in
+    let status = unsafe withBuffers { buffers in
       unsafe uv_write(request.start(), handle, buffers.baseAddress, UInt32(buffers.count)) { request, status in
         unsafe WriteRequest.finish(request!, status: status)
       }

@@ -42,12 +42,13 @@ public enum TCP {
   private static func listen(
     _ address: SocketAddress, backlog: Int, sharesPort: Bool, options: Options, on loop: UVLoop
   ) throws -> SocketListener {
-    let handle = try makeHandle(on: loop, family: address.isIPv6 ? AF_INET6 : AF_INET, subject: address.description)
+    let handle = unsafe try makeHandle(
+      on: loop, family: address.isIPv6 ? AF_INET6 : AF_INET, subject: address.description)
     let stream = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
     do {
       if sharesPort {
         var one: CInt = 1
-        let descriptor = try fileDescriptor(of: stream, subject: address.description)
+        let descriptor = unsafe try fileDescriptor(of: stream, subject: address.description)
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &one, socklen_t(MemoryLayout<CInt>.size))
       }
       let status = unsafe address.withAddress { unsafe uv_tcp_bind(handle, $0, 0) }
@@ -77,7 +78,8 @@ public enum TCP {
     let handle = unsafe UnsafeMutableRawPointer.allocate(
       byteCount: MemoryLayout<uv_tcp_t>.size, alignment: MemoryLayout<uv_tcp_t>.alignment
     ).bindMemory(to: uv_tcp_t.self, capacity: 1)
-    let status = unsafe family.map { unsafe uv_tcp_init_ex(loop.handle, handle, UInt32($0)) } ?? uv_tcp_init(loop.handle, handle)
+    let status =
+      unsafe family.map { unsafe uv_tcp_init_ex(loop.handle, handle, UInt32($0)) } ?? uv_tcp_init(loop.handle, handle)
     guard status == 0 else {
       unsafe UnsafeMutableRawPointer(handle).deallocate()
       throw IOError("socket for", subject, status: status)
@@ -87,7 +89,8 @@ public enum TCP {
 
   private static func fileDescriptor(of handle: UnsafeMutablePointer<uv_stream_t>, subject: String) throws -> CInt {
     var descriptor: uv_os_fd_t = -1
-    let status = unsafe uv_fileno(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self), &descriptor)
+    let status = unsafe uv_fileno(
+      UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self), &descriptor)
     guard status == 0 else { throw IOError("listen on", subject, status: status) }
     return descriptor
   }
@@ -95,7 +98,9 @@ public enum TCP {
   static func apply(_ options: Options, to handle: UnsafeMutablePointer<uv_tcp_t>) {
     // Either can fail only on a socket that is dead already; its next read says so.
     if options.noDelay { unsafe uv_tcp_nodelay(handle, 1) }
-    if let seconds = options.keepAlive, let delay = UInt32(exactly: seconds) { unsafe uv_tcp_keepalive(handle, 1, delay) }
+    if let seconds = options.keepAlive, let delay = UInt32(exactly: seconds) {
+      unsafe uv_tcp_keepalive(handle, 1, delay)
+    }
   }
 
   private static func localAddress(of handle: UnsafeMutablePointer<uv_tcp_t>) -> SocketAddress? {

@@ -8,48 +8,52 @@
 /// ```
 public struct BytesBuilder: ~Copyable, Sendable {
   @usableFromInline var storage: ByteStorage
-  /// Bytes appended so far.
-  public private(set) var count: Int
+  @usableFromInline var length: Int
 
   /// - Parameter capacity: Bytes to allocate at once; more are allocated as needed, doubling.
   public init(capacity: Int = 0) {
     storage = capacity == 0 ? ByteStorage.empty : ByteStorage(capacity: capacity)
-    count = 0
+    length = 0
   }
 
   /// Continues in memory whose only reference is passed in.
   package init(reusing storage: consuming ByteStorage) {
     self.storage = storage
-    count = 0
+    length = 0
   }
 
-  public var isEmpty: Bool { count == 0 }
-  public var capacity: Int { storage.capacity }
+  /// Bytes appended so far.
+  @inlinable public var count: Int { length }
+  @inlinable public var isEmpty: Bool { count == 0 }
+  @inlinable public var capacity: Int { storage.capacity }
 
   /// Makes room for at least `extra` more bytes.
-  @inline(__always)
+  @inlinable
   public mutating func reserve(_ extra: Int) {
     if extra > storage.capacity - count { grow(extra) }
   }
 
   @inline(never)
-  private mutating func grow(_ extra: Int) {
+  @usableFromInline
+  mutating func grow(_ extra: Int) {
     let wanted = Swift.max(count + extra, 2 * storage.capacity, 64)
     let larger = ByteStorage(capacity: wanted)
     unsafe larger.pointer.update(from: storage.pointer, count: count)
     storage = larger
   }
 
+  @inlinable
   public mutating func append(_ byte: UInt8) {
     reserve(1)
-    unsafe storage.pointer[count] = byte
-    count += 1
+    unsafe storage.base[count] = byte
+    length += 1
   }
 
+  @inlinable
   public mutating func append(_ span: Span<UInt8>) {
     unsafe span.withUnsafeBufferPointer { source in
-      guard let base = unsafe source.baseAddress else { return }
-      appendUninitialized(source.count) { unsafe $0.update(from: base, count: source.count) }
+      guard let base = source.baseAddress else { return }
+      unsafe appendUninitialized(source.count) { unsafe $0.update(from: base, count: source.count) }
     }
   }
 
@@ -58,7 +62,7 @@ public struct BytesBuilder: ~Copyable, Sendable {
   }
 
   public mutating func append(contentsOf elements: some Collection<UInt8>) {
-    let wasContiguous: Void? = unsafe elements.withContiguousStorageIfAvailable { buffer in
+    let wasContiguous: Void? = elements.withContiguousStorageIfAvailable { buffer in
       unsafe append(Span(_unsafeElements: buffer))
     }
     if wasContiguous == nil {
@@ -71,6 +75,7 @@ public struct BytesBuilder: ~Copyable, Sendable {
   }
 
   /// Big-endian, as network protocols write numbers.
+  @inlinable
   public mutating func append(bigEndian value: some FixedWidthInteger) {
     var shift = value.bitWidth
     while shift > 0 {
@@ -80,22 +85,26 @@ public struct BytesBuilder: ~Copyable, Sendable {
   }
 
   /// Appends `length` bytes that `body` must write, all of them.
-  @inline(__always)
+  @inlinable
   package mutating func appendUninitialized(_ length: Int, _ body: (UnsafeMutablePointer<UInt8>) -> Void) {
     reserve(length)
-    unsafe body(storage.pointer + count)
-    count += length
+    unsafe body(storage.base + count)
+    self.length += length
   }
 
-  /// The bytes from `offset` on, to look at (or, by the kernels, to unmask in place).
-  package mutating func withMutableBytes<R>(from offset: Int, _ body: (UnsafeMutableBufferPointer<UInt8>) -> R) -> R {
-    unsafe body(UnsafeMutableBufferPointer(start: storage.pointer + offset, count: count - offset))
+  /// The bytes from `offset` (0 to `count`) on, to look at or to change in place.
+  @inlinable
+  package mutating func withMutableSpan<R>(from offset: Int, _ body: (inout MutableSpan<UInt8>) -> R) -> R {
+    precondition(offset >= 0 && offset <= count, "offset out of range")
+    let buffer = unsafe UnsafeMutableBufferPointer(start: storage.base + offset, count: count - offset)
+    var span = unsafe buffer.mutableSpan
+    return body(&span)
   }
 
   /// Forgets what was appended after the first `length` bytes.
   public mutating func truncate(to length: Int) {
     precondition(length >= 0 && length <= count, "truncating to more than there is")
-    count = length
+    self.length = length
   }
 
   /// Everything appended, without a copy; the builder is empty afterwards.
@@ -103,7 +112,7 @@ public struct BytesBuilder: ~Copyable, Sendable {
     guard count > 0 else { return Bytes() }
     let bytes = Bytes(storage: storage, start: 0, end: count)
     storage = ByteStorage.empty
-    count = 0
+    length = 0
     return bytes
   }
 
@@ -115,12 +124,12 @@ public struct BytesBuilder: ~Copyable, Sendable {
   /// Empties the builder. Its memory is used again if nobody else holds a part of it.
   package mutating func reset() {
     if !isKnownUniquelyReferenced(&storage) { storage = ByteStorage.empty }
-    count = 0
+    length = 0
   }
 
   /// Gives the memory away, if nobody else holds a part of it.
   package mutating func reclaim() -> ByteStorage? {
-    count = 0
+    length = 0
     let unique = isKnownUniquelyReferenced(&storage)
     let old = storage
     storage = ByteStorage.empty

@@ -15,7 +15,8 @@ extension ReadableStream {
   public func pipe<Sink: WritableStream>(_ sink: Sink, options: PipeOptions = PipeOptions()) async throws
   where Sink.Input == Output {
     let outcome: PipeOutcome
-    if let source = self as? any PolledReadableStream<Output>, let polledSink = sink as? any PolledWritableStream<Output>,
+    if let source = self as? any PolledReadableStream<Output>,
+      let polledSink = sink as? any PolledWritableStream<Output>,
       source.loop === polledSink.loop
     {
       outcome = await pump(opening: source, polledSink)
@@ -37,8 +38,7 @@ extension PolledReadableStream {
 }
 
 /// How the moving of elements ended; what remains to be done to either side follows from it.
-@usableFromInline
-package enum PipeOutcome: Sendable {
+public enum PipeOutcome: Sendable {
   case sourceEnded
   case sourceFailed(any Error)
   case sinkFailed(any Error)

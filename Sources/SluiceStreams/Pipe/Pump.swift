@@ -63,36 +63,9 @@ where Source.Output == Sink.Input {  // touched on its loop only
   package func wake() {
     guard case .running = state, !isMoving else { return }
     isMoving = true
-    let outcome = move()
+    let outcome = source.drain(into: sink)
     isMoving = false
     if let outcome { finish(outcome) }
-  }
-
-  /// Moves what is ready while there is room.
-  /// - Returns: the outcome, or nil to be woken again.
-  @inlinable
-  func move() -> PipeOutcome? {
-    var sourceError: (any Error)?
-    do {
-      moving: while try sink.hasRoom() {
-        let next: Polled<Source.Output>
-        do { next = try source.poll() } catch {
-          sourceError = error
-          break moving
-        }
-        switch next {
-        case .element(let element): try sink.push(element)
-        case .pending: break moving
-        case .end:
-          sink.flush()
-          return .sourceEnded
-        }
-      }
-      sink.flush()
-      return sourceError.map { .sourceFailed($0) }
-    } catch {
-      return .sinkFailed(error)
-    }
   }
 
   @usableFromInline

@@ -1,0 +1,39 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// One message: text that is valid UTF-8, or binary.
+///
+/// ```swift
+/// let greeting = Message("hello")
+/// greeting.text            // "hello"
+/// greeting.bytes.count     // 5
+/// ```
+public typealias Message = AssembledMessage
+
+extension AssembledMessage: ExpressibleByStringLiteral {
+  /// A text message.
+  public init(_ text: String) {
+    self.init(kind: .text, bytes: Bytes(text))
+  }
+
+  public init(stringLiteral value: String) {
+    self.init(value)
+  }
+
+  /// A text message.
+  public static func text(_ text: String) -> Message { Message(text) }
+
+  /// A text message of bytes that must be UTF-8.
+  /// - Throws: `WebSocketError.invalidText` if they are not.
+  public static func text(_ bytes: Bytes) throws -> Message {
+    guard UTF8Validator.isValid(bytes.span) else { throw WebSocketError.invalidText }
+    return Message(kind: .text, bytes: bytes)
+  }
+
+  public static func binary(_ bytes: Bytes) -> Message { Message(kind: .binary, bytes: bytes) }
+
+  public var isText: Bool { kind == .text }
+
+  /// The payload as text. What is not valid UTF-8, which only a binary message can hold, becomes U+FFFD.
+  public var text: String { bytes.string }
+}

@@ -1,0 +1,112 @@
+import DequeModule
+import HTTPTypes
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// A WebSocket: a duplex stream of messages.
+///
+/// ```swift
+/// let ws = try await WebSocket.connect("ws://127.0.0.1:8000")
+/// try await ws.send("hello")
+/// for try await message in ws { print(message.text) }
+/// ```
+///
+/// It lives on the loop of its connection. Reading a message never waits for a write, and a ping or Close is never behind
+/// queued messages of more than the write watermark. Reading ends with nil when the peer closed with 1000, 1001 or no
+/// code, and throws otherwise.
+@safe public final class WebSocket: PolledDuplexStream, @unchecked Sendable {
+  // What is `let` may be read from everywhere; everything else is touched on the loop only.
+  public typealias Output = Message
+  public typealias Input = Message
+
+  /// The byte stream beneath: a socket, or anything else that is duplex and lives on a loop.
+  public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
+
+  public let loop: any Loop
+  /// How this connection was agreed upon.
+  public let opening: WebSocketOpening
+  let transport: Transport
+  let role: WebSocketRole
+  let options: WebSocketOptions
+
+  var decoder: FrameDecoder
+  var assembler: MessageAssembler
+  var readState = ReadState.open
+  /// Messages that were decoded while nobody read, because a Pong or Close was awaited.
+  var inbox = Deque<Message>()
+  var inboxBytes = 0
+  var reader: (any Waker)?
+
+  var writeState = WriteState.open
+  /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
+  var gathered = BytesBuilder()
+  /// A client's only: a server's frames are not masked.
+  let maskingKeys: MaskingKeys?
+  var writer: (any Waker)?
+  var sendingFragment: MessageKind?
+  /// Answer that waits for room: only the latest ping is answered (RFC 6455 §5.5.3).
+  var unsentPong: Bytes?
+
+  var pings = PingTracker()
+  var closing = ClosingState.none
+  /// The code and reason of the peer's Close.
+  var received: (code: CloseCode, reason: String)?
+  /// Whether messages are dropped, because the read half was cancelled.
+  var isDiscarding = false
+
+  enum ReadState {
+    case open
+    /// The peer's Close came.
+    case closed(CloseCode, String)
+    case failed(any Error)
+  }
+
+  enum WriteState {
+    case open
+    /// Our Close is written, nothing can follow it.
+    case closed(CloseCode, String)
+    case failed(any Error)
+  }
+
+  /// What happens to the transport once a Close was sent or received.
+  enum ClosingState {
+    case none
+    case waiting(LoopTimer, [@Sendable ((any Error)?) -> Void])
+    /// Both sides have closed: the transport is read to its end, or the time limit.
+    case lingering(LoopTimer)
+    case done
+  }
+
+  /// Takes over a transport on which the opening handshake is done. On the transport's loop only.
+  /// - Parameter head: What was read behind the handshake.
+  package init(
+    over transport: Transport, role: WebSocketRole, head: Bytes, opening: WebSocketOpening, options: WebSocketOptions
+  ) throws {
+    self.transport = transport
+    self.role = role
+    self.opening = opening
+    self.options = options
+    loop = transport.loop
+    maskingKeys = role == .client ? MaskingKeys() : nil
+    decoder = FrameDecoder(role: role)
+    assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
+    decoder.feed(head)
+    let waker = TransportWaker(self)
+    try transport.attachReader(waker)
+    try transport.attachWriter(waker)
+  }
+}
+
+/// A key source on the heap, so that a server's connections don't hold its memory.
+final class MaskingKeys {
+  private var source = MaskingKeySource()
+
+  func next() -> MaskingKey { source.next() }
+}
+
+/// Tells a WebSocket of its transport's news, which it keeps alive until both have ended.
+private final class TransportWaker: Waker, @unchecked Sendable {
+  private let socket: WebSocket
+  init(_ socket: WebSocket) { self.socket = socket }
+  func wake() { socket.transportDidChange() }
+}

@@ -1,0 +1,175 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+extension WebSocket {
+  /// Closes: what was sent before is flushed, the Close frame follows it, and the peer's Close is awaited.
+  ///
+  /// Returns at once if the connection is closed already. Messages that arrive meanwhile can still be read.
+  /// - Parameters:
+  ///   - code: 1000 or 3000-4999 (RFC 6455 §7.4.2).
+  ///   - reason: Up to 123 bytes of UTF-8.
+  /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`; `.closeTimeout` if the peer did not answer within
+  ///   `closeTimeout` (the connection is cut then), `.connectionLost` if it ended without an answer.
+  public func close(_ code: CloseCode, _ reason: String = "") async throws {
+    guard code.isAllowedFromCaller else { throw WebSocketError.invalidCloseCode(code) }
+    guard reason.utf8.count <= 123 else { throw WebSocketError.closeReasonTooLong(byteCount: reason.utf8.count) }
+    try await close(as: code, reason)
+  }
+
+  /// Closes with any code that may be on the wire.
+  package func close(as code: CloseCode, _ reason: String) async throws {
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+        loop.perform {
+          self.close(as: code, reason) { error in
+            if let error { continuation.resume(throwing: error) } else { continuation.resume() }
+          }
+        }
+      }
+    } onCancel: {
+      abort(CancellationError())
+    }
+  }
+
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    close(as: .normal, "", completion)
+  }
+
+  private func close(as code: CloseCode, _ reason: String, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    sendClose(code, reason)
+    switch closing {
+    case .waiting(let timer, let completions): closing = .waiting(timer, completions + [completion])
+    case .none, .lingering, .done: completion(closingFailure)
+    }
+    readAheadIfNeeded()
+  }
+
+  private var closingFailure: (any Error)? {
+    if case .failed(let error) = writeState { error } else { nil }
+  }
+
+  /// Writes a Close frame, if none was written, and waits for the peer's.
+  func sendClose(_ code: CloseCode, _ reason: String) {
+    guard case .open = writeState else { return }
+    unsentPong = nil
+    sendControl(.close, closePayload(code, reason))
+    writeState = .closed(code, reason)
+    writer?.wake()
+    guard case .none = closing else { return }
+    let timeout = options.closeTimeout
+    let timer = loop.schedule(after: timeout) { self.closeDidTimeOut(timeout) }
+    closing = .waiting(timer, [])
+    if case .open = readState { return }
+    didCloseBoth()
+  }
+
+  /// RFC 6455 §5.5.1: the code in two bytes, then the reason; nothing if there is no code.
+  private func closePayload(_ code: CloseCode, _ reason: String) -> Bytes {
+    if code == .noStatus { return Bytes() }
+    var builder = BytesBuilder(capacity: 2 + reason.utf8.count)
+    builder.append(bigEndian: code.rawValue)
+    builder.append(reason)
+    return builder.take()
+  }
+
+  func didReceiveClose(_ code: CloseCode?, _ reason: String) {
+    let code = code ?? .noStatus
+    switch code {
+    case .normal, .goingAway, .noStatus: readState = .closed(code, reason)
+    default: readState = .failed(WebSocketError.closed(code, reason: reason))
+    }
+    received = (code, reason)
+    pings.fail()
+    if case .open = writeState {
+      // RFC 6455 §5.5.1: the answer echoes the code.
+      sendClose(code, "")
+    } else {
+      didCloseBoth()
+    }
+    reader?.wake()
+  }
+
+  /// The peer broke the protocol: it is told why, and nothing it sends from now on counts.
+  func failProtocol(_ error: WebSocketProtocolError) {
+    readState = .failed(WebSocketError.protocolViolation(error))
+    pings.fail()
+    sendClose(error.closeCode, "")
+    if case .waiting = closing { didCloseBoth() }
+  }
+
+  /// The transport ended or failed without the peer's Close.
+  func didLoseConnection(_ error: (any Error)?) {
+    let lost = WebSocketError.connectionLost(underlying: error)
+    readState = .failed(lost)
+    if case .open = writeState { writeState = .failed(lost) }
+    pings.fail()
+    finish(with: lost)
+    transport.abort(lost)
+    reader?.wake()
+    writer?.wake()
+  }
+
+  private func closeDidTimeOut(_ timeout: Duration) {
+    let error = WebSocketError.closeTimeout(timeout)
+    if case .open = readState { readState = .failed(error) }
+    finish(with: error)
+    transport.abort(error)
+    reader?.wake()
+  }
+
+  /// Both Close frames are on their way or here: ends our half of the transport, then waits for the peer to end its.
+  private func didCloseBoth() {
+    guard case .waiting(let timer, let completions) = closing else { return }
+    closing = .lingering(timer)
+    flush()
+    transport.closeWhenFlushed { error in
+      for completion in completions { completion(error) }
+    }
+    linger()
+  }
+
+  /// RFC 6455 §7.1.1: reads what is still on its way, so that no reset overtakes our Close frame.
+  func linger() {
+    do {
+      while true {
+        switch try transport.poll() {
+        case .element: continue
+        case .pending: return
+        case .end: return finish(with: nil)
+        }
+      }
+    } catch {
+      finish(with: nil)
+    }
+  }
+
+  /// Gives the transport up.
+  private func finish(with error: (any Error)?) {
+    switch closing {
+    case .done: return
+    case .none: break
+    case .waiting(let timer, let completions):
+      loop.cancelTimer(timer)
+      for completion in completions { completion(error) }
+    case .lingering(let timer): loop.cancelTimer(timer)
+    }
+    closing = .done
+    transport.detachReader()
+    transport.detachWriter()
+    transport.cancel(nil)
+  }
+
+  /// Cuts the connection without a Close frame.
+  public func abort(_ reason: any Error) {
+    loop.perform {
+      if case .done = self.closing { return }
+      self.transport.abort(reason)
+      if case .open = self.writeState { self.writeState = .failed(reason) }
+      if case .open = self.readState { self.readState = .failed(reason) }
+      self.pings.fail()
+      self.finish(with: reason)
+      self.reader?.wake()
+      self.writer?.wake()
+    }
+  }
+}

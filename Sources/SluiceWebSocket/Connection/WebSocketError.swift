@@ -1,0 +1,42 @@
+import HTTPTypes
+import SluiceWebSocketProtocol
+
+/// How a WebSocket ended other than well, or what was asked of it that it can't do.
+public enum WebSocketError: Error, Sendable {
+  /// The peer closed with a code other than 1000, 1001 or none.
+  case closed(CloseCode, reason: String)
+  /// The connection was lost without a Close frame (1006).
+  case connectionLost(underlying: (any Error)?)
+  /// The peer broke the protocol or a limit; it was told the code.
+  case protocolViolation(WebSocketProtocolError)
+  /// The peer did not answer our Close within the time limit; the connection was cut.
+  case closeTimeout(Duration)
+  /// A code that an application must not send: 1000 and 3000-4999 are allowed.
+  case invalidCloseCode(CloseCode)
+  /// A close reason of more than 123 bytes.
+  case closeReasonTooLong(byteCount: Int)
+  /// A ping of more than 125 bytes.
+  case pingTooLong(byteCount: Int)
+  /// A text message that is not UTF-8.
+  case invalidText
+  /// The connection closed before the pong came.
+  case noPong
+}
+
+extension WebSocketError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .closed(let code, let reason):
+      reason.isEmpty ? "the peer closed with \(code)" : "the peer closed with \(code): \(reason)"
+    case .connectionLost(let underlying?): "the connection was lost without a close (1006): \(underlying)"
+    case .connectionLost: "the connection was lost without a close (1006)"
+    case .protocolViolation(let error): "\(error) (\(error.closeCode.rawValue))"
+    case .closeTimeout(let time): "the peer did not answer the close within \(time)"
+    case .invalidCloseCode(let code): "\(code.rawValue) is not a code to close with; 1000 and 3000-4999 are"
+    case .closeReasonTooLong(let count): "the close reason has \(count) bytes; 123 are allowed"
+    case .pingTooLong(let count): "the ping has \(count) bytes; 125 are allowed"
+    case .invalidText: "the text message to send is not UTF-8"
+    case .noPong: "the connection closed before the pong came"
+    }
+  }
+}

@@ -1,0 +1,55 @@
+import HTTPTypes
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// Where a connection is in its life, with the numbers of the WHATWG standard.
+public enum ReadyState: Int, Sendable {
+  case connecting = 0
+  case open = 1
+  case closing = 2
+  case closed = 3
+}
+
+extension WebSocket {
+  /// The URL that was connected to, or that the client asked for.
+  public var url: String { opening.url }
+
+  /// The subprotocol agreed upon, or "".
+  public var `protocol`: String { opening.subprotocol ?? "" }
+
+  /// The version of the protocol: "hybi-13" is RFC 6455.
+  public var version: String { "hybi-13" }
+
+  public var readyState: ReadyState {
+    get async { await onLoop { $0.currentReadyState } }
+  }
+
+  /// Bytes that were sent and that the system has not taken yet, frame headers included.
+  public var bufferedAmount: Int {
+    get async { await onLoop { $0.gathered.count + $0.transport.queuedByteCount } }
+  }
+
+  /// The code and reason of the peer's Close; 1005 if it had none, nil while none has come.
+  public var closeStatus: (code: CloseCode, reason: String)? {
+    get async { await onLoop { $0.received } }
+  }
+
+  private var currentReadyState: ReadyState {
+    switch (readState, writeState) {
+    case (.open, .open): .open
+    case (.failed, .failed): .closed
+    default:
+      switch closing {
+      case .lingering, .done: .closed
+      case .none, .waiting: .closing
+      }
+    }
+  }
+
+  private func onLoop<R: Sendable>(_ body: @escaping @Sendable (WebSocket) -> R) async -> R {
+    if loop.isCurrent { return body(self) }
+    return await withCheckedContinuation { continuation in
+      loop.execute { continuation.resume(returning: body(self)) }
+    }
+  }
+}

@@ -1,0 +1,51 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+extension WebSocket {
+  /// Sends a text message. Returns when there is room for the next one.
+  /// - Throws: `StreamError.closed` after a Close in either direction, or what the connection failed with.
+  public func send(_ text: String) async throws {
+    try await write(Message(text))
+  }
+
+  /// Sends a binary message.
+  public func send(_ bytes: Bytes) async throws {
+    try await write(.binary(bytes))
+  }
+
+  public func send(_ message: Message) async throws {
+    try await write(message)
+  }
+
+  /// Sends a ping and waits for its pong.
+  ///
+  /// The pong is found even while nobody reads: messages before it are kept, up to the write watermark's number of bytes.
+  /// - Parameter payload: Up to 125 bytes; by default a number that is new on this connection.
+  /// - Returns: the round trip.
+  /// - Throws: `WebSocketError.pingTooLong`, `.noPong` if the connection ends first.
+  @discardableResult
+  public func ping(_ payload: Bytes? = nil) async throws -> Duration {
+    if let payload, payload.count > 125 { throw WebSocketError.pingTooLong(byteCount: payload.count) }
+    let ping = PendingPing()
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        loop.perform { self.startPing(ping, payload, continuation) }
+      }
+    } onCancel: {
+      loop.perform { self.pings.cancel(ping) }
+    }
+  }
+
+  private func startPing(
+    _ ping: PendingPing, _ payload: Bytes?, _ continuation: CheckedContinuation<Duration, any Error>
+  ) {
+    if ping.isCancelled { return continuation.resume(throwing: CancellationError()) }
+    guard case (.open, .open) = (readState, writeState) else {
+      return continuation.resume(throwing: WebSocketError.noPong)
+    }
+    let payload = payload ?? pings.nextPayload()
+    sendControl(.ping, payload)
+    pings.add(ping, payload, at: loop.now, continuation)
+    readAheadIfNeeded()
+  }
+}

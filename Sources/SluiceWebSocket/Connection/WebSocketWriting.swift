@@ -1,0 +1,93 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+extension WebSocket {
+  /// Payloads up to this many bytes are gathered into one write; longer ones leave as they are.
+  static let gatherLimit = 16 << 10
+
+  public func hasRoom() throws -> Bool {
+    switch writeState {
+    case .open: return try gathered.count < options.writeHighWatermark && transport.hasRoom()
+    case .closed: throw StreamError.closed
+    case .failed(let error): throw error
+    }
+  }
+
+  public func push(_ message: consuming Message) throws {
+    guard case .open = writeState else {
+      _ = try hasRoom()
+      return
+    }
+    try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
+  }
+
+  /// Encodes one frame: into the gathered bytes, or, if it is long and needs no mask, behind them without a copy.
+  func appendFrame(_ opcode: Opcode, isFinal: Bool, _ payload: Bytes) throws {
+    if gathered.capacity == 0 { gathered = loop.scratch.take() }
+    let key = maskingKeys?.next()
+    gathered.append(FrameHeader(opcode, isFinal: isFinal, maskingKey: key, payloadLength: payload.count))
+    if let key {
+      gathered.append(payload.span, masking: key)
+    } else if payload.count > Self.gatherLimit {
+      try handGatheredOver()
+      return try transport.push(payload)
+    } else {
+      gathered.append(payload.span)
+    }
+    if gathered.count >= options.writeHighWatermark { try handGatheredOver() }
+  }
+
+  /// Gives the gathered frames to the transport, which may still be filling its own queue.
+  func handGatheredOver() throws {
+    guard !gathered.isEmpty else { return }
+    var full = BytesBuilder()
+    swap(&full, &gathered)
+    try transport.push(full.take())
+  }
+
+  public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
+
+  public func flush() {
+    if !gathered.isEmpty {
+      // A transport that has failed says so itself, at the next `hasRoom`.
+      try? transport.push(gathered.lend())
+      transport.flush()
+      var used = BytesBuilder()
+      swap(&used, &gathered)
+      loop.scratch.give(used)
+    } else {
+      transport.flush()
+    }
+  }
+
+  public func attachWriter(_ waker: any Waker) throws {
+    guard writer == nil else { throw StreamError.concurrentWrite }
+    writer = waker
+  }
+
+  public func detachWriter() { writer = nil }
+}
+
+// MARK: control frames
+
+extension WebSocket {
+  func answerPing(_ payload: Bytes) {
+    unsentPong = payload
+    flushControl()
+  }
+
+  /// Sends what waits to be sent and is not data. One Pong at the most waits for room: the latest ping's.
+  func flushControl() {
+    guard let payload = unsentPong, case .open = writeState, (try? transport.hasRoom()) == true else { return }
+    unsentPong = nil
+    sendControl(.pong, payload)
+  }
+
+  /// Writes a control frame behind the frames gathered so far; it leaves at the end of the turn at the latest.
+  func sendControl(_ opcode: Opcode, _ payload: Bytes) {
+    let isScheduled = needsFlush
+    // A transport that has failed says so itself, at the next `hasRoom`.
+    try? appendFrame(opcode, isFinal: true, payload)
+    if !isScheduled { loop.atEndOfTurn(self) }
+  }
+}

@@ -1,0 +1,347 @@
+import SluiceStreams
+
+/// Finds the frames in a stream of bytes, and hands payloads on as they arrive (RFC 6455 §5).
+///
+/// It does no I/O and holds nothing between inputs but at most 13 bytes of a header and 124 of a control frame; a data
+/// frame of any length passes through in pieces. Feed it, then take events until there are none:
+///
+/// ```swift
+/// var decoder = FrameDecoder(role: .client)
+/// decoder.feed([0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f])
+/// while let event = try decoder.next() {
+///   if case .data(let piece) = event { print(piece.bytes.string) }   // Hello
+/// }
+/// ```
+///
+/// An unmasked payload is a slice of the input. A masked one is copied and unmasked in one pass; the input, which others
+/// may hold, is never written to.
+public struct FrameDecoder: ~Copyable, Sendable {
+  public let parser: FrameHeaderParser
+  /// What was fed and not decoded yet, from `position` on.
+  @usableFromInline package private(set) var input = Bytes()
+  /// An index of `input`.
+  @usableFromInline var position = 0
+  @usableFromInline var state = State.header
+  @usableFromInline var fragmentation = FragmentationState.betweenMessages
+  /// The first bytes of a header whose rest has not come.
+  private var partialHeader = PartialHeader()
+  private var text = UTF8Validator()
+  /// What came of a control frame's payload.
+  private var controlPayload = BytesBuilder()
+  /// Where pieces of one input are unmasked to, one behind the other.
+  private var unmasked = BytesBuilder()
+
+  @usableFromInline
+  enum State: Sendable {
+    /// A header comes next.
+    case header
+    /// The rest of one has to come.
+    case partialHeader
+    case data(DataFrame)
+    case control(Opcode, remaining: Int, MaskingKey?)
+    /// RFC 6455 §5.5.1: nothing is to be read after a Close.
+    case closed
+    case failed(WebSocketProtocolError)
+  }
+
+  /// A data frame whose payload is not all there.
+  @usableFromInline
+  struct DataFrame: Sendable {
+    var kind: MessageKind
+    var reserved: ReservedBits
+    var isFinal: Bool
+    /// Whether the next piece is the message's first.
+    var isFirst: Bool
+    /// Whether the next piece is the frame's first.
+    var startsFrame: Bool
+    var maskingKey: MaskingKey?
+    var remaining: Int
+  }
+
+  /// - Parameters:
+  ///   - role: Which end reads.
+  ///   - allowedReservedBits: Those that negotiated extensions set on the first frame of a message.
+  public init(role: WebSocketRole, allowedReservedBits: ReservedBits = []) {
+    parser = FrameHeaderParser(role: role, allowedReservedBits: allowedReservedBits)
+  }
+
+  /// Whether the stream may not end here without being truncated: a frame or a message is under way.
+  public var isInsideMessage: Bool {
+    switch (state, fragmentation) {
+    case (.header, .betweenMessages), (.closed, _): false
+    default: true
+    }
+  }
+
+  /// Whether a Close came. What is fed after it is ignored.
+  public var isClosed: Bool {
+    if case .closed = state { true } else { false }
+  }
+
+  /// Gives the decoder the next bytes of the stream. Take all events before the next call; bytes that are still there
+  /// are copied in front of the new ones.
+  public mutating func feed(_ bytes: consuming Bytes) {
+    if position == input.endIndex {
+      input = bytes
+    } else {
+      var joined = BytesBuilder(capacity: input.endIndex - position + bytes.count)
+      joined.append(input[position...])
+      joined.append(bytes)
+      input = joined.take()
+    }
+    position = input.startIndex
+  }
+
+  /// The next event, or nil when more input is needed; then the decoder holds no input any more.
+  /// - Throws: what the peer did wrong, and the same again at every later call.
+  public mutating func next() throws(WebSocketProtocolError) -> FrameEvent? {
+    do {
+      if let event = try step() { return event }
+    } catch {
+      state = .failed(error)
+      releaseInput()
+      throw error
+    }
+    releaseInput()
+    return nil
+  }
+}
+
+// MARK: frames
+
+extension FrameDecoder {
+  private mutating func step() throws(WebSocketProtocolError) -> FrameEvent? {
+    while true {
+      switch state {
+      case .header, .partialHeader:
+        guard let header = try nextHeader() else { return nil }
+        try begin(header)
+      case .data(let frame):
+        return try nextPiece(of: frame)
+      case .control(let opcode, let remaining, let key):
+        return try nextControl(opcode, remaining: remaining, key)
+      case .closed: return nil
+      case .failed(let error): throw error
+      }
+    }
+  }
+
+  private mutating func nextHeader() throws(WebSocketProtocolError) -> FrameHeader? {
+    if case .header = state {
+      if let header = try parser.parse(input.span, at: position - input.startIndex) {
+        position += header.encodedLength
+        return header
+      }
+      if position == input.endIndex { return nil }
+      state = .partialHeader
+    }
+    while position < input.endIndex {
+      partialHeader.append(input[position])
+      position += 1
+      if let header = try parser.parse(partialHeader.span, at: 0) {
+        partialHeader.removeAll()
+        return header
+      }
+    }
+    return nil
+  }
+
+  private mutating func begin(_ header: FrameHeader) throws(WebSocketProtocolError) {
+    // RFC 6455 §5.5: a control frame may come between the frames of a message.
+    if header.opcode.isControl {
+      state = .control(header.opcode, remaining: header.payloadLength, header.maskingKey)
+      return
+    }
+    let message = try fragmentation.accept(header)
+    state = .data(
+      DataFrame(
+        kind: message.kind, reserved: message.reserved, isFinal: header.isFinal, isFirst: message.isFirst,
+        startsFrame: true, maskingKey: header.maskingKey, remaining: header.payloadLength))
+  }
+
+  /// What there is of a data frame's payload. The frame's first piece may be empty: then it tells what will come.
+  private mutating func nextPiece(of frame: DataFrame) throws(WebSocketProtocolError) -> FrameEvent? {
+    let count = min(frame.remaining, input.endIndex - position)
+    if count == 0 && frame.remaining > 0 && !frame.startsFrame { return nil }
+    let bytes = takePayload(count, frame.maskingKey)
+    let remaining = frame.remaining - count
+    let endsMessage = frame.isFinal && remaining == 0
+    if frame.kind == .text && frame.reserved.isEmpty { try check(bytes, endsMessage: endsMessage) }
+    if remaining == 0 {
+      state = .header
+    } else {
+      var rest = frame
+      rest.isFirst = false
+      rest.startsFrame = false
+      rest.maskingKey = frame.maskingKey?.rotated(by: count)
+      rest.remaining = remaining
+      state = .data(rest)
+    }
+    return .data(
+      DataPiece(
+        kind: frame.kind, reserved: frame.reserved, bytes: bytes, isFirst: frame.isFirst, isFinal: endsMessage,
+        startsFrame: frame.startsFrame, remainingInFrame: remaining))
+  }
+
+  /// RFC 6455 §8.1.
+  private mutating func check(_ bytes: Bytes, endsMessage: Bool) throws(WebSocketProtocolError) {
+    guard text.consume(bytes.span) else { throw .invalidText }
+    if endsMessage {
+      guard text.isComplete else { throw .truncatedText }
+      text = UTF8Validator()
+    }
+  }
+
+  private mutating func nextControl(
+    _ opcode: Opcode, remaining: Int, _ key: MaskingKey?
+  ) throws(WebSocketProtocolError) -> FrameEvent? {
+    let count = min(remaining, input.endIndex - position)
+    let part = input[position..<position + count]
+    if let key { controlPayload.append(part.span, masking: key) } else { controlPayload.append(part) }
+    position += count
+    guard count == remaining else {
+      state = .control(opcode, remaining: remaining - count, key?.rotated(by: count))
+      return nil
+    }
+    state = .header
+    let payload = controlPayload.take()
+    switch opcode {
+    case .ping: return .ping(payload)
+    case .pong: return .pong(payload)
+    default: return try close(payload)
+    }
+  }
+
+  /// RFC 6455 §5.5.1: nothing, or two bytes of code and a reason in UTF-8.
+  private mutating func close(_ payload: Bytes) throws(WebSocketProtocolError) -> FrameEvent {
+    var code: CloseCode?
+    if payload.count == 1 { throw .truncatedCloseCode }
+    if payload.count >= 2 {
+      let number = CloseCode(rawValue: UInt16(payload[0]) << 8 | UInt16(payload[1]))
+      guard number.isAllowedOnWire else { throw .invalidCloseCode(number) }
+      code = number
+    }
+    let reason = payload.dropFirst(2)
+    guard UTF8Validator.isValid(reason.span) else { throw .invalidCloseReason }
+    state = .closed
+    return .close(code, reason: reason.string)
+  }
+}
+
+// MARK: input
+
+extension FrameDecoder {
+  /// Whether fed bytes wait to be decoded. If none do, the decoder holds no input any more.
+  package mutating func hasInput() -> Bool {
+    if position < input.endIndex { return true }
+    releaseInput()
+    return false
+  }
+}
+
+// MARK: payload
+
+extension FrameDecoder {
+  /// The next `count` bytes of the input, unmasked.
+  private mutating func takePayload(_ count: Int, _ key: MaskingKey?) -> Bytes {
+    let range = position..<position + count
+    position += count
+    return unmask(range, key)
+  }
+
+  private static let sharedBufferSize = 16 << 10
+
+  /// A slice of the input; masked, a slice of a buffer that the payloads of one input share while they are small.
+  private mutating func unmask(_ range: Range<Int>, _ key: MaskingKey?) -> Bytes {
+    guard let key else { return input[range] }
+    if range.isEmpty { return Bytes() }
+    let part = input[range]
+    if range.count > Self.sharedBufferSize / 4 {
+      var builder = BytesBuilder(capacity: range.count)
+      builder.append(part.span, masking: key)
+      return builder.take()
+    }
+    if unmasked.capacity - unmasked.count < range.count {
+      let rest = input.endIndex - range.lowerBound
+      unmasked = BytesBuilder(capacity: min(rest, Self.sharedBufferSize))
+    }
+    let start = unmasked.count
+    unmasked.append(part.span, masking: key)
+    // What was lent is not written again: the builder goes on behind it.
+    let lent = unmasked.lend()
+    return lent[start..<lent.endIndex]
+  }
+
+  private mutating func releaseInput() {
+    input = Bytes()
+    position = 0
+    if unmasked.capacity > 0 { unmasked = BytesBuilder() }
+  }
+}
+
+// MARK: whole frames
+
+extension FrameDecoder {
+  /// The next frame, if it is a whole message: text or binary, FIN, no reserved bits, at most `limit` bytes, and all of
+  /// it in the input. A caller that relays messages takes them with this, and masks or copies the payload straight into
+  /// its output; nothing is allocated, copied or counted here.
+  ///
+  /// The text is not checked as UTF-8 yet; that is for the caller, in what it wrote.
+  /// - Returns: nil when the next frame, or the lack of one, is for `next()` to tell.
+  @inlinable
+  package mutating func nextWhole(limit: Int) -> WholeFrame? {
+    guard case .header = state, case .betweenMessages = fragmentation else { return nil }
+    let start = input.startIndex
+    let isMasked = parser.role == .server
+    guard let frame = WholeFrame(input.span, at: position &- start, start: start, isMasked: isMasked, limit: limit)
+    else { return nil }
+    position = frame.payload.upperBound
+    return frame
+  }
+
+  /// The payload where it lies, masked if the frame is. Good until the next `feed`, and until `next()` has returned nil.
+  @inlinable
+  @_lifetime(borrow self)
+  package func payload(of frame: WholeFrame) -> Span<UInt8> {
+    let start = input.startIndex
+    return input.span.extracting(frame.payload.lowerBound - start..<frame.payload.upperBound - start)
+  }
+
+  /// The payload unmasked, and checked if it is text: what `next()` would have given.
+  /// - Throws: `invalidText` or `truncatedText`, and again at every later call of `next()`.
+  package mutating func message(of frame: WholeFrame) throws(WebSocketProtocolError) -> Bytes {
+    let bytes = unmask(frame.payload, frame.maskingKey)
+    if frame.kind == .text {
+      do { try check(bytes, endsMessage: true) } catch {
+        fail(error)
+        throw error
+      }
+    }
+    return bytes
+  }
+
+  /// Stops decoding: `next()` throws the error from now on.
+  package mutating func fail(_ error: WebSocketProtocolError) {
+    state = .failed(error)
+    releaseInput()
+  }
+}
+
+/// At most 13 bytes of a header, kept in place: whoever holds them does not hold the input that they came in.
+struct PartialHeader: Sendable {
+  private var bytes = InlineArray<14, UInt8>(repeating: 0)
+  private var count = 0
+
+  /// A header has at most 14 bytes, and with the 14th it is complete.
+  mutating func append(_ byte: UInt8) {
+    bytes[count] = byte
+    count += 1
+  }
+
+  mutating func removeAll() { count = 0 }
+
+  var span: Span<UInt8> {
+    @_lifetime(borrow self)
+    borrowing get { bytes.span.extracting(first: count) }
+  }
+}

@@ -1,0 +1,52 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Keys for a client's frames, each from the system's random number generator and each used once (RFC 6455 §10.3).
+///
+/// Random bytes are fetched 256 at a time, which the system gives in one piece: a key costs a few nanoseconds.
+/// The value can't be copied, so no key is given out twice.
+public struct MaskingKeySource: ~Copyable, Sendable {
+  private static let size = 64
+  private var keys = InlineArray<64, UInt32>(repeating: 0)
+  private var used = Self.size
+
+  public init() {}
+
+  /// A key that was not given out before.
+  public mutating func next() -> MaskingKey {
+    if used == Self.size { refill() }
+    let key = keys[used]
+    used += 1
+    return MaskingKey(word: key)
+  }
+
+  @inline(never)
+  private mutating func refill() {
+    if !fillFromSystem() {
+      var generator = SystemRandomNumberGenerator()
+      for index in keys.indices { keys[index] = generator.next() }
+    }
+    used = 0
+  }
+
+  /// - Returns: false where the system has no call that fills a buffer, or it failed.
+  private mutating func fillFromSystem() -> Bool {
+    let wanted = Self.size * MemoryLayout<UInt32>.size
+    var span = keys.mutableSpan
+    return unsafe span.withUnsafeMutableBytes { buffer in
+      #if canImport(Glibc) || canImport(Musl)
+        return unsafe getentropy(buffer.baseAddress!, wanted) == 0  // 256 bytes are its most
+      #elseif canImport(Darwin)
+        unsafe arc4random_buf(buffer.baseAddress, wanted)
+        return true
+      #else
+        return false
+      #endif
+    }
+  }
+}

@@ -1,0 +1,81 @@
+/// How the peer broke RFC 6455 or went beyond a limit, and the code that it is told.
+public enum WebSocketProtocolError: Error, Hashable, Sendable {
+  /// §5.2: an opcode of 3-7 or 11-15.
+  case reservedOpcode(UInt8)
+  /// §5.2: reserved bits that no negotiated extension gives a meaning on this frame.
+  case reservedBits(ReservedBits, Opcode)
+  /// §5.5: a Close, Ping or Pong without FIN.
+  case fragmentedControlFrame(Opcode)
+  /// §5.5: a Close, Ping or Pong with an extended length; 125 bytes are allowed.
+  case controlFrameTooLong(Opcode)
+  /// §5.1: a client sent a frame without a mask.
+  case unmaskedFrame
+  /// §5.1: a server sent a frame with a mask.
+  case maskedFrame
+  /// §5.2: a length in more bytes than it needs.
+  case nonMinimalLength(UInt64, lengthBytes: Int)
+  /// §5.2: a 64-bit length whose most significant bit is set.
+  case lengthOutOfRange(UInt64)
+  /// §5.4: a continuation frame, and no message was begun.
+  case unexpectedContinuation
+  /// §5.4: a text or binary frame inside a fragmented message.
+  case interruptedMessage(by: Opcode)
+  /// §5.5.1: a Close frame with one byte; a code has two.
+  case truncatedCloseCode
+  /// §7.4: a Close frame with a code that is not for the wire.
+  case invalidCloseCode(CloseCode)
+  /// §5.5.1: a Close frame whose reason is not UTF-8.
+  case invalidCloseReason
+  /// §8.1: a text message that is not UTF-8, found at the first byte that no valid text has there.
+  case invalidText
+  /// §8.1: a text message that ends inside a character.
+  case truncatedText
+  /// A message longer than `maxMessageSize`; `actual` is what is known of its length, in bytes.
+  case messageTooBig(limit: Int, actual: Int)
+  /// A message in more frames than `maxFragments`.
+  case tooManyFragments(limit: Int)
+
+  /// The code for the Close frame that answers it.
+  public var closeCode: CloseCode {
+    switch self {
+    case .reservedOpcode, .reservedBits, .fragmentedControlFrame, .controlFrameTooLong, .unmaskedFrame, .maskedFrame,
+      .nonMinimalLength, .lengthOutOfRange, .unexpectedContinuation, .interruptedMessage, .truncatedCloseCode,
+      .invalidCloseCode:
+      .protocolError
+    case .invalidCloseReason, .invalidText, .truncatedText: .invalidPayload
+    case .messageTooBig: .messageTooBig
+    case .tooManyFragments: .policyViolation
+    }
+  }
+}
+
+extension WebSocketProtocolError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .reservedOpcode(let opcode):
+      "the peer sent a frame with the reserved opcode 0x\(String(opcode, radix: 16, uppercase: true))"
+    case .reservedBits(let bits, let opcode):
+      "the peer set \(bits) on a \(opcode) frame; no negotiated extension uses that"
+    case .fragmentedControlFrame(let opcode):
+      "the peer sent a fragmented \(opcode) frame; control frames come in one piece"
+    case .controlFrameTooLong(let opcode):
+      "the peer sent a \(opcode) frame of more than 125 bytes"
+    case .unmaskedFrame: "the client sent a frame without a mask"
+    case .maskedFrame: "the server sent a frame with a mask"
+    case .nonMinimalLength(let length, let lengthBytes):
+      "the peer wrote the frame length \(length) in \(lengthBytes) bytes, which is more than it needs"
+    case .lengthOutOfRange(let length):
+      "the peer announced a frame of \(length) bytes; the protocol ends at 9223372036854775807"
+    case .unexpectedContinuation: "the peer continued a message that it had not begun"
+    case .interruptedMessage(let opcode): "the peer began a \(opcode) message inside a fragmented one"
+    case .truncatedCloseCode: "the peer sent a close frame of 1 byte; a close code has 2"
+    case .invalidCloseCode(let code): "the peer closed with the code \(code.rawValue), which must not be sent"
+    case .invalidCloseReason: "the peer closed with a reason that is not UTF-8"
+    case .invalidText: "the peer sent text that is not UTF-8"
+    case .truncatedText: "the peer sent text that ends inside a UTF-8 character"
+    case .messageTooBig(let limit, let actual):
+      "the peer sent a message of at least \(actual) bytes; the limit is \(limit)"
+    case .tooManyFragments(let limit): "the peer sent a message in more than \(limit) frames, which is the limit"
+    }
+  }
+}
