@@ -10,12 +10,12 @@
 
   @usableFromInline
   package init(capacity: Int) {
-    self.capacity = capacity
-    unsafe base = .allocate(capacity: capacity)
+    self.capacity = LargeBuffers.roundedSize(capacity)
+    unsafe base = LargeBuffers.allocate(self.capacity)
   }
 
   deinit {
-    unsafe base.deallocate()
+    unsafe LargeBuffers.deallocate(base, size: capacity)
   }
 
   /// The memory itself, for a system call to fill or the kernels to read. Valid while the storage lives.

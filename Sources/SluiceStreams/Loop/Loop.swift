@@ -32,7 +32,7 @@ public struct LoopTimer: Hashable, Sendable {
 }
 
 /// Work that gathers during a turn of the loop and is done once at its end: flushing what was written.
-public protocol EndOfTurn: AnyObject, Sendable {
+public protocol EndOfTurn: Sendable {
   func endOfTurn()
 }
 

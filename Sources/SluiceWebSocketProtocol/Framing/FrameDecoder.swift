@@ -25,7 +25,7 @@ public struct FrameDecoder: ~Copyable, Sendable {
   @usableFromInline var fragmentation = FragmentationState.betweenMessages
   /// The first bytes of a header whose rest has not come.
   private var partialHeader = PartialHeader()
-  private var text = UTF8Validator()
+  var text = UTF8Validator()
   /// What came of a control frame's payload.
   private var controlPayload = BytesBuilder()
   /// Where pieces of one input are unmasked to, one behind the other.
@@ -56,6 +56,18 @@ public struct FrameDecoder: ~Copyable, Sendable {
     var startsFrame: Bool
     var maskingKey: MaskingKey?
     var remaining: Int
+
+    /// Text that an extension encoded is checked when it is decoded.
+    var isCheckedText: Bool { kind == .text && reserved.isEmpty }
+
+    /// What lies in the input of it.
+    struct Part {
+      /// By the indices of `input`.
+      var range: Range<Int>
+      /// Bytes that are to come after it.
+      var remaining: Int
+      var endsMessage: Bool
+    }
   }
 
   /// - Parameters:
@@ -79,8 +91,12 @@ public struct FrameDecoder: ~Copyable, Sendable {
   }
 
   /// Gives the decoder the next bytes of the stream. Take all events before the next call; bytes that are still there
-  /// are copied in front of the new ones.
+  /// are copied in front of the new ones. After a Close or an error they are ignored.
   public mutating func feed(_ bytes: consuming Bytes) {
+    switch state {
+    case .closed, .failed: return
+    case .header, .partialHeader, .data, .control: break
+    }
     if position == input.endIndex {
       input = bytes
     } else {
@@ -96,28 +112,36 @@ public struct FrameDecoder: ~Copyable, Sendable {
   /// - Throws: what the peer did wrong, and the same again at every later call.
   public mutating func next() throws(WebSocketProtocolError) -> FrameEvent? {
     do {
-      if let event = try step() { return event }
+      if let frame = nextWhole(limit: .max) {
+        return .data(DataPiece(kind: frame.kind, bytes: try message(of: frame)))
+      }
+      if let event = try nextEvent() { return event }
     } catch {
-      state = .failed(error)
-      releaseInput()
+      fail(error)
       throw error
     }
     releaseInput()
     return nil
+  }
+
+  /// Stops decoding: `next()` throws the error from now on.
+  package mutating func fail(_ error: WebSocketProtocolError) {
+    state = .failed(error)
+    releaseInput()
   }
 }
 
 // MARK: frames
 
 extension FrameDecoder {
-  private mutating func step() throws(WebSocketProtocolError) -> FrameEvent? {
+  mutating func nextEvent() throws(WebSocketProtocolError) -> FrameEvent? {
     while true {
       switch state {
       case .header, .partialHeader:
         guard let header = try nextHeader() else { return nil }
         try begin(header)
       case .data(let frame):
-        return try nextPiece(of: frame)
+        return try nextPiece(of: frame).map { .data($0) }
       case .control(let opcode, let remaining, let key):
         return try nextControl(opcode, remaining: remaining, key)
       case .closed: return nil
@@ -126,7 +150,7 @@ extension FrameDecoder {
     }
   }
 
-  private mutating func nextHeader() throws(WebSocketProtocolError) -> FrameHeader? {
+  mutating func nextHeader() throws(WebSocketProtocolError) -> FrameHeader? {
     if case .header = state {
       if let header = try parser.parse(input.span, at: position - input.startIndex) {
         position += header.encodedLength
@@ -146,9 +170,11 @@ extension FrameDecoder {
     return nil
   }
 
-  private mutating func begin(_ header: FrameHeader) throws(WebSocketProtocolError) {
+  mutating func begin(_ header: FrameHeader) throws(WebSocketProtocolError) {
     // RFC 6455 §5.5: a control frame may come between the frames of a message.
     if header.opcode.isControl {
+      // RFC 6455 §5.5.1: a code has two bytes, so one is wrong before it has come.
+      if header.opcode == .close && header.payloadLength == 1 { throw .truncatedCloseCode }
       state = .control(header.opcode, remaining: header.payloadLength, header.maskingKey)
       return
     }
@@ -160,44 +186,55 @@ extension FrameDecoder {
   }
 
   /// What there is of a data frame's payload. The frame's first piece may be empty: then it tells what will come.
-  private mutating func nextPiece(of frame: DataFrame) throws(WebSocketProtocolError) -> FrameEvent? {
+  func nextPart(of frame: DataFrame) -> DataFrame.Part? {
     let count = min(frame.remaining, input.endIndex - position)
     if count == 0 && frame.remaining > 0 && !frame.startsFrame { return nil }
-    let bytes = takePayload(count, frame.maskingKey)
     let remaining = frame.remaining - count
-    let endsMessage = frame.isFinal && remaining == 0
-    if frame.kind == .text && frame.reserved.isEmpty { try check(bytes, endsMessage: endsMessage) }
-    if remaining == 0 {
+    return DataFrame.Part(
+      range: position..<position + count, remaining: remaining, endsMessage: frame.isFinal && remaining == 0)
+  }
+
+  /// Goes on behind a part of a data frame.
+  mutating func pass(_ part: DataFrame.Part, of frame: DataFrame) {
+    position = part.range.upperBound
+    if part.remaining == 0 {
       state = .header
     } else {
       var rest = frame
       rest.isFirst = false
       rest.startsFrame = false
-      rest.maskingKey = frame.maskingKey?.rotated(by: count)
-      rest.remaining = remaining
+      rest.maskingKey = frame.maskingKey?.rotated(by: part.range.count)
+      rest.remaining = part.remaining
       state = .data(rest)
     }
-    return .data(
-      DataPiece(
-        kind: frame.kind, reserved: frame.reserved, bytes: bytes, isFirst: frame.isFirst, isFinal: endsMessage,
-        startsFrame: frame.startsFrame, remainingInFrame: remaining))
+  }
+
+  mutating func nextPiece(of frame: DataFrame) throws(WebSocketProtocolError) -> DataPiece? {
+    guard let part = nextPart(of: frame) else { return nil }
+    let bytes = unmask(part.range, frame.maskingKey)
+    if frame.isCheckedText { try check(bytes.span, endsMessage: part.endsMessage) }
+    pass(part, of: frame)
+    return DataPiece(
+      kind: frame.kind, reserved: frame.reserved, bytes: bytes, isFirst: frame.isFirst, isFinal: part.endsMessage,
+      startsFrame: frame.startsFrame, remainingInFrame: part.remaining)
   }
 
   /// RFC 6455 §8.1.
-  private mutating func check(_ bytes: Bytes, endsMessage: Bool) throws(WebSocketProtocolError) {
-    guard text.consume(bytes.span) else { throw .invalidText }
-    if endsMessage {
-      guard text.isComplete else { throw .truncatedText }
-      text = UTF8Validator()
-    }
+  mutating func check(_ bytes: Span<UInt8>, endsMessage: Bool) throws(WebSocketProtocolError) {
+    guard text.consume(bytes) else { throw .invalidText }
+    if endsMessage { try endText() }
+  }
+
+  mutating func endText() throws(WebSocketProtocolError) {
+    guard text.isComplete else { throw .truncatedText }
+    text = UTF8Validator()
   }
 
   private mutating func nextControl(
     _ opcode: Opcode, remaining: Int, _ key: MaskingKey?
   ) throws(WebSocketProtocolError) -> FrameEvent? {
     let count = min(remaining, input.endIndex - position)
-    let part = input[position..<position + count]
-    if let key { controlPayload.append(part.span, masking: key) } else { controlPayload.append(part) }
+    Self.unmask(input, position..<position + count, key, to: &controlPayload)
     position += count
     guard count == remaining else {
       state = .control(opcode, remaining: remaining - count, key?.rotated(by: count))
@@ -215,7 +252,6 @@ extension FrameDecoder {
   /// RFC 6455 §5.5.1: nothing, or two bytes of code and a reason in UTF-8.
   private mutating func close(_ payload: Bytes) throws(WebSocketProtocolError) -> FrameEvent {
     var code: CloseCode?
-    if payload.count == 1 { throw .truncatedCloseCode }
     if payload.count >= 2 {
       let number = CloseCode(rawValue: UInt16(payload[0]) << 8 | UInt16(payload[1]))
       guard number.isAllowedOnWire else { throw .invalidCloseCode(number) }
@@ -242,23 +278,15 @@ extension FrameDecoder {
 // MARK: payload
 
 extension FrameDecoder {
-  /// The next `count` bytes of the input, unmasked.
-  private mutating func takePayload(_ count: Int, _ key: MaskingKey?) -> Bytes {
-    let range = position..<position + count
-    position += count
-    return unmask(range, key)
-  }
-
   private static let sharedBufferSize = 16 << 10
 
   /// A slice of the input; masked, a slice of a buffer that the payloads of one input share while they are small.
-  private mutating func unmask(_ range: Range<Int>, _ key: MaskingKey?) -> Bytes {
+  mutating func unmask(_ range: Range<Int>, _ key: MaskingKey?) -> Bytes {
     guard let key else { return input[range] }
     if range.isEmpty { return Bytes() }
-    let part = input[range]
     if range.count > Self.sharedBufferSize / 4 {
       var builder = BytesBuilder(capacity: range.count)
-      builder.append(part.span, masking: key)
+      Self.unmask(input, range, key, to: &builder)
       return builder.take()
     }
     if unmasked.capacity - unmasked.count < range.count {
@@ -266,64 +294,24 @@ extension FrameDecoder {
       unmasked = BytesBuilder(capacity: min(rest, Self.sharedBufferSize))
     }
     let start = unmasked.count
-    unmasked.append(part.span, masking: key)
+    Self.unmask(input, range, key, to: &unmasked)
     // What was lent is not written again: the builder goes on behind it.
     let lent = unmasked.lend()
     return lent[start..<lent.endIndex]
   }
 
-  private mutating func releaseInput() {
+  static func unmask(
+    _ input: borrowing Bytes, _ range: Range<Int>, _ key: MaskingKey?, to output: inout BytesBuilder
+  ) {
+    let start = input.startIndex
+    let span = input.span.extracting(range.lowerBound - start..<range.upperBound - start)
+    if let key { output.append(span, masking: key) } else { output.append(span) }
+  }
+
+  mutating func releaseInput() {
     input = Bytes()
     position = 0
     if unmasked.capacity > 0 { unmasked = BytesBuilder() }
-  }
-}
-
-// MARK: whole frames
-
-extension FrameDecoder {
-  /// The next frame, if it is a whole message: text or binary, FIN, no reserved bits, at most `limit` bytes, and all of
-  /// it in the input. A caller that relays messages takes them with this, and masks or copies the payload straight into
-  /// its output; nothing is allocated, copied or counted here.
-  ///
-  /// The text is not checked as UTF-8 yet; that is for the caller, in what it wrote.
-  /// - Returns: nil when the next frame, or the lack of one, is for `next()` to tell.
-  @inlinable
-  package mutating func nextWhole(limit: Int) -> WholeFrame? {
-    guard case .header = state, case .betweenMessages = fragmentation else { return nil }
-    let start = input.startIndex
-    let isMasked = parser.role == .server
-    guard let frame = WholeFrame(input.span, at: position &- start, start: start, isMasked: isMasked, limit: limit)
-    else { return nil }
-    position = frame.payload.upperBound
-    return frame
-  }
-
-  /// The payload where it lies, masked if the frame is. Good until the next `feed`, and until `next()` has returned nil.
-  @inlinable
-  @_lifetime(borrow self)
-  package func payload(of frame: WholeFrame) -> Span<UInt8> {
-    let start = input.startIndex
-    return input.span.extracting(frame.payload.lowerBound - start..<frame.payload.upperBound - start)
-  }
-
-  /// The payload unmasked, and checked if it is text: what `next()` would have given.
-  /// - Throws: `invalidText` or `truncatedText`, and again at every later call of `next()`.
-  package mutating func message(of frame: WholeFrame) throws(WebSocketProtocolError) -> Bytes {
-    let bytes = unmask(frame.payload, frame.maskingKey)
-    if frame.kind == .text {
-      do { try check(bytes, endsMessage: true) } catch {
-        fail(error)
-        throw error
-      }
-    }
-    return bytes
-  }
-
-  /// Stops decoding: `next()` throws the error from now on.
-  package mutating func fail(_ error: WebSocketProtocolError) {
-    state = .failed(error)
-    releaseInput()
   }
 }
 

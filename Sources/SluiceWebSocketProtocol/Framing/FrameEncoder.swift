@@ -4,26 +4,43 @@ extension BytesBuilder {
   /// Appends a frame's header, with the length in as few bytes as it needs (RFC 6455 §5.2).
   ///
   /// The payload follows: as it is, or masked with the header's key.
+  @inlinable
   public mutating func append(_ header: FrameHeader) {
     let length = header.payloadLength
     let first = (header.isFinal ? 0x80 : 0) | header.reserved.rawValue | header.opcode.rawValue
+    if length <= 125, header.maskingKey == nil {
+      append(bigEndian: first, UInt8(truncatingIfNeeded: length))
+    } else {
+      appendLong(header, first)
+    }
+  }
+
+  @inlinable
+  @inline(__always)
+  mutating func append(bigEndian first: UInt8, _ second: UInt8) {
+    unsafe appendUninitialized(2) {
+      unsafe $0[0] = first
+      unsafe $0[1] = second
+    }
+  }
+
+  /// A header of 4 to 14 bytes.
+  @usableFromInline
+  mutating func appendLong(_ header: FrameHeader, _ first: UInt8) {
+    let length = header.payloadLength
     let maskBit: UInt8 = header.maskingKey == nil ? 0 : 0x80
-    append(first)
+    reserve(FrameHeader.maxEncodedLength)
     if length <= 125 {
-      append(maskBit | UInt8(truncatingIfNeeded: length))
+      append(bigEndian: first, maskBit | UInt8(truncatingIfNeeded: length))
     } else if length <= 0xFFFF {
-      append(maskBit | 126)
+      append(bigEndian: first, maskBit | 126)
       append(bigEndian: UInt16(truncatingIfNeeded: length))
     } else {
-      append(maskBit | 127)
+      append(bigEndian: first, maskBit | 127)
       append(bigEndian: UInt64(length))
     }
     if let key = header.maskingKey {
-      let bytes = key.bytes
-      append(bytes.0)
-      append(bytes.1)
-      append(bytes.2)
-      append(bytes.3)
+      append(bigEndian: UInt32(bigEndian: key.word))
     }
   }
 }

@@ -5,6 +5,7 @@ public struct AssembledMessage: Sendable, Hashable {
   public var kind: MessageKind
   public var bytes: Bytes
 
+  @inlinable
   public init(kind: MessageKind, bytes: Bytes) {
     self.kind = kind
     self.bytes = bytes
@@ -32,8 +33,13 @@ public struct MessageAssembler: ~Copyable, Sendable {
   public let maxMessageSize: Int
   /// Frames of a message, empty ones too.
   public let maxFragments: Int
-  private var gathered = BytesBuilder()
-  private var fragments = 0
+  /// What came of the message under way.
+  var gathered = BytesBuilder()
+  /// Its frames so far.
+  @usableFromInline var fragments = 0
+
+  /// Bytes of an announced frame that memory is reserved for before they arrive.
+  private static let reservedAhead = 1 << 20
 
   public init(
     maxMessageSize: Int = MessageAssembler.defaultMaxMessageSize,
@@ -47,30 +53,48 @@ public struct MessageAssembler: ~Copyable, Sendable {
   /// - Returns: the message, if the piece ends it.
   /// - Throws: `messageTooBig` as soon as the length that a frame announces goes beyond the limit, before its bytes are
   ///   kept; `tooManyFragments`.
+  @inlinable
   public mutating func append(_ piece: consuming DataPiece) throws(WebSocketProtocolError) -> AssembledMessage? {
+    if piece.isFirst && piece.isFinal && fragments == 0 && piece.bytes.count <= maxMessageSize {
+      return AssembledMessage(kind: piece.kind, bytes: piece.bytes)
+    }
+    return try gather(piece)
+  }
+
+  @usableFromInline
+  mutating func gather(_ piece: borrowing DataPiece) throws(WebSocketProtocolError) -> AssembledMessage? {
     if piece.isFirst { reset() }
-    try check(piece)
-    if piece.isFirst && piece.isFinal { return AssembledMessage(kind: piece.kind, bytes: piece.bytes) }
+    try admit(piece.bytes.count, remainingInFrame: piece.remainingInFrame, startsFrame: piece.startsFrame)
+    // Room for the rest of the frame at once, if it is moderate; what is only announced costs no resident memory.
+    let rest = piece.bytes.count + min(piece.remainingInFrame, max(Self.reservedAhead, gathered.count))
+    gathered.reserve(rest)
     gathered.append(piece.bytes)
-    guard piece.isFinal else { return nil }
+    return piece.isFinal ? take(piece.kind) : nil
+  }
+
+  /// Checks what is to be kept against the limits, before it is.
+  mutating func admit(
+    _ count: Int, remainingInFrame: Int, startsFrame: Bool
+  ) throws(WebSocketProtocolError) {
+    let (known, overflows) = (gathered.count + count).addingReportingOverflow(remainingInFrame)
+    if overflows || known > maxMessageSize {
+      throw .messageTooBig(limit: maxMessageSize, actual: overflows ? .max : known)
+    }
+    if startsFrame {
+      fragments += 1
+      if fragments > maxFragments { throw .tooManyFragments(limit: maxFragments) }
+    }
+  }
+
+  /// The message whose last piece was gathered.
+  mutating func take(_ kind: MessageKind) -> AssembledMessage {
     fragments = 0
-    return AssembledMessage(kind: piece.kind, bytes: gathered.take())
+    return AssembledMessage(kind: kind, bytes: gathered.take())
   }
 
   /// Drops what came of a message.
   public mutating func reset() {
     fragments = 0
     if gathered.capacity > 0 { gathered = BytesBuilder() }
-  }
-
-  private mutating func check(_ piece: borrowing DataPiece) throws(WebSocketProtocolError) {
-    let (known, overflows) = (gathered.count + piece.bytes.count).addingReportingOverflow(piece.remainingInFrame)
-    if overflows || known > maxMessageSize {
-      throw .messageTooBig(limit: maxMessageSize, actual: overflows ? .max : known)
-    }
-    if piece.startsFrame {
-      fragments += 1
-      if fragments > maxFragments { throw .tooManyFragments(limit: maxFragments) }
-    }
   }
 }

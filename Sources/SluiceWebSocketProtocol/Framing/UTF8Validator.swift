@@ -133,6 +133,7 @@ enum UTF8Automaton {
       state &= 63
       if state == UInt64(reject) { return reject }
     }
+    if state == UInt64(accept), unsafe isShortASCII(bytes + offset, count - offset) { return accept }
     while offset < count {
       state = unsafe rows[Int(bytes[offset])] &>> state
       offset += 1

@@ -1,0 +1,109 @@
+import SluiceStreams
+import Testing
+
+@testable import SluiceWebSocketProtocol
+
+@Suite("Frame headers (RFC 6455 §5.2)")
+struct FrameHeaderTests {
+  static func parse(
+    _ input: String, role: WebSocketRole = .client, reserved: ReservedBits = []
+  ) throws -> FrameHeader? {
+    try FrameHeaderParser(role: role, allowedReservedBits: reserved).parse(hex(input).span, at: 0)
+  }
+
+  static let key = MaskingKey(0x37, 0xFA, 0x21, 0x3D)
+
+  @Test(
+    "a header is read and written",
+    arguments: [
+      ("81 05", FrameHeader(.text, payloadLength: 5)),
+      ("81 85 37 fa 21 3d", FrameHeader(.text, maskingKey: key, payloadLength: 5)),
+      ("01 03", FrameHeader(.text, isFinal: false, payloadLength: 3)),
+      ("80 02", FrameHeader(.continuation, payloadLength: 2)),
+      ("89 05", FrameHeader(.ping, payloadLength: 5)),
+      ("8a 85 37 fa 21 3d", FrameHeader(.pong, maskingKey: key, payloadLength: 5)),
+      ("88 7d", FrameHeader(.close, payloadLength: 125)),
+      ("82 00", FrameHeader(.binary, payloadLength: 0)),
+      ("82 7d", FrameHeader(.binary, payloadLength: 125)),
+      ("82 7e 00 7e", FrameHeader(.binary, payloadLength: 126)),
+      ("82 7e 01 00", FrameHeader(.binary, payloadLength: 256)),
+      ("82 7e ff ff", FrameHeader(.binary, payloadLength: 65535)),
+      ("82 7f 00 00 00 00 00 01 00 00", FrameHeader(.binary, payloadLength: 65536)),
+      ("82 7f 7f ff ff ff ff ff ff ff", FrameHeader(.binary, payloadLength: .max)),
+      ("82 7f 7f ff ff ff ff ff ff f2", FrameHeader(.binary, payloadLength: .max - 13)),
+      ("82 fe 01 00 37 fa 21 3d", FrameHeader(.binary, maskingKey: key, payloadLength: 256)),
+      ("82 ff 00 00 00 00 00 01 00 00 37 fa 21 3d", FrameHeader(.binary, maskingKey: key, payloadLength: 65536)),
+      ("c1 05", FrameHeader(.text, reserved: .rsv1, payloadLength: 5)),
+    ])
+  func roundTrip(encoded: String, header: FrameHeader) throws {
+    let input = hex(encoded)
+    let role: WebSocketRole = header.maskingKey == nil ? .client : .server
+    let parser = FrameHeaderParser(role: role, allowedReservedBits: .rsv1)
+    #expect(try parser.parse(input.span, at: 0) == header)
+    #expect(header.encodedLength == input.count)
+    #expect(
+      FrameEncoder.headerLength(payloadLength: header.payloadLength, masked: header.maskingKey != nil) == input.count)
+    #expect(try parser.parse(([9, 9, 9] + input + [9]).span, at: 3) == header)
+    for count in 0..<input.count { #expect(try parser.parse(input.span.extracting(0..<count), at: 0) == nil) }
+    var builder = BytesBuilder()
+    builder.append(header)
+    #expect(bytes(builder) == input)
+  }
+
+  @Test("a control frame is judged by its first two bytes", arguments: ["8", "9", "a"])
+  func control(opcode: String) {
+    let kind = Opcode(rawValue: UInt8(opcode, radix: 16)!)!
+    #expect(throws: WebSocketProtocolError.fragmentedControlFrame(kind)) { try Self.parse("0\(opcode) 00") }
+    #expect(throws: WebSocketProtocolError.controlFrameTooLong(kind)) { try Self.parse("8\(opcode) 7e") }
+    #expect(throws: WebSocketProtocolError.controlFrameTooLong(kind)) { try Self.parse("8\(opcode) 7f") }
+  }
+
+  @Test("reserved bits are for the first frame of a message, and for who negotiated them")
+  func reservedBits() throws {
+    #expect(throws: WebSocketProtocolError.reservedBits(.rsv1, .text)) { try Self.parse("c1 00") }
+    #expect(throws: WebSocketProtocolError.reservedBits(.rsv2, .text)) { try Self.parse("e1 00", reserved: .rsv1) }
+    #expect(throws: WebSocketProtocolError.reservedBits(.rsv1, .continuation)) {
+      try Self.parse("c0 00", reserved: .rsv1)
+    }
+    #expect(throws: WebSocketProtocolError.reservedBits(.rsv1, .ping)) { try Self.parse("c9 00", reserved: .rsv1) }
+    #expect(try Self.parse("c2 00", reserved: .rsv1)?.reserved == .rsv1)
+  }
+
+  @Test("a message is limited by what its headers announce")
+  func lengthLimit() throws {
+    let header = FrameHeader(.binary, payloadLength: 10)
+    try header.checkLength(after: 90, limit: 100)
+    #expect(throws: WebSocketProtocolError.messageTooBig(limit: 100, actual: 101)) {
+      try header.checkLength(after: 91, limit: 100)
+    }
+    #expect(throws: WebSocketProtocolError.messageTooBig(limit: 100, actual: .max)) {
+      try FrameHeader(.binary, payloadLength: .max).checkLength(after: 1, limit: 100)
+    }
+  }
+}
+
+@Suite("Frame encoder")
+struct FrameEncoderTests {
+  @Test("a server's frame is not masked")
+  func server() {
+    var encoder = FrameEncoder(role: .server)
+    var output = BytesBuilder()
+    encoder.append(.text, payload: "Hello".utf8.span, to: &output)
+    encoder.append(.binary, isFinal: false, reserved: .rsv1, payload: [7].span, to: &output)
+    let key = encoder.appendHeader(.binary, payloadLength: 70000, to: &output)
+    #expect(key == nil)
+    #expect(bytes(output) == hex("81 05 48 65 6c 6c 6f 42 01 07 82 7f 00 00 00 00 00 01 11 70"))
+  }
+
+  @Test("a client's frame is masked with the key in its header", arguments: [0, 5, 125, 126, 1000, 65536])
+  func client(count: Int) {
+    var encoder = FrameEncoder(role: .client)
+    let payload = (0..<count).map { UInt8(truncatingIfNeeded: $0) }
+    var output = BytesBuilder()
+    encoder.append(.binary, payload: payload.span, to: &output)
+    let key = encoder.appendHeader(.binary, payloadLength: count, to: &output)!
+    output.append(payload.span, masking: key)
+    let expected: [Found] = [.binary(payload), .binary(payload)]
+    #expect(decode([bytes(output)], reader: .pieces) == expected)
+  }
+}
