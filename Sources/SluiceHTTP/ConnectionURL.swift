@@ -1,0 +1,123 @@
+import SluiceStreams
+
+/// Why a text is not a URL to connect to.
+public struct URLError: Error, Hashable, Sendable, CustomStringConvertible {
+  public let description: String
+
+  init(_ description: String) { self.description = description }
+}
+
+extension ConnectionURL: CustomStringConvertible {
+  /// The whole URL without user and password.
+  public var description: String { "\(scheme)://\(authority)\(target)" }
+}
+
+/// The parts of a URL that a connection needs (RFC 3986, and RFC 6455 §3 for `ws`).
+public struct ConnectionURL: Hashable, Sendable {
+  /// In lower case: "ws", "wss", "http", "https".
+  public let scheme: String
+  /// User and password as they stand in the URL, decoded; nil if there are none.
+  public let userInfo: String?
+  /// A name or an address, an IPv6 one without its brackets.
+  public let host: String
+  /// The port of the URL, or the scheme's own: 80 or 443.
+  public let port: Int
+  /// Path and query, "/" at the least: what a request asks for.
+  public let target: String
+
+  /// - Parameter schemes: The schemes to accept.
+  /// - Throws: `URLError`, which says what is wrong and what is allowed.
+  public init(_ text: String, schemes: [String] = ["ws", "wss"], allowsPortZero: Bool = false) throws(URLError) {
+    guard text.utf8.allSatisfy(HTTPSyntax.isTargetCharacter) else {
+      throw URLError("the URL holds a space, a control character or a character outside ASCII; percent-encode it")
+    }
+    guard let colon = text.firstIndex(of: ":") else {
+      throw URLError("'\(text)' has no scheme; \(Self.list(schemes)) is allowed")
+    }
+    scheme = text[..<colon].lowercased()
+    guard schemes.contains(scheme) else {
+      throw URLError("the scheme '\(scheme)' can't be used here; \(Self.list(schemes)) is allowed")
+    }
+    guard text[colon...].hasPrefix("://") else { throw URLError("'//' is missing behind '\(scheme):'") }
+    let rest = text[colon...].dropFirst(3)
+    guard !rest.contains("#") else { throw URLError("a URL to connect to has no fragment ('#…')") }
+    let authority = rest.prefix { $0 != "/" && $0 != "?" }
+    let path = rest[authority.endIndex...]
+    target = path.hasPrefix("/") ? String(path) : "/" + path
+    let at = authority.lastIndex(of: "@")
+    userInfo = try at.map { index throws(URLError) in try Self.decode(authority[..<index]) }
+    let hostPort = at.map { authority[authority.index(after: $0)...] } ?? authority
+    (host, port) = try Self.hostAndPort(
+      hostPort, default: scheme == "wss" || scheme == "https" ? 443 : 80, lowest: allowsPortZero ? 0 : 1)
+  }
+
+  private static func hostAndPort(
+    _ text: Substring, default defaultPort: Int, lowest: Int
+  ) throws(URLError) -> (String, Int) {
+    let host: Substring
+    let rest: Substring
+    if text.hasPrefix("[") {
+      guard let bracket = text.firstIndex(of: "]") else { throw URLError("the ']' behind the IPv6 address is missing") }
+      host = text[..<bracket].dropFirst()
+      rest = text[bracket...].dropFirst()
+      guard host.allSatisfy({ $0.isHexDigit || $0 == ":" || $0 == "." }) else {
+        throw URLError("'\(host)' is not an IPv6 address")
+      }
+    } else {
+      host = text.prefix { $0 != ":" }
+      rest = text[host.endIndex...]
+      guard host.utf8.allSatisfy(isHostCharacter) else { throw URLError("'\(host)' is not a host name") }
+    }
+    guard !host.isEmpty else { throw URLError("the host is missing") }
+    if rest.isEmpty { return (String(host), defaultPort) }
+    let digits = rest.dropFirst()
+    guard rest.hasPrefix(":"), let port = Int(digits), digits.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }),
+      (lowest...65535).contains(port)
+    else { throw URLError("the port '\(digits)' is not a number from \(lowest) to 65535") }
+    return (String(host), port)
+  }
+
+  /// RFC 3986 §3.2.2: unreserved, sub-delims and percent-encoded characters.
+  private static func isHostCharacter(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"):
+      true
+    default: "-._~!$&'()*+,;=%".utf8.contains(byte)
+    }
+  }
+
+  private static func decode(_ text: Substring) throws(URLError) -> String {
+    var bytes: [UInt8] = []
+    var rest = text.utf8
+    while let byte = rest.popFirst() {
+      if byte != UInt8(ascii: "%") {
+        bytes.append(byte)
+        continue
+      }
+      let digits = rest.prefix(2)
+      guard digits.count == 2, let value = UInt8(String(Substring(digits)), radix: 16) else {
+        throw URLError("a '%' in the user or password is not followed by two hexadecimal digits")
+      }
+      bytes.append(value)
+      rest = rest.dropFirst(2)
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  private static func list(_ schemes: [String]) -> String {
+    schemes.map { $0 + "://" }.joined(separator: " or ")
+  }
+
+  /// The value of a Host field: without the port if it is the scheme's own.
+  public var authority: String {
+    let name = host.contains(":") ? "[\(host)]" : host
+    let isDefault = port == (scheme == "wss" || scheme == "https" ? 443 : 80)
+    return isDefault ? name : "\(name):\(port)"
+  }
+
+  /// The URL with another port, always written out, and without user and password.
+  package func description(withPort port: Int) -> String {
+    "\(scheme)://\(host.contains(":") ? "[\(host)]" : host):\(port)\(target)"
+  }
+}

@@ -1,0 +1,55 @@
+/// What is wrong with a request or response head. No case carries a field's value: values may be secrets.
+public enum HTTPHeadError: Error, Hashable, Sendable {
+  /// More than the limit, or no end within it; in bytes.
+  case headTooLong(limit: Int)
+  case tooManyFields(limit: Int)
+  /// RFC 9112 §2.2: CR and LF come only as a pair, at the end of a line.
+  case bareLineEnd
+  /// RFC 9112 §3: a request line is a method, a target and a version, with one space between.
+  case malformedRequestLine
+  /// RFC 9112 §4: a status line is a version, three digits and a reason.
+  case malformedStatusLine
+  /// Another protocol than HTTP/1.0 and HTTP/1.1.
+  case unsupportedVersion
+  case invalidTarget
+  /// RFC 9112 §5.2: a line that begins with white space, which once continued the field before.
+  case foldedField
+  /// RFC 9112 §5.1: a field without a colon, or whose name is not a token.
+  case invalidFieldName
+  /// RFC 9110 §5.5: a control character in a value.
+  case invalidFieldValue(name: String)
+  /// RFC 9112 §3.2: HTTP/1.1 asks for one Host.
+  case missingHost
+  case duplicateField(name: String)
+  /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, or a length that is no number.
+  case ambiguousLength
+
+  /// The status that a server answers with.
+  public var status: Int {
+    switch self {
+    case .headTooLong, .tooManyFields: 431
+    case .unsupportedVersion: 505
+    default: 400
+    }
+  }
+}
+
+extension HTTPHeadError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .headTooLong(let limit): "the head is longer than \(limit) bytes"
+    case .tooManyFields(let limit): "the head has more than \(limit) fields"
+    case .bareLineEnd: "a CR or LF in the head is not part of a CRLF"
+    case .malformedRequestLine: "the request line is not METHOD, TARGET and VERSION with one space between"
+    case .malformedStatusLine: "the status line is not HTTP/1.1, three digits and a reason"
+    case .unsupportedVersion: "the version is neither HTTP/1.1 nor HTTP/1.0"
+    case .invalidTarget: "the request target holds a character that is not allowed in a URL"
+    case .foldedField: "a field line begins with white space"
+    case .invalidFieldName: "a field name is empty, has no colon, or holds a character that is not allowed"
+    case .invalidFieldValue(let name): "the value of \(name) holds a control character"
+    case .missingHost: "the Host field is missing"
+    case .duplicateField(let name): "\(name) is there more than once"
+    case .ambiguousLength: "the length of the body is ambiguous"
+    }
+  }
+}

@@ -1,0 +1,61 @@
+import SluiceStreams
+
+/// The character classes of RFC 9110 §5.6.
+package enum HTTPSyntax {
+  /// A character of a token (§5.6.2): method, field name, subprotocol, extension.
+  package static func isTokenCharacter(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"):
+      true
+    case UInt8(ascii: "!"), UInt8(ascii: "#"), UInt8(ascii: "$"), UInt8(ascii: "%"), UInt8(ascii: "&"),
+      UInt8(ascii: "'"), UInt8(ascii: "*"), UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "."),
+      UInt8(ascii: "^"), UInt8(ascii: "_"), UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "~"):
+      true
+    default: false
+    }
+  }
+
+  /// A character of a field value (§5.5): visible ASCII, space, tab, and what is beyond ASCII.
+  package static func isValueCharacter(_ byte: UInt8) -> Bool {
+    byte == 0x09 || (byte >= 0x20 && byte != 0x7F)
+  }
+
+  /// A character of a request target: visible ASCII (RFC 9112 §3.2).
+  package static func isTargetCharacter(_ byte: UInt8) -> Bool {
+    byte > 0x20 && byte < 0x7F
+  }
+
+  package static func isToken(_ text: some Collection<UInt8>) -> Bool {
+    !text.isEmpty && text.allSatisfy(isTokenCharacter)
+  }
+
+  package static func isToken(_ text: String) -> Bool { isToken(text.utf8) }
+
+  package static func isValue(_ text: String) -> Bool { text.utf8.allSatisfy(isValueCharacter) }
+
+  static func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+
+  /// Without the white space at both ends.
+  static func trimmed(_ bytes: Bytes) -> Bytes {
+    var rest = bytes
+    while let first = rest.first, isBlank(first) { rest = rest.dropFirst() }
+    while let last = rest.last, isBlank(last) { rest = rest.dropLast() }
+    return rest
+  }
+
+  /// The elements of a comma-separated list of tokens (§5.6.1), in order. Empty elements are passed over.
+  /// - Returns: nil if an element is not a token.
+  package static func tokens(in values: some Sequence<String>) -> [String]? {
+    var tokens: [String] = []
+    for value in values {
+      for element in value.utf8.split(separator: UInt8(ascii: ",")) {
+        let token = trimmed(Bytes(element))
+        if token.isEmpty { continue }
+        guard isToken(token) else { return nil }
+        tokens.append(token.string)
+      }
+    }
+    return tokens
+  }
+}

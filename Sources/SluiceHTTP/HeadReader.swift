@@ -1,0 +1,109 @@
+import HTTPTypes
+import SluiceStreams
+
+/// Limits of a request or response head.
+public struct HeadLimits: Hashable, Sendable {
+  /// Bytes of the whole head, with the empty line at its end. Default: 16 KiB.
+  public var maxHeadBytes: Int
+  /// Field lines. Default: 100.
+  public var maxFieldCount: Int
+
+  public init(maxHeadBytes: Int = 16 << 10, maxFieldCount: Int = 100) {
+    self.maxHeadBytes = maxHeadBytes
+    self.maxFieldCount = maxFieldCount
+  }
+}
+
+/// Gathers the bytes of a head until its empty line, however they are cut.
+///
+/// Each byte is looked at once, and a line end that is not CRLF fails as soon as it is seen.
+package struct HeadReader: ~Copyable {
+  private let limits: HeadLimits
+  private var gathered = BytesBuilder()
+  private var count = 0
+  private var progress = Progress.inLine
+
+  /// What came last, as far as the end of the head depends on it.
+  private enum Progress {
+    case inLine
+    case carriageReturn
+    case lineStart
+    case lastCarriageReturn
+  }
+
+  package init(limits: HeadLimits = HeadLimits()) {
+    self.limits = limits
+  }
+
+  /// Takes the next bytes.
+  /// - Returns: the head with its empty line, and the bytes behind it; nil when more are needed.
+  package mutating func consume(_ bytes: Bytes) throws(HTTPHeadError) -> (head: Bytes, rest: Bytes)? {
+    let span = bytes.span
+    for offset in 0..<span.count {
+      if try consume(span[offset]) {
+        let end = bytes.startIndex + offset + 1
+        let rest = bytes[end...]
+        if gathered.isEmpty { return (bytes[..<end], rest) }
+        gathered.append(bytes[..<end])
+        return (gathered.take(), rest)
+      }
+    }
+    gathered.append(bytes)
+    return nil
+  }
+
+  /// - Returns: whether the byte ends the head.
+  private mutating func consume(_ byte: UInt8) throws(HTTPHeadError) -> Bool {
+    count += 1
+    if count > limits.maxHeadBytes { throw .headTooLong(limit: limits.maxHeadBytes) }
+    switch (progress, byte) {
+    case (.carriageReturn, 0x0A): progress = .lineStart
+    case (.lastCarriageReturn, 0x0A): return true
+    case (.carriageReturn, _), (.lastCarriageReturn, _), (_, 0x0A): throw .bareLineEnd
+    case (.lineStart, 0x0D): progress = .lastCarriageReturn
+    case (.inLine, 0x0D): progress = .carriageReturn
+    default: progress = .inLine
+    }
+    return false
+  }
+}
+
+/// The lines of a head.
+struct HeadLines {
+  let first: Bytes
+  let fields: HTTPFields
+  /// The Host fields, which a request has apart from its others.
+  let hosts: [String]
+
+  /// - Parameter head: A whole head, in which every CR is followed by an LF and no LF stands alone.
+  init(_ head: Bytes, limits: HeadLimits) throws(HTTPHeadError) {
+    var lines = head.split(separator: 0x0A, omittingEmptySubsequences: false).map { $0.dropLast() }
+    // The empty line, and what the split gives behind it.
+    lines.removeLast(Swift.min(2, lines.count))
+    guard let first = lines.first else { throw .malformedRequestLine }
+    guard lines.count - 1 <= limits.maxFieldCount else { throw .tooManyFields(limit: limits.maxFieldCount) }
+    self.first = first
+    var fields = HTTPFields()
+    var hosts: [String] = []
+    for line in lines.dropFirst() {
+      let (name, value) = try Self.field(line)
+      if name.canonicalName == "host" {
+        hosts.append(value.string)
+      } else {
+        fields.append(HTTPField(name: name, value: value))
+      }
+    }
+    self.fields = fields
+    self.hosts = hosts
+  }
+
+  private static func field(_ line: Bytes) throws(HTTPHeadError) -> (HTTPField.Name, Bytes) {
+    if let start = line.first, HTTPSyntax.isBlank(start) { throw .foldedField }
+    guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { throw .invalidFieldName }
+    let name = line[..<colon]
+    guard HTTPSyntax.isToken(name), let fieldName = HTTPField.Name(name.string) else { throw .invalidFieldName }
+    let value = HTTPSyntax.trimmed(line[(colon + 1)...])
+    guard value.allSatisfy(HTTPSyntax.isValueCharacter) else { throw .invalidFieldValue(name: fieldName.rawName) }
+    return (fieldName, value)
+  }
+}

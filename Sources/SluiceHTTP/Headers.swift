@@ -1,0 +1,35 @@
+import HTTPTypes
+
+/// Header fields that an application adds to a request or response, in order.
+///
+/// ```swift
+/// let headers: Headers = ["Authorization": "Bearer \(token)", "X-Trace": "7"]
+/// ```
+///
+/// Names and values are checked when they are sent: a CR, LF or NUL in one is an error, never a second field.
+public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
+  package private(set) var fields: [(name: String, value: String)] = []
+
+  public init(dictionaryLiteral elements: (String, String)...) {
+    fields = elements.map { (name: $0, value: $1) }
+  }
+
+  /// Adds a field behind the others; a name may come more than once.
+  public mutating func append(name: String, value: String) {
+    fields.append((name, value))
+  }
+
+  public func makeIterator() -> some IteratorProtocol<(name: String, value: String)> {
+    fields.makeIterator()
+  }
+}
+
+extension HeadWriter {
+  /// - Parameter reserved: Names, in lower case, that the protocol writes itself.
+  package mutating func append(_ headers: Headers, reserved: Set<String>) throws(HTTPFieldError) {
+    for (name, value) in headers.fields {
+      guard !reserved.contains(name.lowercased()) else { throw .reservedName(name) }
+      try append(name, value)
+    }
+  }
+}

@@ -1,0 +1,66 @@
+import HTTPTypes
+import SluiceStreams
+
+/// A request head, strictly parsed (RFC 9112).
+package struct RequestHead: Sendable {
+  /// Host stands in `authority`, not among the fields.
+  package var request: HTTPRequest
+  /// Whether the version is HTTP/1.1 rather than 1.0.
+  package var isHTTP11: Bool
+
+  /// - Parameter head: What `HeadReader` gave.
+  package init(_ head: Bytes, limits: HeadLimits = HeadLimits()) throws(HTTPHeadError) {
+    let lines = try HeadLines(head, limits: limits)
+    let parts = lines.first.split(separator: 0x20, omittingEmptySubsequences: false)
+    guard parts.count == 3, HTTPSyntax.isToken(parts[0]), let method = HTTPRequest.Method(parts[0].string) else {
+      throw .malformedRequestLine
+    }
+    guard !parts[1].isEmpty, parts[1].allSatisfy(HTTPSyntax.isTargetCharacter) else { throw .invalidTarget }
+    switch parts[2] {
+    case "HTTP/1.1": isHTTP11 = true
+    case "HTTP/1.0": isHTTP11 = false
+    default: throw .unsupportedVersion
+    }
+    guard lines.hosts.count <= 1 else { throw .duplicateField(name: "Host") }
+    guard let host = lines.hosts.first ?? (isHTTP11 ? nil : "") else { throw .missingHost }
+    request = HTTPRequest(
+      method: method, scheme: "http", authority: host, path: parts[1].string, headerFields: lines.fields)
+    try checkLength(lines.fields)
+  }
+
+  /// RFC 9112 §6.3: a body whose end two readers may see differently is how requests are smuggled.
+  private func checkLength(_ fields: HTTPFields) throws(HTTPHeadError) {
+    let lengths = fields[values: .contentLength]
+    if lengths.isEmpty { return }
+    guard fields[values: .transferEncoding].isEmpty, Set(lengths).count == 1,
+      lengths[0].utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }), Int(lengths[0]) != nil
+    else { throw .ambiguousLength }
+  }
+
+  /// Whether a body follows the head.
+  package var hasBody: Bool {
+    let fields = request.headerFields
+    return fields[.transferEncoding] != nil || (fields[.contentLength].flatMap { Int($0) } ?? 0) != 0
+  }
+}
+
+/// A response head, strictly parsed.
+package struct ResponseHead: Sendable {
+  package var response: HTTPResponse
+
+  /// - Parameter head: What `HeadReader` gave.
+  package init(_ head: Bytes, limits: HeadLimits = HeadLimits()) throws(HTTPHeadError) {
+    let lines = try HeadLines(head, limits: limits)
+    let line = lines.first
+    guard line.starts(with: "HTTP/1.1 ".utf8) || line.starts(with: "HTTP/1.0 ".utf8) else {
+      throw line.starts(with: "HTTP/".utf8) ? .unsupportedVersion : .malformedStatusLine
+    }
+    let digits = line.dropFirst(9).prefix(3)
+    let rest = line.dropFirst(12)
+    guard let code = Int(digits.string), digits.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), (100...999).contains(code),
+      rest.first.map({ $0 == 0x20 }) ?? true, rest.allSatisfy(HTTPSyntax.isValueCharacter)
+    else { throw .malformedStatusLine }
+    response = HTTPResponse(
+      status: HTTPResponse.Status(code: code, reasonPhrase: rest.dropFirst().string), headerFields: lines.fields)
+  }
+}

@@ -1,0 +1,88 @@
+import HTTPTypes
+
+/// Why a client does not take a response for the end of its opening handshake.
+public enum ClientHandshakeError: Error, Hashable, Sendable {
+  /// Another status than 101: the server refused, redirected, or does not speak WebSocket here.
+  case refused(status: Int, headers: HTTPFields)
+  /// RFC 6455 §4.1: the response has no `Upgrade: websocket`.
+  case missingUpgrade
+  /// §4.1: the response has no `Connection: Upgrade`.
+  case missingConnection
+  /// §4.1: `Sec-WebSocket-Accept` is missing or does not answer the key.
+  case wrongAccept
+  /// §4.1: a subprotocol that was not offered.
+  case unexpectedSubprotocol(String)
+  /// §4.1: an extension that was not offered.
+  case unexpectedExtension(String)
+}
+
+extension ClientHandshakeError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .refused(let status, _): "the server answered the handshake with status \(status) instead of 101"
+    case .missingUpgrade: "the server's 101 response has no 'Upgrade: websocket'"
+    case .missingConnection: "the server's 101 response has no 'Connection: Upgrade'"
+    case .wrongAccept: "the server's Sec-WebSocket-Accept does not answer the key that was sent"
+    case .unexpectedSubprotocol: "the server chose a subprotocol that was not offered"
+    case .unexpectedExtension: "the server chose an extension that was not offered"
+    }
+  }
+}
+
+/// A subprotocol that can't be offered.
+public enum SubprotocolError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// Not a token of RFC 9110 §5.6.2.
+  case notAToken
+  /// RFC 6455 §4.1: each may be offered once.
+  case duplicate(String)
+
+  public var description: String {
+    switch self {
+    case .notAToken: "a subprotocol may consist of letters, digits and !#$%&'*+-.^_`|~ only"
+    case .duplicate(let name): "the subprotocol '\(name)' is offered twice"
+    }
+  }
+}
+
+/// The client's side of the opening handshake (RFC 6455 §4.1).
+package struct ClientHandshake: Sendable {
+  private let key: HandshakeKey
+  private let protocols: [String]
+
+  /// - Parameter protocols: Subprotocols to offer, the preferred one first.
+  package init(protocols: [String] = [], key: HandshakeKey = HandshakeKey()) throws(SubprotocolError) {
+    for (index, name) in protocols.enumerated() {
+      guard isToken(name) else { throw .notAToken }
+      guard !protocols[..<index].contains(name) else { throw .duplicate(name) }
+    }
+    self.protocols = protocols
+    self.key = key
+  }
+
+  /// What the request has besides its Host.
+  package var fields: HTTPFields {
+    var fields: HTTPFields = [
+      .upgrade: "websocket", .connection: "Upgrade", .secWebSocketKey: key.value, .secWebSocketVersion: "13",
+    ]
+    if !protocols.isEmpty { fields[.secWebSocketProtocol] = protocols.joined(separator: ", ") }
+    return fields
+  }
+
+  /// - Returns: the subprotocol that the server chose.
+  package func check(_ response: HTTPResponse) throws(ClientHandshakeError) -> String? {
+    let fields = response.headerFields
+    guard response.status.code == 101 else { throw .refused(status: response.status.code, headers: fields) }
+    guard fields.list(.upgrade, contains: "websocket") else { throw .missingUpgrade }
+    guard fields.list(.connection, contains: "upgrade") else { throw .missingConnection }
+    guard fields[values: .secWebSocketAccept] == [key.accept] else { throw .wrongAccept }
+    if let unexpected = fields.elements(of: .secWebSocketExtensions).first {
+      throw .unexpectedExtension(String(unexpected))
+    }
+    let chosen = fields[values: .secWebSocketProtocol]
+    if chosen.isEmpty { return nil }
+    guard chosen.count == 1, protocols.contains(chosen[0]) else {
+      throw .unexpectedSubprotocol(chosen.joined(separator: ", "))
+    }
+    return chosen[0]
+  }
+}

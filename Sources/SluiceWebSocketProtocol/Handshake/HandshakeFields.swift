@@ -1,0 +1,39 @@
+import HTTPTypes
+
+extension HTTPFields {
+  /// The elements of a list of tokens (RFC 9110 §5.6.1), over all fields of the name. Empty elements are passed over.
+  func elements(of name: HTTPField.Name) -> [Substring] {
+    self[values: name].flatMap { $0.split(separator: ",") }
+      .map { element in
+        let start = element.drop { $0 == " " || $0 == "\t" }
+        return start.last.map { $0 == " " || $0 == "\t" } == true ? start.trimmingBlanksAtEnd : start
+      }
+      .filter { !$0.isEmpty }
+  }
+
+  /// Whether a list has a token, in any case of letters.
+  func list(_ name: HTTPField.Name, contains token: String) -> Bool {
+    elements(of: name).contains { $0.lowercased() == token }
+  }
+}
+
+extension Substring {
+  fileprivate var trimmingBlanksAtEnd: Substring {
+    var rest = self
+    while rest.last == " " || rest.last == "\t" { rest.removeLast() }
+    return rest
+  }
+}
+
+/// RFC 9110 §5.6.2.
+func isToken(_ text: some StringProtocol) -> Bool {
+  !text.isEmpty
+    && text.utf8.allSatisfy { byte in
+      switch byte {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"):
+        true
+      default: "!#$%&'*+-.^_`|~".utf8.contains(byte)
+      }
+    }
+}
