@@ -37,7 +37,14 @@ public protocol WritableStream<Input>: Sendable {
 }
 
 /// Two halves that end independently.
-public protocol DuplexStream<Output, Input>: ReadableStream, WritableStream {}
+public protocol DuplexStream<Output, Input>: ReadableStream, WritableStream {
+  /// Whether closing the write half makes the peer end the read half too, as a WebSocket's Close does. Default: false.
+  var endsAsOne: Bool { get }
+}
+
+extension DuplexStream {
+  public var endsAsOne: Bool { false }
+}
 
 extension ReadableStream {
   /// Nobody will read any more.

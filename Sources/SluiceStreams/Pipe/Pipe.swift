@@ -14,16 +14,27 @@ extension ReadableStream {
   /// ```
   public func pipe<Sink: WritableStream>(_ sink: Sink, options: PipeOptions = PipeOptions()) async throws
   where Sink.Input == Output {
+    if let split = self as? any SplitReadable<Output> {
+      return try await split.readableHalf.pipe(sink, options: options)
+    }
+    if let split = sink as? any SplitWritable<Output> {
+      return try await pipe(opening: split.writableHalf, options)
+    }
     let outcome: PipeOutcome
     if let source = self as? any PolledReadableStream<Output>,
       let polledSink = sink as? any PolledWritableStream<Output>,
       source.loop === polledSink.loop
     {
-      outcome = await pump(opening: source, polledSink)
+      outcome = await pump(opening: source, polledSink, options.activity)
     } else {
-      outcome = await relay(self, sink)
+      outcome = await relay(self, sink, options.activity)
     }
     try await settle(outcome, self, sink, options)
+  }
+
+  private func pipe<Sink: WritableStream>(opening sink: Sink, _ options: PipeOptions) async throws
+  where Sink.Input == Output {
+    try await pipe(sink, options: options)
   }
 }
 
@@ -32,7 +43,8 @@ extension PolledReadableStream {
   @inlinable
   public func pipe<Sink: PolledWritableStream>(_ sink: Sink, options: PipeOptions = PipeOptions()) async throws
   where Sink.Input == Output {
-    let outcome = loop === sink.loop ? await pump(self, sink) : await relay(self, sink)
+    let outcome =
+      loop === sink.loop ? await pump(self, sink, options.activity) : await relay(self, sink, options.activity)
     try await settle(outcome, self, sink, options)
   }
 }
@@ -68,7 +80,9 @@ package func settle<Source: ReadableStream, Sink: WritableStream>(
 
 /// The simple gear: read, write, in turn.
 @usableFromInline
-package func relay<Source: ReadableStream, Sink: WritableStream>(_ source: Source, _ sink: Sink) async -> PipeOutcome
+package func relay<Source: ReadableStream, Sink: WritableStream>(
+  _ source: Source, _ sink: Sink, _ activity: PipeActivity?
+) async -> PipeOutcome
 where Source.Output == Sink.Input {
   while true {
     if Task.isCancelled { return .cancelled }
@@ -81,6 +95,7 @@ where Source.Output == Sink.Input {
     }
     do {
       try await sink.write(element)
+      activity?.didMove()
     } catch {
       return Task.isCancelled && error is CancellationError ? .cancelled : .sinkFailed(error)
     }
@@ -88,7 +103,7 @@ where Source.Output == Sink.Input {
 }
 
 private func pump<Source: PolledReadableStream, Sink: PolledWritableStream>(
-  opening source: Source, _ sink: Sink
+  opening source: Source, _ sink: Sink, _ activity: PipeActivity?
 ) async -> PipeOutcome where Source.Output == Sink.Input {
-  await pump(source, sink)
+  await pump(source, sink, activity)
 }

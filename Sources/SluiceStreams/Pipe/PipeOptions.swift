@@ -1,5 +1,7 @@
+import Synchronization
+
 /// What a pipe leaves undone when it ends. By default it closes, aborts and cancels.
-public struct PipeOptions: Hashable, Sendable {
+public struct PipeOptions: Sendable {
   /// The source ended: leave the sink open, for something else to be written behind it.
   public var preventClose: Bool
   /// The source failed, or the pipe was cancelled: leave the sink as it is.
@@ -7,9 +9,25 @@ public struct PipeOptions: Hashable, Sendable {
   /// The sink failed or was closed, or the pipe was cancelled: leave the source as it is.
   public var preventCancel: Bool
 
+  /// Is told that the pipe has moved something.
+  @usableFromInline package var activity: PipeActivity?
+
   public init(preventClose: Bool = false, preventAbort: Bool = false, preventCancel: Bool = false) {
     self.preventClose = preventClose
     self.preventAbort = preventAbort
     self.preventCancel = preventCancel
   }
+}
+
+/// Counts how often a pipe moved something: what a time limit on silence is measured by.
+@usableFromInline
+package final class PipeActivity: Sendable {
+  private let moves = Atomic<Int>(0)
+
+  package init() {}
+
+  package var count: Int { moves.load(ordering: .relaxed) }
+
+  @usableFromInline
+  package func didMove() { moves.wrappingAdd(1, ordering: .relaxed) }
 }

@@ -1,9 +1,9 @@
 /// Runs a pump on its loop until it has an outcome: one suspension, one cancellation handler.
 @usableFromInline
 package func pump<Source: PolledReadableStream, Sink: PolledWritableStream>(
-  _ source: Source, _ sink: Sink
+  _ source: Source, _ sink: Sink, _ activity: PipeActivity?
 ) async -> PipeOutcome where Source.Output == Sink.Input {
-  let pump = Pump(source, sink)
+  let pump = Pump(source, sink, activity)
   return await withTaskCancellationHandler {
     await withCheckedContinuation { continuation in
       if pump.loop.isCurrent {
@@ -27,6 +27,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline let source: Source
   @usableFromInline let sink: Sink
   @usableFromInline let loop: any Loop
+  @usableFromInline let activity: PipeActivity?
 
   @usableFromInline
   enum State {
@@ -39,9 +40,10 @@ where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline var isMoving = false
 
   @usableFromInline
-  init(_ source: Source, _ sink: Sink) {
+  init(_ source: Source, _ sink: Sink, _ activity: PipeActivity?) {
     self.source = source
     self.sink = sink
+    self.activity = activity
     loop = source.loop
   }
 
@@ -64,6 +66,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
     guard case .running = state, !isMoving else { return }
     isMoving = true
     let outcome = source.drain(into: sink)
+    activity?.didMove()
     isMoving = false
     if let outcome { finish(outcome) }
   }

@@ -1,0 +1,143 @@
+/// Cuts a stream of bytes into elements at a delimiter byte, which is not part of them. What follows the last delimiter is
+/// an element too, unless it is empty.
+public struct DelimiterDecoder: Transform {
+  public let delimiter: UInt8
+  /// Whether a CR before the delimiter is taken away too.
+  public let dropsCarriageReturn: Bool
+  /// Bytes of an element, 1 or more.
+  public let limit: Int
+  private var partial = PartialElement()
+
+  public static let defaultLimit = (64 << 20) - 1
+
+  /// - Parameter limit: Bytes of an element; a longer one fails with `StreamError.limitExceeded`. Default: 64 MiB - 1.
+  public init(_ delimiter: UInt8, dropsCarriageReturn: Bool = false, limit: Int = defaultLimit) {
+    self.delimiter = delimiter
+    self.dropsCarriageReturn = dropsCarriageReturn
+    self.limit = limit
+  }
+
+  public mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
+    var rest = input
+    while let end = rest.firstOffset(of: delimiter) {
+      try partial.append(rest.prefix(end), limit: limit, what: "a line or delimited element")
+      emit(into: &output)
+      rest = rest.dropFirst(end + 1)
+    }
+    if !rest.isEmpty { try partial.append(rest.compacted(), limit: limit, what: "a line or delimited element") }
+  }
+
+  public mutating func finish(into output: inout TransformOutput<Bytes>) {
+    if partial.count > 0 { emit(into: &output) }
+  }
+
+  private mutating func emit(into output: inout TransformOutput<Bytes>) {
+    let element = partial.take()
+    output.append(dropsCarriageReturn && element.last == UInt8(ascii: "\r") ? element.dropLast() : element)
+  }
+}
+
+/// Ends each element with a delimiter byte. An element that holds the byte itself becomes several.
+public struct DelimiterEncoder: Transform {
+  public let delimiter: UInt8
+
+  public init(_ delimiter: UInt8) { self.delimiter = delimiter }
+
+  public func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) {
+    var builder = BytesBuilder(capacity: input.count + 1)
+    builder.append(input)
+    builder.append(delimiter)
+    output.append(builder.take())
+  }
+}
+
+/// Cuts a stream of bytes into lines, without their LF or CRLF. Bytes that are not UTF-8 become U+FFFD.
+public struct LineDecoder: Transform {
+  private var decoder: DelimiterDecoder
+
+  /// - Parameter limit: As `DelimiterDecoder`'s.
+  public init(limit: Int = DelimiterDecoder.defaultLimit) {
+    decoder = DelimiterDecoder(UInt8(ascii: "\n"), dropsCarriageReturn: true, limit: limit)
+  }
+
+  public mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<String>) throws {
+    var lines = TransformOutput<Bytes>()
+    try decoder.transform(input, into: &lines)
+    for line in lines.elements { output.append(line.string) }
+  }
+
+  public mutating func finish(into output: inout TransformOutput<String>) {
+    var lines = TransformOutput<Bytes>()
+    decoder.finish(into: &lines)
+    for line in lines.elements { output.append(line.string) }
+  }
+}
+
+/// Ends each string with LF.
+public struct LineEncoder: Transform {
+  public init() {}
+
+  public func transform(_ input: consuming String, into output: inout TransformOutput<Bytes>) {
+    output.append(Bytes(input + "\n"))
+  }
+}
+
+extension Transform where Self == LineDecoder {
+  /// Bytes to lines.
+  public static var lines: LineDecoder { LineDecoder() }
+}
+
+extension Transform where Self == LineEncoder {
+  /// Strings to lines of bytes.
+  public static var lines: LineEncoder { LineEncoder() }
+}
+
+extension Transform where Self == DelimiterDecoder {
+  /// Bytes to the elements between NUL bytes, as `find -print0` writes them.
+  public static var nullTerminated: DelimiterDecoder { DelimiterDecoder(0) }
+}
+
+extension ReadableStream where Output == Bytes {
+  /// The lines, without their LF or CRLF.
+  ///
+  /// ```swift
+  /// for try await line in StandardIO().lines { print(line.count) }
+  /// ```
+  public var lines: TransformedStream<Self, LineDecoder> { pipe(through: LineDecoder()) }
+
+  /// What stands between NUL bytes.
+  public var nullTerminated: TransformedStream<Self, DelimiterDecoder> { pipe(through: DelimiterDecoder(0)) }
+}
+
+/// The pieces of an element whose end has not come.
+struct PartialElement {
+  private var pieces: [Bytes] = []
+  private(set) var count = 0
+
+  mutating func append(_ piece: Bytes, limit: Int, what: String) throws {
+    count += piece.count
+    guard count <= limit else { throw StreamError.limitExceeded(what: what, limit: limit, actual: count) }
+    if !piece.isEmpty { pieces.append(piece) }
+  }
+
+  /// The element; one that came in one piece is not copied.
+  mutating func take() -> Bytes {
+    defer {
+      pieces.removeAll(keepingCapacity: pieces.count < 16)
+      count = 0
+    }
+    if pieces.count <= 1 { return pieces.first ?? Bytes() }
+    var builder = BytesBuilder(capacity: count)
+    for piece in pieces { builder.append(piece) }
+    return builder.take()
+  }
+}
+
+extension Bytes {
+  /// Where a byte comes first, counted from the beginning of the slice.
+  func firstOffset(of byte: UInt8) -> Int? {
+    let span = span
+    for offset in span.indices where span[offset] == byte { return offset }
+    return nil
+  }
+}

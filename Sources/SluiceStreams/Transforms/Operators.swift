@@ -1,0 +1,82 @@
+/// The operators of a readable stream. Each gives a stream that reads this one as it is read; what a closure throws fails
+/// the result and cancels this stream.
+extension ReadableStream {
+  /// Each element, transformed.
+  public func map<R: Sendable>(
+    _ body: @escaping @Sendable (Output) throws -> R
+  ) -> TransformedStream<Self, ElementTransform<Output, R>> {
+    pipe(through: ElementTransform { element, output in output.append(try body(element)) })
+  }
+
+  /// Each element, transformed, without those that become nil.
+  public func compactMap<R: Sendable>(
+    _ body: @escaping @Sendable (Output) throws -> R?
+  ) -> TransformedStream<Self, ElementTransform<Output, R>> {
+    pipe(through: ElementTransform { element, output in if let result = try body(element) { output.append(result) } })
+  }
+
+  /// The elements for which `isIncluded` holds.
+  public func filter(
+    _ isIncluded: @escaping @Sendable (Output) throws -> Bool
+  ) -> TransformedStream<Self, ElementTransform<Output, Output>> {
+    pipe(through: ElementTransform { element, output in if try isIncluded(element) { output.append(element) } })
+  }
+
+  /// The elements of what each element becomes, one after the other.
+  public func flatMap<R: Sendable>(
+    _ body: @escaping @Sendable (Output) throws -> [R]
+  ) -> TransformedStream<Self, ElementTransform<Output, R>> {
+    pipe(through: ElementTransform { element, output in for result in try body(element) { output.append(result) } })
+  }
+
+  /// The first `count` elements; then this stream is cancelled.
+  public func prefix(_ count: Int) -> TransformedStream<Self, PrefixTransform<Output>> {
+    pipe(through: PrefixTransform(count))
+  }
+
+  /// What has become of `initial` with each element.
+  ///
+  /// ```swift
+  /// numbers.scan(0, +)     // 1, 2, 3 → 1, 3, 6
+  /// ```
+  public func scan<R: Sendable>(
+    _ initial: R, _ body: @escaping @Sendable (R, Output) throws -> R
+  ) -> TransformedStream<Self, ScanTransform<Output, R>> {
+    pipe(through: ScanTransform(state: initial, body: body))
+  }
+}
+
+/// A transform that treats each element for itself.
+public struct ElementTransform<Input: Sendable, Output: Sendable>: Transform {
+  private let body: @Sendable (Input, inout TransformOutput<Output>) throws -> Void
+
+  public init(_ body: @escaping @Sendable (Input, inout TransformOutput<Output>) throws -> Void) { self.body = body }
+
+  public func transform(_ input: consuming Input, into output: inout TransformOutput<Output>) throws {
+    try body(input, &output)
+  }
+}
+
+/// See `ReadableStream.prefix`.
+public struct PrefixTransform<Element: Sendable>: Transform {
+  private var left: Int
+
+  init(_ count: Int) { left = count }
+
+  public mutating func transform(_ input: consuming Element, into output: inout TransformOutput<Element>) {
+    if left > 0 { output.append(input) }
+    left -= 1
+    if left <= 0 { output.end() }
+  }
+}
+
+/// See `ReadableStream.scan`.
+public struct ScanTransform<Input: Sendable, Output: Sendable>: Transform {
+  var state: Output
+  let body: @Sendable (Output, Input) throws -> Output
+
+  public mutating func transform(_ input: consuming Input, into output: inout TransformOutput<Output>) throws {
+    state = try body(state, input)
+    output.append(state)
+  }
+}

@@ -1,0 +1,115 @@
+import DequeModule
+
+/// A synchronous stage of a pipe: elements of one kind in, elements of another out.
+///
+/// ```swift
+/// struct Deduplicate: Transform {
+///   var last: String?
+///   mutating func transform(_ line: consuming String, into output: inout TransformOutput<String>) {
+///     if line != last { output.append(line) }
+///     last = line
+///   }
+/// }
+/// let distinct = file.lines.pipe(through: Deduplicate())
+/// ```
+public protocol Transform<Input, Output>: Sendable {
+  associatedtype Input: Sendable
+  associatedtype Output: Sendable
+
+  /// Takes an element. It may give none, one or several. What it throws cancels the source and aborts the sink.
+  mutating func transform(_ input: consuming Input, into output: inout TransformOutput<Output>) throws
+
+  /// The source has ended: gives what is still held.
+  mutating func finish(into output: inout TransformOutput<Output>) throws
+}
+
+extension Transform {
+  public mutating func finish(into output: inout TransformOutput<Output>) throws {}
+}
+
+/// What a transform gives, in order.
+public struct TransformOutput<Element> {
+  @usableFromInline var elements = Deque<Element>()
+  /// Whether nothing will follow, whatever the source still has.
+  private(set) var hasEnded = false
+
+  public init() {}
+
+  @inlinable
+  public mutating func append(_ element: consuming Element) {
+    elements.append(element)
+  }
+
+  /// Takes back what was appended first: for a transform made of others.
+  @inlinable
+  public mutating func popFirst() -> Element? { elements.popFirst() }
+
+  /// Nothing will follow: the source is cancelled, and the stream ends behind what was appended.
+  public mutating func end() { hasEnded = true }
+}
+
+/// A transform and what it has given: the state of a stage, on whichever side of a stream it stands.
+struct TransformStage<T: Transform> {
+  private var transform: T
+  private var output = TransformOutput<T.Output>()
+  private var phase = Phase.open
+
+  private enum Phase {
+    case open
+    case ended
+    case failed(any Error)
+  }
+
+  enum Next {
+    case element(T.Output)
+    case needsInput
+    case end
+  }
+
+  init(_ transform: T) { self.transform = transform }
+
+  mutating func next() throws -> Next {
+    if let element = output.elements.popFirst() { return .element(element) }
+    switch phase {
+    case .open: return .needsInput
+    case .ended: return .end
+    case .failed(let error): throw error
+    }
+  }
+
+  /// - Returns: whether it wants no more.
+  mutating func accept(_ element: consuming T.Input) throws -> Bool {
+    guard case .open = phase else { return true }
+    do {
+      try transform.transform(element, into: &output)
+    } catch {
+      phase = .failed(error)
+      throw error
+    }
+    if output.hasEnded { phase = .ended }
+    return output.hasEnded
+  }
+
+  mutating func finish() throws {
+    guard case .open = phase else { return }
+    do {
+      try transform.finish(into: &output)
+      phase = .ended
+    } catch {
+      phase = .failed(error)
+      throw error
+    }
+  }
+
+  /// Nobody takes what it gives any more.
+  mutating func cancel() {
+    output.elements.removeAll()
+    phase = .ended
+  }
+
+  mutating func takeAll() -> Deque<T.Output> {
+    let all = output.elements
+    output.elements = []
+    return all
+  }
+}
