@@ -1,6 +1,12 @@
 import CSluiceUV
 import SluiceStreams
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 /// A listening socket: a readable stream of connections. While nobody reads it, the kernel's queue fills and new peers wait.
 ///
 /// ```swift
@@ -18,6 +24,8 @@ import SluiceStreams
   private let handle: UnsafeMutablePointer<uv_stream_t>
   private let makeClient: (UVLoop) -> UnsafeMutablePointer<uv_stream_t>?
   private let describePeer: (UnsafeMutablePointer<uv_stream_t>) -> String
+  /// The file of a Unix socket, which goes when the listening does.
+  private let fileToRemove: String?
   private var waiting = 0
   private var isCancelled = false
   private var failure: IOError?
@@ -25,6 +33,7 @@ import SluiceStreams
 
   init(
     adopting handle: UnsafeMutablePointer<uv_stream_t>, on loop: UVLoop, name: String, port: Int, backlog: Int,
+    fileToRemove: String? = nil,
     makeClient: @escaping (UVLoop) -> UnsafeMutablePointer<uv_stream_t>?,
     describePeer: @escaping (UnsafeMutablePointer<uv_stream_t>) -> String
   ) throws {
@@ -32,6 +41,7 @@ import SluiceStreams
     unsafe self.handle = handle
     self.name = name
     self.port = port
+    self.fileToRemove = fileToRemove
     unsafe self.makeClient = unsafe makeClient
     unsafe self.describePeer = unsafe describePeer
     let status = unsafe uv_listen(handle, CInt(clamping: backlog)) { handle, status in
@@ -78,6 +88,7 @@ import SluiceStreams
     uvLoop.perform {
       guard !self.isCancelled else { return }
       self.isCancelled = true
+      if let path = self.fileToRemove { unsafe unlink(path) }
       unsafe uv_close(UnsafeMutableRawPointer(self.handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
         unsafe Unmanaged<SocketListener>.fromOpaque(handle!.pointee.data).release()
         unsafe UnsafeMutableRawPointer(handle!).deallocate()

@@ -45,12 +45,24 @@ import SluiceStreams
 
   public static let defaultHighWatermark = 64 << 10
 
+  /// What a handle can do: a pipe goes one way only.
+  enum Direction {
+    case duplex
+    case readOnly
+    case writeOnly
+  }
+
   /// Takes over an open handle. On the loop only.
   init(
     adopting handle: UnsafeMutablePointer<uv_stream_t>, on loop: UVLoop, name: String,
-    highWatermark: Int = SocketStream.defaultHighWatermark
+    direction: Direction = .duplex, highWatermark: Int = SocketStream.defaultHighWatermark
   ) {
     uvLoop = loop
+    switch direction {
+    case .duplex: break
+    case .readOnly: writeState = .closed
+    case .writeOnly: readState = .cancelled
+    }
     unsafe self.handle = handle
     self.name = name
     self.highWatermark = highWatermark
@@ -294,8 +306,8 @@ extension SocketStream {
   fileprivate func didShutDown(status: CInt) {
     uvLoop.turn {
       guard case .closing(let completions) = writeState else { return }
-      // ENOTCONN: the peer was faster. A terminal or file has no half to shut down.
-      let isFine = status == 0 || status == UV_ENOTCONN.rawValue
+      // ENOTCONN: the peer was faster. ENOTSOCK: a pipe or terminal has no half to shut down; it ends with its handle.
+      let isFine = status == 0 || status == UV_ENOTCONN.rawValue || status == UV_ENOTSOCK.rawValue
       let error = isFine ? nil : IOError("shutdown", name, status: status)
       writeState = error.map { .failed($0) } ?? .closed
       for completion in completions { completion(error) }

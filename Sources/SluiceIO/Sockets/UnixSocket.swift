@@ -1,0 +1,183 @@
+import CSluiceUV
+import SluiceStreams
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// Unix domain sockets. On Linux a path that begins with "@" names an abstract socket, which has no file.
+///
+/// ```swift
+/// let listener = try await UnixSocket.listen("/run/app.sock")
+/// let socket = try await UnixSocket.connect("@app")
+/// ```
+public enum UnixSocket {
+  /// Connects to a listening socket.
+  /// - Parameter timeout: How long to wait for a place in the listener's queue. Default: 10 seconds.
+  /// - Throws: `IOError`: ENOENT, ECONNREFUSED, ENAMETOOLONG (107 bytes are allowed), ETIMEDOUT …
+  public static func connect(
+    _ path: String, timeout: Duration = .seconds(10), on loop: UVLoop = .shared
+  ) async throws -> SocketStream {
+    let address = try UnixAddress(path)
+    let deadline = ContinuousClock.now + timeout
+    while true {
+      do {
+        return try await loop.run { try connect(address, on: loop) }
+      } catch let error as IOError where error.code == "EAGAIN" {
+        // The listener's queue is full: Linux has no event for a place in it.
+        guard ContinuousClock.now < deadline else { throw IOError("connect", path, status: UV_ETIMEDOUT.rawValue) }
+        try await Task.sleep(for: .milliseconds(10))
+      }
+    }
+  }
+
+  /// Listens at a path, and removes the file when it stops.
+  ///
+  /// A socket file at which nobody listens any more, left over by a process that died, is replaced.
+  /// - Throws: `IOError`: EADDRINUSE if somebody listens there or the file is no socket, EACCES, ENAMETOOLONG …
+  public static func listen(
+    _ path: String, backlog: Int = 1024, on loop: UVLoop = .shared
+  ) async throws -> SocketListener {
+    let address = try UnixAddress(path)
+    return try await loop.run { try listen(address, backlog: backlog, on: loop) }
+  }
+
+  private static func connect(_ address: UnixAddress, on loop: UVLoop) throws -> SocketStream {
+    let descriptor = try makeSocket("connect", address)
+    guard unsafe address.use(descriptor, systemConnect) == 0 else {
+      let failure = errno
+      close(descriptor)
+      throw IOError("connect", address.path, status: -failure)
+    }
+    let handle = try unsafe PipeHandle.open(descriptor, on: loop, operation: "connect", subject: address.path)
+    return unsafe SocketStream(adopting: handle, on: loop, name: address.path)
+  }
+
+  private static func listen(_ address: UnixAddress, backlog: Int, on loop: UVLoop) throws -> SocketListener {
+    let descriptor = try makeSocket("listen on", address)
+    var status = unsafe address.use(descriptor, systemBind)
+    if status != 0, errno == EADDRINUSE, address.isAbandoned {
+      unsafe unlink(address.path)
+      status = unsafe address.use(descriptor, systemBind)
+    }
+    guard status == 0 else {
+      let failure = errno
+      close(descriptor)
+      throw IOError("listen on", address.path, status: -failure)
+    }
+    let handle = try unsafe PipeHandle.open(descriptor, on: loop, operation: "listen on", subject: address.path)
+    do {
+      return try unsafe SocketListener(
+        adopting: handle, on: loop, name: address.path, port: 0, backlog: backlog,
+        fileToRemove: address.isAbstract ? nil : address.path,
+        makeClient: { loop in unsafe PipeHandle.make(on: loop) },
+        describePeer: { _ in "a client of \(address.path)" })
+    } catch {
+      unsafe closeAndFree(handle)
+      throw error
+    }
+  }
+
+  private static func makeSocket(_ operation: String, _ address: UnixAddress) throws -> CInt {
+    #if os(Linux)
+      let descriptor = socket(
+        AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    #else
+      let descriptor = socket(AF_UNIX, SOCK_STREAM, 0)
+      _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
+      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    #endif
+    guard descriptor >= 0 else { throw IOError(operation, address.path, status: -errno) }
+    return descriptor
+  }
+}
+
+/// `connect(2)` and `bind(2)`, which methods of the same names would hide.
+private func systemConnect(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
+  unsafe connect(descriptor, address, length)
+}
+
+private func systemBind(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
+  unsafe bind(descriptor, address, length)
+}
+
+/// A path in the form that the system takes.
+private struct UnixAddress {
+  let path: String
+  let isAbstract: Bool
+  private let storage: sockaddr_un
+  private let length: socklen_t
+
+  init(_ path: String) throws {
+    self.path = path
+    #if os(Linux)
+      isAbstract = path.hasPrefix("@")
+    #else
+      isAbstract = false
+    #endif
+    var storage = sockaddr_un()
+    storage.sun_family = sa_family_t(AF_UNIX)
+    let capacity = MemoryLayout.size(ofValue: storage.sun_path)
+    var name = Array(path.utf8)
+    guard !name.isEmpty, !name.contains(0) else { throw IOError("use", path, status: UV_EINVAL.rawValue) }
+    guard name.count < capacity else {
+      throw IOError(
+        operation: "use", subject: path, code: "ENAMETOOLONG",
+        reason: "the path of a socket may have \(capacity - 1) bytes, and this one has \(name.count)")
+    }
+    if isAbstract { name[0] = 0 }
+    unsafe withUnsafeMutableBytes(of: &storage.sun_path) { unsafe $0.copyBytes(from: name) }
+    self.storage = storage
+    // unix(7): the name of an abstract socket is as long as the address says; a file's ends with a zero byte.
+    let offset = MemoryLayout<sockaddr_un>.size - capacity
+    length = socklen_t(offset + name.count + (isAbstract ? 0 : 1))
+  }
+
+  func use(_ descriptor: CInt, _ call: (CInt, UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
+    unsafe withUnsafePointer(to: storage) { pointer in
+      unsafe call(descriptor, UnsafeRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), length)
+    }
+  }
+
+  /// Whether the path is a socket at which nobody listens.
+  var isAbandoned: Bool {
+    let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0, !isAbstract else { return false }
+    defer { close(descriptor) }
+    return unsafe use(descriptor, systemConnect) != 0 && errno == ECONNREFUSED
+  }
+}
+
+/// Handles for Unix sockets and pipes.
+enum PipeHandle {
+  static func make(on loop: UVLoop) -> UnsafeMutablePointer<uv_stream_t>? {
+    let handle = unsafe UnsafeMutableRawPointer.allocate(
+      byteCount: MemoryLayout<uv_pipe_t>.size, alignment: MemoryLayout<uv_pipe_t>.alignment
+    ).bindMemory(to: uv_pipe_t.self, capacity: 1)
+    guard unsafe uv_pipe_init(loop.handle, handle, 0) == 0 else {
+      unsafe UnsafeMutableRawPointer(handle).deallocate()
+      return nil
+    }
+    return unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
+  }
+
+  /// Takes over a descriptor; closes it if that fails, unless it is to be kept.
+  static func open(
+    _ descriptor: CInt, on loop: UVLoop, operation: String, subject: String, keep: Bool = false
+  ) throws -> UnsafeMutablePointer<uv_stream_t> {
+    guard let handle = unsafe make(on: loop) else {
+      if !keep { close(descriptor) }
+      throw IOError(operation, subject, status: UV_ENOMEM.rawValue)
+    }
+    let status = unsafe uv_pipe_open(
+      UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_pipe_t.self), descriptor)
+    guard status == 0 else {
+      if !keep { close(descriptor) }
+      unsafe closeAndFree(handle)
+      throw IOError(operation, subject, status: status)
+    }
+    return unsafe handle
+  }
+}
