@@ -67,7 +67,11 @@ let package = Package(
       swiftSettings: settings),
     .target(
       name: "Sluice",
-      dependencies: ["SluiceStreams", "SluiceIO", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket"],
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "sluice-cli",
@@ -77,5 +81,8 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(name: "SluiceStreamsTests", dependencies: ["SluiceStreams"], swiftSettings: settings),
+    .testTarget(
+      name: "SluiceWebSocketProtocolTests", dependencies: ["SluiceWebSocketProtocol", "SluiceStreams"],
+      swiftSettings: settings),
   ]
 )

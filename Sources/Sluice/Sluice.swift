@@ -1,1 +1,8 @@
-import SluiceStreams
+@_exported import HTTPTypes
+@_exported import SluiceHTTP
+@_exported import SluiceIO
+@_exported import SluiceStreams
+@_exported import SluiceWebSocket
+@_exported import SluiceWebSocketProtocol
+
+@_exported import struct SystemPackage.FilePath

@@ -37,3 +37,7 @@ extension AssembledMessage: ExpressibleByStringLiteral {
   /// The payload as text. What is not valid UTF-8, which only a binary message can hold, becomes U+FFFD.
   public var text: String { bytes.string }
 }
+
+extension AssembledMessage: ByteCounted {
+  public var byteCount: Int { bytes.count }
+}

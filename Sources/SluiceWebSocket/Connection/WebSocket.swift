@@ -24,7 +24,7 @@ import SluiceWebSocketProtocol
 
   public let loop: any Loop
   /// How this connection was agreed upon.
-  public let opening: WebSocketOpening
+  let opening: WebSocketOpening
   let transport: Transport
   let role: WebSocketRole
   let options: WebSocketOptions
@@ -54,6 +54,9 @@ import SluiceWebSocketProtocol
   /// Whether messages are dropped, because the read half was cancelled.
   var isDiscarding = false
 
+  /// Our Close makes the peer close, and so ends the reading.
+  public var endsAsOne: Bool { true }
+
   enum ReadState {
     case open
     /// The peer's Close came.
@@ -79,7 +82,7 @@ import SluiceWebSocketProtocol
 
   /// Takes over a transport on which the opening handshake is done. On the transport's loop only.
   /// - Parameter head: What was read behind the handshake.
-  package init(
+  init(
     over transport: Transport, role: WebSocketRole, head: Bytes, opening: WebSocketOpening, options: WebSocketOptions
   ) throws {
     self.transport = transport

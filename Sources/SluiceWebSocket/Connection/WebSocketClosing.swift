@@ -16,6 +16,19 @@ extension WebSocket {
     try await close(as: code, reason)
   }
 
+  /// Whether an error says no more than that this connection has ended, as its peer or its network wanted.
+  func isEnd(_ error: any Error) -> Bool {
+    switch error {
+    case StreamError.closed, is WebSocketError: if case .open = writeState { false } else { true }
+    default: false
+    }
+  }
+
+  /// The server stops: 1001, without waiting. On the loop only.
+  func closeGoingAway() {
+    close(as: .goingAway, "") { _ in }
+  }
+
   /// Closes with any code that may be on the wire.
   package func close(as code: CloseCode, _ reason: String) async throws {
     try await withTaskCancellationHandler {

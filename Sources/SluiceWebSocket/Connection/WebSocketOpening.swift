@@ -1,18 +1,42 @@
 import HTTPTypes
+import SluiceHTTP
 import SluiceStreams
 
 /// What the opening handshake settled.
-public struct WebSocketOpening: Sendable {
-  /// The URL that a client connected to, or that a server was asked for.
-  public let url: String
+///
+/// The peer's head is kept as it came and parsed again when asked for: an idle connection holds nothing more of it.
+struct WebSocketOpening: Sendable {
+  enum Head: Sendable {
+    /// On a server: what the client asked.
+    case request(Bytes)
+    /// On a client: the URL that was connected to, and what the server answered.
+    case response(url: String, Bytes)
+  }
+  let head: Head
   /// The subprotocol agreed upon, or nil.
-  public let subprotocol: String?
-  /// The peer's head as it came, parsed again when asked for: an idle connection holds nothing more of it.
-  let head: Bytes
+  let subprotocol: String?
+  let limits: HeadLimits
 
-  package init(url: String, subprotocol: String?, head: Bytes) {
-    self.url = url
-    self.subprotocol = subprotocol
+  init(head: Head, subprotocol: String?, limits: HeadLimits) {
     self.head = head
+    self.subprotocol = subprotocol
+    self.limits = limits
+  }
+
+  var request: HTTPRequest? {
+    guard case .request(let bytes) = head else { return nil }
+    return try? RequestHead(bytes, limits: limits).request
+  }
+
+  var response: HTTPResponse? {
+    guard case .response(_, let bytes) = head else { return nil }
+    return try? ResponseHead(bytes, limits: limits).response
+  }
+
+  var url: String {
+    switch head {
+    case .response(let url, _): url
+    case .request: request.map { "ws://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
+    }
   }
 }

@@ -17,6 +17,15 @@ extension WebSocket {
   /// The subprotocol agreed upon, or "".
   public var `protocol`: String { opening.subprotocol ?? "" }
 
+  /// On a server: the request that opened the connection, with its path and headers. nil on a client.
+  public var request: HTTPRequest? { opening.request }
+
+  /// The headers of the peer's handshake: the response's on a client, the request's on a server.
+  public var headers: HTTPFields { opening.response?.headerFields ?? opening.request?.headerFields ?? [:] }
+
+  /// The status of the response on a client: 101. nil on a server.
+  public var statusCode: Int? { opening.response?.status.code }
+
   /// The version of the protocol: "hybi-13" is RFC 6455.
   public var version: String { "hybi-13" }
 
@@ -26,7 +35,7 @@ extension WebSocket {
 
   /// Bytes that were sent and that the system has not taken yet, frame headers included.
   public var bufferedAmount: Int {
-    get async { await onLoop { $0.gathered.count + $0.transport.queuedByteCount } }
+    get async { await onLoop { $0.queuedByteCount } }
   }
 
   /// The code and reason of the peer's Close; 1005 if it had none, nil while none has come.

@@ -5,7 +5,7 @@ extension WebSocket {
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
     if let message = inbox.popFirst() {
-      inboxBytes -= message.bytes.count
+      inboxBytes -= message.bytes.count + 1
       return .element(message)
     }
     while true {
@@ -24,10 +24,23 @@ extension WebSocket {
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextMessage() throws -> Message? {
     do {
+      while let piece = try nextPiece() {
+        if let message = try assembler.append(piece) { return message }
+      }
+      return nil
+    } catch let error as WebSocketProtocolError {
+      failProtocol(error)
+      throw WebSocketError.protocolViolation(error)
+    }
+  }
+
+  /// Decodes until there is a part of a message, acting on control frames on the way.
+  /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
+  func nextPiece() throws -> DataPiece? {
+    do {
       while let event = try decoder.next() {
         switch event {
-        case .data(let piece):
-          if let message = try assembler.append(piece) { return message }
+        case .data(let piece): return piece
         case .ping(let payload): answerPing(payload)
         case .pong(let payload): pings.didReceivePong(payload, at: loop.now)
         case .close(let code, let reason):

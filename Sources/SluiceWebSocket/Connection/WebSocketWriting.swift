@@ -45,6 +45,8 @@ extension WebSocket {
     try transport.push(full.take())
   }
 
+  public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
+
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
 
   public func flush() {

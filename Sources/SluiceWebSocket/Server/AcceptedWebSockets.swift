@@ -1,0 +1,68 @@
+import DequeModule
+import SluiceIO
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// The connections of one listener whose opening handshake is done: a readable stream of WebSockets.
+///
+/// Handshakes run side by side in the loop's callbacks, each within its time limit, without a task of its own. While nobody
+/// reads, connections are not accepted, and wait in the kernel.
+final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // touched on its loop only
+  typealias Output = WebSocket
+
+  let listener: SocketListener
+  private let path: String?
+  private let options: WebSocketServerOptions
+  private var opening: [ObjectIdentifier: ServerOpening] = [:]
+  private var ready = Deque<WebSocket>()
+  private var reader: (any Waker)?
+
+  init(listener: SocketListener, path: String?, options: WebSocketServerOptions) {
+    self.listener = listener
+    self.path = path
+    self.options = options
+  }
+
+  var loop: any Loop { listener.loop }
+
+  func poll() throws -> Polled<WebSocket> {
+    while true {
+      if let socket = ready.popFirst() { return .element(socket) }
+      switch try listener.poll() {
+      case .element(let transport): open(transport)
+      case .pending: return ready.popFirst().map { .element($0) } ?? .pending
+      case .end: return .end
+      }
+    }
+  }
+
+  private func open(_ transport: SocketStream) {
+    let opening = ServerOpening(transport: transport, path: path, options: options) { opening, socket in
+      self.opening[ObjectIdentifier(opening)] = nil
+      guard let socket else { return }
+      self.ready.append(socket)
+      self.reader?.wake()
+    }
+    self.opening[ObjectIdentifier(opening)] = opening
+    opening.start()
+  }
+
+  func attachReader(_ waker: any Waker) throws {
+    guard reader == nil else { throw StreamError.concurrentRead }
+    try listener.attachReader(waker)
+    reader = waker
+  }
+
+  func detachReader() {
+    reader = nil
+    listener.detachReader()
+  }
+
+  /// Stops listening, and gives up the handshakes under way.
+  func cancel(_ reason: (any Error)?) {
+    loop.perform {
+      self.listener.cancel(reason)
+      for opening in self.opening.values { opening.giveUp() }
+    }
+  }
+}

@@ -1,0 +1,139 @@
+import HTTPTypes
+import SluiceHTTP
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// The opening handshake of one accepted connection, in the loop's callbacks: request head in, response out.
+final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop only
+  private let transport: WebSocket.Transport
+  private let options: WebSocketServerOptions
+  /// The one path that is served, or nil if every one is.
+  private let path: String?
+  private let completion: (ServerOpening, WebSocket?) -> Void
+  private var state: State
+  private var head: HeadReader
+
+  private enum State {
+    case reading
+    /// A rejection is on its way; what the peer still sends is dropped, so that no reset overtakes the answer.
+    case rejected
+    case done
+  }
+  private var timer: LoopTimer?
+
+  /// - Parameter completion: Is called once, with nil if there will be no WebSocket.
+  init(
+    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions,
+    completion: @escaping (ServerOpening, WebSocket?) -> Void
+  ) {
+    self.transport = transport
+    self.path = path
+    self.options = options
+    self.completion = completion
+    state = .reading
+    head = HeadReader(limits: options.headLimits)
+  }
+
+  func start() {
+    timer = transport.loop.schedule(after: options.handshakeTimeout) { self.giveUp() }
+    do { try transport.attachReader(self) } catch { return giveUp() }
+    wake()
+  }
+
+  /// Ends what is not done: the peer was too slow, or the server stops.
+  func giveUp() {
+    if case .done = state { return }
+    transport.abort(StreamError.aborted)
+    finish(with: nil)
+  }
+
+  func wake() {
+    do {
+      while true {
+        switch (state, try transport.poll()) {
+        case (.done, _), (_, .pending): return
+        case (_, .end): return giveUp()
+        case (.rejected, .element): continue
+        case (.reading, .element(let chunk)): try read(chunk)
+        }
+      }
+    } catch {
+      giveUp()
+    }
+  }
+
+  private func read(_ chunk: Bytes) throws {
+    do {
+      guard let (bytes, rest) = try head.consume(chunk) else { return }
+      try open(bytes, rest: rest)
+    } catch let error as HTTPHeadError {
+      try reject(HandshakeRejection(status: error.status, reason: error.description))
+    } catch let rejection as HandshakeRejection {
+      try reject(rejection)
+    }
+  }
+
+  private func open(_ bytes: Bytes, rest: Bytes) throws {
+    let head = try RequestHead(bytes, limits: options.headLimits)
+    let request = head.request
+    if let path, request.path.map(Self.withoutQuery) != path {
+      throw HandshakeRejection(status: 404, reason: "nothing is served at this path")
+    }
+    let agreement = try ServerHandshake(protocols: options.protocols)
+      .answer(request, isHTTP11: head.isHTTP11, hasBody: head.hasBody)
+    let extra: Headers
+    do { extra = try options.onRequest(request) } catch {
+      throw error as? HandshakeRejection ?? HandshakeRejection(status: 500, reason: "the server failed")
+    }
+    try transport.push(response(agreement, extra))
+    transport.flush()
+    let opening = WebSocketOpening(
+      head: .request(bytes.compacted()), subprotocol: agreement.subprotocol, limits: options.headLimits)
+    transport.detachReader()
+    let socket = try WebSocket(
+      over: transport, role: .server, head: rest, opening: opening, options: options.connection)
+    finish(with: socket)
+  }
+
+  private func response(_ agreement: ServerHandshake.Agreement, _ extra: Headers) throws(HandshakeRejection) -> Bytes {
+    do {
+      var writer = HeadWriter("HTTP/1.1 101 Switching Protocols")
+      try writer.append(agreement.fields)
+      try writer.append(extra, reserved: HandshakeHeaders.reserved)
+      return writer.finish()
+    } catch {
+      // A field of the application's that can't be sent: its log is told by `onRequest`'s caller, the peer is not.
+      throw HandshakeRejection(status: 500, reason: "the server failed")
+    }
+  }
+
+  private func reject(_ rejection: HandshakeRejection) throws {
+    state = .rejected
+    let status = HTTPResponse.Status(code: rejection.status)
+    let phrase = status.reasonPhrase.isEmpty ? "Upgrade Required" : status.reasonPhrase
+    var writer = HeadWriter("HTTP/1.1 \(status.code) \(phrase)")
+    let body = rejection.reason + "\n"
+    try writer.append("Connection", rejection.fields[.connection].map { "close, " + $0 } ?? "close")
+    try writer.append("Content-Type", "text/plain; charset=utf-8")
+    try writer.append("Content-Length", String(body.utf8.count))
+    for field in rejection.fields where field.name != .connection {
+      try writer.append(field.name.rawName, field.value)
+    }
+    try transport.push(writer.finish())
+    try transport.push(Bytes(body))
+    transport.closeWhenFlushed { _ in }
+  }
+
+  /// The path of an origin-form or absolute-form target. A target never makes a server dial anywhere.
+  private static func withoutQuery(_ target: String) -> String {
+    String(target.prefix { $0 != "?" })
+  }
+
+  private func finish(with socket: WebSocket?) {
+    if case .done = state { return }
+    state = .done
+    if let timer { transport.loop.cancelTimer(timer) }
+    if socket == nil { transport.detachReader() }
+    completion(self, socket)
+  }
+}
