@@ -1,0 +1,222 @@
+import Sluice
+
+/// Connects two open endpoints, by the options of the command line.
+struct Connector: Sendable {
+  private let framing: MessageFraming
+  private let kind: MessageKind
+  private let maxMessage: Int
+  private let limitsMessages: Bool
+  private let bridgeOptions: BridgeOptions
+  private let linger: Duration
+  private let oneMessage: Bool
+  private let pingInterval: Duration?
+  private let diagnostics: Diagnostics
+  private let interruption: Interruption
+  let progress: Progress?
+
+  init(_ command: SluiceCommand, diagnostics: Diagnostics, interruption: Interruption) {
+    framing = command.framing.framing
+    kind = command.framing.kind
+    maxMessage = command.webSocket.maxMessage
+    limitsMessages = maxMessage != MessageAssembler.defaultMaxMessageSize
+    var options = command.ending.bridge
+    // One message out and one back: the answer may come after our end.
+    if command.webSocket.oneMessage && options.onEnd == .close { options.onEnd = .defer }
+    bridgeOptions = options
+    linger = .seconds(command.ending.linger)
+    oneMessage = command.webSocket.oneMessage
+    pingInterval = command.webSocket.ping.map { .seconds($0) }
+    progress = command.progress ? Progress() : nil
+    self.diagnostics = diagnostics
+    self.interruption = interruption
+  }
+
+  func connect(_ source: OpenEndpoint, _ target: OpenEndpoint) async throws {
+    switch (source, target) {
+    case (.messages(let a), .messages(let b)): try await join(Ends(a), Ends(b), sockets: [a, b])
+    case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a), sockets: [a])
+    case (.messages(let a), _): try await join(Ends(a), messages(of: target), sockets: [a])
+    case (_, .messages(let b)): try await join(messages(of: source), Ends(b), sockets: [b])
+    case (.bytes, .echo): try await echo(bytes(of: source), sockets: [])
+    case (.echo, .bytes): try await echo(bytes(of: target), sockets: [])
+    default: try await join(bytes(of: source), bytes(of: target), sockets: [])
+    }
+  }
+
+  // MARK: what an endpoint reads and writes
+
+  /// What an endpoint gives and takes; nil where it has no such half.
+  private struct Ends<Element: Sendable & ByteCounted>: Sendable {
+    var readable: (any ReadableStream<Element>)?
+    var writable: (any WritableStream<Element>)?
+    var endsAsOne = false
+    /// Whether it takes everything and gives nothing: the other direction is then not waited for.
+    var isNull = false
+    var isInput = false
+
+    init(_ duplex: any DuplexStream<Element, Element>) {
+      readable = duplex
+      writable = duplex
+      endsAsOne = duplex.endsAsOne
+    }
+
+    init(readable: (any ReadableStream<Element>)? = nil, writable: (any WritableStream<Element>)? = nil) {
+      self.readable = readable
+      self.writable = writable
+    }
+  }
+
+  private func bytes(of endpoint: OpenEndpoint) -> Ends<Bytes> {
+    switch endpoint {
+    case .bytes(let stream): Ends(stream)
+    case .source(let stream): Ends(readable: stream)
+    case .sink(let stream): Ends(writable: stream)
+    case .null, .echo, .messages: Ends(readable: SequenceStream([]), writable: Writable { _ in })
+    }
+  }
+
+  private func messages(of endpoint: OpenEndpoint) -> Ends<Message> {
+    let bytes = bytes(of: endpoint)
+    return Ends(
+      readable: bytes.readable.map { decode($0) }, writable: bytes.writable.map { encode($0) })
+  }
+
+  private func decode(_ stream: some ReadableStream<Bytes>) -> any ReadableStream<Message> {
+    stream.pipe(through: MessageDecoder(framing, kind: kind, limit: maxMessage))
+  }
+
+  private func encode(_ stream: some WritableStream<Bytes>) -> any WritableStream<Message> {
+    stream.behind(MessageEncoder(framing))
+  }
+
+  // MARK: connecting
+
+  private func join<Element: Sendable & ByteCounted>(
+    _ a: Ends<Element>, _ b: Ends<Element>, sockets: [WebSocket]
+  ) async throws {
+    try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
+      switch (a.readable, a.writable, b.readable, b.writable) {
+      case (let from?, let back?, let answer?, let to?):
+        try await bridge(
+          JoinedStream(opening: prepare(from), back, endsAsOne: a.endsAsOne),
+          JoinedStream(opening: prepare(answer), to, endsAsOne: b.endsAsOne))
+      // A file goes one way only. What comes back from a stream that is written to is dropped.
+      case (let from?, nil, let answer?, let to?):
+        try await bridge(
+          JoinedStream(opening: prepare(from), Writable<Element> { _ in }, endsAsOne: false),
+          JoinedStream(opening: prepare(answer), to, endsAsOne: b.endsAsOne))
+      case (let from?, _, _, let to?):
+        try await pipe(prepare(from), to)
+        try await a.writable?.close()
+      default: throw UsageError("these two endpoints can't be connected in this order")
+      }
+    }
+  }
+
+  private func bridge<Element: Sendable>(
+    _ a: any DuplexStream<Element, Element>, _ b: any DuplexStream<Element, Element>
+  ) async throws {
+    try await open(a, b)
+  }
+
+  private func open<Element: Sendable, A: DuplexStream<Element, Element>>(
+    _ a: A, _ b: any DuplexStream<Element, Element>
+  ) async throws {
+    try await Sluice.bridge(a, b, options: bridgeOptions)
+  }
+
+  private func pipe<Element: Sendable>(
+    _ source: any ReadableStream<Element>, _ sink: any WritableStream<Element>
+  ) async throws {
+    do { try await source.pipe(sink) } catch StreamError.closed {
+      // Whoever read has had enough.
+    }
+  }
+
+  private func echo<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, sockets: [WebSocket]) async throws {
+    guard let readable = ends.readable, let writable = ends.writable else { return }
+    try await whileWatching(sockets, cancelling: [readable]) { try await pipe(prepare(readable), writable) }
+  }
+
+  /// Adds what the options ask for between a source and its sink.
+  private func prepare<Element: Sendable & ByteCounted>(
+    _ source: any ReadableStream<Element>
+  ) -> any ReadableStream<Element> {
+    var source = source
+    if let progress { source = counted(source, progress) }
+    if oneMessage { source = first(source) }
+    if linger > .zero { source = lingering(source) }
+    return source
+  }
+
+  private func counted<Element: Sendable & ByteCounted>(
+    _ source: some ReadableStream<Element>, _ progress: Progress
+  ) -> any ReadableStream<Element> {
+    source.map { element in
+      progress.add(element.byteCount)
+      return element
+    }
+  }
+
+  private func first<Element: Sendable>(_ source: some ReadableStream<Element>) -> any ReadableStream<Element> {
+    source.prefix(1)
+  }
+
+  private func lingering<Element: Sendable>(_ source: some ReadableStream<Element>) -> any ReadableStream<Element> {
+    source.endingLater(by: linger)
+  }
+
+  // MARK: while it runs
+
+  /// Runs `body` while pings are sent, and a signal closes what is open.
+  private func whileWatching<Element: Sendable>(
+    _ sockets: [WebSocket], cancelling sources: [(any ReadableStream<Element>)?],
+    _ body: @escaping @Sendable () async throws -> Void
+  ) async throws {
+    let id = interruption.add {
+      if sockets.isEmpty { for source in sources { source?.cancel(nil) } }
+      for socket in sockets { Task { try? await socket.close(as: .goingAway, "") } }
+    }
+    defer { interruption.remove(id) }
+    guard let pingInterval, !sockets.isEmpty else { return try await body() }
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for socket in sockets { group.addTask { try await keepAlive(socket, every: pingInterval) } }
+      group.addTask(operation: body)
+      try await group.next()
+      group.cancelAll()
+    }
+  }
+
+  private func keepAlive(_ socket: WebSocket, every interval: Duration) async throws {
+    while true {
+      try await Task.sleep(for: interval)
+      let watchdog = Task {
+        try await Task.sleep(for: interval)
+        socket.abort(WebSocketError.connectionLost(underlying: NoPong(time: interval)))
+      }
+      defer { watchdog.cancel() }
+      do {
+        let roundTrip = try await socket.ping()
+        diagnostics.verbose("pong after \(roundTrip)")
+      } catch WebSocketError.noPong {
+        // The connection is ending; whoever reads it is told how.
+        try await Task.sleep(for: .seconds(31_536_000))
+      }
+    }
+  }
+}
+
+/// A peer that does not answer pings.
+private struct NoPong: Error, CustomStringConvertible {
+  let time: Duration
+  var description: String { "no pong came within \(time)" }
+}
+
+extension JoinedStream {
+  /// Joins halves whose types are not known here.
+  fileprivate init<Element: Sendable>(
+    opening source: any ReadableStream<Element>, _ sink: any WritableStream<Element>, endsAsOne: Bool
+  ) where Source == AnyReadable<Element>, Sink == AnyWritable<Element> {
+    self.init(reading: AnyReadable(source), writing: AnyWritable(sink), endsAsOne: endsAsOne)
+  }
+}

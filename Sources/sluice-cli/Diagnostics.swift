@@ -1,0 +1,38 @@
+import Sluice
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// What the tool says on standard error.
+struct Diagnostics: Sendable {
+  let isVerbose: Bool
+  let isQuiet: Bool
+
+  /// What ends the run.
+  func error(_ error: any Error) { write("sluice: \(error)") }
+
+  /// What the user must know to go on, such as a port.
+  func notice(_ text: String) { if !isQuiet { write("sluice: \(text)") } }
+
+  func verbose(_ text: @autoclosure () -> String) { if isVerbose { write("sluice: \(text())") } }
+
+  func progress(_ text: String) { write(text, terminator: isatty(2) == 1 ? "\r" : "\n") }
+
+  private func write(_ text: String, terminator: String = "\n") {
+    // What a peer had a part in must not command the terminal.
+    let line = text.escapingControls + terminator
+    var rest = Array(line.utf8)[...]
+    while !rest.isEmpty {
+      let count = unsafe rest.withUnsafeBytes { unsafe systemWrite(2, $0.baseAddress, $0.count) }
+      if count <= 0 { return }
+      rest = rest.dropFirst(count)
+    }
+  }
+}
+
+private func systemWrite(_ descriptor: CInt, _ base: UnsafeRawPointer?, _ count: Int) -> Int {
+  unsafe write(descriptor, base, count)
+}

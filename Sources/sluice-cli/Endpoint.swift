@@ -1,0 +1,105 @@
+import Sluice
+
+/// One end of a pipe, as it is named on the command line.
+enum Endpoint: Equatable {
+  case standardIO
+  case webSocket(url: String)
+  case tcp(host: String, port: Int)
+  case unix(path: String)
+  case file(path: String)
+  case exec(command: String)
+  case echo
+  case null
+  case listenWebSocket(url: String)
+  case listenTCP(host: String, port: Int)
+  case listenUnix(path: String)
+
+  static let forms = """
+    -, ws://HOST[:PORT][/PATH], tcp://HOST:PORT, unix:PATH, file:PATH, exec:COMMAND, echo:, null:, \
+    listen+ws://HOST:PORT[/PATH], listen+tcp://HOST:PORT, listen+unix:PATH
+    """
+
+  init(_ text: String) throws(UsageError) {
+    if text == "-" {
+      self = .standardIO
+      return
+    }
+    guard let colon = text.firstIndex(of: ":") else {
+      throw UsageError("'\(text)' is not an endpoint. An endpoint is one of: \(Self.forms)")
+    }
+    let scheme = text[..<colon].lowercased()
+    let rest = String(text[text.index(after: colon)...])
+    switch scheme {
+    case "ws": self = .webSocket(url: text)
+    case "listen+ws": self = .listenWebSocket(url: "ws:" + rest)
+    case "tcp", "listen+tcp":
+      let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: scheme != "tcp")
+      self = scheme == "tcp" ? .tcp(host: host, port: port) : .listenTCP(host: host, port: port)
+    case "unix": self = .unix(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "listen+unix": self = .listenUnix(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "file": self = .file(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "exec": self = .exec(command: try Self.nonEmpty(rest, "a command", in: text))
+    case "echo", "null":
+      guard rest.isEmpty else {
+        throw UsageError("'\(scheme):' takes nothing behind the colon, but '\(rest)' is there")
+      }
+      self = scheme == "echo" ? .echo : .null
+    case "wss", "listen+wss", "tls", "listen+tls":
+      throw UsageError("'\(scheme)' needs TLS, which this version does not have. An endpoint is one of: \(Self.forms)")
+    default: throw UsageError("'\(scheme)' is not a scheme of an endpoint. An endpoint is one of: \(Self.forms)")
+    }
+  }
+
+  var isListener: Bool {
+    switch self {
+    case .listenWebSocket, .listenTCP, .listenUnix: true
+    default: false
+    }
+  }
+
+  /// Whether it moves messages rather than bytes.
+  var isMessageBased: Bool {
+    switch self {
+    case .webSocket, .listenWebSocket: true
+    default: false
+    }
+  }
+
+  private static func nonEmpty(_ rest: String, _ what: String, in text: String) throws(UsageError) -> String {
+    guard !rest.isEmpty else { throw UsageError("'\(text)' lacks \(what) behind the colon") }
+    return rest
+  }
+
+  /// "//host:port", with an IPv6 address in brackets.
+  private static func hostAndPort(
+    _ rest: String, in text: String, allowsZero: Bool
+  ) throws(UsageError) -> (String, Int) {
+    guard rest.hasPrefix("//") else {
+      throw UsageError("'\(text)' lacks '//' behind the colon, as in tcp://127.0.0.1:80")
+    }
+    let authority = rest.dropFirst(2)
+    guard let colon = authority.lastIndex(of: ":"), !authority[colon...].contains("]") else {
+      throw UsageError("'\(text)' lacks a port, as in tcp://127.0.0.1:80")
+    }
+    var host = authority[..<colon]
+    if host.hasPrefix("["), host.hasSuffix("]") {
+      host = host.dropFirst().dropLast()
+    } else if host.contains(":") {
+      throw UsageError("the IPv6 address in '\(text)' must stand in brackets, as in tcp://[::1]:80")
+    }
+    guard !host.isEmpty else { throw UsageError("'\(text)' lacks a host") }
+    let digits = authority[authority.index(after: colon)...]
+    let lowest = allowsZero ? 0 : 1
+    guard let port = Int(digits), digits.allSatisfy(\.isNumber), (lowest...65535).contains(port) else {
+      throw UsageError("the port '\(digits)' in '\(text)' is not a number from \(lowest) to 65535")
+    }
+    return (String(host), port)
+  }
+}
+
+/// A command line that can't be carried out.
+struct UsageError: Error, Equatable, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,56 @@
+import Sluice
+
+typealias ByteStream = any DuplexStream<Bytes, Bytes>
+
+/// An endpoint that was opened: what it is a stream of.
+enum OpenEndpoint {
+  case bytes(ByteStream)
+  /// Bytes in one direction only: a file that is read.
+  case source(any ReadableStream<Bytes>)
+  /// A file that is written.
+  case sink(any WritableStream<Bytes>)
+  case messages(WebSocket)
+  case echo
+  case null
+}
+
+/// Opens endpoints as the command line has them.
+struct EndpointOpener: Sendable {
+  let client: WebSocketClientOptions
+  let protocols: [String]
+  let appends: Bool
+
+  enum Role {
+    case source, target
+  }
+
+  func open(_ endpoint: Endpoint, as role: Role) async throws -> OpenEndpoint {
+    switch endpoint {
+    case .standardIO: return .bytes(standardIO())
+    case .webSocket(let url): return .messages(try await WebSocket.connect(url, protocols: protocols, options: client))
+    case .tcp(let host, let port):
+      return .bytes(try await TCP.connect(host, port: port, timeout: client.connectTimeout))
+    case .unix(let path): return .bytes(try await UnixSocket.connect(path, timeout: client.connectTimeout))
+    case .file(let path):
+      let path = FilePath(path)
+      switch role {
+      case .source: return .source(try await File.open(path))
+      case .target: return .sink(try await appends ? File.append(path) : File.create(path))
+      }
+    case .exec(let command): return .bytes(try await ChildProcess.shell(command))
+    case .echo: return .echo
+    case .null: return .null
+    case .listenWebSocket, .listenTCP, .listenUnix:
+      throw UsageError("a listening endpoint stands first: sluice listen+… TARGET")
+    }
+  }
+
+  /// What a peer sends to a terminal is shown, never obeyed.
+  private func standardIO() -> ByteStream {
+    let output = StandardStream.output()
+    if output.isTerminal {
+      return JoinedStream(reading: StandardStream.input(), writing: output.behind(TerminalEscape()))
+    }
+    return StandardIO()
+  }
+}

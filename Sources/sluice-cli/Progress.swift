@@ -1,0 +1,46 @@
+import Sluice
+import Synchronization
+
+/// Bytes, messages and rate on standard error, once a second.
+final class Progress: Sendable {
+  private let bytes = Atomic<Int>(0)
+  private let elements = Atomic<Int>(0)
+  private let start = ContinuousClock.now
+
+  func add(_ byteCount: Int) {
+    bytes.wrappingAdd(byteCount, ordering: .relaxed)
+    elements.wrappingAdd(1, ordering: .relaxed)
+  }
+
+  func report(_ diagnostics: Diagnostics) async throws {
+    var last = 0
+    while true {
+      try await Task.sleep(for: .seconds(1))
+      let now = bytes.load(ordering: .relaxed)
+      diagnostics.progress(line(rate: Double(now - last)))
+      last = now
+    }
+  }
+
+  /// The sum, when all is over.
+  func finish(_ diagnostics: Diagnostics) {
+    let time = (ContinuousClock.now - start) / .seconds(1)
+    diagnostics.progress(line(rate: Double(bytes.load(ordering: .relaxed)) / max(time, 0.001)) + "\n")
+  }
+
+  private func line(rate: Double) -> String {
+    let count = elements.load(ordering: .relaxed)
+    let seconds = Int((ContinuousClock.now - start) / .seconds(1))
+    return
+      "\(Self.text(Double(bytes.load(ordering: .relaxed)))) in \(count) messages, \(seconds) s, \(Self.text(rate))/s"
+  }
+
+  private static func text(_ bytes: Double) -> String {
+    var value = bytes
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+      if value < 1024 { return unit == "B" ? "\(Int(value)) B" : "\((value * 10).rounded() / 10) \(unit)" }
+      value /= 1024
+    }
+    return "\((value * 10).rounded() / 10) TiB"
+  }
+}

@@ -1,0 +1,113 @@
+import Sluice
+
+/// One run of the tool: opens the endpoints and connects them.
+struct Session: Sendable {
+  private let source: Endpoint
+  private let target: Endpoint
+  private let opener: EndpointOpener
+  private let connector: Connector
+  private let server: WebSocketServerOptions
+  private let diagnostics: Diagnostics
+  private let interruption: Interruption
+
+  /// - Throws: `UsageError` for a command line that can't be carried out, before anything is opened.
+  init(_ command: SluiceCommand, diagnostics: Diagnostics) throws {
+    source = try Endpoint(command.source)
+    target = try Endpoint(command.target)
+    guard !target.isListener else { throw UsageError("a listening endpoint stands first: sluice \(command.target) …") }
+    let headers = try command.webSocket.parsedHeaders()
+    var connection = WebSocketOptions()
+    connection.maxMessageSize = command.webSocket.maxMessage
+    var client = WebSocketClientOptions()
+    client.headers = headers
+    client.connectTimeout = .seconds(command.webSocket.connectTimeout)
+    client.connection = connection
+    opener = EndpointOpener(client: client, protocols: command.webSocket.protocols, appends: command.append)
+    var server = WebSocketServerOptions()
+    server.protocols = command.webSocket.protocols
+    server.connection = connection
+    server.onRequest = { _ in headers }
+    self.server = server
+    self.diagnostics = diagnostics
+    interruption = Interruption()
+    connector = Connector(command, diagnostics: diagnostics, interruption: interruption)
+  }
+
+  func run() async throws {
+    interruption.watch()
+    defer { connector.progress?.finish(diagnostics) }
+    let reporter = connector.progress.map { progress in Task { try await progress.report(diagnostics) } }
+    defer { reporter?.cancel() }
+    switch source {
+    case .listenWebSocket(let url):
+      let listening = try await WebSocketServer.listen(url, options: server)
+      diagnostics.notice("listening on \(listening.url)")
+      try await serve(listening.connections) { .messages($0) }
+    case .listenTCP(let host, let port):
+      let listener = try await TCP.listen(host, port: port)
+      diagnostics.notice("listening on tcp://\(listener.name)")
+      try await serve(listener) { .bytes($0) }
+    case .listenUnix(let path):
+      let listener = try await UnixSocket.listen(path)
+      diagnostics.notice("listening on unix:\(path)")
+      try await serve(listener) { .bytes($0) }
+    default:
+      let opened = try await opener.open(source, as: .source)
+      let other: OpenEndpoint
+      do { other = try await opener.open(target, as: .target) } catch {
+        opened.giveUp(error)
+        throw error
+      }
+      try await connector.connect(opened, other)
+    }
+  }
+
+  /// Gives each connection a target of its own. Standard input can be given once: then one connection is served, as `nc -l` does.
+  private func serve<Connection: Sendable>(
+    _ connections: any ReadableStream<Connection>, as endpoint: @escaping @Sendable (Connection) -> OpenEndpoint
+  ) async throws {
+    let stop = interruption.add { connections.cancel(nil) }
+    defer { interruption.remove(stop) }
+    if target == .standardIO {
+      guard let connection = try await connections.read() else { return }
+      connections.cancel(nil)
+      return try await connector.connect(endpoint(connection), try await opener.open(target, as: .target))
+    }
+    try await withThrowingDiscardingTaskGroup { group in
+      while let connection = try await connections.read() {
+        diagnostics.verbose("accepted a connection")
+        group.addTask(executorPreference: UVLoop.shared) { await serve(endpoint(connection)) }
+      }
+    }
+  }
+
+  /// One connection of a server: what goes wrong there does not concern the others.
+  private func serve(_ connection: OpenEndpoint) async {
+    do {
+      let opened: OpenEndpoint
+      do { opened = try await opener.open(target, as: .target) } catch {
+        connection.giveUp(error)
+        throw error
+      }
+      try await connector.connect(connection, opened)
+      diagnostics.verbose("a connection ended")
+    } catch {
+      diagnostics.notice("a connection failed: \(error)")
+    }
+  }
+}
+
+extension OpenEndpoint {
+  /// Ends what is open and can't be used.
+  func giveUp(_ reason: any Error) {
+    switch self {
+    case .bytes(let stream):
+      stream.abort(reason)
+      stream.cancel(reason)
+    case .source(let stream): stream.cancel(reason)
+    case .sink(let stream): stream.abort(reason)
+    case .messages(let socket): socket.cancel(reason)
+    case .echo, .null: break
+    }
+  }
+}

@@ -1,0 +1,213 @@
+import ArgumentParser
+import Sluice
+
+@main
+struct SluiceCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sluice",
+    abstract: "Connects anything with anything: sockets, WebSockets, files, commands, standard input and output.",
+    usage: "sluice [OPTIONS] SOURCE [TARGET]",
+    discussion: """
+      What SOURCE gives goes to TARGET, and what TARGET gives goes to SOURCE, each at the speed of the slower. TARGET is '-', \
+      standard input and output, when left out.
+
+      ENDPOINTS
+        -                              standard input and output
+        ws://HOST[:PORT][/PATH]        a WebSocket
+        tcp://HOST:PORT                a TCP connection
+        unix:PATH                      a Unix socket; unix:@NAME is an abstract one
+        file:PATH                      a file: read as SOURCE, written as TARGET
+        exec:COMMAND                   a shell command: its standard input and output
+        echo:                          gives back what it gets
+        null:                          gives nothing, takes everything
+        listen+ws://HOST:PORT[/PATH]   serves WebSockets: each connection gets a fresh TARGET
+        listen+tcp://HOST:PORT         serves TCP; port 0 is chosen by the system and printed on standard error
+        listen+unix:PATH               serves a Unix socket
+
+      EXAMPLES
+        An echo server:                     sluice listen+ws://127.0.0.1:8000 echo:
+        A terminal on a WebSocket:          sluice ws://127.0.0.1:8000
+        Lines out, answers back:            printf 'one\\ntwo\\n' | sluice ws://127.0.0.1:8000
+        Send a file, keep the answer:       sluice --binary - ws://127.0.0.1:8000 <a >b
+        Record a feed:                      sluice --append ws://127.0.0.1:8000/feed file:feed.log
+        Ask once:                           echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
+        A WebSocket face for a TCP service: sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
+        A command per connection:           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
+        Forward a Unix socket:              sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
+
+      EXIT STATUS
+        0 ended well, 1 another failure, 3 protocol violation, 4 closed abnormally, 5 no connection, 6 handshake refused, \
+        7 input or output failed, 64 wrong command line, 130 interrupted twice
+      """)
+
+  @Argument(help: "Where the data comes from.")
+  var source: String
+
+  @Argument(help: "Where it goes.")
+  var target: String = "-"
+
+  @OptionGroup(title: "MESSAGES ON BYTE STREAMS")
+  var framing: FramingOptions
+
+  @OptionGroup(title: "WEBSOCKET")
+  var webSocket: WebSocketCommandOptions
+
+  @OptionGroup(title: "ENDING")
+  var ending: EndingOptions
+
+  @Flag(help: "Write at the end of a file TARGET instead of replacing it.")
+  var append = false
+
+  @Flag(help: "Show bytes, messages and rate on standard error.")
+  var progress = false
+
+  @Flag(name: [.short, .long], help: "Tell on standard error what happens.")
+  var verbose = false
+
+  @Flag(name: [.short, .long], help: "Say nothing but errors that end the run.")
+  var quiet = false
+
+  func run() async throws {
+    let diagnostics = Diagnostics(isVerbose: verbose, isQuiet: quiet)
+    let status: ExitStatus
+    do {
+      let session = try Session(self, diagnostics: diagnostics)
+      try await session.run()
+      status = .clean
+    } catch {
+      diagnostics.error(error)
+      status = ExitStatus(error)
+    }
+    throw ExitCode(status.rawValue)
+  }
+
+  static func main() async {
+    do {
+      var command = try Self.parseAsRoot()
+      if var command = command as? any AsyncParsableCommand {
+        try await command.run()
+      } else {
+        try command.run()
+      }
+    } catch {
+      // The parser's own errors end with 64 too (EX_USAGE).
+      Self.exit(withError: error)
+    }
+  }
+}
+
+struct FramingOptions: ParsableArguments {
+  @Flag(help: "A message per line (the default for text).")
+  var lines = false
+
+  @Flag(help: "A message between NUL bytes.")
+  var null = false
+
+  @Flag(help: "A message behind its length of 4 bytes, big-endian.")
+  var lengthPrefixed = false
+
+  @Option(help: ArgumentHelp("A message per N bytes.", valueName: "N"))
+  var chunks: Int?
+
+  @Flag(help: "Send binary messages; bytes pass as they come unless a framing is named.")
+  var binary = false
+
+  @Flag(help: "Send text messages (the default).")
+  var text = false
+
+  func validate() throws {
+    let named = [lines, null, lengthPrefixed, chunks != nil].filter { $0 }.count
+    if named > 1 { throw ValidationError("--lines, --null, --length-prefixed and --chunks exclude each other.") }
+    if binary && text { throw ValidationError("--binary and --text exclude each other.") }
+    if let chunks, chunks < 1 { throw ValidationError("--chunks must be 1 or more, not \(chunks).") }
+  }
+
+  var framing: MessageFraming {
+    if let chunks { return .chunks(chunks) }
+    if null { return .nullTerminated }
+    if lengthPrefixed { return .lengthPrefixed }
+    return lines || !binary ? .lines : .none
+  }
+
+  var kind: MessageKind { binary ? .binary : .text }
+}
+
+struct WebSocketCommandOptions: ParsableArguments {
+  @Option(
+    name: .customLong("header"),
+    help: ArgumentHelp("Add a header to the handshake; may be repeated.", valueName: "NAME: VALUE"))
+  var headers: [String] = []
+
+  @Option(
+    name: .customLong("protocol"),
+    help: ArgumentHelp("Offer, or as a server speak, a subprotocol; may be repeated.", valueName: "NAME"))
+  var protocols: [String] = []
+
+  @Option(help: ArgumentHelp("Longest message that is taken, in bytes.", valueName: "BYTES"))
+  var maxMessage = MessageAssembler.defaultMaxMessageSize
+
+  @Option(
+    help: ArgumentHelp(
+      "Send a ping every so many seconds; no pong within that time is a lost connection.", valueName: "SECONDS"))
+  var ping: Double?
+
+  @Option(help: ArgumentHelp("Seconds for connecting and handshake.", valueName: "SECONDS"))
+  var connectTimeout: Double = 10
+
+  @Flag(help: "End after one message in each direction.")
+  var oneMessage = false
+
+  func validate() throws {
+    if maxMessage < 1 { throw ValidationError("--max-message must be 1 or more, not \(maxMessage).") }
+    try checkSeconds("--ping", ping, above: 0)
+    try checkSeconds("--connect-timeout", connectTimeout, above: 0)
+  }
+
+  func parsedHeaders() throws -> Headers {
+    var parsed: Headers = [:]
+    for header in headers {
+      guard let colon = header.firstIndex(of: ":") else {
+        throw UsageError("--header needs the form 'NAME: VALUE', but has no colon")
+      }
+      parsed.append(
+        name: String(header[..<colon]),
+        value: String(header[header.index(after: colon)...].drop { $0 == " " || $0 == "\t" }))
+    }
+    return parsed
+  }
+}
+
+struct EndingOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "At the end of one direction: 'close' the WebSocket behind the data, 'defer' that until the other direction has ended, or 'close-both' directions.",
+      valueName: "close|defer|close-both"))
+  var onEnd = BridgeEndPolicy.close
+
+  @Option(
+    help: ArgumentHelp("Stay so long after the end of the input before anything is closed.", valueName: "SECONDS"))
+  var linger: Double = 0
+
+  @Option(
+    help: ArgumentHelp(
+      "How long one direction may be silent when the other has ended; 0 is for ever.", valueName: "SECONDS"))
+  var halfCloseTimeout: Double = 30
+
+  func validate() throws {
+    try checkSeconds("--linger", linger, above: -.leastNonzeroMagnitude)
+    try checkSeconds("--half-close-timeout", halfCloseTimeout, above: -.leastNonzeroMagnitude)
+  }
+
+  var bridge: BridgeOptions {
+    BridgeOptions(onEnd: onEnd, halfCloseTimeout: halfCloseTimeout == 0 ? nil : .seconds(halfCloseTimeout))
+  }
+}
+
+extension BridgeEndPolicy: ExpressibleByArgument {}
+
+private func checkSeconds(_ option: String, _ value: Double?, above lowest: Double) throws {
+  guard let value else { return }
+  guard value > lowest, value <= 31_536_000 else {
+    throw ValidationError("\(option) must be a number of seconds, at most a year, not \(value).")
+  }
+}
