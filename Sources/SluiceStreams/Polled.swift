@@ -35,12 +35,12 @@ public protocol PolledReadableStream<Output>: ReadableStream {
   /// Makes an element independent of the loop's buffers.
   func detach(_ element: Output) -> Output
 
-  /// Pushes what is ready into a sink of the same loop while it has room, then flushes it: the inside of a pipe.
+  /// The inside of a pipe, chosen once for its two ends: what it returns pushes what is ready into a sink of the same loop
+  /// while that has room, then flushes it, and tells how the pipe ends, or nil when the source has nothing more now or the
+  /// sink no room.
   ///
-  /// The default polls and pushes in turn. A stream that can hand elements to a certain kind of sink more directly
-  /// has its own.
-  /// - Returns: how the pipe ends, or nil when the source has nothing more now or the sink no room.
-  func drain<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Output
+  /// The default polls and pushes in turn. A stream that can hand elements to a certain kind of sink more directly has its own.
+  func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Output
 }
 
 /// Two polled halves.
@@ -50,11 +50,11 @@ extension PolledReadableStream {
   public func detach(_ element: Output) -> Output { element }
 
   @inlinable
-  public func drain<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Output {
-    drainElements(into: sink)
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Output {
+    { drainElements(into: sink) }
   }
 
-  /// The default of `drain(into:)`, also for a stream that has its own for some sinks.
+  /// The default of a pipe's inside, also for a stream that has its own for some sinks.
   @inlinable
   package func drainElements<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Output {
     do {
@@ -110,6 +110,9 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
   /// Hands what was pushed to the system.
   func flush()
 
+  /// `push` and `flush` in one: what leaves at once need not be queued.
+  func pushFlushing(_ element: consuming Input) throws
+
   /// Registers the one writer. It is woken when `hasRoom` may have changed.
   /// - Throws: `StreamError.concurrentWrite` if another writer is registered.
   func attachWriter(_ waker: any Waker) throws
@@ -122,5 +125,11 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
 
 extension PolledWritableStream {
   public func endOfTurn() { flush() }
+
+  public func pushFlushing(_ element: consuming Input) throws {
+    try push(element)
+    flush()
+  }
+
   public var queuedByteCount: Int { 0 }
 }

@@ -27,6 +27,8 @@ import Synchronization
   private var endOfTurnWork: [any EndOfTurn] = []
   private var timers = TimerQueue()
   private var armedDeadline: Duration?
+  /// Whether the timer may have to be armed anew.
+  private var timersChanged = false
   private var depth = 0
   package var readBuffer = ReadBuffer()
   public let scratch = ScratchBuffers()
@@ -97,6 +99,11 @@ import Synchronization
 
   static func of(_ uv: UnsafeMutablePointer<uv_loop_t>) -> UVLoop {
     unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data).takeUnretainedValue()
+  }
+
+  /// The memory for the next read, without counting a reference to the loop.
+  static func nextReadBuffer(_ uv: UnsafeMutablePointer<uv_loop_t>) -> UnsafeMutableBufferPointer<UInt8> {
+    unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data)._withUnsafeGuaranteedRef { unsafe $0.readBuffer.next() }
   }
 
   /// The libuv loop, for handles to be made on it, on its thread.
@@ -198,16 +205,18 @@ extension UVLoop {
   public var now: Duration { .nanoseconds(Int64(clamping: uv_hrtime())) }
 
   public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
-    timers.add(deadline: now + max(delay, .zero), work)
+    timersChanged = true
+    return timers.add(deadline: now + max(delay, .zero), work)
   }
 
   public func cancelTimer(_ timer: LoopTimer) {
+    timersChanged = true
     timers.cancel(timer)
   }
 
-  private var timersChanged: Bool { timers.nextDeadline != armedDeadline }
-
   private func armTimer() {
+    guard timersChanged else { return }
+    timersChanged = false
     let next = timers.nextDeadline
     guard next != armedDeadline else { return }
     armedDeadline = next
@@ -227,6 +236,7 @@ extension UVLoop {
 
   private func fireTimers() {
     armedDeadline = nil
+    timersChanged = true
     turn {
       let now = now
       while let work = timers.popDue(at: now) { work() }

@@ -71,9 +71,6 @@ import SluiceStreams
 
   public var loop: any Loop { uvLoop }
 
-  private static func of(_ handle: UnsafeMutablePointer<uv_stream_t>) -> SocketStream {
-    unsafe Unmanaged<SocketStream>.fromOpaque(handle.pointee.data).takeUnretainedValue()
-  }
 }
 
 // MARK: reading
@@ -105,11 +102,14 @@ extension SocketStream {
     let status = unsafe uv_read_start(
       handle,
       { handle, _, buffer in
-        let free = unsafe UVLoop.of(handle!.pointee.loop).readBuffer.next()
+        let free = unsafe UVLoop.nextReadBuffer(handle!.pointee.loop)
         unsafe buffer!.pointee = unsafe uv_buf_init(
           UnsafeMutableRawPointer(free.baseAddress!).assumingMemoryBound(to: CChar.self), UInt32(free.count))
       },
-      { handle, count, _ in unsafe SocketStream.of(handle!).didRead(count) })
+      { handle, count, _ in
+        // The handle keeps the stream alive: no reference is counted for each read.
+        unsafe Unmanaged<SocketStream>.fromOpaque(handle!.pointee.data)._withUnsafeGuaranteedRef { $0.didRead(count) }
+      })
     if status == 0 {
       isReading = true
     } else {
@@ -199,6 +199,31 @@ extension SocketStream {
       return failWriting(IOError("write", name, status: written))
     }
     if queue.isEmpty { didDrain() } else { writeRest() }
+  }
+
+  /// Writes at once what the kernel takes, and queues the rest.
+  public func pushFlushing(_ bytes: consuming Bytes) throws {
+    guard queue.isEmpty, !isWriteInFlight, case .open = writeState, !bytes.isEmpty else {
+      try push(bytes)
+      return flush()
+    }
+    let written = unsafe bytes.withUnsafeBytes { bytes in
+      let base = unsafe UnsafeMutableRawPointer(mutating: bytes.baseAddress!).assumingMemoryBound(to: CChar.self)
+      var buffer = unsafe uv_buf_init(base, UInt32(clamping: bytes.count))
+      return unsafe uv_try_write(handle, &buffer, 1)
+    }
+    if written == bytes.count { return }
+    guard written > 0 || written == UV_EAGAIN.rawValue else {
+      return failWriting(IOError("write", name, status: written))
+    }
+    try push(written > 0 ? bytes.dropFirst(Int(written)) : bytes)
+    writeRest()
+  }
+
+  /// A pipe between two sockets.
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Bytes {
+    if let target = sink as? SocketStream { return { self.drainElements(into: target) } }
+    return { self.drainElements(into: sink) }
   }
 
   /// Calls `body` with the front of the queue, at most 64 chunks.

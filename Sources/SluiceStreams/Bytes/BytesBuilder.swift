@@ -7,12 +7,13 @@
 /// let event = builder.take()
 /// ```
 public struct BytesBuilder: ~Copyable, Sendable {
-  @usableFromInline var storage: ByteStorage
+  /// nil while there is no memory, so that an empty builder costs nothing.
+  @usableFromInline var storage: ByteStorage?
   @usableFromInline var length: Int
 
   /// - Parameter capacity: Bytes to allocate at once; more are allocated as needed, doubling.
   public init(capacity: Int = 0) {
-    storage = capacity == 0 ? ByteStorage.empty : ByteStorage(capacity: capacity)
+    storage = capacity == 0 ? nil : ByteStorage(capacity: capacity)
     length = 0
   }
 
@@ -25,27 +26,30 @@ public struct BytesBuilder: ~Copyable, Sendable {
   /// Bytes appended so far.
   @inlinable public var count: Int { length }
   @inlinable public var isEmpty: Bool { count == 0 }
-  @inlinable public var capacity: Int { storage.capacity }
+  @inlinable public var capacity: Int { storage?.capacity ?? 0 }
+
+  /// Where the bytes lie; there is memory.
+  @inlinable var base: UnsafeMutablePointer<UInt8> { unsafe storage.unsafelyUnwrapped.base }
 
   /// Makes room for at least `extra` more bytes.
   @inlinable
   public mutating func reserve(_ extra: Int) {
-    if extra > storage.capacity - count { grow(extra) }
+    if extra > capacity - count { grow(extra) }
   }
 
   @inline(never)
   @usableFromInline
   mutating func grow(_ extra: Int) {
-    let wanted = Swift.max(count + extra, 2 * storage.capacity, 64)
+    let wanted = Swift.max(count + extra, 2 * capacity, 64)
     let larger = ByteStorage(capacity: wanted)
-    unsafe larger.pointer.update(from: storage.pointer, count: count)
+    if count > 0 { unsafe larger.pointer.update(from: base, count: count) }
     storage = larger
   }
 
   @inlinable
   public mutating func append(_ byte: UInt8) {
     reserve(1)
-    unsafe storage.base[count] = byte
+    unsafe base[count] = byte
     length += 1
   }
 
@@ -87,8 +91,9 @@ public struct BytesBuilder: ~Copyable, Sendable {
   /// Appends `length` bytes that `body` must write, all of them.
   @inlinable
   package mutating func appendUninitialized(_ length: Int, _ body: (UnsafeMutablePointer<UInt8>) -> Void) {
+    if length == 0 { return }
     reserve(length)
-    unsafe body(storage.base + count)
+    unsafe body(base + count)
     self.length += length
   }
 
@@ -96,7 +101,8 @@ public struct BytesBuilder: ~Copyable, Sendable {
   @inlinable
   package mutating func withMutableSpan<R>(from offset: Int, _ body: (inout MutableSpan<UInt8>) -> R) -> R {
     precondition(offset >= 0 && offset <= count, "offset out of range")
-    let buffer = unsafe UnsafeMutableBufferPointer(start: storage.base + offset, count: count - offset)
+    let start = unsafe storage.map { unsafe $0.base + offset }
+    let buffer = unsafe UnsafeMutableBufferPointer(start: start, count: count - offset)
     var span = unsafe buffer.mutableSpan
     return body(&span)
   }
@@ -109,30 +115,30 @@ public struct BytesBuilder: ~Copyable, Sendable {
 
   /// Everything appended, without a copy; the builder is empty afterwards.
   public mutating func take() -> Bytes {
-    guard count > 0 else { return Bytes() }
-    let bytes = Bytes(storage: storage, start: 0, end: count)
-    storage = ByteStorage.empty
+    guard count > 0, let filled = storage.take() else { return Bytes() }
+    let end = count
     length = 0
-    return bytes
+    return Bytes(storage: filled, start: 0, end: end)
   }
 
   /// Everything appended, without a copy, and the memory to continue in once nobody holds the bytes any more.
   package mutating func lend() -> Bytes {
-    Bytes(storage: storage, start: 0, end: count)
+    Bytes(storage: storage ?? .empty, start: 0, end: count)
   }
 
   /// Empties the builder. Its memory is used again if nobody else holds a part of it.
   package mutating func reset() {
-    if !isKnownUniquelyReferenced(&storage) { storage = ByteStorage.empty }
+    if !isKnownUniquelyReferenced(&storage) { storage = nil }
     length = 0
   }
 
   /// Gives the memory away, if nobody else holds a part of it.
   package mutating func reclaim() -> ByteStorage? {
     length = 0
-    let unique = isKnownUniquelyReferenced(&storage)
-    let old = storage
-    storage = ByteStorage.empty
-    return unique ? old : nil
+    guard isKnownUniquelyReferenced(&storage) else {
+      storage = nil
+      return nil
+    }
+    return storage.take()
   }
 }

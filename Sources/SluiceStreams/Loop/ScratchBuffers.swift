@@ -1,5 +1,7 @@
 /// Memory that the streams of one loop take turns to gather output in, so that none holds any while it is idle.
 public final class ScratchBuffers: @unchecked Sendable {  // used on its loop only
+  /// The one that is used over and over; the others wait in `free`.
+  private var spare: ByteStorage?
   private var free: [ByteStorage] = []
   private let size: Int
   private let keep: Int
@@ -13,10 +15,12 @@ public final class ScratchBuffers: @unchecked Sendable {  // used on its loop on
   }
 
   package func take() -> BytesBuilder {
-    BytesBuilder(reusing: free.popLast() ?? ByteStorage(capacity: size))
+    if let storage = spare.take() { return BytesBuilder(reusing: storage) }
+    return BytesBuilder(reusing: free.popLast() ?? ByteStorage(capacity: size))
   }
 
   package func give(_ builder: consuming BytesBuilder) {
-    if let storage = builder.reclaim(), storage.capacity == size, free.count < keep { free.append(storage) }
+    guard builder.capacity == size, let storage = builder.reclaim() else { return }
+    if spare == nil { spare = storage } else if free.count < keep { free.append(storage) }
   }
 }

@@ -36,6 +36,8 @@ where Source.Output == Sink.Input {  // touched on its loop only
     case finished(PipeOutcome)
   }
   @usableFromInline var state = State.idle
+  /// Moves what can be moved; while the pump runs.
+  @usableFromInline var drain: (() -> PipeOutcome?)?
   /// A wake that comes while the pump moves elements is answered by the same turn.
   @usableFromInline var isMoving = false
 
@@ -58,14 +60,15 @@ where Source.Output == Sink.Input {  // touched on its loop only
       source.detachReader()
       return settle(.sinkFailed(error))
     }
+    drain = source.drainer(into: sink)
     wake()
   }
 
   @usableFromInline
   package func wake() {
-    guard case .running = state, !isMoving else { return }
+    guard !isMoving, let drain else { return }
     isMoving = true
-    let outcome = source.drain(into: sink)
+    let outcome = drain()
     activity?.didMove()
     isMoving = false
     if let outcome { finish(outcome) }
@@ -85,6 +88,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
   private func settle(_ outcome: PipeOutcome) {
     guard case .running(let continuation) = state else { return }
     state = .finished(outcome)
+    drain = nil
     continuation.resume(returning: outcome)
   }
 }

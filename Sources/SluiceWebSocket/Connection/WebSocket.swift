@@ -94,9 +94,8 @@ import SluiceWebSocketProtocol
     decoder = FrameDecoder(role: role)
     assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
     decoder.feed(head)
-    let waker = TransportWaker(self)
-    try transport.attachReader(waker)
-    try transport.attachWriter(waker)
+    try transport.attachReader(TransportReader(self))
+    try transport.attachWriter(TransportWriter(self))
   }
 }
 
@@ -107,9 +106,16 @@ final class MaskingKeys {
   func next() -> MaskingKey { source.next() }
 }
 
-/// Tells a WebSocket of its transport's news, which it keeps alive until both have ended.
-private final class TransportWaker: Waker, @unchecked Sendable {
+/// Tells a WebSocket that its transport may have something to read. It keeps the WebSocket alive until both have ended.
+private final class TransportReader: Waker, @unchecked Sendable {
   private let socket: WebSocket
   init(_ socket: WebSocket) { self.socket = socket }
-  func wake() { socket.transportDidChange() }
+  func wake() { socket.transportIsReadable() }
+}
+
+/// Tells a WebSocket that its transport may have room.
+private final class TransportWriter: Waker, @unchecked Sendable {
+  private let socket: WebSocket
+  init(_ socket: WebSocket) { self.socket = socket }
+  func wake() { socket.transportIsWritable() }
 }

@@ -97,12 +97,16 @@ extension WebSocket {
     readAheadIfNeeded()
   }
 
-  /// The transport has something to read, or room to write, or has ended.
-  func transportDidChange() {
+  /// The transport has something to read, or has ended.
+  func transportIsReadable() {
     if case .lingering = closing { return linger() }
-    flushControl()
-    if let writer, (try? hasRoom()) != false { writer.wake() }
     if let reader { reader.wake() } else { readAheadIfNeeded() }
+  }
+
+  /// The transport has room, or has failed.
+  func transportIsWritable() {
+    if unsentPong != nil { flushControl() }
+    if let writer { writer.wake() }
   }
 
   /// While a Pong or Close is awaited and nobody reads, messages are decoded into the inbox, up to the watermark.

@@ -4,9 +4,9 @@ import SluiceWebSocketProtocol
 /// The inside of a pipe from one WebSocket to another: whole frames are unmasked straight from the read buffer into the
 /// frames to be written, and no message is made of them.
 extension WebSocket {
-  public func drain<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Message {
-    guard let target = sink as? WebSocket else { return drainElements(into: sink) }
-    return relay(into: target)
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Message {
+    if let target = sink as? WebSocket { return { self.relay(into: target) } }
+    return { self.drainElements(into: sink) }
   }
 
   private func relay(into target: WebSocket) -> PipeOutcome? {

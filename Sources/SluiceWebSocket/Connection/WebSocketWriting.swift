@@ -52,8 +52,7 @@ extension WebSocket {
   public func flush() {
     if !gathered.isEmpty {
       // A transport that has failed says so itself, at the next `hasRoom`.
-      try? transport.push(gathered.lend())
-      transport.flush()
+      try? transport.pushFlushing(gathered.lend())
       var used = BytesBuilder()
       swap(&used, &gathered)
       loop.scratch.give(used)
