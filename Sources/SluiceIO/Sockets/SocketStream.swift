@@ -19,6 +19,8 @@ import SluiceStreams
   /// Bytes that may wait in the write queue before a write waits.
   public let highWatermark: Int
   let handle: UnsafeMutablePointer<uv_stream_t>
+  /// The socket's descriptor; nil for a pipe or terminal.
+  private let socketDescriptor: CInt?
 
   enum ReadState {
     case open
@@ -64,12 +66,19 @@ import SluiceStreams
     case .writeOnly: readState = .cancelled
     }
     unsafe self.handle = handle
+    socketDescriptor = direction == .duplex ? unsafe Self.descriptor(of: handle) : nil
     self.name = name
     self.highWatermark = highWatermark
     unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
   }
 
   public var loop: any Loop { uvLoop }
+
+  private static func descriptor(of handle: UnsafeMutablePointer<uv_stream_t>) -> CInt? {
+    var descriptor: uv_os_fd_t = -1
+    let raw = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)
+    return unsafe uv_fileno(raw, &descriptor) == 0 ? descriptor : nil
+  }
 
 }
 
@@ -207,14 +216,14 @@ extension SocketStream {
       try push(bytes)
       return flush()
     }
-    let written = unsafe bytes.withUnsafeBytes { bytes in
-      let base = unsafe UnsafeMutableRawPointer(mutating: bytes.baseAddress!).assumingMemoryBound(to: CChar.self)
-      var buffer = unsafe uv_buf_init(base, UInt32(clamping: bytes.count))
-      return unsafe uv_try_write(handle, &buffer, 1)
+    guard let descriptor = socketDescriptor else {
+      try push(bytes)
+      return flush()
     }
+    let written = unsafe bytes.withUnsafeBytes { unsafe sluice_send(descriptor, $0.baseAddress, UInt($0.count)) }
     if written == bytes.count { return }
     guard written > 0 || written == UV_EAGAIN.rawValue else {
-      return failWriting(IOError("write", name, status: written))
+      return failWriting(IOError("write", name, status: CInt(clamping: written)))
     }
     try push(written > 0 ? bytes.dropFirst(Int(written)) : bytes)
     writeRest()
