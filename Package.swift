@@ -80,7 +80,21 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
-    .testTarget(name: "SluiceStreamsTests", dependencies: ["SluiceStreams"], swiftSettings: settings),
+    // The loop with virtual time and the network in memory that drive the contract's tests.
+    .target(
+      name: "SluiceTestSupport",
+      dependencies: ["SluiceStreams", .product(name: "DequeModule", package: "swift-collections")],
+      swiftSettings: settings),
+    .testTarget(
+      name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTestSupport"],
+      swiftSettings: settings),
+    .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
+    .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
+    .testTarget(
+      name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceTestSupport"], swiftSettings: settings),
+    // Runs the built tool, and the real peers.
+    .testTarget(
+      name: "InteropTests", dependencies: ["Sluice"], exclude: ["Peers"], swiftSettings: settings),
     .testTarget(
       name: "SluiceWebSocketProtocolTests", dependencies: ["SluiceWebSocketProtocol", "SluiceStreams"],
       swiftSettings: settings),

@@ -37,9 +37,9 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   }
 
   private func open(_ transport: SocketStream) {
-    let opening = ServerOpening(transport: transport, path: path, options: options) { opening, socket in
+    let opening = ServerOpening(transport: transport, path: path, options: options) { opening, result in
       self.opening[ObjectIdentifier(opening)] = nil
-      guard let socket else { return }
+      guard case .success(let socket) = result else { return }
       self.ready.append(socket)
       self.reader?.wake()
     }
@@ -62,7 +62,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   func cancel(_ reason: (any Error)?) {
     loop.perform {
       self.listener.cancel(reason)
-      for opening in self.opening.values { opening.giveUp() }
+      for opening in self.opening.values { opening.giveUp(reason ?? StreamError.aborted) }
     }
   }
 }

@@ -9,22 +9,23 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   private let options: WebSocketServerOptions
   /// The one path that is served, or nil if every one is.
   private let path: String?
-  private let completion: (ServerOpening, WebSocket?) -> Void
+  private let completion: (ServerOpening, Result<WebSocket, any Error>) -> Void
   private var state: State
   private var head: HeadReader
 
   private enum State {
     case reading
     /// A rejection is on its way; what the peer still sends is dropped, so that no reset overtakes the answer.
-    case rejected
+    case rejected(HandshakeRejection)
     case done
   }
   private var timer: LoopTimer?
 
-  /// - Parameter completion: Is called once, with nil if there will be no WebSocket.
+  /// - Parameter completion: Is called once: with the `HandshakeRejection` that was answered, or what else went wrong, if there
+  ///   will be no WebSocket.
   init(
     transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions,
-    completion: @escaping (ServerOpening, WebSocket?) -> Void
+    completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
   ) {
     self.transport = transport
     self.path = path
@@ -35,16 +36,23 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   }
 
   func start() {
-    timer = transport.loop.schedule(after: options.handshakeTimeout) { self.giveUp() }
-    do { try transport.attachReader(self) } catch { return giveUp() }
+    let timeout = options.handshakeTimeout
+    timer = transport.loop.schedule(after: timeout) { self.giveUp(WebSocketConnectError.timeout(timeout)) }
+    do { try transport.attachReader(self) } catch { return giveUp(error) }
     wake()
   }
 
   /// Ends what is not done: the peer was too slow, or the server stops.
-  func giveUp() {
-    if case .done = state { return }
-    transport.abort(StreamError.aborted)
-    finish(with: nil)
+  func giveUp(_ reason: any Error) {
+    var reason = reason
+    switch state {
+    case .done: return
+    case .rejected(let rejection): reason = rejection
+    case .reading: break
+    }
+    // Done before the abort, which wakes the reader that this still is.
+    finish(with: .failure(reason))
+    transport.abort(reason)
   }
 
   func wake() {
@@ -52,13 +60,15 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
       while true {
         switch (state, try transport.poll()) {
         case (.done, _), (_, .pending): return
-        case (_, .end): return giveUp()
+        case (.reading, .end): return giveUp(WebSocketConnectError.endedEarly)
+        // Nothing is left to read: the answer ends the connection when it has left.
+        case (.rejected(let rejection), .end): return finish(with: .failure(rejection))
         case (.rejected, .element): continue
         case (.reading, .element(let chunk)): try read(chunk)
         }
       }
     } catch {
-      giveUp()
+      giveUp(error)
     }
   }
 
@@ -92,7 +102,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     transport.detachReader()
     let socket = try WebSocket(
       over: transport, role: .server, head: rest, opening: opening, options: options.connection)
-    finish(with: socket)
+    finish(with: .success(socket))
   }
 
   private func response(_ agreement: ServerHandshake.Agreement, _ extra: Headers) throws(HandshakeRejection) -> Bytes {
@@ -108,10 +118,8 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   }
 
   private func reject(_ rejection: HandshakeRejection) throws {
-    state = .rejected
-    let status = HTTPResponse.Status(code: rejection.status)
-    let phrase = status.reasonPhrase.isEmpty ? "Upgrade Required" : status.reasonPhrase
-    var writer = HeadWriter("HTTP/1.1 \(status.code) \(phrase)")
+    state = .rejected(rejection)
+    var writer = HeadWriter("HTTP/1.1 \(rejection.status) \(reasonPhrase(forStatus: rejection.status))")
     let body = rejection.reason + "\n"
     try writer.append("Connection", rejection.fields[.connection].map { "close, " + $0 } ?? "close")
     try writer.append("Content-Type", "text/plain; charset=utf-8")
@@ -129,11 +137,11 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     String(target.prefix { $0 != "?" })
   }
 
-  private func finish(with socket: WebSocket?) {
+  private func finish(with result: Result<WebSocket, any Error>) {
     if case .done = state { return }
     state = .done
     if let timer { transport.loop.cancelTimer(timer) }
-    if socket == nil { transport.detachReader() }
-    completion(self, socket)
+    if case .failure = result { transport.detachReader() }
+    completion(self, result)
   }
 }

@@ -1,0 +1,228 @@
+import DequeModule
+import SluiceStreams
+
+/// Connections in memory, with the faults of real ones: delay, bytes cut anywhere, a stall, a reset.
+package struct SimulatedNetwork: Sendable {
+  package let loop: SimulatedLoop
+  /// How long bytes are under way.
+  package var delay = Duration.zero
+  /// Bytes are delivered in pieces of at most this size.
+  package var pieceSize = Int.max
+  /// Bytes that are under way or unread before the sender must wait: what the kernel's buffers hold.
+  package var window = 64 << 10
+
+  package init(loop: SimulatedLoop) { self.loop = loop }
+
+  /// Two ends of a connection. On the loop only.
+  package func connection() -> (SimulatedStream, SimulatedStream) {
+    let there = SimulatedChannel(network: self)
+    let back = SimulatedChannel(network: self)
+    return (SimulatedStream(incoming: back, outgoing: there), SimulatedStream(incoming: there, outgoing: back))
+  }
+}
+
+/// One direction of a simulated connection.
+private final class SimulatedChannel: @unchecked Sendable {  // touched on its loop only
+  let network: SimulatedNetwork
+  var arrived = Deque<Bytes>()
+  /// Bytes under way or unread.
+  var outstanding = 0
+  var end: Result<Void, any Error>?
+  var isStalled = false
+  var onArrival: (() -> Void)?
+  var onRoom: (() -> Void)?
+
+  init(network: SimulatedNetwork) { self.network = network }
+
+  var room: Int { isStalled ? 0 : max(network.window - outstanding, 0) }
+
+  func send(_ bytes: Bytes) {
+    outstanding += bytes.count
+    var rest = bytes
+    while !rest.isEmpty {
+      let piece = rest.prefix(network.pieceSize)
+      rest = rest.dropFirst(piece.count)
+      later {
+        if case .failure = self.end { return }
+        self.arrived.append(piece)
+        self.onArrival?()
+      }
+    }
+  }
+
+  func finish() {
+    later {
+      if self.end == nil { self.end = .success(()) }
+      self.onArrival?()
+    }
+  }
+
+  func reset(_ error: any Error) {
+    later {
+      self.arrived.removeAll()
+      self.end = .failure(error)
+      self.onArrival?()
+      self.onRoom?()
+    }
+  }
+
+  private func later(_ work: @escaping @Sendable () -> Void) {
+    _ = network.loop.schedule(after: network.delay, work)
+  }
+}
+
+/// An end of a simulated connection: behaves as a TCP socket does.
+package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
+  package typealias Output = Bytes
+  package typealias Input = Bytes
+
+  private let incoming: SimulatedChannel
+  private let outgoing: SimulatedChannel
+  private var reader: (any Waker)?
+  private var writer: (any Waker)?
+  private var queue = Deque<Bytes>()
+  private var queuedBytes = 0
+  private var readFailure: (any Error)?
+  private var isCancelled = false
+  private var writeState = WriteState.open
+  package let highWatermark = 16 << 10
+
+  private enum WriteState {
+    case open
+    case closing([@Sendable ((any Error)?) -> Void])
+    case closed
+    case failed(any Error)
+  }
+
+  fileprivate init(incoming: SimulatedChannel, outgoing: SimulatedChannel) {
+    self.incoming = incoming
+    self.outgoing = outgoing
+    incoming.onArrival = { [weak self] in self?.didArrive() }
+    outgoing.onRoom = { [weak self] in self?.didGetRoom() }
+  }
+
+  package var loop: any Loop { incoming.network.loop }
+
+  /// Bytes that this end has sent and the other has not read, and those that wait to be sent.
+  package var unreadByPeer: Int { outgoing.outstanding + queuedBytes }
+
+  /// The peer's kernel takes nothing until `isStalled` is false again.
+  package func stall(_ isStalled: Bool) {
+    outgoing.isStalled = isStalled
+    if !isStalled { didGetRoom() }
+  }
+
+  package func poll() throws -> Polled<Bytes> {
+    if let readFailure { throw readFailure }
+    if isCancelled { return .end }
+    if let chunk = incoming.arrived.popFirst() {
+      incoming.outstanding -= chunk.count
+      incoming.onRoom?()
+      return .element(chunk)
+    }
+    switch incoming.end {
+    case nil: return .pending
+    case .success: return .end
+    case .failure(let error): throw error
+    }
+  }
+
+  private func didArrive() {
+    if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
+    reader?.wake()
+  }
+
+  package func attachReader(_ waker: any Waker) throws {
+    guard reader == nil else { throw StreamError.concurrentRead }
+    reader = waker
+  }
+
+  package func detachReader() { reader = nil }
+
+  package func cancel(_ reason: (any Error)?) {
+    loop.perform {
+      self.isCancelled = true
+      self.reader?.wake()
+    }
+  }
+
+  package func hasRoom() throws -> Bool {
+    switch writeState {
+    case .open: return queuedBytes < highWatermark
+    case .closing, .closed: throw StreamError.closed
+    case .failed(let error): throw error
+    }
+  }
+
+  package var needsFlush: Bool { !queue.isEmpty && outgoing.room > 0 }
+  package var queuedByteCount: Int { queuedBytes }
+
+  package func push(_ bytes: consuming Bytes) throws {
+    _ = try hasRoom()
+    if bytes.isEmpty { return }
+    queuedBytes += bytes.count
+    queue.append(bytes)
+  }
+
+  package func flush() {
+    while let first = queue.first, outgoing.room > 0 {
+      let part = first.prefix(outgoing.room)
+      // What is in memory that the sender uses again must not change under way.
+      outgoing.send(Bytes(copying: part.span))
+      queuedBytes -= part.count
+      if part.count == first.count { queue.removeFirst() } else { queue[0] = first.dropFirst(part.count) }
+    }
+    if queue.isEmpty, case .closing(let completions) = writeState {
+      writeState = .closed
+      outgoing.finish()
+      for completion in completions { completion(nil) }
+    }
+  }
+
+  private func didGetRoom() {
+    flush()
+    if queuedBytes <= highWatermark / 2 { writer?.wake() }
+  }
+
+  package func attachWriter(_ waker: any Waker) throws {
+    guard writer == nil else { throw StreamError.concurrentWrite }
+    writer = waker
+  }
+
+  package func detachWriter() { writer = nil }
+
+  package func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    switch writeState {
+    case .open:
+      writeState = .closing([completion])
+      flush()
+    case .closing(let completions): writeState = .closing(completions + [completion])
+    case .closed: completion(nil)
+    case .failed(let error): completion(error)
+    }
+  }
+
+  package func abort(_ reason: any Error) {
+    loop.perform {
+      if self.readFailure == nil { self.readFailure = reason }
+      self.fail(reason)
+      self.outgoing.reset(ConnectionReset())
+      self.reader?.wake()
+    }
+  }
+
+  private func fail(_ error: any Error) {
+    var waiting: [@Sendable ((any Error)?) -> Void] = []
+    if case .closing(let completions) = writeState { waiting = completions }
+    writeState = .failed(error)
+    queue.removeAll()
+    queuedBytes = 0
+    for completion in waiting { completion(error) }
+    writer?.wake()
+  }
+}
+
+/// What the other end sees of an abort.
+package struct ConnectionReset: Error {
+  package init() {}
+}

@@ -1,0 +1,119 @@
+import HTTPTypes
+import SluiceStreams
+import Testing
+
+@testable import SluiceHTTP
+
+@Suite("Request and response heads (RFC 9112)")
+struct HeadTests {
+  private func read(_ bytes: Bytes, pieceSize: Int = .max, limits: HeadLimits = HeadLimits()) throws -> (Bytes, Bytes)?
+  {
+    var reader = HeadReader(limits: limits)
+    var rest = bytes
+    while !rest.isEmpty {
+      let piece = rest.prefix(pieceSize)
+      rest = rest.dropFirst(piece.count)
+      if let (head, behind) = try reader.consume(piece) {
+        var builder = BytesBuilder()
+        builder.append(behind)
+        builder.append(rest)
+        return (head, builder.take())
+      }
+    }
+    return nil
+  }
+
+  private func request(_ text: String) throws -> RequestHead {
+    let (head, _) = try #require(try read(Bytes(text)))
+    return try RequestHead(head)
+  }
+
+  @Test("a head is found however it is cut, and what follows is kept (ATTACKS 30)", arguments: [1, 2, 3, 7, 1000])
+  func cut(size: Int) throws {
+    let text = "GET /a?b HTTP/1.1\r\nHost: x\r\nA: 1\r\n\r\nframes"
+    let (head, rest) = try #require(try read(Bytes(text), pieceSize: size))
+    #expect(rest == "frames")
+    let parsed = try RequestHead(head)
+    #expect(parsed.request.path == "/a?b")
+    #expect(parsed.request.authority == "x")
+    #expect(parsed.isHTTP11)
+  }
+
+  @Test(
+    "malformed heads are refused with their status (ATTACKS 26, 28)",
+    arguments: [
+      ("GET / HTTP/1.1\nHost: x\r\n\r\n", HTTPHeadError.bareLineEnd, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\rA: 1\r\n\r\n", .bareLineEnd, 400),
+      ("GET  / HTTP/1.1\r\nHost: x\r\n\r\n", .malformedRequestLine, 400),
+      ("G@T / HTTP/1.1\r\nHost: x\r\n\r\n", .malformedRequestLine, 400),
+      ("GET /\u{1} HTTP/1.1\r\nHost: x\r\n\r\n", .invalidTarget, 400),
+      ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", .unsupportedVersion, 505),
+      ("GET / HTTP/1.1\r\n\r\n", .missingHost, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", .duplicateField(name: "Host"), 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", .foldedField, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\n: empty\r\n\r\n", .invalidFieldName, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nA : 1\r\n\r\n", .invalidFieldName, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nA: \u{0}\r\n\r\n", .invalidFieldValue(name: "A"), 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", .ambiguousLength, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", .ambiguousLength, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n", .ambiguousLength, 400),
+    ])
+  func malformed(text: String, expected: HTTPHeadError, status: Int) throws {
+    #expect(throws: expected) { try request(text) }
+    #expect(expected.status == status)
+  }
+
+  @Test("limits: bytes and fields (ATTACKS 24)")
+  func limits() throws {
+    let limits = HeadLimits(maxHeadBytes: 100, maxFieldCount: 3)
+    #expect(throws: HTTPHeadError.headTooLong(limit: 100)) {
+      try read(Bytes("GET / HTTP/1.1\r\nA: " + String(repeating: "x", count: 200)), pieceSize: 10, limits: limits)
+    }
+    let (head, _) = try #require(try read("GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nB: 1\r\nC: 1\r\n\r\n", limits: limits))
+    #expect(throws: HTTPHeadError.tooManyFields(limit: 3)) { try RequestHead(head, limits: limits) }
+    #expect(HTTPHeadError.headTooLong(limit: 1).status == 431)
+  }
+
+  @Test("a response's status line")
+  func response() throws {
+    func status(_ line: String) throws -> Int {
+      let (head, _) = try #require(try read(Bytes("\(line)\r\nA: b\r\n\r\n")))
+      return try ResponseHead(head).response.status.code
+    }
+    #expect(try status("HTTP/1.1 101 Switching Protocols") == 101)
+    #expect(try status("HTTP/1.1 404") == 404)
+    #expect(throws: HTTPHeadError.malformedStatusLine) { try status("HTTP/1.1 1x1 No") }
+    #expect(throws: HTTPHeadError.malformedStatusLine) { try status("SSH-2.0-x") }
+    #expect(throws: HTTPHeadError.unsupportedVersion) { try status("HTTP/3.0 200 OK") }
+  }
+
+  @Test(
+    "CR, LF and NUL can't be written into a head (ATTACKS 27)",
+    arguments: ["a\rb", "a\nb", "a\u{0}b", "a\u{7F}b"])
+  func injection(text: String) throws {
+    #expect(throws: HTTPFieldError.invalidValue(name: "X")) {
+      var writer = HeadWriter("GET / HTTP/1.1")
+      try writer.append("X", text)
+    }
+    #expect(throws: HTTPFieldError.invalidName(text)) {
+      var writer = HeadWriter("GET / HTTP/1.1")
+      try writer.append(text, "x")
+    }
+  }
+
+  @Test("URLs to connect to")
+  func urls() throws {
+    let url = try ConnectionURL("ws://us%65r:p%40ss@[::1]:8080/chat?x=1")
+    #expect(url.host == "::1" && url.port == 8080 && url.target == "/chat?x=1" && url.userInfo == "user:p@ss")
+    #expect(url.authority == "[::1]:8080")
+    #expect(try ConnectionURL("ws://Example.com").description == "ws://Example.com/")
+    #expect(try ConnectionURL("ws://example.com?x").target == "/?x")
+    for bad in [
+      "example.com", "http://example.com", "ws:/example.com", "ws://", "ws://h:0", "ws://h:65536", "ws://h:x",
+      "ws://h:+1",
+      "ws://[::1", "ws://[g]", "ws://h/#f", "ws://h/ x", "ws://h/\r\n", "ws://%zz@h", "ws://h^",
+    ] {
+      #expect(throws: URLError.self, "\(bad)") { try ConnectionURL(bad) }
+    }
+  }
+}

@@ -1,0 +1,234 @@
+import SluiceIO
+import SluiceStreams
+import SystemPackage
+import Testing
+
+@testable import SluiceIO
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+@Suite("Files", .timeLimit(.minutes(1)))
+struct FileTests {
+  private func temporary(_ body: (FilePath) async throws -> Void) async throws {
+    let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max))"
+    defer { unlink(path) }
+    try await body(FilePath(path))
+  }
+
+  @Test("what is written is read back, appended to, and updated in place")
+  func roundTrip() async throws {
+    try await temporary { path in
+      let big = Bytes((0..<1_000_003).map { UInt8(truncatingIfNeeded: $0 &* 31) })
+      try await SequenceStream([big]).chunks(of: 100_000).pipe(File.create(path))
+      #expect(try await File.open(path).collect(limit: 2_000_000) == big)
+      try await SequenceStream(["tail"] as [Bytes]).pipe(File.append(path))
+      #expect(try await File.open(path, offset: 1_000_003).collect(limit: 10) == "tail")
+      let update = try await File.update(path, readOffset: 1_000_000, writeOffset: 1_000_003)
+      try await update.write("HEAD")
+      try await update.close()
+      #expect(try await update.collect(limit: 10).suffix(4) == "HEAD")
+    }
+  }
+
+  @Test("errors say what was done to what, with the system's name of the error")
+  func errors() async throws {
+    await #expect(throws: IOError.self) { try await File.open("/tmp") }
+    do {
+      _ = try await File.open("/nonexistent/x")
+    } catch let error as IOError {
+      #expect(error.code == "ENOENT" && error.operation == "open" && error.subject == "/nonexistent/x")
+    }
+    await #expect(throws: IOError.self) { try await File.open("/etc/hostname", offset: -5) }
+  }
+
+  @Test("a full disk fails the pipe (ATTACKS 47)")
+  func fullDisk() async throws {
+    let full = try await File.append("/dev/full")
+    do {
+      try await SequenceStream(["x"] as [Bytes]).pipe(full)
+      Issue.record("writing to /dev/full succeeded")
+    } catch let error as IOError {
+      #expect(error.code == "ENOSPC")
+    }
+  }
+
+  @Test("a slow sink holds the reading of a large file")
+  func backpressure() async throws {
+    let zero = try await File.open("/dev/zero")
+    var count = 0
+    let first = zero.prefix(100)
+    #expect("\(type(of: first))".hasPrefix("TransformedStream"))
+    for try await chunk in first { count += chunk.count }
+    #expect(count > 0)
+    #expect(try await zero.read() == nil)
+  }
+}
+
+@Suite("Child processes", .timeLimit(.minutes(1)))
+struct ChildProcessTests {
+  @Test("input, output and end")
+  func sort() async throws {
+    let child = try await ChildProcess.spawn(["sort", "-r"])
+    try await child.write("a\nb\n")
+    try await child.close()
+    #expect(try await child.collect(limit: 100) == "b\na\n")
+    #expect(await child.waitForExit() == nil)
+  }
+
+  @Test("environment and exit status")
+  func status() async throws {
+    let child = try await ChildProcess.spawn(
+      ["/bin/sh", "-c", "printf $WORD; exit 3"], environment: ["WORD": "word", "PATH": "/bin:/usr/bin"])
+    #expect(try await child.read() == "word")
+    await #expect(throws: ChildProcessError.exited(command: "/bin/sh", status: 3)) { try await child.read() }
+  }
+
+  @Test("a program that is not there, and a NUL in an argument, are errors")
+  func errors() async throws {
+    await #expect(throws: IOError.self) { try await ChildProcess.spawn(["/nonexistent/program"]) }
+    await #expect(throws: IOError.self) { try await ChildProcess.spawn(["echo", "a\0b"]) }
+    await #expect(throws: IOError.self) { try await ChildProcess.spawn([]) }
+  }
+
+  @Test("a child that is aborted gets SIGTERM")
+  func abort() async throws {
+    let child = try await ChildProcess.spawn(["sleep", "1000"])
+    child.abort(StreamError.aborted)
+    #expect(await child.waitForExit() == .signalled(command: "sleep", signal: 15))
+  }
+
+  @Test("a child that closes its input wants no more")
+  func closedInput() async throws {
+    let child = try await ChildProcess.shell("exec <&-; sleep 0.2")
+    await #expect(throws: StreamError.closed) {
+      while true { try await child.write(Bytes([UInt8](repeating: 0, count: 65536))) }
+    }
+  }
+}
+
+@Suite("Sockets", .timeLimit(.minutes(1)))
+struct SocketTests {
+  @Test("nobody listens: the address and the system's name of the error")
+  func refused() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    listener.cancel()
+    let port = listener.port
+    try await Task.sleep(for: .milliseconds(20))
+    do {
+      _ = try await TCP.connect("127.0.0.1", port: port)
+      Issue.record("connected to nobody")
+    } catch let error as IOError {
+      #expect(error.code == "ECONNREFUSED" && error.subject == "127.0.0.1:\(port)")
+    }
+  }
+
+  @Test("a name that does not resolve, a port out of range, an address in use")
+  func errors() async throws {
+    await #expect(throws: IOError.self) { try await TCP.connect("name.invalid", port: 80) }
+    await #expect(throws: IOError.self) { try await TCP.connect("127.0.0.1", port: 70_000) }
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    await #expect(throws: IOError.self) { try await TCP.listen("127.0.0.1", port: listener.port) }
+    listener.cancel()
+  }
+
+  @Test("a connection that nobody answers ends at its time limit")
+  func timeout() async throws {
+    // 192.0.2.0/24 is for documentation (RFC 5737): nobody answers. Without any route, the failure is immediate.
+    let start = ContinuousClock.now
+    await #expect(throws: IOError.self) {
+      try await TCP.connect("192.0.2.1", port: 9, timeout: .milliseconds(200))
+    }
+    #expect(ContinuousClock.now - start < .seconds(5))
+  }
+
+  @Test("localhost is reached whichever of its addresses listens")
+  func happyEyeballs() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let client = try await TCP.connect("localhost", port: listener.port)
+    let server = try #require(try await listener.read())
+    try await client.close()
+    #expect(try await server.read() == nil)
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
+  @Test("a socket's file goes with its listener, and one that was left over is replaced")
+  func unixFiles() async throws {
+    let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max)).sock"
+    let first = try await UnixSocket.listen(path)
+    await #expect(throws: IOError.self) { try await UnixSocket.listen(path) }
+    first.cancel()
+    try await Task.sleep(for: .milliseconds(20))
+    #expect(access(path, F_OK) != 0)
+    let leftover = try await ChildProcess.spawn([
+      "python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')",
+    ])
+    #expect(await leftover.waitForExit() == nil)
+    #expect(access(path, F_OK) == 0)
+    try await UnixSocket.listen(path).cancel()
+    await #expect(throws: IOError.self) { try await UnixSocket.connect(String(repeating: "x", count: 200)) }
+  }
+
+  @Test("several loops share a port")
+  func sharedPort() async throws {
+    let (one, two) = (UVLoop(name: "one"), UVLoop(name: "two"))
+    let first = try await TCP.listen("127.0.0.1", port: 0, sharesPort: true, on: one)
+    let second = try await TCP.listen("127.0.0.1", port: first.port, sharesPort: true, on: two)
+    first.cancel()
+    try await Task.sleep(for: .milliseconds(20))
+    let client = try await TCP.connect("127.0.0.1", port: second.port)
+    let server = try #require(try await second.read())
+    #expect(server.loop === two)
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    second.cancel()
+    try await Task.sleep(for: .milliseconds(20))
+    one.stop()
+    two.stop()
+  }
+
+  @Test("cancellation at any await leaves no handle and no timer")
+  func cancellation() async throws {
+    let loop = UVLoop(name: "counted")
+    let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
+    for _ in 0..<20 {
+      let reading = Task { try await listener.read() }
+      let connecting = Task { try await TCP.connect("127.0.0.1", port: listener.port, on: loop) }
+      let hopeless = Task { try await TCP.connect("192.0.2.1", port: 9, on: loop) }
+      try await Task.sleep(for: .milliseconds(1))
+      hopeless.cancel()
+      _ = try? await hopeless.value
+      let client = try await connecting.value
+      let server = try #require(try await reading.value)
+      let piping = Task { try await server.pipe(client) }
+      let waiting = Task { try await client.write(Bytes([UInt8](repeating: 0, count: 32 << 20))) }
+      try await Task.sleep(for: .milliseconds(2))
+      piping.cancel()
+      waiting.cancel()
+      _ = try? await piping.value
+      _ = try? await waiting.value
+      client.abort(StreamError.aborted)
+      server.abort(StreamError.aborted)
+    }
+    listener.cancel()
+    try await Task.sleep(for: .milliseconds(100))
+    #expect(try await loop.run { loop.openHandles } == 0)
+    #expect(try await loop.run { loop.openTimers } == 0)
+    loop.stop()
+  }
+
+  @Test("signals are a stream")
+  func signals() async throws {
+    let signals = Signals([.user1])
+    _ = try await UVLoop.shared.run { true }
+    kill(getpid(), SIGUSR1)
+    #expect(try await signals.read() == .user1)
+    signals.cancel()
+    #expect(try await signals.read() == nil)
+  }
+}

@@ -1,0 +1,53 @@
+import SluiceStreams
+import Testing
+
+@Suite("Bridge", .timeLimit(.minutes(1)))
+struct BridgeTests {
+  private typealias Memory = MemoryStream<Bytes>
+
+  @Test("an error on either side aborts all four halves")
+  func error() async throws {
+    let (a, nearA) = Memory.pair()
+    let (b, nearB) = Memory.pair()
+    let bridged = Task { try await bridge(nearA, nearB) }
+    a.abort(TestError.reason)
+    await #expect(throws: TestError.reason) { try await bridged.value }
+    await #expect(throws: TestError.reason) { try await b.read() }
+  }
+
+  @Test("silence in the other direction after an end is limited")
+  func timeout() async throws {
+    let (a, nearA) = Memory.pair()
+    let (b, nearB) = Memory.pair()
+    let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(halfCloseTimeout: .milliseconds(50))) }
+    try await a.close()
+    #expect(try await b.read() == nil)
+    await #expect(throws: StreamError.halfCloseTimeout(.milliseconds(50))) { try await bridged.value }
+  }
+
+  @Test("a direction that goes on is not cut by the time limit")
+  func activity() async throws {
+    let (a, nearA) = Memory.pair()
+    let (b, nearB) = Memory.pair()
+    let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(halfCloseTimeout: .milliseconds(200))) }
+    try await a.close()
+    for _ in 0..<8 {
+      try await Task.sleep(for: .milliseconds(50))
+      try await b.write("x")
+    }
+    try await b.close()
+    #expect(try await readAll(a).count == 8)
+    try await bridged.value
+  }
+
+  @Test("close-both ends both directions at the first end")
+  func closeBoth() async throws {
+    let (a, nearA) = Memory.pair()
+    let (b, nearB) = Memory.pair()
+    let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(onEnd: .closeBoth)) }
+    try await a.close()
+    try await bridged.value
+    #expect(try await b.read() == nil)
+    #expect(try await a.read() == nil)
+  }
+}

@@ -1,0 +1,243 @@
+import SluiceIO
+import SluiceStreams
+import SluiceTestSupport
+import Synchronization
+import Testing
+
+/// The contract of DESIGN.md, on every kind of connection, through both gears.
+@Suite("The stream contract", .timeLimit(.minutes(2)))
+struct ContractTests {
+  @Test("bytes arrive in order, then nil, and nil again", arguments: StreamPair.allCases)
+  func order(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      try await a.write("one ")
+      try await a.write("")
+      try await a.write("two")
+      try await a.close()
+      #expect(try await readAll(b) == "one two")
+      #expect(try await b.read() == nil)
+      #expect(try await b.read() == nil)
+    }
+  }
+
+  @Test("halves end independently: after our end the peer still answers", arguments: StreamPair.allCases)
+  func halfClose(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      try await a.write("question")
+      try await a.close()
+      #expect(try await readAll(b) == "question")
+      try await b.write("answer")
+      try await b.close()
+      #expect(try await readAll(a) == "answer")
+    }
+  }
+
+  @Test("a second concurrent read throws, and the first still gets its element", arguments: StreamPair.allCases)
+  func concurrentRead(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      async let first = b.read()
+      // The first is waiting once a second is refused; before that, the second would wait itself.
+      try await untilRefused(b)
+      try await a.write("x")
+      #expect(try await first == "x")
+    }
+  }
+
+  @Test("cancelling a read leaves the stream as it was", arguments: StreamPair.allCases)
+  func cancelledRead(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let reading = Task { try await b.read() }
+      for _ in 0..<20 { await Task.yield() }
+      reading.cancel()
+      await #expect(throws: CancellationError.self) { try await reading.value }
+      try await a.write("still here")
+      #expect(try await read(10, from: b) == "still here")
+    }
+  }
+
+  @Test("leaving a for-await early loses nothing", arguments: StreamPair.allCases)
+  func earlyExit(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      try await a.write("a")
+      try await iterateOnce(b)
+      try await a.write("bc")
+      try await a.close()
+      #expect(try await readAll(b) == "bc")
+    }
+  }
+
+  @Test("writing after close throws, closing twice is success", arguments: StreamPair.allCases)
+  func writeAfterClose(_ pair: StreamPair) async throws {
+    try await pair.run { a, _ in
+      try await a.close()
+      try await a.close()
+      await #expect(throws: StreamError.closed) { try await a.write("late") }
+    }
+  }
+
+  @Test("an abort fails the peer's reading, and our own writing with its reason", arguments: StreamPair.allCases)
+  func abort(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      try await a.write("x")
+      _ = try await b.read()
+      a.abort(TestError.reason)
+      try await expectAbort(seenBy: b, pair)
+      await #expect(throws: TestError.reason) { try await a.write("late") }
+    }
+  }
+
+  @Test("a reader that stops stops the writer; all bytes arrive once it goes on", arguments: StreamPair.allCases)
+  func backpressure(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let total = pair == .simulatedInPieces ? 40_000 : 16 << 20
+      let chunk = pair == .simulatedInPieces ? 1000 : 64 << 10
+      let written = Counter()
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask {
+          for _ in 0..<total / chunk {
+            try await a.write(Bytes([UInt8](repeating: 7, count: chunk)))
+            written.add(chunk)
+          }
+          try await a.close()
+        }
+        // The writer comes to a halt: the same count twice, 50 ms apart.
+        var last = -1
+        while written.value != last {
+          last = written.value
+          try await pause(on: b)
+        }
+        #expect(last < total)
+        #expect(try await readAll(b).count == total / chunk * chunk)
+        try await group.waitForAll()
+      }
+    }
+  }
+
+  @Test("a pipe moves everything, closes its sink and returns", arguments: StreamPair.allCases)
+  func pipe(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      async let echo: Void = move(b, into: b)
+      try await a.write("hello")
+      try await a.close()
+      #expect(try await readAll(a) == "hello")
+      try await echo
+    }
+  }
+
+  @Test("a pipe with preventClose leaves its sink open", arguments: StreamPair.allCases)
+  func preventClose(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      try await SequenceStream(["one" as Bytes]).pipe(opening: a, PipeOptions(preventClose: true))
+      try await a.write("two")
+      try await a.close()
+      #expect(try await readAll(b) == "onetwo")
+    }
+  }
+
+  @Test("a source that fails aborts the sink, and the pipe throws its error", arguments: StreamPair.allCases)
+  func sourceFails(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let source = Readable<Bytes> { throw TestError.reason }
+      await #expect(throws: TestError.reason) { try await source.pipe(opening: a, PipeOptions()) }
+      try await expectAbort(seenBy: b, pair)
+    }
+  }
+
+  @Test("a sink that fails cancels the source", arguments: StreamPair.allCases)
+  func sinkFails(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let sink = Writable<Bytes> { _ in throw TestError.reason }
+      try await a.write("x")
+      await #expect(throws: TestError.reason) { try await move(b, into: sink) }
+      #expect(try await b.read() == nil)
+    }
+  }
+
+  @Test("cancelling a pipe aborts its sink and cancels its source", arguments: StreamPair.allCases)
+  func cancelledPipe(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let piping = Task { try await move(b, into: b) }
+      try await a.write("x")
+      #expect(try await read(1, from: a) == "x")
+      piping.cancel()
+      await #expect(throws: CancellationError.self) { try await piping.value }
+      try await expectAbort(seenBy: a, pair)
+    }
+  }
+
+  @Test("a bridge passes half-closes both ways", arguments: StreamPair.allCases)
+  func bridge(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let (near, far) = MemoryStream<Bytes>.pair()
+      async let bridged: Void = connect(b, far)
+      try await a.write("question")
+      try await a.close()
+      #expect(try await readAll(near) == "question")
+      try await near.write("answer")
+      try await near.close()
+      #expect(try await readAll(a) == "answer")
+      try await bridged
+    }
+  }
+}
+
+enum TestError: Error { case reason }
+
+final class Counter: Sendable {
+  private let count = Atomic<Int>(0)
+  func add(_ number: Int) { count.wrappingAdd(number, ordering: .relaxed) }
+  var value: Int { count.load(ordering: .relaxed) }
+}
+
+/// The peer of what was aborted reads an error; where the system has no reset, at least an end.
+private func expectAbort(seenBy stream: ByteDuplex, _ pair: StreamPair) async throws {
+  do {
+    while try await stream.read() != nil {}
+    #expect(!pair.hasReset)
+  } catch {}
+}
+
+private func untilRefused(_ stream: ByteDuplex) async throws {
+  for _ in 0..<10_000 {
+    let second = Task { try await stream.read() }
+    for _ in 0..<5 { await Task.yield() }
+    second.cancel()
+    do { _ = try await second.value } catch StreamError.concurrentRead { return } catch is CancellationError {}
+  }
+  Issue.record("no second read was refused")
+}
+
+private func iterateOnce(_ stream: some DuplexStream<Bytes, Bytes>) async throws {
+  for try await chunk in stream {
+    #expect(chunk == "a")
+    break
+  }
+}
+
+private func move(_ source: some ReadableStream<Bytes>, into sink: some WritableStream<Bytes>) async throws {
+  try await source.pipe(sink)
+}
+
+private func connect(_ a: some DuplexStream<Bytes, Bytes>, _ b: some DuplexStream<Bytes, Bytes>) async throws {
+  try await bridge(a, b)
+}
+
+/// A while, in the time that the stream lives in.
+private func pause(on stream: ByteDuplex) async throws {
+  guard let polled = stream as? any PolledReadableStream<Bytes>, let loop = polled.loop as? SimulatedLoop else {
+    return try await Task.sleep(for: .milliseconds(50))
+  }
+  await withCheckedContinuation { continuation in
+    _ = loop.schedule(after: .seconds(10)) { continuation.resume() }
+  }
+}
+
+extension ReadableStream {
+  fileprivate func pipe(opening sink: any WritableStream<Output>, _ options: PipeOptions) async throws {
+    try await pipeInto(sink, options)
+  }
+
+  private func pipeInto<Sink: WritableStream<Output>>(_ sink: Sink, _ options: PipeOptions) async throws {
+    try await pipe(sink, options: options)
+  }
+}

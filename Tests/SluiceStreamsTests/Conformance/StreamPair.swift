@@ -1,0 +1,92 @@
+import SluiceIO
+import SluiceStreams
+import SluiceTestSupport
+import Testing
+
+typealias ByteDuplex = any DuplexStream<Bytes, Bytes>
+
+/// A kind of connection that must keep the stream contract: how to make two connected ends of it.
+enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
+  /// The simple gear.
+  case memory
+  /// The polled gear, on the simulated loop; whole, and one byte at a time with delay.
+  case simulated
+  case simulatedInPieces
+  case tcp
+  case unix
+  case abstractUnix
+
+  var testDescription: String { rawValue }
+
+  /// Whether an abort looks different from an end to the peer. Unix sockets have no reset.
+  var hasReset: Bool { self != .unix && self != .abstractUnix }
+
+  /// Runs a test with two connected ends; on the loop, if they live on one.
+  func run(_ body: @escaping @Sendable (ByteDuplex, ByteDuplex) async throws -> Void) async throws {
+    switch self {
+    case .memory:
+      let (a, b) = MemoryStream<Bytes>.pair()
+      try await body(a, b)
+    case .simulated, .simulatedInPieces:
+      let loop = SimulatedLoop()
+      var network = SimulatedNetwork(loop: loop)
+      if self == .simulatedInPieces {
+        network.pieceSize = 1
+        network.delay = .milliseconds(3)
+        network.window = 64
+      }
+      let final = network
+      try await loop.simulate {
+        let (a, b) = final.connection()
+        try await body(a, b)
+      }
+    case .tcp:
+      let listener = try await TCP.listen("127.0.0.1", port: 0)
+      try await Self.connect(listener, TCP.connect("127.0.0.1", port: listener.port), body)
+    case .unix, .abstractUnix:
+      let name = "sluice-test-\(UInt64.random(in: 0 ... .max))"
+      let path = self == .unix ? "/tmp/\(name)" : "@\(name)"
+      let listener = try await UnixSocket.listen(path)
+      try await Self.connect(listener, UnixSocket.connect(path), body)
+    }
+  }
+
+  private static func connect(
+    _ listener: SocketListener, _ client: SocketStream,
+    _ body: @escaping @Sendable (ByteDuplex, ByteDuplex) async throws -> Void
+  ) async throws {
+    let server = try #require(try await listener.read())
+    listener.cancel()
+    defer {
+      client.abort(StreamError.aborted)
+      server.abort(StreamError.aborted)
+    }
+    try await withTimeLimit { try await body(client, server) }
+  }
+}
+
+struct TimedOut: Error {}
+
+/// A test that hangs is a test that fails.
+func withTimeLimit(_ limit: Duration = .seconds(30), _ body: @escaping @Sendable () async throws -> Void) async throws {
+  try await withThrowingTaskGroup(of: Void.self) { group in
+    group.addTask(operation: body)
+    group.addTask {
+      try await Task.sleep(for: limit)
+      throw TimedOut()
+    }
+    try await group.next()
+    group.cancelAll()
+  }
+}
+
+/// Reads until there are so many bytes.
+func read(_ count: Int, from stream: ByteDuplex) async throws -> Bytes {
+  var builder = BytesBuilder()
+  while builder.count < count, let chunk = try await stream.read() { builder.append(chunk) }
+  return builder.take()
+}
+
+func readAll(_ stream: some ReadableStream<Bytes>) async throws -> Bytes {
+  try await stream.collect(limit: 1 << 30)
+}

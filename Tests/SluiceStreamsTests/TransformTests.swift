@@ -1,0 +1,174 @@
+import SluiceStreams
+import Testing
+
+@Suite("Transforms and operators")
+struct TransformTests {
+  private func bytes(_ chunks: Bytes...) -> SequenceStream<Bytes> { SequenceStream(chunks) }
+
+  @Test("the operators do what their namesakes of Sequence do")
+  func operators() async throws {
+    let numbers = { SequenceStream(1...5) }
+    #expect(try await numbers().map { $0 * 2 }.collect(limit: 9) == [2, 4, 6, 8, 10])
+    #expect(try await numbers().filter { $0 % 2 == 1 }.collect(limit: 9) == [1, 3, 5])
+    #expect(try await numbers().compactMap { $0 > 3 ? "\($0)" : nil }.collect(limit: 9) == ["4", "5"])
+    #expect(try await numbers().flatMap { [$0, -$0] }.prefix(3).collect(limit: 9) == [1, -1, 2])
+    #expect(try await numbers().scan(0, +).collect(limit: 9) == [1, 3, 6, 10, 15])
+    #expect(try await numbers().prefix(0).collect(limit: 9) == [])
+  }
+
+  @Test("the asynchronous forms keep the order")
+  func asyncOperators() async throws {
+    let slow: @Sendable (Int) async throws -> Int = { number in
+      try await Task.sleep(for: .milliseconds(6 - number))
+      return number
+    }
+    #expect(try await SequenceStream(1...5).map(slow).collect(limit: 9) == [1, 2, 3, 4, 5])
+    let isOdd: @Sendable (Int) async throws -> Bool = { try await slow($0) % 2 == 1 }
+    #expect(try await SequenceStream(1...5).filter(isOdd).collect(limit: 9) == [1, 3, 5])
+  }
+
+  @Test("what a closure throws cancels the source and is thrown again at every read")
+  func throwing() async throws {
+    let (near, far) = MemoryStream<Int>.pair()
+    try await far.write(1)
+    let mapped = near.map { _ -> Int in throw TestError.reason }
+    await #expect(throws: TestError.reason) { try await mapped.read() }
+    await #expect(throws: TestError.reason) { try await mapped.read() }
+    await #expect(throws: StreamError.closed) { try await far.write(2) }
+  }
+
+  @Test("lines end with LF or CRLF, however the bytes are cut; the last needs no end")
+  func lines() async throws {
+    for size in 1...12 {
+      let source = bytes("one\r\ntwo\n\nthr\ree").chunks(of: size)
+      #expect(try await source.lines.collect(limit: 9) == ["one", "two", "", "thr\ree"])
+    }
+    #expect(try await bytes("a\n").lines.collect(limit: 9) == ["a"])
+    #expect(try await bytes().lines.collect(limit: 9) == [])
+  }
+
+  @Test("a line beyond the limit fails, with the limit in the error")
+  func lineLimit() async throws {
+    let long = bytes("12345", "678").pipe(through: LineDecoder(limit: 6))
+    await #expect(throws: StreamError.limitExceeded(what: "a line or delimited element", limit: 6, actual: 8)) {
+      try await long.read()
+    }
+  }
+
+  @Test("elements between NUL bytes")
+  func nullTerminated() async throws {
+    #expect(try await bytes("a\0b", "c\0\0").nullTerminated.collect(limit: 9) == ["a", "bc", ""])
+  }
+
+  @Test("length prefixes are written and read back, cut anywhere", arguments: [1, 2, 3, 5, 100])
+  func lengthPrefixed(size: Int) async throws {
+    let elements: [Bytes] = ["", "a", "hello", ""]
+    let encoded = SequenceStream(elements).pipe(through: LengthPrefixEncoder()).chunks(of: size)
+    #expect(try await encoded.lengthPrefixed.collect(limit: 9) == elements)
+  }
+
+  @Test("an announced length beyond the limit fails before anything is kept; a missing rest is truncation")
+  func lengthPrefixLimits() async throws {
+    let tooLong = bytes([0xFF, 0xFF, 0xFF, 0xFF]).pipe(through: LengthPrefixDecoder(limit: 10))
+    await #expect(
+      throws: StreamError.limitExceeded(what: "a length-prefixed element", limit: 10, actual: 0xFFFF_FFFF)
+    ) { try await tooLong.read() }
+    let short = bytes([0, 0, 0, 3, 1]).lengthPrefixed
+    await #expect(throws: StreamError.truncated(what: "a length-prefixed element", expected: 3, actual: 1)) {
+      try await short.read()
+    }
+  }
+
+  @Test("chunks have one size, but for the last")
+  func chunks() async throws {
+    #expect(try await bytes("abc", "defg", "h").chunks(of: 3).collect(limit: 9) == ["abc", "def", "gh"])
+  }
+
+  @Test("collect stops at its limit and cancels the source")
+  func collectLimit() async throws {
+    let (near, far) = MemoryStream<Bytes>.pair()
+    try await far.write("12345")
+    await #expect(throws: StreamError.limitExceeded(what: "what is collected", limit: 4, actual: 5)) {
+      let _: Bytes = try await near.collect(limit: 4)
+    }
+    await #expect(throws: StreamError.closed) { try await far.write("6") }
+  }
+
+  @Test("a sink behind a transform is flushed by close")
+  func sink() async throws {
+    let (near, far) = MemoryStream<Bytes>.pair()
+    let sink = near.behind(ChunkTransform(size: 4))
+    try await sink.write("abcdef")
+    try await sink.close()
+    #expect(try await far.collect(limit: 9) == ["abcd", "ef"])
+  }
+}
+
+@Suite("Tee", .timeLimit(.minutes(1)))
+struct TeeTests {
+  @Test("every branch gives every element")
+  func all() async throws {
+    let branches = SequenceStream(1...100).tee(.wait, .buffer(10), .wait)
+    async let a = branches[0].collect(limit: 1000)
+    async let b = branches[1].collect(limit: 1000)
+    async let c = branches[2].collect(limit: 1000)
+    #expect(try await [a, b, c] == Array(repeating: Array(1...100), count: 3))
+  }
+
+  @Test("the slowest branch governs")
+  func slowest() async throws {
+    let (source, far) = MemoryStream<Int>.pair(highWatermark: 1)
+    let branches = source.tee(.wait, .wait)
+    try await far.write(1)
+    #expect(try await branches[0].read() == 1)
+    let second = Task { try await branches[0].read() }
+    try await far.write(2)
+    try await Task.sleep(for: .milliseconds(20))
+    // The other has not read the first yet, so the second is not fetched: the source's queue stays full.
+    let third = Task { try await far.write(3) }
+    #expect(try await branches[1].read() == 1)
+    #expect(try await second.value == 2)
+    #expect(try await branches[1].read() == 2)
+    third.cancel()
+    _ = try? await third.value
+  }
+
+  @Test("dropOldest keeps the latest, dropNewest the first, disconnect fails")
+  func policies() async throws {
+    let branches = SequenceStream(1...5).tee(.wait, .dropOldest(2), .dropNewest(2), .disconnect(2))
+    #expect(try await branches[0].collect(limit: 9) == [1, 2, 3, 4, 5])
+    #expect(try await branches[1].collect(limit: 9) == [4, 5])
+    #expect(try await branches[2].collect(limit: 9) == [1, 2])
+    #expect(try await branches[3].read() == 1)
+    #expect(try await branches[3].read() == 2)
+    await #expect(throws: StreamError.tooSlow(bufferedBytes: 2)) { try await branches[3].read() }
+  }
+
+  @Test("a cancelled branch is left out, and the last cancels the source")
+  func cancel() async throws {
+    let (source, far) = MemoryStream<Int>.pair()
+    let branches = source.tee(.wait, .wait)
+    try await far.write(1)
+    branches[1].cancel()
+    #expect(try await branches[0].read() == 1)
+    try await far.write(2)
+    #expect(try await branches[0].read() == 2)
+    branches[0].cancel()
+    await #expect(throws: StreamError.closed) { try await far.write(3) }
+  }
+
+  @Test("a branch whose read is cancelled leaves the others reading")
+  func cancelledRead() async throws {
+    let (source, far) = MemoryStream<Int>.pair()
+    let branches = source.tee(.wait, .wait)
+    let first = Task { try await branches[0].read() }
+    try await Task.sleep(for: .milliseconds(10))
+    let second = Task { try await branches[1].read() }
+    try await Task.sleep(for: .milliseconds(10))
+    first.cancel()
+    await #expect(throws: CancellationError.self) { try await first.value }
+    try await far.write(1)
+    #expect(try await second.value == 1)
+    #expect(try await branches[0].read() == 1)
+  }
+}

@@ -1,0 +1,298 @@
+import Sluice
+import SluiceTestSupport
+import Testing
+
+@Suite("A WebSocket connection", .timeLimit(.minutes(2)))
+struct ConnectionTests {
+  @Test("what the handshake settled can be asked for at both ends")
+  func properties() async throws {
+    var server = WebSocketServerOptions()
+    server.protocols = ["chat.v2", "chat.v1"]
+    server.onRequest = { request in ["X-Room": request.path ?? ""] }
+    var client = WebSocketClientOptions()
+    client.headers = ["X-Test": "7"]
+    try await SimulatedConnection.run(server: server, client: client, protocols: ["chat.v1", "chat.v2"]) { ends, _ in
+      #expect(ends.client.protocol == "chat.v2" && ends.server.protocol == "chat.v2")
+      #expect(ends.client.version == "hybi-13")
+      #expect(ends.client.url == "ws://test/chat?room=1" && ends.server.url == "ws://test/chat?room=1")
+      #expect(ends.client.statusCode == 101 && ends.server.statusCode == nil)
+      #expect(ends.client.headers[.init("X-Room")!] == "/chat?room=1")
+      #expect(ends.server.request?.headerFields[.init("X-Test")!] == "7")
+      #expect(await ends.client.readyState == .open)
+      #expect(await ends.client.bufferedAmount == 0)
+      try await close(ends)
+      #expect(await ends.client.readyState == .closed)
+    }
+  }
+
+  private func close(_ ends: SimulatedConnection) async throws {
+    async let end = ends.server.read()
+    try await ends.client.close(.normal, "done")
+    #expect(try await end == nil)
+  }
+
+  @Test("an echo of every size, however the bytes are cut", arguments: [1, 2, 7, 125, .max])
+  func echo(pieceSize: Int) async throws {
+    try await SimulatedConnection.run(pieceSize: pieceSize) { ends, _ in
+      async let served: Void = ends.server.pipe(ends.server)
+      let sizes = pieceSize == 1 ? [0, 1, 125, 126, 127, 3000] : [0, 1, 125, 126, 127, 65535, 65536, 300_000]
+      for size in sizes {
+        let bytes = Bytes((0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7) })
+        try await ends.client.send(bytes)
+        #expect(try await ends.client.read() == .binary(bytes))
+      }
+      try await ends.client.send("grüße 🎈")
+      #expect(try await ends.client.read() == "grüße 🎈")
+      try await ends.client.close(.normal, "done")
+      try await served
+      #expect(await ends.server.closeStatus?.code == .normal)
+      #expect(await ends.server.closeStatus?.reason == "done")
+    }
+  }
+
+  @Test("an echo with await loses nothing that was sent before the Close")
+  func closeBehindData() async throws {
+    try await SimulatedConnection.run(pieceSize: 11, delay: .milliseconds(2)) { ends, _ in
+      async let served: Void = {
+        for try await message in ends.server { try await ends.server.send(message) }
+      }()
+      for number in 0..<500 { try await ends.client.send("message \(number)") }
+      async let closed: Void = ends.client.close(.normal)
+      for number in 0..<500 { #expect(try await ends.client.read()?.text == "message \(number)") }
+      #expect(try await ends.client.read() == nil)
+      try await closed
+      try await served
+    }
+  }
+
+  @Test("a ping's round trip is measured, also while nobody reads and messages come before the pong")
+  func ping() async throws {
+    try await SimulatedConnection.run(delay: .milliseconds(20)) { ends, _ in
+      async let served = ends.server.read()
+      try await ends.server.send("before the pong")
+      #expect(try await ends.client.ping() == .milliseconds(40))
+      #expect(try await ends.client.read() == "before the pong")
+      await #expect(throws: WebSocketError.self) {
+        try await ends.client.ping(Bytes([UInt8](repeating: 0, count: 126)))
+      }
+      try await ends.client.close(.normal)
+      _ = try await served
+      await #expect(throws: WebSocketError.self) { try await ends.client.ping() }
+    }
+  }
+
+  @Test("a pong for an old ping does not answer a newer one (ATTACKS 13)")
+  func pongForOldPing() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      let server = try await SimulatedWire.open(near, far)
+      let first = Task { try await server.ping("old") }
+      #expect(try await near.read() == [0x89, 3, 0x6F, 0x6C, 0x64])
+      first.cancel()
+      await #expect(throws: CancellationError.self) { try await first.value }
+      async let second = server.ping("new")
+      #expect(try await near.read() == [0x89, 3, 0x6E, 0x65, 0x77])
+      try await near.write(frame(0x8A, "old"))
+      try await near.write(frame(0x81, "still waiting"))
+      #expect(try await server.read() == "still waiting")
+      try await near.write(frame(0x8A, "new"))
+      _ = try await second
+    }
+  }
+
+  @Test("pings are answered with their payload; of a flood, at least the last (ATTACKS 12)")
+  func pingFlood() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      let server = try await SimulatedWire.open(near, far)
+      async let end = server.read()
+      near.stall(false)
+      far.stall(true)
+      for number in 0..<20_000 { try await near.write(frame(0x89, Bytes("\(number)"))) }
+      #expect(far.unreadByPeer < 200 << 10)
+      far.stall(false)
+      try await near.write(frame(0x88, [0x03, 0xE8]))
+      #expect(try await end == nil)
+      let answers = try await near.collect(limit: 1 << 20) as Bytes
+      #expect(answers.suffix(11).starts(with: [0x8A, 5]) || answers.string.contains("19999"))
+    }
+  }
+
+  @Test("a peer that does not answer our Close is cut off at the time limit (ATTACKS 14)")
+  func closeTimeout() async throws {
+    try await SimulatedWire.run { near, far, loop in
+      let server = try await SimulatedWire.open(near, far)
+      let before = loop.now
+      await #expect(throws: WebSocketError.self) { try await server.close(.normal) }
+      #expect(loop.now - before == .seconds(10))
+      await #expect(throws: (any Error).self) { while try await near.read() != nil {} }
+    }
+  }
+
+  @Test("a slow handshake is dropped at the time limit, measured from accept (ATTACKS 33)")
+  func slowHandshake() async throws {
+    try await SimulatedWire.run { near, far, loop in
+      let accepted = Task(executorPreference: loop) { try await WebSocket.accept(over: far) }
+      let writing = Task(executorPreference: loop) {
+        for byte in SimulatedWire.request {
+          try await near.write([byte])
+          try await sleep(.seconds(1), on: loop)
+        }
+      }
+      await #expect(throws: WebSocketConnectError.timeout(.seconds(10))) { try await accepted.value }
+      #expect(loop.now == .seconds(10))
+      await #expect(throws: (any Error).self) { try await writing.value }
+    }
+  }
+
+  @Test("frames in the same packet as the handshake are read (ATTACKS 30)")
+  func earlyFrames() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      async let accepted = WebSocket.accept(over: far)
+      var builder = BytesBuilder()
+      builder.append(SimulatedWire.request)
+      builder.append(frame(0x81, "early"))
+      try await near.write(builder.take())
+      #expect(try await accepted.read() == "early")
+    }
+  }
+
+  @Test(
+    "what breaks the protocol throws here and closes there with the right code (ATTACKS 3-8, 10)",
+    arguments: [
+      ([0x81, 0x05, 0x48, 0x65, 0x6C, 0x6C, 0x6F] as Bytes, CloseCode.protocolError),
+      (frame(0xC1, "rsv"), .protocolError),
+      (frame(0x83, "opcode"), .protocolError),
+      (frame(0x80, "continuation"), .protocolError),
+      (frame(0x09, "fragmented ping"), .protocolError),
+      (frame(0x88, [0x03]), .protocolError),
+      (frame(0x88, [0x03, 0xED]), .protocolError),
+      (frame(0x81, [0xC3, 0x28]), .invalidPayload),
+      (frame(0x82, Bytes([UInt8](repeating: 0, count: 1001))), .messageTooBig),
+    ])
+  func violations(bytes: Bytes, code: CloseCode) async throws {
+    var options = WebSocketServerOptions()
+    options.connection.maxMessageSize = 1000
+    let final = options
+    try await SimulatedWire.run { near, far, _ in
+      let server = try await SimulatedWire.open(near, far, options: final)
+      try await near.write(frame(0x81, "before"))
+      try await near.write(bytes)
+      try await near.close()
+      #expect(try await server.read() == "before")
+      await #expect(throws: WebSocketError.self) { try await server.read() }
+      await #expect(throws: WebSocketError.self) { try await server.read() }
+      let answer = try await near.collect(limit: 1000) as Bytes
+      #expect(answer == [0x88, 2, UInt8(code.rawValue >> 8), UInt8(code.rawValue & 0xFF)])
+    }
+  }
+
+  @Test("a connection that ends without a Close throws 1006")
+  func lost() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      let server = try await SimulatedWire.open(near, far)
+      try await near.close()
+      await #expect(throws: WebSocketError.self) { try await server.read() }
+    }
+  }
+
+  @Test("a message streams through fragments on both sides, with the memory of the watermarks")
+  func fragments() async throws {
+    try await SimulatedConnection.run { ends, _ in
+      let total = 8 << 20
+      async let sent: Void = {
+        let part = Bytes([UInt8](repeating: 9, count: 64 << 10))
+        for number in 1...total / part.count {
+          try await ends.client.fragments.write(
+            Fragment(kind: .binary, bytes: part, isFinal: number == total / part.count))
+        }
+        try await ends.client.close(.normal)
+      }()
+      var count = 0
+      var finals = 0
+      while let fragment = try await ends.server.fragments.read() {
+        count += fragment.bytes.count
+        finals += fragment.isFinal ? 1 : 0
+      }
+      #expect(count == total && finals == 1)
+      try await sent
+    }
+  }
+
+  @Test("a reader that stops stops the sender")
+  func backpressure() async throws {
+    try await SimulatedConnection.run { ends, loop in
+      let sending = Task(executorPreference: loop) {
+        var count = 0
+        while count < 10_000 {
+          try await ends.client.send(Bytes([UInt8](repeating: 1, count: 1000)))
+          count += 1
+        }
+        return count
+      }
+      try await sleep(.seconds(60), on: loop)
+      sending.cancel()
+      await #expect(throws: CancellationError.self) { try await sending.value }
+      #expect(try await ends.server.read()?.bytes.count == 1000)
+    }
+  }
+
+  @Test("codes and reasons that must not be sent are refused")
+  func closeArguments() async throws {
+    try await SimulatedConnection.run { ends, _ in
+      await #expect(throws: WebSocketError.self) { try await ends.client.close(.goingAway) }
+      await #expect(throws: WebSocketError.self) { try await ends.client.close(.abnormal) }
+      await #expect(throws: WebSocketError.self) {
+        try await ends.client.close(.normal, String(repeating: "x", count: 124))
+      }
+      async let end: Message? = { () async throws in
+        do { return try await ends.server.read() } catch WebSocketError.closed(let code, let reason) {
+          #expect(code.rawValue == 4001 && reason == "mine")
+          return nil
+        }
+      }()
+      try await ends.client.close(CloseCode(rawValue: 4001), "mine")
+      _ = try await end
+    }
+  }
+
+  @Test(
+    "the server's answers to what is no handshake: status and words, and then the end",
+    arguments: [
+      ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 426 Upgrade Required"),
+      ("POST / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 405 Method Not Allowed"),
+      ("GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 505 HTTP Version Not Supported"),
+      ("GET / HTTP/1.1\n\n", "HTTP/1.1 400 Bad Request"),
+      ("LONG", "HTTP/1.1 431 Request Header Fields Too Large"),
+    ])
+  func rejections(request: String, status: String) async throws {
+    try await SimulatedWire.run { near, far, loop in
+      let accepted = Task(executorPreference: loop) { try await WebSocket.accept(over: far) }
+      let long = "GET / HTTP/1.1\r\nA: \(String(repeating: "x", count: 20_000))\r\n\r\n"
+      try await near.write(Bytes(request == "LONG" ? long : request))
+      try await near.close()
+      let answer = (try await near.collect(limit: 10_000) as Bytes).string
+      #expect(answer.hasPrefix(status + "\r\n"))
+      #expect(answer.contains("\r\nConnection: close"))
+      await #expect(throws: HandshakeRejection.self) { try await accepted.value }
+    }
+  }
+
+  @Test("a client throws the server's status, and passes over interim responses")
+  func refused() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      async let client = WebSocket.connect("ws://test/", over: near)
+      _ = try await far.read()
+      try await far.write("HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 403 Forbidden\r\nX-Why: no\r\n\r\n")
+      do {
+        _ = try await client
+        Issue.record("the client connected")
+      } catch WebSocketConnectError.handshake(.refused(let status, let headers)) {
+        #expect(status == 403 && headers[.init("X-Why")!] == "no")
+      }
+    }
+  }
+}
+
+func sleep(_ time: Duration, on loop: SimulatedLoop) async throws {
+  await withCheckedContinuation { continuation in _ = loop.schedule(after: time) { continuation.resume() } }
+  try Task.checkCancellation()
+}
