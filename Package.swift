@@ -94,7 +94,7 @@ let package = Package(
       name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceTestSupport"], swiftSettings: settings),
     // Runs the built tool, and the real peers.
     .testTarget(
-      name: "InteropTests", dependencies: ["Sluice"], exclude: ["Peers"], swiftSettings: settings),
+      name: "InteropTests", dependencies: ["Sluice"], exclude: ["Peers", "Tool"], swiftSettings: settings),
     .testTarget(
       name: "SluiceWebSocketProtocolTests", dependencies: ["SluiceWebSocketProtocol", "SluiceStreams"],
       swiftSettings: settings),

@@ -55,8 +55,9 @@ struct Connector: Sendable {
     var isInput = false
 
     init(_ duplex: any DuplexStream<Element, Element>) {
-      readable = duplex
-      writable = duplex
+      // The halves themselves, where they are streams of their own: they have their gear.
+      readable = (duplex as? any SplitReadable<Element>)?.readableHalf ?? duplex
+      writable = (duplex as? any SplitWritable<Element>)?.writableHalf ?? duplex
       endsAsOne = duplex.endsAsOne
     }
 

@@ -24,7 +24,8 @@ enum ExitStatus: Int32, CaseIterable {
   /// What an error means to whoever called the tool.
   init(_ error: any Error) {
     switch error {
-    case is UsageError: self = .usage
+    case is UsageError, is URLError, is SubprotocolError, is HTTPFieldError: self = .usage
+    case is MessageFramingError, is ChildProcessError: self = .inputOutput
     case let error as WebSocketError:
       switch error {
       case .protocolViolation: self = .protocolError

@@ -45,12 +45,15 @@ struct EndpointOpener: Sendable {
     }
   }
 
-  /// What a peer sends to a terminal is shown, never obeyed.
   private func standardIO() -> ByteStream {
     let output = StandardStream.output()
-    if output.isTerminal {
-      return JoinedStream(reading: StandardStream.input(), writing: output.behind(TerminalEscape()))
-    }
-    return StandardIO()
+    return output.isTerminal
+      ? JoinedStream(reading: StandardStream.input(), writing: output.behind(TerminalEscape())) : StandardIO()
+  }
+
+  /// What a peer sends to a terminal is shown, never obeyed.
+  func standardOutput() -> any WritableStream<Bytes> {
+    let output = StandardStream.output()
+    return output.isTerminal ? output.behind(TerminalEscape()) : output
   }
 }

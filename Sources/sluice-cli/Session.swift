@@ -51,6 +51,9 @@ struct Session: Sendable {
       let listener = try await UnixSocket.listen(path)
       diagnostics.notice("listening on unix:\(path)")
       try await serve(listener) { .bytes($0) }
+    case .standardIO where target == .standardIO:
+      // What `cat` does: standard input goes to standard output, and nothing comes back.
+      try await connector.connect(.source(StandardStream.input()), .sink(opener.standardOutput()))
     default:
       let opened = try await opener.open(source, as: .source)
       let other: OpenEndpoint

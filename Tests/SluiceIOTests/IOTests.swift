@@ -61,7 +61,6 @@ struct FileTests {
     let zero = try await File.open("/dev/zero")
     var count = 0
     let first = zero.prefix(100)
-    #expect("\(type(of: first))".hasPrefix("TransformedStream"))
     for try await chunk in first { count += chunk.count }
     #expect(count > 0)
     #expect(try await zero.read() == nil)

@@ -20,9 +20,9 @@ public struct AnyWritable<Input: Sendable>: WritableStream {
 }
 
 extension AnyReadable: SplitReadable {
-  var readableHalf: any ReadableStream<Output> { base }
+  package var readableHalf: any ReadableStream<Output> { base }
 }
 
 extension AnyWritable: SplitWritable {
-  var writableHalf: any WritableStream<Input> { base }
+  package var writableHalf: any WritableStream<Input> { base }
 }

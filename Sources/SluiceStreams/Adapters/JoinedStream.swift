@@ -26,15 +26,15 @@ public struct JoinedStream<Source: ReadableStream, Sink: WritableStream>: Duplex
 }
 
 /// A stream whose halves are streams of their own: a pipe connects those, so that it finds the gear they have.
-protocol SplitReadable<Output>: ReadableStream {
+package protocol SplitReadable<Output>: ReadableStream {
   var readableHalf: any ReadableStream<Output> { get }
 }
 
-protocol SplitWritable<Input>: WritableStream {
+package protocol SplitWritable<Input>: WritableStream {
   var writableHalf: any WritableStream<Input> { get }
 }
 
 extension JoinedStream: SplitReadable, SplitWritable {
-  var readableHalf: any ReadableStream<Source.Output> { source }
-  var writableHalf: any WritableStream<Sink.Input> { sink }
+  package var readableHalf: any ReadableStream<Source.Output> { source }
+  package var writableHalf: any WritableStream<Sink.Input> { sink }
 }

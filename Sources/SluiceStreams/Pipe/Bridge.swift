@@ -74,6 +74,8 @@ private func direction<Source: DuplexStream, Sink: DuplexStream>(
   } catch StreamError.closed {
     // The pipe has cancelled the source.
   }
+  // What can't half-close has ended in both directions: nothing can be written to it any more.
+  if source.endsAsOne { sink.cancel(nil) }
 }
 
 /// Throws once nothing has moved for the time.

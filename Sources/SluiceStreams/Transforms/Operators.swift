@@ -30,6 +30,9 @@ extension ReadableStream {
   }
 
   /// The first `count` elements; then this stream is cancelled.
+  ///
+  /// Written directly behind `for try await … in`, Swift takes `AsyncSequence.prefix` instead: that leaves this stream as it
+  /// is behind the elements, as leaving a loop does.
   public func prefix(_ count: Int) -> TransformedStream<Self, PrefixTransform<Output>> {
     pipe(through: PrefixTransform(count))
   }

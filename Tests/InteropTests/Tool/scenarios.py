@@ -1,0 +1,256 @@
+"""What the tool must do, run as a user runs it: scenarios.py NAME TOOL. Exits 1 and says why when something differs."""
+import hashlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+name, tool = sys.argv[1:3]
+LIMIT = 120
+MEMORY = 64 << 10  # KiB of resident memory that no process may exceed
+
+
+def check(condition, what):
+    if not condition:
+        print(f"{name}: {what}")
+        sys.exit(1)
+
+
+class Server:
+    """A listening tool, whose address is read from standard error."""
+
+    def __init__(self, endpoint, *rest):
+        self.process = subprocess.Popen(
+            [tool, endpoint, *rest], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        line = self.process.stderr.readline().decode()
+        check("listening on " in line, f"no address from {endpoint}: {line}")
+        self.url = line.split("listening on ")[1].strip()
+
+    def peak_kib(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return int(re.search(r"VmHWM:\s+(\d+)", status.read())[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            check(False, "a server did not end after SIGINT")
+
+
+def run(*arguments, data=b"", status=0, timeout=LIMIT):
+    done = subprocess.run([tool, *arguments], input=data, capture_output=True, timeout=timeout)
+    check(done.returncode == status, f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
+    return done
+
+
+def echo_200_runs():
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        for attempt in range(200):
+            out = run(server.url, data=b"one\ntwo\n").stdout
+            check(out == b"one\ntwo\n", f"run {attempt} printed {out}")
+
+
+def exit_codes():
+    check(b"no such" in run("file:/nonexistent/x", status=7).stderr, "no reason for a missing file")
+    check(b"ECONNREFUSED" in run("tcp://127.0.0.1:1", status=5).stderr, "no reason for a refused connection")
+    check(b"ECONNREFUSED" in run("ws://127.0.0.1:1", status=5).stderr, "no reason for a refused connection")
+    for wrong in [["nonsense"], ["foo:x"], ["tcp://h"], ["ws://h:99999"], ["ws://"], ["unix:"], ["-", "listen+tcp://h:1"],
+                  ["--lines", "--null", "-"], ["--chunks", "0", "-"], ["--header", "x", "-"], ["--ping", "-1", "-"],
+                  ["wss://h"], ["--bogus", "-"], []]:
+        done = run(*wrong, status=64)
+        check(done.stderr.strip(), f"{wrong} gave no reason")
+    with Server("listen+tcp://127.0.0.1:0", "exec:printf 'HTTP/1.1 403 Forbidden\\r\\n\\r\\n'") as server:
+        done = run(server.url.replace("tcp", "ws"), status=6)
+        check(b"403" in done.stderr, f"the status is not shown: {done.stderr}")
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        check(b"CR, LF" in run("--header", "X: a\nb", server.url, status=64).stderr, "a header with LF was not refused")
+        check(b"UTF-8" in run(server.url, data=b"\xff\n", status=7).stderr, "text that is none was sent")
+        check(b"1009" in run("--max-message", "3", "--chunks", "9", "--binary", server.url, data=b"123456789", status=3).stderr,
+              "a message beyond the limit was taken")
+
+
+def file_round_trip():
+    size = 256 << 20
+    with tempfile.TemporaryDirectory() as folder, Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        source, target = folder + "/a", folder + "/b"
+        digest = hashlib.sha256()
+        with open(source, "wb") as file:
+            for _ in range(size >> 20):
+                block = os.urandom(1 << 20)
+                digest.update(block)
+                file.write(block)
+        with open(source, "rb") as reading, open(target, "wb") as writing:
+            client = subprocess.Popen([tool, "--binary", "-", server.url], stdin=reading, stdout=writing)
+            _, status, usage = os.wait4(client.pid, 0)
+        check(status == 0, f"exit status {status}")
+        check(usage.ru_maxrss < MEMORY, f"the client took {usage.ru_maxrss} KiB")
+        check(server.peak_kib() < MEMORY, f"the server took {server.peak_kib()} KiB")
+        with open(target, "rb") as file:
+            check(hashlib.file_digest(file, "sha256").digest() == digest.digest(), "the file differs")
+
+
+def matrix():
+    """Every source into every target, whose consumer sleeps first: bounded memory, and every byte once it goes on."""
+    # The test must stay small itself: a child's peak begins with what its parent had.
+    block = os.urandom(1 << 20)
+    total = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/source"
+        with open(path, "wb") as file:
+            for _ in range(48):
+                file.write(block)
+                total.update(block)
+        digest = total.hexdigest()
+        consume = f"exec:sleep 0.5; sha256sum > {folder}/sum"
+        for source in ["-", "file", "exec", "tcp", "unix", "ws"]:
+            for target in ["-", "exec", "tcp", "unix", "ws", "file"]:
+                pair(source, target, folder, path, consume, digest)
+
+
+def pair(source, target, folder, path, consume, digest):
+    servers = []
+
+    def listening(kind, *rest):
+        endpoint = {"tcp": "listen+tcp://127.0.0.1:0", "unix": f"listen+unix:{folder}/{len(servers)}.sock",
+                    "ws": "listen+ws://127.0.0.1:0"}[kind]
+        servers.append(Server("--binary", endpoint, *rest))
+        return servers[-1].url
+
+    try:
+        if source in ("tcp", "unix", "ws"):
+            first = listening(source, f"exec:cat {path}")
+        else:
+            first = {"-": "-", "file": f"file:{path}", "exec": f"exec:cat {path}"}[source]
+        if target in ("tcp", "unix", "ws"):
+            second = listening(target, consume)
+        else:
+            second = {"-": "-", "exec": consume, "file": f"file:{folder}/copy"}[target]
+        with open(path, "rb") as reading:
+            client = subprocess.Popen(
+                [tool, "--binary", "--on-end", "defer" if source == "ws" else "close", first, second], stdin=reading if source == "-" else subprocess.DEVNULL,
+                stdout=subprocess.PIPE)
+            if target == "-":
+                time.sleep(0.5)
+                total = hashlib.sha256()
+                while block := client.stdout.read(1 << 20):
+                    total.update(block)
+                result = total.hexdigest()
+            _, status, usage = os.wait4(client.pid, 0)
+            client.returncode = status
+        what = f"{source} to {target}"
+        check(status == 0, f"{what} ended with status {status}")
+        check(usage.ru_maxrss < MEMORY, f"{what} took {usage.ru_maxrss} KiB")
+        for server in servers:
+            check(server.peak_kib() < MEMORY, f"{what}: a server took {server.peak_kib()} KiB")
+        if target == "file":
+            with open(folder + "/copy", "rb") as file:
+                result = hashlib.file_digest(file, "sha256").hexdigest()
+        elif target != "-":
+            result = consumed(folder)
+        check(result == digest, f"{what}: the bytes differ")
+    finally:
+        for server in servers:
+            server.__exit__()
+
+
+def consumed(folder):
+    path = folder + "/sum"
+    deadline = time.time() + 30
+    while time.time() < deadline:
+        if os.path.exists(path) and os.path.getsize(path) > 64:
+            with open(path) as file:
+                text = file.read()
+            os.unlink(path)
+            return text.split()[0]
+        time.sleep(0.02)
+    return "nothing was consumed"
+
+
+def listeners():
+    with Server("listen+tcp://127.0.0.1:0", "exec:sort -r") as server:
+        for _ in range(5):
+            check(run("-", server.url, data=b"a\nb\n").stdout == b"b\na\n", "a fresh target per connection")
+    with tempfile.TemporaryDirectory() as folder, Server(f"listen+unix:{folder}/s", "echo:") as server:
+        check(run("-", server.url, data=b"x" * 100000).stdout == b"x" * 100000, "an echo over a Unix socket")
+    with Server("listen+unix:@sluice-scenario", "null:") as server:
+        check(run("-", server.url, data=b"x").stdout == b"", "null takes everything and gives nothing")
+    once = subprocess.Popen([tool, "listen+tcp://127.0.0.1:0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    url = once.stderr.readline().decode().split("listening on ")[1].strip()
+    client = subprocess.Popen([tool, "-", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    client.stdin.write(b"to the server\n")
+    client.stdin.close()
+    check(once.stdout.readline() == b"to the server\n", "a listener on standard output")
+    once.stdin.write(b"to the client\n")
+    once.stdin.close()
+    check(client.stdout.read() == b"to the client\n", "a listener on standard input")
+    check(client.wait(10) == 0 and once.wait(10) == 0, "exit status of a single connection")
+
+
+def one_message_and_linger():
+    with Server("listen+ws://127.0.0.1:0", "exec:sleep 0.3; echo first; echo second; cat") as server:
+        check(run("--one-message", server.url, data=b"question\n").stdout == b"first\n", "one message")
+        check(run("--linger", "1", server.url, data=b"question\n").stdout.startswith(b"first\nsecond\n"), "linger")
+    with Server("listen+ws://127.0.0.1:0", "exec:sleep 0.3; echo first; echo second") as server:
+        check(run("--on-end", "defer", server.url).stdout == b"first\nsecond\n", "defer")
+
+
+def interrupt():
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        client = subprocess.Popen([tool, server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        client.stdin.write(b"hello\n")
+        client.stdin.flush()
+        check(client.stdout.readline() == b"hello\n", "no echo")
+        client.send_signal(signal.SIGINT)
+        check(client.wait(10) == 0, f"exit status {client.returncode} after SIGINT")
+    # A pipe whose reader goes away is a quiet end.
+    done = subprocess.run(["sh", "-c", f"yes | '{tool}' - | head -n 1"], capture_output=True, timeout=20)
+    check(done.stdout == b"y\n" and done.stderr == b"", f"EPIPE: {done}")
+
+
+def terminal_escapes():
+    with Server("listen+ws://127.0.0.1:0", "exec:printf '\\033[2J\\302\\233evil\\001\\tok\\n'") as server:
+        raw = run("--on-end", "defer", server.url).stdout
+        check(raw == b"\x1b[2J\xc2\x9bevil\x01\tok\n", f"raw bytes into a pipe: {raw}")
+        parent, child = pty.openpty()
+        client = subprocess.Popen([tool, "--on-end", "defer", server.url], stdin=subprocess.DEVNULL, stdout=child)
+        os.close(child)
+        shown = b""
+        deadline = time.time() + 10
+        while b"ok" not in shown and time.time() < deadline:
+            if select.select([parent], [], [], 1)[0]:
+                try:
+                    shown += os.read(parent, 1000)
+                except OSError:
+                    break
+        client.wait(10)
+        check(shown == b"\\x1b[2J\\x9bevil\\x01\tok\r\n", f"on a terminal: {shown}")
+
+
+def framings():
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        cases = [
+            (["--null"], b"a\nb\0c\0"),
+            (["--length-prefixed", "--binary"], b"\0\0\0\3abc\0\0\0\0\0\0\0\1d"),
+            (["--chunks", "3", "--binary"], b"abcdefgh"),
+            (["--lines", "--binary"], b"\xff\n\xfe\n"),
+            (["--binary"], os.urandom(1 << 20)),
+            ([], "grüße\n🎈\n".encode()),
+        ]
+        for options, data in cases:
+            check(run(*options, server.url, data=data).stdout == data, f"{options}")
+        done = run("--progress", server.url, data=b"a\n" * 1000)
+        check(b"messages" in done.stderr, f"--progress said {done.stderr}")
+        check(run("--ping", "0.1", "--linger", "0.5", "-v", server.url, data=b"a\n").stderr.count(b"pong after") >= 2, "--ping")
+
+
+globals()[name]()
