@@ -80,6 +80,8 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
+    // The README's examples, compiled with everything else.
+    .executableTarget(name: "examples", dependencies: ["Sluice"], path: "Examples", swiftSettings: settings),
     // The loop with virtual time and the network in memory that drive the contract's tests.
     .target(
       name: "SluiceTestSupport",

@@ -5,11 +5,11 @@ package func pump<Source: PolledReadableStream, Sink: PolledWritableStream>(
 ) async -> PipeOutcome where Source.Output == Sink.Input {
   let pump = Pump(source, sink, activity)
   return await withTaskCancellationHandler {
-    await withCheckedContinuation { continuation in
+    unsafe await withUnsafeContinuation { continuation in
       if pump.loop.isCurrent {
-        pump.start(continuation)
+        unsafe pump.start(continuation)
       } else {
-        pump.loop.execute { pump.start(continuation) }
+        pump.loop.execute { unsafe pump.start(continuation) }
       }
     }
   } onCancel: {
@@ -29,10 +29,12 @@ where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline let loop: any Loop
   @usableFromInline let activity: PipeActivity?
 
+  // The continuation is unchecked, which costs an idle pipe less memory; `settle` is the one place that resumes it, and the
+  // state is `finished` from then on.
   @usableFromInline
-  enum State {
+  @safe enum State {
     case idle
-    case running(CheckedContinuation<PipeOutcome, Never>)
+    case running(UnsafeContinuation<PipeOutcome, Never>)
     case finished(PipeOutcome)
   }
   @usableFromInline var state = State.idle
@@ -50,9 +52,9 @@ where Source.Output == Sink.Input {  // touched on its loop only
   }
 
   @usableFromInline
-  func start(_ continuation: CheckedContinuation<PipeOutcome, Never>) {
-    if case .finished(let outcome) = state { return continuation.resume(returning: outcome) }
-    state = .running(continuation)
+  func start(_ continuation: UnsafeContinuation<PipeOutcome, Never>) {
+    if case .finished(let outcome) = state { return unsafe continuation.resume(returning: outcome) }
+    state = unsafe .running(continuation)
     do { try source.attachReader(self) } catch { return settle(.sourceFailed(error)) }
     do {
       try sink.attachWriter(self)
@@ -89,6 +91,6 @@ where Source.Output == Sink.Input {  // touched on its loop only
     guard case .running(let continuation) = state else { return }
     state = .finished(outcome)
     drain = nil
-    continuation.resume(returning: outcome)
+    unsafe continuation.resume(returning: outcome)
   }
 }

@@ -66,6 +66,7 @@ extension WebSocket {
   /// Moves the small whole frames that the decoder has, until something else comes or the target has gathered enough.
   /// - Returns: whether the decoder has something else to tell: another kind of event, or an error.
   private func relayWholeFrames(into target: WebSocket) -> Bool {
+    guard decoder.hasInput() else { return false }
     var output = BytesBuilder()
     target.borrowGathered(&output)
     let isValid = Self.relayWholeFrames(

@@ -50,9 +50,9 @@ extension WebSocket {
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
 
   public func flush() {
-    if !gathered.isEmpty {
+    if gathered.capacity > 0 {
       // A transport that has failed says so itself, at the next `hasRoom`.
-      try? transport.pushFlushing(gathered.lend())
+      if !gathered.isEmpty { try? transport.pushFlushing(gathered.lend()) }
       var used = BytesBuilder()
       swap(&used, &gathered)
       loop.scratch.give(used)

@@ -54,17 +54,27 @@ final class ConnectionService: @unchecked Sendable {  // `open` and `whenEmpty` 
     }
   }
 
+  // An idle connection costs what its task's frames do: what is done once it has ended stands apart, in frames that exist
+  // only then.
   private func handle(_ socket: WebSocket) async {
-    do {
-      try await handler(socket)
-      try? await socket.close(as: Task.isCancelled ? .goingAway : .normal, "")
-    } catch {
-      if socket.isEnd(error) {
-        logger.debug("connection ended", metadata: ["error": "\(error)"])
-      } else if !Task.isCancelled {
-        logger.error("handler failed", metadata: ["error": "\(error)"])
-      }
-      try? await socket.close(as: Task.isCancelled ? .goingAway : .internalError, "")
+    var failure: (any Error)?
+    do { try await handler(socket) } catch { failure = error }
+    await close(socket, after: failure)
+  }
+
+  @inline(never)
+  private func close(_ socket: WebSocket, after failure: (any Error)?) async {
+    if let failure { report(failure, of: socket) }
+    let code: CloseCode = Task.isCancelled ? .goingAway : failure == nil ? .normal : .internalError
+    try? await socket.close(as: code, "")
+  }
+
+  @inline(never)
+  private func report(_ failure: any Error, of socket: WebSocket) {
+    if socket.isEnd(failure) {
+      logger.debug("connection ended", metadata: ["error": "\(failure)"])
+    } else if !Task.isCancelled {
+      logger.error("handler failed", metadata: ["error": "\(failure)"])
     }
   }
 

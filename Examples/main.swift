@@ -1,0 +1,11 @@
+// swift run examples NAME
+let examples: [String: @Sendable () async throws -> Void] = [
+  "echo-server": echoServer, "client": client, "terminal": terminal, "recorder": recorder, "gateway": gateway,
+  "large-message": largeMessage, "sorted-names": sortedNames,
+]
+
+if let example = examples[CommandLine.arguments.dropFirst().first ?? ""] {
+  try await example()
+} else {
+  print("usage: swift run examples \(examples.keys.sorted().joined(separator: "|"))")
+}
