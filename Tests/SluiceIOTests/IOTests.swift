@@ -11,6 +11,11 @@ import Testing
   import Darwin
 #endif
 
+/// What was asked of the shared loop before has been done.
+private func settled() async throws {
+  _ = try await UVLoop.shared.run { true }
+}
+
 @Suite("Files", .timeLimit(.minutes(1)))
 struct FileTests {
   private func temporary(_ body: (FilePath) async throws -> Void) async throws {
@@ -116,7 +121,7 @@ struct SocketTests {
     let listener = try await TCP.listen("127.0.0.1", port: 0)
     listener.cancel()
     let port = listener.port
-    try await Task.sleep(for: .milliseconds(20))
+    try await settled()
     do {
       _ = try await TCP.connect("127.0.0.1", port: port)
       Issue.record("connected to nobody")
@@ -162,7 +167,7 @@ struct SocketTests {
     let first = try await UnixSocket.listen(path)
     await #expect(throws: IOError.self) { try await UnixSocket.listen(path) }
     first.cancel()
-    try await Task.sleep(for: .milliseconds(20))
+    try await settled()
     #expect(access(path, F_OK) != 0)
     let leftover = try await ChildProcess.spawn([
       "python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')",
@@ -179,14 +184,14 @@ struct SocketTests {
     let first = try await TCP.listen("127.0.0.1", port: 0, sharesPort: true, on: one)
     let second = try await TCP.listen("127.0.0.1", port: first.port, sharesPort: true, on: two)
     first.cancel()
-    try await Task.sleep(for: .milliseconds(20))
+    _ = try await one.run { true }
     let client = try await TCP.connect("127.0.0.1", port: second.port)
     let server = try #require(try await second.read())
     #expect(server.loop === two)
     client.abort(StreamError.aborted)
     server.abort(StreamError.aborted)
     second.cancel()
-    try await Task.sleep(for: .milliseconds(20))
+    _ = try await two.run { true }
     one.stop()
     two.stop()
   }
