@@ -12,7 +12,8 @@ import Synchronization
 ///   …
 /// }
 /// ```
-package final class SimulatedLoop: Loop, @unchecked Sendable {  // `inbox` is for every thread, the rest for the simulating one
+package final class SimulatedLoop: Loop, @unchecked Sendable {
+  // `inbox` and `runningThread` are for every thread, the rest for the simulating one.
   private enum Work {
     case job(UnownedJob)
     case closure(@Sendable () -> Void)

@@ -35,6 +35,10 @@ struct Connector: Sendable {
     switch (source, target) {
     case (.messages(let a), .messages(let b)): try await join(Ends(a), Ends(b), sockets: [a, b])
     case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a), sockets: [a])
+    case (.messages(let a), _) where passesBytes:
+      try await join(byteEnds(of: a), bytes(of: target), sockets: [a])
+    case (_, .messages(let b)) where passesBytes:
+      try await join(bytes(of: source), byteEnds(of: b), sockets: [b])
     case (.messages(let a), _): try await join(Ends(a), messages(of: target), sockets: [a])
     case (_, .messages(let b)): try await join(messages(of: source), Ends(b), sockets: [b])
     case (.bytes, .echo): try await echo(bytes(of: source), sockets: [])
@@ -50,9 +54,6 @@ struct Connector: Sendable {
     var readable: (any ReadableStream<Element>)?
     var writable: (any WritableStream<Element>)?
     var endsAsOne = false
-    /// Whether it takes everything and gives nothing: the other direction is then not waited for.
-    var isNull = false
-    var isInput = false
 
     init(_ duplex: any DuplexStream<Element, Element>) {
       // The halves themselves, where they are streams of their own: they have their gear.
@@ -61,9 +62,13 @@ struct Connector: Sendable {
       endsAsOne = duplex.endsAsOne
     }
 
-    init(readable: (any ReadableStream<Element>)? = nil, writable: (any WritableStream<Element>)? = nil) {
+    init(
+      readable: (any ReadableStream<Element>)? = nil, writable: (any WritableStream<Element>)? = nil,
+      endsAsOne: Bool = false
+    ) {
       self.readable = readable
       self.writable = writable
+      self.endsAsOne = endsAsOne
     }
   }
 
@@ -74,6 +79,20 @@ struct Connector: Sendable {
     case .sink(let stream): Ends(writable: stream)
     case .null, .echo, .messages: Ends(readable: SequenceStream([]), writable: Writable { _ in })
     }
+  }
+
+  /// Whether a WebSocket passes bytes as they come, so that messages of any length pass in constant memory.
+  private var passesBytes: Bool {
+    switch framing {
+    case .none, .chunks: !limitsMessages && !oneMessage
+    case .lines, .nullTerminated, .lengthPrefixed: false
+    }
+  }
+
+  private func byteEnds(of socket: WebSocket) -> Ends<Bytes> {
+    Ends(
+      readable: socket.fragments.map { $0.bytes },
+      writable: socket.behind(MessageDecoder(framing, kind: kind, limit: maxMessage)), endsAsOne: true)
   }
 
   private func messages(of endpoint: OpenEndpoint) -> Ends<Message> {
