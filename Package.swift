@@ -5,6 +5,8 @@ let settings: [SwiftSetting] = [
   .strictMemorySafety(),
   // Span-returning accessors (`Bytes.span`) state their lifetime.
   .enableExperimentalFeature("Lifetimes"),
+  // An async function runs where its caller does: no executor is looked for at each call (SE-0461).
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
 let package = Package(

@@ -13,6 +13,15 @@ let package = Package(
   ],
   targets: [
     .executableTarget(
-      name: "EchoServer", dependencies: [.product(name: "Sluice", package: "sluice")])
+      name: "EchoServer", dependencies: [.product(name: "Sluice", package: "sluice")]),
+    .executableTarget(
+      name: "Framing",
+      dependencies: [
+        .product(name: "SluiceWebSocketProtocol", package: "sluice"),
+        .product(name: "SluiceStreams", package: "sluice"),
+        .product(name: "Benchmark", package: "benchmark"),
+      ],
+      path: "Benchmarks/Framing",
+      plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]),
   ]
 )

@@ -1,5 +1,6 @@
 /// The simple gear of a polled readable stream, made of its polled gear.
 extension PolledReadableStream {
+  @inlinable
   public func read() async throws -> Output? {
     guard loop.isCurrent else {
       return try await withTaskExecutorPreference(loop) { try await readOnLoop() }
@@ -12,12 +13,17 @@ extension PolledReadableStream {
     }
   }
 
-  private func readOnLoop() async throws -> Output? {
+  @inlinable
+  func readOnLoop() async throws -> Output? {
     while true {
       switch try poll() {
       case .element(let element): return detach(element)
       case .end: return nil
-      case .pending: try await LoopWaiter.wait(on: loop, attach: attachReader, detach: detachReader)
+      case .pending:
+        let waiter = LoopWaiter()
+        try attachReader(waiter)
+        defer { detachReader() }
+        try await waiter.wait(on: loop)
       }
     }
   }
@@ -25,6 +31,7 @@ extension PolledReadableStream {
 
 /// The simple gear of a polled writable stream, made of its polled gear.
 extension PolledWritableStream {
+  @inlinable
   public func write(_ element: Input) async throws {
     guard loop.isCurrent else {
       return try await withTaskExecutorPreference(loop) { try await writeOnLoop(element) }
@@ -42,7 +49,8 @@ extension PolledWritableStream {
     try await writeOnLoop(element)
   }
 
-  private func writeOnLoop(_ element: Input) async throws {
+  @inlinable
+  func writeOnLoop(_ element: Input) async throws {
     try await waitForRoom()
     try push(element)
     flush()
@@ -64,46 +72,51 @@ extension PolledWritableStream {
   }
 
   /// Suspends until the queue is below its watermark.
+  @inlinable
   package func waitForRoom() async throws {
     while try !hasRoom() {
-      try await LoopWaiter.wait(on: loop, attach: attachWriter, detach: detachWriter)
+      let waiter = LoopWaiter()
+      try attachWriter(waiter)
+      defer { detachWriter() }
+      try await waiter.wait(on: loop)
     }
   }
 }
 
-/// One task that waits, on a loop, for a stream to wake it.
+/// One task that waits, on a loop, for a stream to wake it; attached as the stream's reader or writer.
+@usableFromInline
 package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its loop only
-  private enum State {
+  // The continuation is unchecked, as each read that waits pays for it. `finish` is the one place that resumes a waiting
+  // one, and the state is `done` from then on.
+  @safe private enum State {
     case idle
-    case waiting(CheckedContinuation<Void, any Error>)
+    case waiting(UnsafeContinuation<Void, any Error>)
     case done(cancelled: Bool)
   }
   private var state = State.idle
 
-  private init() {}
+  @usableFromInline
+  init() {}
 
-  /// Suspends the calling task, which runs on `loop`, until the waker that it attaches is woken.
-  /// - Throws: `CancellationError` when the task is cancelled, and what `attach` throws.
-  package static func wait(
-    on loop: any Loop, attach: (any Waker) throws -> Void, detach: () -> Void
-  ) async throws {
-    let waiter = LoopWaiter()
-    try attach(waiter)
-    defer { detach() }
+  /// Suspends the calling task, which runs on `loop`, until this is woken.
+  /// - Throws: `CancellationError` when the task is cancelled.
+  @usableFromInline
+  package func wait(on loop: any Loop) async throws {
     try await withTaskCancellationHandler {
-      try await withCheckedThrowingContinuation { waiter.suspend($0) }
+      try await unsafe withUnsafeThrowingContinuation { unsafe suspend($0) }
     } onCancel: {
-      loop.perform { waiter.finish(cancelled: true) }
+      loop.perform { self.finish(cancelled: true) }
     }
   }
 
+  @usableFromInline
   package func wake() { finish(cancelled: false) }
 
-  private func suspend(_ continuation: CheckedContinuation<Void, any Error>) {
+  private func suspend(_ continuation: UnsafeContinuation<Void, any Error>) {
     switch state {
-    case .idle: state = .waiting(continuation)
-    case .done(cancelled: true): continuation.resume(throwing: CancellationError())
-    case .done(cancelled: false), .waiting: continuation.resume()
+    case .idle: unsafe state = .waiting(continuation)
+    case .done(cancelled: true): unsafe continuation.resume(throwing: CancellationError())
+    case .done(cancelled: false), .waiting: unsafe continuation.resume()
     }
   }
 
@@ -111,7 +124,11 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
     switch state {
     case .waiting(let continuation):
       state = .done(cancelled: cancelled)
-      if cancelled { continuation.resume(throwing: CancellationError()) } else { continuation.resume() }
+      if cancelled {
+        unsafe continuation.resume(throwing: CancellationError())
+      } else {
+        unsafe continuation.resume()
+      }
     case .idle: state = .done(cancelled: cancelled)
     case .done: break
     }

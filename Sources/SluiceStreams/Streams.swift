@@ -58,4 +58,6 @@ public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
   let stream: any ReadableStream<Element>
 
   public mutating func next() async throws -> Element? { try await stream.read() }
+
+  public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? { try await stream.read() }
 }

@@ -18,7 +18,7 @@ func sleepOneMillisecond() { usleep(1000) }
 /// Runs `body` on a thread of its own: what blocks must not block the threads that tasks share.
 func onThread<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
   try await withCheckedThrowingContinuation { continuation in
-    let work = Unmanaged.passRetained(Work { continuation.resume(with: Result { try body() }) })
+    let work = unsafe Unmanaged.passRetained(Work { continuation.resume(with: Result { try body() }) })
     #if canImport(Glibc)
       var thread = pthread_t()
     #else

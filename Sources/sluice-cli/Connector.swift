@@ -201,7 +201,7 @@ struct Connector: Sendable {
     guard let pingInterval, !sockets.isEmpty else { return try await body() }
     try await withThrowingTaskGroup(of: Void.self) { group in
       for socket in sockets { group.addTask { try await keepAlive(socket, every: pingInterval) } }
-      group.addTask(operation: body)
+      group.addTask { try await body() }
       try await group.next()
       group.cancelAll()
     }

@@ -70,7 +70,7 @@ struct TimedOut: Error {}
 /// A test that hangs is a test that fails.
 func withTimeLimit(_ limit: Duration = .seconds(30), _ body: @escaping @Sendable () async throws -> Void) async throws {
   try await withThrowingTaskGroup(of: Void.self) { group in
-    group.addTask(operation: body)
+    group.addTask { try await body() }
     group.addTask {
       try await Task.sleep(for: limit)
       throw TimedOut()
