@@ -44,7 +44,7 @@ extension PolledReadableStream {
   public func pipe<Sink: PolledWritableStream>(_ sink: Sink, options: PipeOptions = PipeOptions()) async throws
   where Sink.Input == Output {
     let outcome =
-      loop === sink.loop ? await pump(self, sink, options.activity) : await relay(self, sink, options.activity)
+      loop === sink.loop ? await Pump(self, sink, options.activity).run() : await relay(self, sink, options.activity)
     try await settle(outcome, self, sink, options)
   }
 }
@@ -105,5 +105,5 @@ where Source.Output == Sink.Input {
 private func pump<Source: PolledReadableStream, Sink: PolledWritableStream>(
   opening source: Source, _ sink: Sink, _ activity: PipeActivity?
 ) async -> PipeOutcome where Source.Output == Sink.Input {
-  await pump(source, sink, activity)
+  await Pump(source, sink, activity).run()
 }

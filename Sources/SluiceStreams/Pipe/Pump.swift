@@ -1,22 +1,3 @@
-/// Runs a pump on its loop until it has an outcome: one suspension, one cancellation handler.
-@usableFromInline
-package func pump<Source: PolledReadableStream, Sink: PolledWritableStream>(
-  _ source: Source, _ sink: Sink, _ activity: PipeActivity?
-) async -> PipeOutcome where Source.Output == Sink.Input {
-  let pump = Pump(source, sink, activity)
-  return await withTaskCancellationHandler {
-    unsafe await withUnsafeContinuation { continuation in
-      if pump.loop.isCurrent {
-        unsafe pump.start(continuation)
-      } else {
-        pump.loop.execute { unsafe pump.start(continuation) }
-      }
-    }
-  } onCancel: {
-    pump.loop.perform { pump.finish(.cancelled) }
-  }
-}
-
 /// Moves elements between two streams of one loop, inside the loop's callbacks.
 ///
 /// It is woken when the source may have something or the sink may have room, and moves what it can. It never keeps an
@@ -51,8 +32,33 @@ where Source.Output == Sink.Input {  // touched on its loop only
     loop = source.loop
   }
 
+  /// Runs until there is an outcome: one suspension, one cancellation handler. Inlined, because an idle pipe costs the
+  /// memory of its frames.
+  @inlinable
+  @inline(__always)
+  func run() async -> PipeOutcome {
+    await withTaskCancellationHandler {
+      await unsafe withUnsafeContinuation { unsafe begin($0) }
+    } onCancel: {
+      cancel()
+    }
+  }
+
   @usableFromInline
-  func start(_ continuation: UnsafeContinuation<PipeOutcome, Never>) {
+  func begin(_ continuation: UnsafeContinuation<PipeOutcome, Never>) {
+    if loop.isCurrent {
+      unsafe start(continuation)
+    } else {
+      loop.execute { unsafe self.start(continuation) }
+    }
+  }
+
+  @usableFromInline
+  func cancel() {
+    loop.perform { self.finish(.cancelled) }
+  }
+
+  private func start(_ continuation: UnsafeContinuation<PipeOutcome, Never>) {
     if case .finished(let outcome) = state { return unsafe continuation.resume(returning: outcome) }
     state = unsafe .running(continuation)
     do { try source.attachReader(self) } catch { return settle(.sourceFailed(error)) }
