@@ -5,8 +5,6 @@ let settings: [SwiftSetting] = [
   .strictMemorySafety(),
   // Span-returning accessors (`Bytes.span`) state their lifetime.
   .enableExperimentalFeature("Lifetimes"),
-  // An async function runs where its caller does: no executor is looked for at each call (SE-0461).
-  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
 let package = Package(
@@ -95,7 +93,7 @@ let package = Package(
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
     .testTarget(
-      name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceTestSupport"], swiftSettings: settings),
+      name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
     // Runs the built tool, and the real peers.
     .testTarget(
       name: "InteropTests", dependencies: ["Sluice"], exclude: ["Peers", "Tool"], swiftSettings: settings),

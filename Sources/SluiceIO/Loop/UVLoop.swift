@@ -157,6 +157,7 @@ extension UVLoop {
   }
 
   public func atEndOfTurn(_ work: any EndOfTurn) {
+    assert(isCurrent, "timers and turns belong to the loop's thread")
     endOfTurnWork.append(work)
   }
 
@@ -205,11 +206,13 @@ extension UVLoop {
   public var now: Duration { .nanoseconds(Int64(clamping: uv_hrtime())) }
 
   public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
+    assert(isCurrent, "timers and turns belong to the loop's thread")
     timersChanged = true
     return timers.add(deadline: now + max(delay, .zero), work)
   }
 
   public func cancelTimer(_ timer: LoopTimer) {
+    assert(isCurrent, "timers and turns belong to the loop's thread")
     timersChanged = true
     timers.cancel(timer)
   }

@@ -86,6 +86,7 @@ import SluiceStreams
 
 extension SocketStream {
   public func poll() throws -> Polled<Bytes> {
+    assert(uvLoop.isCurrent, "a stream is polled on its loop only")
     if let chunk = pending {
       pending = nil
       return .element(chunk)
@@ -168,6 +169,7 @@ extension SocketStream {
 
 extension SocketStream {
   public func hasRoom() throws -> Bool {
+    assert(uvLoop.isCurrent, "a stream is polled on its loop only")
     switch writeState {
     case .open: return queuedBytes < highWatermark
     case .closing, .closed: throw StreamError.closed

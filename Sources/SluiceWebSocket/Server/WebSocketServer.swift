@@ -17,6 +17,8 @@ public struct WebSocketServer: Sendable {
   public let port: Int
   private let accepted: [AcceptedWebSockets]
   private let closeTimeout: Duration
+  /// Loops that were started for this server, and end with it.
+  private let ownLoops: [UVLoop]
 
   /// Listens on the host and port of a URL.
   /// - Parameter url: `ws://HOST[:PORT][/PATH]`; port 0 lets the system choose. With a path other than "/", only requests for
@@ -29,16 +31,23 @@ public struct WebSocketServer: Sendable {
     let path = parsed.target == "/" ? nil : parsed.target
     var accepted: [AcceptedWebSockets] = []
     var port = parsed.port
-    let loops = options.loops > 1 ? (0..<options.loops).map { UVLoop(name: "sluice-loop-\($0)") } : [.shared]
-    for loop in loops {
-      let listener = try await TCP.listen(
-        parsed.host, port: port, backlog: options.backlog, sharesPort: loops.count > 1, options: options.tcp, on: loop)
-      port = listener.port
-      accepted.append(AcceptedWebSockets(listener: listener, path: path, options: options))
+    let ownLoops = options.loops > 1 ? (0..<options.loops).map { UVLoop(name: "sluice-loop-\($0)") } : []
+    do {
+      for loop in ownLoops.isEmpty ? [.shared] : ownLoops {
+        let listener = try await TCP.listen(
+          parsed.host, port: port, backlog: options.backlog, sharesPort: options.loops > 1, options: options.tcp,
+          on: loop)
+        port = listener.port
+        accepted.append(AcceptedWebSockets(listener: listener, path: path, options: options))
+      }
+    } catch {
+      for accepted in accepted { accepted.cancel(error) }
+      for loop in ownLoops { loop.stop() }
+      throw error
     }
     return WebSocketServer(
       url: parsed.description(withPort: port), port: port, accepted: accepted,
-      closeTimeout: options.connection.closeTimeout)
+      closeTimeout: options.connection.closeTimeout, ownLoops: ownLoops)
   }
 
   /// The connections, to be taken one by one instead of by `run`; of the first loop, if there are several.
@@ -54,14 +63,22 @@ public struct WebSocketServer: Sendable {
     logger: Logger = Logger(label: "sluice.websocket.server"),
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) async throws {
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      for accepted in accepted {
-        let service = ConnectionService(
-          accepted: accepted, closeTimeout: closeTimeout, logger: logger, handler: handler)
-        group.addTask(executorPreference: accepted.loop) { try await service.run() }
-      }
-      try await group.waitForAll()
+    defer { for loop in ownLoops { loop.stop() } }
+    let services = accepted.map { accepted in
+      let service = ConnectionService(
+        accepted: accepted, closeTimeout: closeTimeout, logger: logger, handler: handler)
+      return Task(executorPreference: accepted.loop) { try await service.run() }
     }
+    let result = await withTaskCancellationHandler {
+      // The first that ends ends the others: it was cancelled, or its listener failed.
+      let first = await services[0].result
+      for service in services { service.cancel() }
+      for service in services { _ = await service.result }
+      return first
+    } onCancel: {
+      for service in services { service.cancel() }
+    }
+    try result.get()
   }
 
   /// Stops accepting. Connections that were accepted go on.

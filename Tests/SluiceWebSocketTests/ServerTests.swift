@@ -1,0 +1,104 @@
+import Sluice
+import SluiceIO
+import Testing
+
+@Suite("Servers and cancellation", .timeLimit(.minutes(2)))
+struct ServerTests {
+  @Test("several loops serve one port")
+  func loops() async throws {
+    var options = WebSocketServerOptions()
+    options.loops = 3
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
+    let running = Task { try await server.run { ws in try await ws.pipe(ws) } }
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for number in 0..<50 {
+        group.addTask {
+          let ws = try await WebSocket.connect(server.url)
+          try await ws.send("\(number)")
+          #expect(try await ws.read()?.text == "\(number)")
+          try await ws.close(.normal)
+        }
+      }
+      try await group.waitForAll()
+    }
+    running.cancel()
+    await #expect(throws: CancellationError.self) { try await running.value }
+  }
+
+  @Test("a path that is served, and one that is not")
+  func path() async throws {
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0/chat")
+    let running = Task { try await server.run { ws in try await ws.send(ws.request?.path ?? "none") } }
+    let ws = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/chat?room=1")
+    #expect(try await ws.read() == "/chat?room=1")
+    #expect(try await ws.read() == nil)
+    do {
+      _ = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/other")
+      Issue.record("another path was served")
+    } catch WebSocketConnectError.handshake(.refused(let status, _)) {
+      #expect(status == 404)
+    }
+    running.cancel()
+    _ = try? await running.value
+  }
+
+  @Test("cancellation at any await leaves no handle and no timer behind")
+  func cancellation() async throws {
+    let loop = UVLoop(name: "counted")
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
+    let running = Task { try await server.run { ws in try await ws.pipe(ws) } }
+    for delay in 0..<40 {
+      let task = Task {
+        let ws = try await WebSocket.connect(server.url, on: loop)
+        do {
+          for number in 0..<20 {
+            try await ws.send("\(number)")
+            _ = try await ws.read()
+            try await ws.ping()
+          }
+          try await ws.pipe(ws)
+        } catch {
+          ws.abort(error)
+          throw error
+        }
+      }
+      try await Task.sleep(for: .microseconds(delay * 100))
+      task.cancel()
+      await #expect(throws: (any Error).self) { try await task.value }
+    }
+    try await Task.sleep(for: .milliseconds(100))
+    #expect(try await loop.run { loop.openHandles } == 0)
+    #expect(try await loop.run { loop.openTimers } == 0)
+    running.cancel()
+    _ = try? await running.value
+    loop.stop()
+  }
+
+  @Test("a handler that ignores its connection is cancelled at shutdown, after the close timeout")
+  func stubbornHandler() async throws {
+    var options = WebSocketServerOptions()
+    options.connection.closeTimeout = .milliseconds(200)
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
+    let running = Task { try await server.run { _ in try await Task.sleep(for: .seconds(1000)) } }
+    let ws = try await WebSocket.connect(server.url)
+    running.cancel()
+    #expect(try await ws.read() == nil)
+    #expect(await ws.closeStatus?.code == .goingAway)
+    await #expect(throws: CancellationError.self) { try await running.value }
+  }
+
+  @Test("bad URLs, subprotocols and headers are refused before anything is sent (ATTACKS 27)")
+  func badArguments() async throws {
+    await #expect(throws: URLError.self) { try await WebSocket.connect("http://127.0.0.1") }
+    await #expect(throws: URLError.self) { try await WebSocket.connect("ws://h/\r\nX: y") }
+    await #expect(throws: SubprotocolError.notAToken) {
+      try await WebSocket.connect("ws://127.0.0.1:1", protocols: ["a b"])
+    }
+    for headers in [["A": "b\r\nC: d"], ["A\n": "b"], ["Host": "evil"], ["Sec-WebSocket-Key": "mine"]] as [Headers] {
+      var options = WebSocketClientOptions()
+      options.headers = headers
+      let final = options
+      await #expect(throws: HTTPFieldError.self) { try await WebSocket.connect("ws://127.0.0.1:1", options: final) }
+    }
+  }
+}
