@@ -22,6 +22,7 @@ import Synchronization
   private let wakeup: UnsafeMutablePointer<uv_async_t>
   private let timer: UnsafeMutablePointer<uv_timer_t>
   private let thread: UnsafeMutablePointer<pthread_t>
+  private let started: UnsafeMutablePointer<uv_sem_t>
 
   private var ready = Deque<Work>()
   private var endOfTurnWork: [any EndOfTurn] = []
@@ -56,6 +57,7 @@ import Synchronization
     unsafe wakeup = .allocate(capacity: 1)
     unsafe timer = .allocate(capacity: 1)
     unsafe thread = .allocate(capacity: 1)
+    unsafe started = .allocate(capacity: 1)
     unsafe uv_loop_init(uv)
     unsafe uv_async_init(uv, wakeup) { handle in unsafe UVLoop.of(handle!.pointee.loop).takeInbox() }
     unsafe uv_timer_init(uv, timer)
@@ -68,20 +70,25 @@ import Synchronization
     unsafe wakeup.deallocate()
     unsafe timer.deallocate()
     unsafe thread.deallocate()
+    unsafe uv_sem_destroy(started)
+    unsafe started.deallocate()
   }
 
   private func start(name: String) {
-    // The thread is known to `isCurrent` before any work can ask: both sides store the same value.
+    // The thread waits until `isCurrent` knows it.
+    unsafe uv_sem_init(started, 0)
     let code = unsafe pthread_create(
       thread, nil,
       { argument in
         let loop = unsafe Unmanaged<UVLoop>.fromOpaque(argument!).takeUnretainedValue()
-        unsafe loop.thread.pointee = pthread_self()
+        unsafe uv_sem_wait(loop.started)
         unsafe uv_run(loop.uv, UV_RUN_DEFAULT)
         loop.dismantle()
         return nil
       }, Unmanaged.passUnretained(self).toOpaque())
     precondition(code == 0, unsafe "no thread can be started for the loop: \(String(cString: unsafe strerror(code)))")
+    unsafe pthread_detach(thread.pointee)
+    unsafe uv_sem_post(started)
   }
 
   /// Ends the loop: its handles are closed, its thread ends once nothing is left on it. Work given to it later never runs.
