@@ -33,6 +33,10 @@ let package = Package(
     .systemLibrary(
       name: "CSluiceUV", pkgConfig: "libuv",
       providers: [.apt(["libuv1-dev"]), .brew(["libuv"])]),
+    // Compression of messages and of event streams (zlib1g-dev).
+    .systemLibrary(
+      name: "CSluiceZlib", pkgConfig: "zlib",
+      providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(
       name: "SluiceStreams",
       dependencies: [
@@ -54,7 +58,7 @@ let package = Package(
       swiftSettings: settings),
     .target(
       name: "SluiceWebSocketProtocol",
-      dependencies: ["SluiceStreams", .product(name: "HTTPTypes", package: "swift-http-types")],
+      dependencies: ["SluiceStreams", "CSluiceZlib", .product(name: "HTTPTypes", package: "swift-http-types")],
       swiftSettings: settings),
     .target(
       name: "SluiceWebSocket",

@@ -66,6 +66,11 @@ public struct Bytes: Sendable {
   /// Whether most of the buffer that this slice keeps alive lies outside the slice.
   package var isWasteful: Bool { storage.capacity > 2 * count + 64 }
 
+  /// Whether both are the same place in memory, not only the same bytes.
+  package func isIdentical(to other: Bytes) -> Bool {
+    storage === other.storage && start == other.start && end == other.end
+  }
+
   /// The same bytes in a buffer of their own size, if the slice keeps a much larger buffer alive; itself otherwise.
   public func compacted() -> Bytes {
     isWasteful ? Bytes(copying: span) : self

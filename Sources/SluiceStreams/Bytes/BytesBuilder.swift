@@ -97,6 +97,14 @@ public struct BytesBuilder: ~Copyable, Sendable {
     self.length += length
   }
 
+  /// Appends up to `room` bytes: as many as `body` says that it has written.
+  package mutating func appendInitializing(upTo room: Int, _ body: (UnsafeMutablePointer<UInt8>) -> Int) {
+    reserve(Swift.max(room, 1))
+    let written = unsafe body(base + count)
+    precondition(written >= 0 && written <= room, "more was written than there was room for")
+    length += written
+  }
+
   /// The bytes from `offset` (0 to `count`) on, to look at or to change in place.
   @inlinable
   package mutating func withMutableSpan<R>(from offset: Int, _ body: (inout MutableSpan<UInt8>) -> R) -> R {
@@ -130,6 +138,11 @@ public struct BytesBuilder: ~Copyable, Sendable {
   package mutating func reset() {
     if !isKnownUniquelyReferenced(&storage) { storage = nil }
     length = 0
+  }
+
+  /// Empties the builder if nobody else holds a part of its memory, and does nothing otherwise.
+  package mutating func resetIfUnshared() {
+    if isKnownUniquelyReferenced(&storage) { length = 0 }
   }
 
   /// Gives the memory away, if nobody else holds a part of it.

@@ -34,6 +34,12 @@ public enum WebSocketProtocolError: Error, Hashable, Sendable {
   case messageTooBig(limit: Int, actual: Int)
   /// A message in more frames than `maxFragments`.
   case tooManyFragments(limit: Int)
+  /// RFC 7692 §7.2.2: a compressed message that no deflate stream has.
+  case invalidCompressedData
+  /// RFC 7692 §7.2.2: a compressed message that ends inside a block.
+  case truncatedCompressedData
+  /// There is no memory for a compression context.
+  case outOfMemory
 
   /// The code for the Close frame that answers it.
   public var closeCode: CloseCode {
@@ -42,9 +48,11 @@ public enum WebSocketProtocolError: Error, Hashable, Sendable {
       .nonMinimalLength, .lengthOutOfRange, .unexpectedContinuation, .interruptedMessage, .truncatedCloseCode,
       .invalidCloseCode:
       .protocolError
-    case .invalidCloseReason, .invalidText, .truncatedText: .invalidPayload
+    case .invalidCloseReason, .invalidText, .truncatedText, .invalidCompressedData, .truncatedCompressedData:
+      .invalidPayload
     case .messageTooBig: .messageTooBig
     case .tooManyFragments: .policyViolation
+    case .outOfMemory: .internalError
     }
   }
 }
@@ -76,6 +84,9 @@ extension WebSocketProtocolError: CustomStringConvertible {
     case .messageTooBig(let limit, let actual):
       "the peer sent a message of at least \(actual) bytes; the limit is \(limit)"
     case .tooManyFragments(let limit): "the peer sent a message in more than \(limit) frames, which is the limit"
+    case .invalidCompressedData: "the peer sent a compressed message that can't be inflated"
+    case .truncatedCompressedData: "the peer sent a compressed message that is cut off"
+    case .outOfMemory: "there is no memory for a compression context"
     }
   }
 }

@@ -14,6 +14,10 @@ public enum ClientHandshakeError: Error, Hashable, Sendable {
   case unexpectedSubprotocol(String)
   /// §4.1: an extension that was not offered.
   case unexpectedExtension(String)
+  /// RFC 6455 §9.1: `Sec-WebSocket-Extensions` is not a list of extensions.
+  case malformedExtensions
+  /// RFC 6455 §9.1: an extension that was offered, and agreed upon in a way that was not.
+  case invalidExtension(String, reason: String)
 }
 
 extension ClientHandshakeError: CustomStringConvertible {
@@ -25,6 +29,8 @@ extension ClientHandshakeError: CustomStringConvertible {
     case .wrongAccept: "the server's Sec-WebSocket-Accept does not answer the key that was sent"
     case .unexpectedSubprotocol: "the server chose a subprotocol that was not offered"
     case .unexpectedExtension: "the server chose an extension that was not offered"
+    case .malformedExtensions: "the server's Sec-WebSocket-Extensions is malformed"
+    case .invalidExtension(let name, let reason): "the server's choice of the extension \(name) is not valid: \(reason)"
     }
   }
 }

@@ -1,0 +1,78 @@
+import CSluiceZlib
+import SluiceStreams
+
+/// A raw inflate stream of zlib.
+@safe package final class Inflater {
+  package let windowBits: Int
+  private let stream: UnsafeMutablePointer<z_stream>
+
+  /// - Returns: nil if there is no memory.
+  package init?(windowBits: Int) {
+    self.windowBits = windowBits
+    unsafe stream = .allocate(capacity: 1)
+    guard unsafe sluice_inflate_init(stream, -Int32(windowBits)) == Z_OK else {
+      unsafe stream.deallocate()
+      return nil
+    }
+  }
+
+  deinit {
+    unsafe inflateEnd(stream)
+    unsafe stream.deallocate()
+  }
+
+  /// Forgets all that was inflated.
+  package func reset() { unsafe _ = inflateReset(stream) }
+
+  /// What one step did.
+  package struct Step {
+    /// Bytes of the input that were used.
+    var consumed: Int
+    /// Whether more output may come without more input.
+    var hasMore: Bool
+  }
+
+  /// Inflates a part of `input` into the room that `output` has, at most `limit` bytes.
+  /// - Returns: nil if the input is no deflate stream.
+  package func inflate(_ input: Span<UInt8>, to output: inout BytesBuilder, limit: Int) -> Step? {
+    unsafe input.withUnsafeBufferPointer { buffer in
+      // zlib counts with 32 bits.
+      let count = Swift.min(buffer.count, 1 << 30)
+      let room = Swift.min(limit, output.capacity - output.count)
+      unsafe stream.pointee.next_in = UnsafeMutablePointer(mutating: buffer.baseAddress)
+      unsafe stream.pointee.avail_in = UInt32(count)
+      var status = Z_OK
+      unsafe output.appendInitializing(upTo: room) { target in
+        unsafe stream.pointee.next_out = target
+        unsafe stream.pointee.avail_out = UInt32(room)
+        status = unsafe CSluiceZlib.inflate(stream, Z_SYNC_FLUSH)
+        return room - Int(unsafe stream.pointee.avail_out)
+      }
+      let rest = Int(unsafe stream.pointee.avail_in)
+      let isFull = unsafe stream.pointee.avail_out == 0
+      unsafe stream.pointee.next_in = nil
+      unsafe stream.pointee.next_out = nil
+      switch status {
+      case Z_OK, Z_BUF_ERROR:
+        return Step(consumed: count - rest, hasMore: isFull || (rest > 0 && count > rest) || buffer.count > count)
+      case Z_STREAM_END:
+        // RFC 7692 §7.2.3.4: a block may be marked as the last; another stream follows it, with the same window.
+        return restart() ? Step(consumed: count - rest, hasMore: rest > 0 || buffer.count > count) : nil
+      default: return nil
+      }
+    }
+  }
+
+  /// Whether the input ended where a block may begin (zlib tells it in bit 7 of `data_type`), and so was complete.
+  package var isBetweenBlocks: Bool { unsafe stream.pointee.data_type & 128 != 0 }
+
+  private func restart() -> Bool {
+    unsafe withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 1 << 15) { window in
+      var count: UInt32 = 0
+      guard unsafe inflateGetDictionary(stream, window.baseAddress, &count) == Z_OK,
+        unsafe inflateReset(stream) == Z_OK
+      else { return false }
+      return unsafe inflateSetDictionary(stream, window.baseAddress, count) == Z_OK
+    }
+  }
+}
