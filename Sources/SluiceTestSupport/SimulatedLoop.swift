@@ -24,6 +24,7 @@ package final class SimulatedLoop: Loop, @unchecked Sendable {
   private var endOfTurnWork: [any EndOfTurn] = []
   package private(set) var now = Duration.zero
   package let scratch = ScratchBuffers(size: 4 << 10, keep: 4)
+  package let locals = LoopLocals()
 
   package init() {}
 

@@ -94,7 +94,7 @@ struct HandshakeTests {
         .upgrade: "WebSocket", .connection: "upgrade", .secWebSocketAccept: "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
       ]
       change(&fields)
-      return try handshake.check(HTTPResponse(status: .init(code: status), headerFields: fields))
+      return try handshake.check(HTTPResponse(status: .init(code: status), headerFields: fields)).subprotocol
     }
     #expect(try check() == nil)
     #expect(try check { $0[.secWebSocketProtocol] = "b" } == "b")

@@ -33,6 +33,7 @@ import Synchronization
   private var depth = 0
   package var readBuffer = ReadBuffer()
   public let scratch = ScratchBuffers()
+  public let locals = LoopLocals()
 
   /// The loop that is used where none is named; started at its first use, and never stopped.
   public static let shared = UVLoop(name: "sluice-loop")

@@ -62,6 +62,20 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
     }
   }
 
+  /// The address without the port.
+  public var ipAddress: IPAddress {
+    unsafe withAddress { address in
+      if isIPv6 {
+        return unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in6.self, capacity: 1) {
+          unsafe withUnsafeBytes(of: $0.pointee.sin6_addr) { unsafe IPAddress(v6: $0) }
+        }
+      }
+      return unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+        unsafe IPAddress(v4: UInt32(bigEndian: $0.pointee.sin_addr.s_addr))
+      }
+    }
+  }
+
   /// "127.0.0.1:80", "[::1]:80".
   public var description: String { isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
 

@@ -2,6 +2,12 @@ import CSluiceUV
 import DequeModule
 import SluiceStreams
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 /// A byte stream of the operating system: a TCP connection, a Unix socket, a pipe or a terminal.
 ///
 /// It lives on one loop. Reading goes into the loop's buffer; what `poll` hands out is a slice of it. At most one chunk
@@ -73,6 +79,18 @@ import SluiceStreams
   }
 
   public var loop: any Loop { uvLoop }
+
+  /// Where the peer of a TCP connection is. On the loop only.
+  public var peerAddress: SocketAddress? {
+    guard let socketDescriptor else { return nil }
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    return unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      let address = unsafe UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self)
+      guard unsafe getpeername(socketDescriptor, address, &length) == 0 else { return nil }
+      return unsafe SocketAddress(address)
+    }
+  }
 
   private static func descriptor(of handle: UnsafeMutablePointer<uv_stream_t>) -> CInt? {
     var descriptor: uv_os_fd_t = -1

@@ -23,6 +23,9 @@ public protocol Loop: TaskExecutor, AnyObject {
 
   /// Memory for output that is gathered and handed on within one turn of the loop. On the loop only.
   var scratch: ScratchBuffers { get }
+
+  /// What the streams of this loop share. On the loop only.
+  var locals: LoopLocals { get }
 }
 
 /// Names a timer that was scheduled on a loop.

@@ -1,9 +1,12 @@
 import SluiceHTTP
 import SluiceIO
 import SluiceStreams
+import SluiceWebSocketProtocol
 
 /// How a client connects.
 public struct WebSocketClientOptions: Sendable {
+  /// Extensions to offer, the preferred one first: `[PermessageDeflate()]` compresses. Default: none.
+  public var extensions: [any WebSocketExtension] = []
   /// Fields that are added to the request.
   public var headers: Headers = [:]
   /// Time for all of it: name resolution, connection and handshake. Default: 10 seconds.

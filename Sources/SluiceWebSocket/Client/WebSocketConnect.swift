@@ -13,14 +13,14 @@ extension WebSocket {
   /// - Parameters:
   ///   - url: `ws://HOST[:PORT][/PATH][?QUERY]`.
   ///   - protocols: Subprotocols to offer, the preferred one first; see `protocol` for the server's choice.
-  /// - Throws: `URLError`, `SubprotocolError` or `HTTPFieldError` for what can't be asked, before anything is sent; `IOError`
+  /// - Throws: `URLError`, `SubprotocolError`, `ExtensionOfferError` or `HTTPFieldError` for what can't be asked, before anything is sent; `IOError`
   ///   if there is no connection; `WebSocketConnectError` if the server does not agree.
   public static func connect(
     _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
     on loop: UVLoop = .shared
   ) async throws -> WebSocket {
     let parsed = try ConnectionURL(url, schemes: ["ws"])
-    let request = try ClientRequest(parsed, protocols: protocols, headers: options.headers)
+    let request = try ClientRequest(parsed, protocols: protocols, options)
     return try await withTaskExecutorPreference(loop) {
       let start = loop.now
       let transport = try await TCP.connect(
@@ -38,7 +38,7 @@ extension WebSocket {
     options: WebSocketClientOptions = WebSocketClientOptions()
   ) async throws -> WebSocket {
     let request = try ClientRequest(
-      ConnectionURL(url, schemes: ["ws"]), protocols: protocols, headers: options.headers)
+      ConnectionURL(url, schemes: ["ws"]), protocols: protocols, options)
     return try await withTaskExecutorPreference(transport.loop) {
       try await open(request, over: transport, within: options.connectTimeout, options)
     }
@@ -57,12 +57,13 @@ extension WebSocket {
     do {
       try await transport.write(request.head)
       let answer = try await readAnswer(from: transport, limits: options.headLimits)
-      let subprotocol = try request.handshake.check(answer.response)
+      let agreement = try request.handshake.check(answer.response)
       let opening = WebSocketOpening(
-        head: .response(url: request.url, answer.head.compacted()), subprotocol: subprotocol,
+        head: .response(url: request.url, answer.head.compacted()), subprotocol: agreement.subprotocol,
         limits: options.headLimits)
       return try WebSocket(
-        over: transport, role: .client, head: answer.rest, opening: opening, options: options.connection)
+        over: transport, role: .client, head: answer.rest, opening: opening, extensions: agreement.extensions,
+        options: options.connection)
     } catch {
       transport.abort(error)
       switch error {
@@ -110,9 +111,9 @@ private struct ClientRequest: Sendable {
   let handshake: ClientHandshake
   let head: Bytes
 
-  init(_ url: ConnectionURL, protocols: [String], headers: Headers) throws {
+  init(_ url: ConnectionURL, protocols: [String], _ options: WebSocketClientOptions) throws {
     self.url = url.description
-    handshake = try ClientHandshake(protocols: protocols)
+    handshake = try ClientHandshake(protocols: protocols, extensions: options.extensions)
     var writer = HeadWriter("GET \(url.target) HTTP/1.1")
     try writer.append("Host", url.authority)
     try writer.append(handshake.fields)
@@ -122,7 +123,7 @@ private struct ClientRequest: Sendable {
       try writer.append("Authorization", "Basic " + Base64.encode(userInfo.utf8))
       reserved.insert("authorization")
     }
-    try writer.append(headers, reserved: reserved)
+    try writer.append(options.headers, reserved: reserved)
     head = writer.finish()
   }
 }

@@ -28,6 +28,7 @@ import SluiceWebSocketProtocol
   let transport: Transport
   let role: WebSocketRole
   let options: WebSocketOptions
+  let coding: MessageCoding
 
   var decoder: FrameDecoder
   var assembler: MessageAssembler
@@ -53,6 +54,12 @@ import SluiceWebSocketProtocol
   var received: (code: CloseCode, reason: String)?
   /// Whether messages are dropped, because the read half was cancelled.
   var isDiscarding = false
+  /// Whether a timer looks at what happens.
+  let isWatched: Bool
+  var activity = Activity()
+  var watch: ConnectionWatch?
+  /// On a server: what counts this connection while it is open.
+  var slot: ConnectionSlot?
 
   /// Our Close makes the peer close, and so ends the reading.
   public var endsAsOne: Bool { true }
@@ -83,19 +90,23 @@ import SluiceWebSocketProtocol
   /// Takes over a transport on which the opening handshake is done. On the transport's loop only.
   /// - Parameter head: What was read behind the handshake.
   init(
-    over transport: Transport, role: WebSocketRole, head: Bytes, opening: WebSocketOpening, options: WebSocketOptions
+    over transport: Transport, role: WebSocketRole, head: Bytes, opening: WebSocketOpening,
+    extensions: NegotiatedExtensions = NegotiatedExtensions(), options: WebSocketOptions
   ) throws {
     self.transport = transport
     self.role = role
     self.opening = opening
     self.options = options
     loop = transport.loop
+    isWatched = options.keepalive != nil || options.idleTimeout != nil
     maskingKeys = role == .client ? MaskingKeys() : nil
-    decoder = FrameDecoder(role: role)
+    decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
+    coding = MessageCoding(opening, extensions, options, on: transport.loop)
     assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
-    decoder.feed(head)
+    feed(head)
     try transport.attachReader(TransportReader(self))
     try transport.attachWriter(TransportWriter(self))
+    startWatching()
   }
 }
 

@@ -65,7 +65,7 @@ extension WebSocket {
   func sendClose(_ code: CloseCode, _ reason: String) {
     guard case .open = writeState else { return }
     unsentPong = nil
-    sendControl(.close, closePayload(code, reason))
+    afterSent { self.appendClose(code, reason) }
     writeState = .closed(code, reason)
     writer?.wake()
     guard case .none = closing else { return }
@@ -74,6 +74,18 @@ extension WebSocket {
     closing = .waiting(timer, [])
     if case .open = readState { return }
     didCloseBoth()
+  }
+
+  private func appendClose(_ code: CloseCode, _ reason: String) {
+    guard case .hixie(let framing) = coding else { return sendControl(.close, closePayload(code, reason)) }
+    let isScheduled = needsFlush
+    // A message under way has no end then, so that nobody takes it for a whole one.
+    gathered.append(framing.closingHandshake)
+    if !isScheduled { loop.atEndOfTurn(self) }
+    if framing.version == .hixie75 {
+      flush()
+      transport.closeWhenFlushed { _ in }
+    }
   }
 
   /// RFC 6455 §5.5.1: the code in two bytes, then the reason; nothing if there is no code.
@@ -104,22 +116,32 @@ extension WebSocket {
 
   /// The peer broke the protocol: it is told why, and nothing it sends from now on counts.
   func failProtocol(_ error: WebSocketProtocolError) {
-    readState = .failed(WebSocketError.protocolViolation(error))
+    afterReceived { self.fail(.protocolViolation(error), error.closeCode) }
+  }
+
+  /// Closes from this side, whatever the peer still sends.
+  func fail(_ error: WebSocketError, _ code: CloseCode) {
+    guard case .open = readState else { return }
+    readState = .failed(error)
     pings.fail()
-    sendClose(error.closeCode, "")
+    sendClose(code, "")
     if case .waiting = closing { didCloseBoth() }
+  }
+
+  /// Cuts the connection whose peer does not answer.
+  func cut(_ error: WebSocketError) {
+    if case .open = readState { readState = .failed(error) }
+    if case .open = writeState { writeState = .failed(error) }
+    pings.fail()
+    finish(with: error)
+    transport.abort(error)
+    reader?.wake()
+    writer?.wake()
   }
 
   /// The transport ended or failed without the peer's Close.
   func didLoseConnection(_ error: (any Error)?) {
-    let lost = WebSocketError.connectionLost(underlying: error)
-    readState = .failed(lost)
-    if case .open = writeState { writeState = .failed(lost) }
-    pings.fail()
-    finish(with: lost)
-    transport.abort(lost)
-    reader?.wake()
-    writer?.wake()
+    cut(.connectionLost(underlying: error))
   }
 
   private func closeDidTimeOut(_ timeout: Duration) {
@@ -132,6 +154,10 @@ extension WebSocket {
 
   /// Both Close frames are on their way or here: ends our half of the transport, then waits for the peer to end its.
   private func didCloseBoth() {
+    afterSent { self.endTransport() }
+  }
+
+  private func endTransport() {
     guard case .waiting(let timer, let completions) = closing else { return }
     closing = .lingering(timer)
     flush()
@@ -167,6 +193,9 @@ extension WebSocket {
     case .lingering(let timer): loop.cancelTimer(timer)
     }
     closing = .done
+    slot = nil
+    stopWatching()
+    coding.close()
     transport.detachReader()
     transport.detachWriter()
     transport.cancel(nil)

@@ -21,6 +21,14 @@ public enum WebSocketError: Error, Sendable {
   case invalidText
   /// The connection closed before the pong came.
   case noPong
+  /// What the version of the protocol that the client speaks does not have: a binary message, a ping, a pong.
+  case unsupported(String, WebSocketVersion)
+  /// Nothing came from the peer for this long after a keepalive ping; the connection was cut.
+  case keepaliveTimeout(Duration)
+  /// No message was sent or received for this long; the peer was told 1001.
+  case idle(Duration)
+  /// An extension could not decode what the peer sent, or encode a message.
+  case extensionFailed(underlying: any Error)
 }
 
 extension WebSocketError: CustomStringConvertible {
@@ -37,6 +45,10 @@ extension WebSocketError: CustomStringConvertible {
     case .pingTooLong(let count): "the ping has \(count) bytes; 125 are allowed"
     case .invalidText: "the text message to send is not UTF-8"
     case .noPong: "the connection closed before the pong came"
+    case .unsupported(let what, let version): "\(version.rawValue), which the client speaks, does not have \(what)"
+    case .keepaliveTimeout(let time): "nothing came from the peer within \(time) after a keepalive ping"
+    case .idle(let time): "no message was sent or received for \(time)"
+    case .extensionFailed(let error): "an extension failed: \(error)"
     }
   }
 }

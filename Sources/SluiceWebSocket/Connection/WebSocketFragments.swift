@@ -8,11 +8,14 @@ public struct Fragment: Sendable, Hashable {
   public var bytes: Bytes
   /// Whether the message ends with this fragment.
   public var isFinal: Bool
+  /// As a message's; that of the first fragment counts.
+  public var isCompressible: Bool
 
-  public init(kind: MessageKind, bytes: Bytes, isFinal: Bool) {
+  public init(kind: MessageKind, bytes: Bytes, isFinal: Bool, isCompressible: Bool = true) {
     self.kind = kind
     self.bytes = bytes
     self.isFinal = isFinal
+    self.isCompressible = isCompressible
   }
 }
 
@@ -67,7 +70,15 @@ extension WebSocket {
   func pollFragment() throws -> Polled<Fragment> {
     if let message = inbox.popFirst() {
       inboxBytes -= message.bytes.count + 1
-      return .element(Fragment(kind: message.kind, bytes: message.bytes, isFinal: true))
+      return .element(Fragment(message))
+    }
+    // Other extensions than compression know whole messages only.
+    if case .extensions = coding {
+      switch try poll() {
+      case .element(let message): return .element(Fragment(message))
+      case .pending: return .pending
+      case .end: return .end
+      }
     }
     while true {
       switch readState {
@@ -90,8 +101,32 @@ extension WebSocket {
       _ = try hasRoom()
       return
     }
-    let opcode = sendingFragment == nil ? fragment.kind.opcode : .continuation
-    sendingFragment = fragment.isFinal ? nil : fragment.kind
-    try appendFrame(opcode, isFinal: fragment.isFinal, fragment.bytes)
+    note(.data)
+    switch coding {
+    case .plain: try appendFragment(fragment.kind, isFinal: fragment.isFinal, fragment.bytes)
+    case .deflate(let session):
+      let compressed = session.compress(
+        fragment: fragment.bytes, isCompressible: fragment.isCompressible, isFinal: fragment.isFinal)
+      try appendFragment(
+        fragment.kind, isFinal: fragment.isFinal, isCompressed: compressed != nil, compressed ?? fragment.bytes)
+    case .extensions(let pipeline): pipeline.send(fragment, for: self)
+    case .hixie(let framing): try append(fragment.kind, fragment.bytes, isFinal: fragment.isFinal, framing)
+    }
+  }
+
+  private func appendFragment(
+    _ kind: MessageKind, isFinal: Bool, isCompressed: Bool = false, _ payload: Bytes
+  ) throws {
+    let isFirst = sendingFragment == nil
+    sendingFragment = isFinal ? nil : kind
+    // RFC 7692 §6: only the first frame says that the message is compressed.
+    try appendFrame(
+      isFirst ? kind.opcode : .continuation, isFinal: isFinal, reserved: isFirst && isCompressed ? .rsv1 : [], payload)
+  }
+}
+
+extension Fragment {
+  fileprivate init(_ message: Message) {
+    self.init(kind: message.kind, bytes: message.bytes, isFinal: true)
   }
 }

@@ -1,6 +1,7 @@
 import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
+import SluiceWebSocketProtocol
 
 /// What the opening handshake settled.
 ///
@@ -13,12 +14,14 @@ struct WebSocketOpening: Sendable {
     case response(url: String, Bytes)
   }
   let head: Head
+  let version: WebSocketVersion
   /// The subprotocol agreed upon, or nil.
   let subprotocol: String?
   let limits: HeadLimits
 
-  init(head: Head, subprotocol: String?, limits: HeadLimits) {
+  init(head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, limits: HeadLimits) {
     self.head = head
+    self.version = version
     self.subprotocol = subprotocol
     self.limits = limits
   }

@@ -3,14 +3,35 @@ import SluiceStreams
 /// Limits and times of one connection.
 public struct WebSocketOptions: Sendable {
   /// Bytes of a received message, 1 or more. A longer one closes with 1009. Default: 64 MiB - 1, as faye-websocket's.
-  /// Costs up to twice as much memory while a message that spans reads is put together. Does not apply to `fragments`.
+  /// Costs up to twice as much memory while a message that spans reads is put together. Of a compressed message it is the
+  /// inflated size that counts, while it is inflated. Does not apply to `fragments`.
   public var maxMessageSize = (64 << 20) - 1
-  /// Frames of one received message, 1 or more. More close with 1008. Default: 65,536.
+  /// Frames of one received message, 1 or more, empty ones too. More close with 1008. Default: 65,536.
   public var maxFragments = 65_536
   /// How long the peer may take to answer our Close, and to end the connection after it. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10
+
+  /// Pings a silent peer, and cuts a connection whose peer is gone. Default: nil, no pings.
+  public var keepalive: Keepalive?
+  /// How long there may be no message either way before the connection is closed with 1001; it is between one and two of these.
+  /// Pings and pongs don't count. Default: nil, for ever.
+  public var idleTimeout: Duration?
+
+  /// When to ping, and how long to wait for a sign of life. Costs a timer for each connection, about 150 bytes.
+  public struct Keepalive: Sendable, Hashable {
+    /// A ping is sent when nothing came for this long. Default: 20 seconds.
+    public var interval: Duration
+    /// How long after that anything may take to come, once the ping has left: data and other pings are as good as the pong. The
+    /// time rests while this side does not read, because a reader or the sink of a pipe is slow. Default: 20 seconds.
+    public var timeout: Duration
+
+    public init(interval: Duration = .seconds(20), timeout: Duration = .seconds(20)) {
+      self.interval = interval
+      self.timeout = timeout
+    }
+  }
 
   public init() {}
 }

@@ -26,8 +26,8 @@ extension WebSocket {
   /// The status of the response on a client: 101. nil on a server.
   public var statusCode: Int? { opening.response?.status.code }
 
-  /// The version of the protocol: "hybi-13" is RFC 6455.
-  public var version: String { "hybi-13" }
+  /// The version of the protocol: "hybi-13" is RFC 6455; a server may meet "hybi-8", "hybi-7", "hixie-76" and "hixie-75".
+  public var version: String { opening.version.rawValue }
 
   public var readyState: ReadyState {
     get async { await onLoop { $0.currentReadyState } }

@@ -24,13 +24,14 @@ extension WebSocket {
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextMessage() throws -> Message? {
     do {
+      if case .extensions(let pipeline) = coding { return try nextMessage(from: pipeline) }
       while let piece = try nextPiece() {
         if let message = try assembler.append(piece) { return message }
       }
       return nil
     } catch let error as WebSocketProtocolError {
-      failProtocol(error)
-      throw WebSocketError.protocolViolation(error)
+      try failReading(error)
+      return nil
     }
   }
 
@@ -38,36 +39,71 @@ extension WebSocket {
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextPiece() throws -> DataPiece? {
     do {
-      while let event = try decoder.next() {
+      if case .deflate(let session) = coding, let piece = try session.nextInflated() { return piece }
+      while let event = try nextEvent() {
         switch event {
-        case .data(let piece): return piece
+        case .data(let piece):
+          note(.data)
+          guard !piece.reserved.isEmpty, case .deflate(let session) = coding else { return piece }
+          session.feed(piece)
+          if let inflated = try session.nextInflated() { return inflated }
         case .ping(let payload): answerPing(payload)
         case .pong(let payload): pings.didReceivePong(payload, at: loop.now)
         case .close(let code, let reason):
-          didReceiveClose(code, reason)
+          afterReceived { self.didReceiveClose(code, reason) }
           return nil
         }
       }
       return nil
     } catch {
-      failProtocol(error)
-      throw WebSocketError.protocolViolation(error)
+      try failReading(error)
+      return nil
     }
   }
 
+  /// - Throws: the failure, unless messages that came before it are still to be decoded.
+  private func failReading(_ error: WebSocketProtocolError) throws {
+    decoder.fail(error)
+    failProtocol(error)
+    if case .failed(let failure) = readState { throw failure }
+  }
+
+  private func nextEvent() throws(WebSocketProtocolError) -> FrameEvent? {
+    if case .hixie(let framing) = coding { return try framing.decoder.next() }
+    return try decoder.next()
+  }
+
+  func feed(_ bytes: consuming Bytes) {
+    if case .hixie(let framing) = coding { framing.decoder.feed(bytes) } else { decoder.feed(bytes) }
+  }
+
   /// Feeds the decoder with what the transport has.
-  /// - Returns: false if it has nothing now.
+  /// - Returns: false if it has nothing now, or an extension is to catch up first.
   func receive() -> Bool {
+    if case .extensions(let pipeline) = coding, !pipeline.wantsMore || decoder.isClosed { return false }
     do {
       switch try transport.poll() {
-      case .element(let chunk): decoder.feed(chunk)
-      case .pending: return false
-      case .end: didLoseConnection(nil)
+      case .element(let chunk):
+        note(.received)
+        feed(chunk)
+      case .pending:
+        note(.starved)
+        return false
+      case .end: afterReceived { self.transportDidEnd() }
       }
     } catch {
-      didLoseConnection(error)
+      afterReceived { self.didLoseConnection(error) }
     }
-    return true
+    guard case .extensions(let pipeline) = coding else { return true }
+    return !pipeline.isReceiving
+  }
+
+  private func transportDidEnd() {
+    // hixie-75 has no other way to close.
+    if case .hixie(let framing) = coding, framing.version == .hixie75, !framing.decoder.isInsideMessage {
+      return didReceiveClose(nil, "")
+    }
+    didLoseConnection(nil)
   }
 
   public func attachReader(_ waker: any Waker) throws {
@@ -81,7 +117,10 @@ extension WebSocket {
   }
 
   public func detach(_ element: Message) -> Message {
-    element.bytes.isWasteful ? Message(kind: element.kind, bytes: element.bytes.compacted()) : element
+    guard element.bytes.isWasteful else { return element }
+    var detached = element
+    detached.bytes = element.bytes.compacted()
+    return detached
   }
 
   /// Nobody will read any more: closes, with 1011 if there is a reason, and drops what still comes.
@@ -99,6 +138,7 @@ extension WebSocket {
 
   /// The transport has something to read, or has ended.
   func transportIsReadable() {
+    if isWatched { activity.remove(.starved) }
     if case .lingering = closing { return linger() }
     if let reader { reader.wake() } else { readAheadIfNeeded() }
   }
@@ -111,7 +151,9 @@ extension WebSocket {
 
   /// While a Pong or Close is awaited and nobody reads, messages are decoded into the inbox, up to the watermark.
   func readAheadIfNeeded() {
-    guard reader == nil, isDiscarding || pings.isWaiting || isAwaitingClose else { return }
+    guard reader == nil, isDiscarding || pings.isWaiting || isAwaitingClose || watch?.isAwaitingLife == true else {
+      return
+    }
     while case .open = readState, isDiscarding || inboxBytes < options.writeHighWatermark {
       let message: Message?
       // A failure is kept in `readState`, for the next read.

@@ -5,7 +5,9 @@ import SluiceWebSocketProtocol
 /// frames to be written, and no message is made of them.
 extension WebSocket {
   public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Message {
-    if let target = sink as? WebSocket { return { self.relay(into: target) } }
+    if let target = sink as? WebSocket, coding.relaysFrames, target.coding.isPlain {
+      return { self.relay(into: target) }
+    }
     return { self.drainElements(into: sink) }
   }
 
@@ -67,6 +69,8 @@ extension WebSocket {
   /// - Returns: whether the decoder has something else to tell: another kind of event, or an error.
   private func relayWholeFrames(into target: WebSocket) -> Bool {
     guard decoder.hasInput() else { return false }
+    note(.data)
+    target.note(.data)
     var output = BytesBuilder()
     target.borrowGathered(&output)
     let isValid = Self.relayWholeFrames(

@@ -22,10 +22,11 @@ extension WebSocket {
   /// The pong is found even while nobody reads: messages before it are kept, up to the write watermark's number of bytes.
   /// - Parameter payload: Up to 125 bytes; by default a number that is new on this connection.
   /// - Returns: the round trip.
-  /// - Throws: `WebSocketError.pingTooLong`, `.noPong` if the connection ends first.
+  /// - Throws: `WebSocketError.pingTooLong`, `.unsupported` on hixie-75 and hixie-76, `.noPong` if the connection ends first.
   @discardableResult
   public func ping(_ payload: Bytes? = nil) async throws -> Duration {
     if let payload, payload.count > 125 { throw WebSocketError.pingTooLong(byteCount: payload.count) }
+    guard opening.version.hasOpcodes else { throw WebSocketError.unsupported("a ping", opening.version) }
     let ping = PendingPing()
     return try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
@@ -33,6 +34,18 @@ extension WebSocket {
       }
     } onCancel: {
       loop.perform { self.pings.cancel(ping) }
+    }
+  }
+
+  /// Sends a pong that nobody asked for, which RFC 6455 §5.5.3 allows as a sign of life in one direction.
+  /// - Parameter payload: Up to 125 bytes.
+  /// - Throws: `WebSocketError.pingTooLong`, `.unsupported`; `StreamError.closed` after a Close.
+  public func pong(_ payload: Bytes = Bytes()) async throws {
+    guard payload.count <= 125 else { throw WebSocketError.pingTooLong(byteCount: payload.count) }
+    guard opening.version.hasOpcodes else { throw WebSocketError.unsupported("a pong", opening.version) }
+    try await loop.run {
+      guard case .open = self.writeState else { throw StreamError.closed }
+      self.sendControl(.pong, payload)
     }
   }
 

@@ -7,7 +7,9 @@ extension WebSocket {
 
   public func hasRoom() throws -> Bool {
     switch writeState {
-    case .open: return try gathered.count < options.writeHighWatermark && transport.hasRoom()
+    case .open:
+      if case .extensions(let pipeline) = coding, !pipeline.hasRoom { return false }
+      return try gathered.count < options.writeHighWatermark && transport.hasRoom()
     case .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
@@ -18,14 +20,26 @@ extension WebSocket {
       _ = try hasRoom()
       return
     }
-    try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
+    note(.data)
+    switch coding {
+    case .plain: try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
+    case .deflate(let session):
+      if message.isCompressible, let compressed = session.compress(message.bytes) {
+        try appendFrame(message.kind.opcode, isFinal: true, reserved: .rsv1, compressed)
+      } else {
+        try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
+      }
+    case .extensions(let pipeline): pipeline.send(message, for: self)
+    case .hixie(let framing): try append(message.kind, message.bytes, isFinal: true, framing)
+    }
   }
 
   /// Encodes one frame: into the gathered bytes, or, if it is long and needs no mask, behind them without a copy.
-  func appendFrame(_ opcode: Opcode, isFinal: Bool, _ payload: Bytes) throws {
+  func appendFrame(_ opcode: Opcode, isFinal: Bool, reserved: ReservedBits = [], _ payload: Bytes) throws {
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
     let key = maskingKeys?.next()
-    gathered.append(FrameHeader(opcode, isFinal: isFinal, maskingKey: key, payloadLength: payload.count))
+    gathered.append(
+      FrameHeader(opcode, isFinal: isFinal, reserved: reserved, maskingKey: key, payloadLength: payload.count))
     if let key {
       gathered.append(payload.span, masking: key)
     } else if payload.count > Self.gatherLimit {
@@ -45,7 +59,18 @@ extension WebSocket {
     try transport.push(full.take())
   }
 
-  public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
+  /// The frame of a version that has no opcodes.
+  func append(_ kind: MessageKind, _ bytes: Bytes, isFinal: Bool, _ framing: HixieFraming) throws {
+    if gathered.capacity == 0 { gathered = loop.scratch.take() }
+    try framing.append(kind, bytes, isFinal: isFinal, to: &gathered)
+    if gathered.count >= options.writeHighWatermark { try handGatheredOver() }
+  }
+
+  public var queuedByteCount: Int {
+    let queued = gathered.count + transport.queuedByteCount
+    if case .extensions(let pipeline) = coding { return queued + pipeline.queuedByteCount }
+    return queued
+  }
 
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
 

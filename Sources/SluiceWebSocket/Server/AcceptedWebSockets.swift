@@ -13,12 +13,15 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   let listener: SocketListener
   private let path: String?
   private let options: WebSocketServerOptions
+  private let counter: ConnectionCounter
   private var opening: [ObjectIdentifier: ServerOpening] = [:]
   private var ready = Deque<WebSocket>()
   private var reader: (any Waker)?
+  private static let maxOpening = 10_000
 
-  init(listener: SocketListener, path: String?, options: WebSocketServerOptions) {
+  init(listener: SocketListener, path: String?, options: WebSocketServerOptions, counter: ConnectionCounter) {
     self.listener = listener
+    self.counter = counter
     self.path = path
     self.options = options
   }
@@ -37,7 +40,12 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   }
 
   private func open(_ transport: SocketStream) {
-    let opening = ServerOpening(transport: transport, path: path, options: options) { opening, result in
+    // Beyond this many answers that are still on their way, a connection that is refused gets none.
+    if opening.count > Self.maxOpening { return transport.abort(StreamError.aborted) }
+    let admission = Admission(counter: counter, peer: transport.peerAddress?.ipAddress)
+    let opening = ServerOpening(
+      transport: transport, path: path, options: options, admission: admission
+    ) { opening, result in
       self.opening[ObjectIdentifier(opening)] = nil
       guard case .success(let socket) = result else { return }
       self.ready.append(socket)

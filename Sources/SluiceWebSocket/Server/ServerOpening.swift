@@ -15,21 +15,26 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
 
   private enum State {
     case reading
+    /// hixie-76: our head is sent; the client's last eight bytes may have waited for it in a proxy.
+    case readingChallenge(HixieChallenge, WebSocketOpening, body: Bytes)
     /// A rejection is on its way; what the peer still sends is dropped, so that no reset overtakes the answer.
     case rejected(HandshakeRejection)
     case done
   }
   private var timer: LoopTimer?
+  private let admission: Admission?
+  private var slot: ConnectionSlot?
 
   /// - Parameter completion: Is called once: with the `HandshakeRejection` that was answered, or what else went wrong, if there
   ///   will be no WebSocket.
   init(
-    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions,
+    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions, admission: Admission? = nil,
     completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
   ) {
     self.transport = transport
     self.path = path
     self.options = options
+    self.admission = admission
     self.completion = completion
     state = .reading
     head = HeadReader(limits: options.headLimits)
@@ -38,7 +43,12 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   func start() {
     let timeout = options.handshakeTimeout
     timer = transport.loop.schedule(after: timeout) { self.giveUp(WebSocketConnectError.timeout(timeout)) }
-    do { try transport.attachReader(self) } catch { return giveUp(error) }
+    do {
+      try transport.attachReader(self)
+      do { slot = try admission?.enter() } catch { try reject(error) }
+    } catch {
+      return giveUp(error)
+    }
     wake()
   }
 
@@ -48,7 +58,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     switch state {
     case .done: return
     case .rejected(let rejection): reason = rejection
-    case .reading: break
+    case .reading, .readingChallenge: break
     }
     // Done before the abort, which wakes the reader that this still is.
     finish(with: .failure(reason))
@@ -60,11 +70,13 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
       while true {
         switch (state, try transport.poll()) {
         case (.done, _), (_, .pending): return
-        case (.reading, .end): return giveUp(WebSocketConnectError.endedEarly)
+        case (.reading, .end), (.readingChallenge, .end): return giveUp(WebSocketConnectError.endedEarly)
         // Nothing is left to read: the answer ends the connection when it has left.
         case (.rejected(let rejection), .end): return finish(with: .failure(rejection))
         case (.rejected, .element): continue
         case (.reading, .element(let chunk)): try read(chunk)
+        case (.readingChallenge(let challenge, let opening, let body), .element(let chunk)):
+          try readChallenge(challenge, opening, joined(body, chunk))
         }
       }
     } catch {
@@ -89,8 +101,9 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     if let path, request.path.map(Self.withoutQuery) != path {
       throw HandshakeRejection(status: 404, reason: "nothing is served at this path")
     }
-    let agreement = try ServerHandshake(protocols: options.protocols)
-      .answer(request, isHTTP11: head.isHTTP11, hasBody: head.hasBody)
+    try admission?.check(request, slot)
+    let agreement = try handshake.answer(
+      request, isHTTP11: head.isHTTP11, hasBody: head.hasBody)
     let extra: Headers
     do { extra = try options.onRequest(request) } catch {
       throw error as? HandshakeRejection ?? HandshakeRejection(status: 500, reason: "the server failed")
@@ -98,16 +111,53 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     try transport.push(response(agreement, extra))
     transport.flush()
     let opening = WebSocketOpening(
-      head: .request(bytes.compacted()), subprotocol: agreement.subprotocol, limits: options.headLimits)
+      head: .request(bytes.compacted()), version: agreement.version, subprotocol: agreement.subprotocol,
+      limits: options.headLimits)
+    if let challenge = agreement.challenge {
+      return try readChallenge(challenge, opening, rest)
+    }
+    try open(opening, agreement.extensions, head: rest)
+  }
+
+  private func open(_ opening: WebSocketOpening, _ extensions: NegotiatedExtensions, head: Bytes) throws {
     transport.detachReader()
     let socket = try WebSocket(
-      over: transport, role: .server, head: rest, opening: opening, options: options.connection)
+      over: transport, role: .server, head: head, opening: opening, extensions: extensions,
+      options: options.connection)
+    socket.slot = slot
+    slot = nil
     finish(with: .success(socket))
+  }
+
+  private var handshake: ServerHandshake {
+    ServerHandshake(
+      protocols: options.protocols, chooseProtocol: options.chooseProtocol, extensions: options.extensions,
+      versions: options.versions, origins: options.origins)
+  }
+
+  /// draft-hixie-thewebsocketprotocol-76 §5.2: the last eight bytes of the client's handshake are answered with sixteen.
+  private func readChallenge(_ challenge: HixieChallenge, _ opening: WebSocketOpening, _ received: Bytes) throws {
+    let count = HixieChallenge.bodyLength
+    guard received.count >= count else {
+      state = .readingChallenge(challenge, opening, body: received.compacted())
+      return
+    }
+    try transport.push(challenge.answer(to: received.prefix(count)))
+    transport.flush()
+    try open(opening, NegotiatedExtensions(), head: received.dropFirst(count))
+  }
+
+  private func joined(_ first: Bytes, _ second: Bytes) -> Bytes {
+    if first.isEmpty { return second }
+    var builder = BytesBuilder(capacity: first.count + second.count)
+    builder.append(first)
+    builder.append(second)
+    return builder.take()
   }
 
   private func response(_ agreement: ServerHandshake.Agreement, _ extra: Headers) throws(HandshakeRejection) -> Bytes {
     do {
-      var writer = HeadWriter("HTTP/1.1 101 Switching Protocols")
+      var writer = HeadWriter("HTTP/1.1 101 \(agreement.version.reasonPhrase)")
       try writer.append(agreement.fields)
       try writer.append(extra, reserved: HandshakeHeaders.reserved)
       return writer.finish()
@@ -140,8 +190,20 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   private func finish(with result: Result<WebSocket, any Error>) {
     if case .done = state { return }
     state = .done
+    slot = nil
     if let timer { transport.loop.cancelTimer(timer) }
     if case .failure = result { transport.detachReader() }
     completion(self, result)
+  }
+}
+
+extension WebSocketVersion {
+  /// The words that clients of the first versions want to read behind 101.
+  fileprivate var reasonPhrase: String {
+    switch self {
+    case .hixie75: "Web Socket Protocol Handshake"
+    case .hixie76: "WebSocket Protocol Handshake"
+    case .hybi7, .hybi8, .hybi13: "Switching Protocols"
+    }
   }
 }

@@ -32,13 +32,14 @@ public struct WebSocketServer: Sendable {
     var accepted: [AcceptedWebSockets] = []
     var port = parsed.port
     let ownLoops = options.loops > 1 ? (0..<options.loops).map { UVLoop(name: "sluice-loop-\($0)") } : []
+    let counter = ConnectionCounter(options)
     do {
       for loop in ownLoops.isEmpty ? [.shared] : ownLoops {
         let listener = try await TCP.listen(
           parsed.host, port: port, backlog: options.backlog, sharesPort: options.loops > 1, options: options.tcp,
           on: loop)
         port = listener.port
-        accepted.append(AcceptedWebSockets(listener: listener, path: path, options: options))
+        accepted.append(AcceptedWebSockets(listener: listener, path: path, options: options, counter: counter))
       }
     } catch {
       for accepted in accepted { accepted.cancel(error) }

@@ -16,20 +16,36 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
   /// Where a message is compressed to, to be copied behind its frame header.
   var deflated = BytesBuilder()
   private var last: (settings: DeflateSettings, message: Bytes, compressed: Bytes)?
-  /// Whether anything was lent since the last `trim`.
-  private var wasUsed = false
+  private var use = Use.none
+  /// Asks for a call of `trim` some seconds later.
+  private let scheduleTrim: () -> Void
 
-  package init() {}
-
-  /// Whether there is memory that `trim` could give back.
-  package var holdsMemory: Bool {
-    !deflaters.isEmpty || !inflaters.isEmpty || inflated.capacity > 0 || deflated.capacity > 0 || last != nil
+  private enum Use {
+    /// Nothing is held.
+    case none
+    /// Something was lent since the last `trim`.
+    case recent
+    /// Nothing was.
+    case past
   }
 
-  /// Gives back what was not used since it was called last.
+  /// - Parameter scheduleTrim: Asks for a call of `trim` some seconds later.
+  package init(scheduleTrim: @escaping () -> Void = {}) {
+    self.scheduleTrim = scheduleTrim
+  }
+
+  private func noteUse() {
+    if case .none = use { scheduleTrim() }
+    use = .recent
+  }
+
+  /// Gives back what was not used since the call before.
   package func trim() {
-    defer { wasUsed = false }
-    if wasUsed { return }
+    if case .recent = use {
+      use = .past
+      return scheduleTrim()
+    }
+    use = .none
     deflaters = [:]
     inflaters = [:]
     inflated = BytesBuilder()
@@ -38,7 +54,7 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
   }
 
   func deflater(_ settings: DeflateSettings) -> Deflater? {
-    wasUsed = true
+    noteUse()
     return deflaters[settings]?.popLast() ?? Deflater(settings)
   }
 
@@ -50,7 +66,7 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
   }
 
   func inflater(windowBits: Int) -> Inflater? {
-    wasUsed = true
+    noteUse()
     return inflaters[windowBits]?.popLast() ?? Inflater(windowBits: windowBits)
   }
 
@@ -62,7 +78,7 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
 
   /// Makes sure that `inflated` has room, and that what was lent of it is not written again.
   func prepareInflated() {
-    wasUsed = true
+    noteUse()
     if inflated.capacity == 0 { return inflated = BytesBuilder(capacity: Self.outputSize) }
     inflated.resetIfUnshared()
     if inflated.capacity - inflated.count < 1 << 10 { inflated = BytesBuilder(capacity: Self.outputSize) }

@@ -3,11 +3,16 @@ import SluiceStreams
 /// A whole message.
 public struct AssembledMessage: Sendable, Hashable {
   public var kind: MessageKind
+  /// Whether an extension may compress it; true unless said otherwise. Compression shows, by the length of what is sent, how alike
+  /// the parts of a message are: one that holds a secret beside what an attacker chose must not be compressed (RFC 7692 §8,
+  /// the BREACH attack). Of no meaning on a message that was received.
+  public var isCompressible: Bool
   public var bytes: Bytes
 
   @inlinable
-  public init(kind: MessageKind, bytes: Bytes) {
+  public init(kind: MessageKind, bytes: Bytes, isCompressible: Bool = true) {
     self.kind = kind
+    self.isCompressible = isCompressible
     self.bytes = bytes
   }
 }

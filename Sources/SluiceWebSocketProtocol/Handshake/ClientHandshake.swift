@@ -54,15 +54,30 @@ public enum SubprotocolError: Error, Hashable, Sendable, CustomStringConvertible
 package struct ClientHandshake: Sendable {
   private let key: HandshakeKey
   private let protocols: [String]
+  private let extensions: ExtensionNegotiation
+  private let extensionOffer: String?
 
-  /// - Parameter protocols: Subprotocols to offer, the preferred one first.
-  package init(protocols: [String] = [], key: HandshakeKey = HandshakeKey()) throws(SubprotocolError) {
+  /// - Parameters:
+  ///   - protocols: Subprotocols to offer, the preferred one first.
+  ///   - extensions: Extensions to offer, the preferred one first.
+  /// - Throws: `SubprotocolError`, `ExtensionOfferError`.
+  package init(
+    protocols: [String] = [], extensions: [any WebSocketExtension] = [], key: HandshakeKey = HandshakeKey()
+  ) throws {
     for (index, name) in protocols.enumerated() {
-      guard isToken(name) else { throw .notAToken }
-      guard !protocols[..<index].contains(name) else { throw .duplicate(name) }
+      guard isToken(name) else { throw SubprotocolError.notAToken }
+      guard !protocols[..<index].contains(name) else { throw SubprotocolError.duplicate(name) }
     }
     self.protocols = protocols
+    self.extensions = ExtensionNegotiation(extensions)
+    extensionOffer = try self.extensions.offer()
     self.key = key
+  }
+
+  /// What was agreed upon.
+  package struct Agreement: Sendable {
+    package let subprotocol: String?
+    package let extensions: NegotiatedExtensions
   }
 
   /// What the request has besides its Host.
@@ -71,19 +86,22 @@ package struct ClientHandshake: Sendable {
       .upgrade: "websocket", .connection: "Upgrade", .secWebSocketKey: key.value, .secWebSocketVersion: "13",
     ]
     if !protocols.isEmpty { fields[.secWebSocketProtocol] = protocols.joined(separator: ", ") }
+    fields[.secWebSocketExtensions] = extensionOffer
     return fields
   }
 
-  /// - Returns: the subprotocol that the server chose.
-  package func check(_ response: HTTPResponse) throws(ClientHandshakeError) -> String? {
+  package func check(_ response: HTTPResponse) throws(ClientHandshakeError) -> Agreement {
     let fields = response.headerFields
     guard response.status.code == 101 else { throw .refused(status: response.status.code, headers: fields) }
     guard fields.list(.upgrade, contains: "websocket") else { throw .missingUpgrade }
     guard fields.list(.connection, contains: "upgrade") else { throw .missingConnection }
     guard fields[values: .secWebSocketAccept] == [key.accept] else { throw .wrongAccept }
-    if let unexpected = fields.elements(of: .secWebSocketExtensions).first {
-      throw .unexpectedExtension(String(unexpected))
-    }
+    return Agreement(
+      subprotocol: try chosenProtocol(fields),
+      extensions: try extensions.accept(fields[values: .secWebSocketExtensions]))
+  }
+
+  private func chosenProtocol(_ fields: HTTPFields) throws(ClientHandshakeError) -> String? {
     let chosen = fields[values: .secWebSocketProtocol]
     if chosen.isEmpty { return nil }
     guard chosen.count == 1, protocols.contains(chosen[0]) else {

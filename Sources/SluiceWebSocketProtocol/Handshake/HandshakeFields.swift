@@ -3,17 +3,29 @@ import HTTPTypes
 extension HTTPFields {
   /// The elements of a list of tokens (RFC 9110 §5.6.1), over all fields of the name. Empty elements are passed over.
   func elements(of name: HTTPField.Name) -> [Substring] {
-    self[values: name].flatMap { $0.split(separator: ",") }
-      .map { element in
-        let start = element.drop { $0 == " " || $0 == "\t" }
-        return start.last.map { $0 == " " || $0 == "\t" } == true ? start.trimmingBlanksAtEnd : start
-      }
-      .filter { !$0.isEmpty }
+    self[values: name].elements
+  }
+
+  /// - Parameter name: In lower case.
+  func values(named name: String) -> [String] {
+    compactMap { $0.name.canonicalName == name ? $0.value : nil }
   }
 
   /// Whether a list has a token, in any case of letters.
   func list(_ name: HTTPField.Name, contains token: String) -> Bool {
     elements(of: name).contains { $0.lowercased() == token }
+  }
+}
+
+extension [String] {
+  /// The elements of the values of a list field. Empty ones are passed over.
+  var elements: [Substring] {
+    flatMap { $0.split(separator: ",") }
+      .map { element in
+        let start = element.drop { $0 == " " || $0 == "\t" }
+        return start.last.map { $0 == " " || $0 == "\t" } == true ? start.trimmingBlanksAtEnd : start
+      }
+      .filter { !$0.isEmpty }
   }
 }
 

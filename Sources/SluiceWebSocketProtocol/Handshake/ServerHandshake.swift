@@ -1,41 +1,41 @@
 import HTTPTypes
 
-/// A request that a server does not upgrade, and what it answers instead.
-public struct HandshakeRejection: Error, Hashable, Sendable, CustomStringConvertible {
-  /// The status of the answer, 400-599.
-  public var status: Int
-  /// What was wrong, for the peer to read: the body of the answer.
-  public var reason: String
-  /// Further fields of the answer.
-  public var fields: HTTPFields
-
-  public init(status: Int, reason: String, fields: HTTPFields = HTTPFields()) {
-    self.status = status
-    self.reason = reason
-    self.fields = fields
-  }
-
-  public var description: String { "handshake rejected with \(status): \(reason)" }
-}
-
-/// The server's side of the opening handshake (RFC 6455 §4.2): a request in, an answer out.
+/// The server's side of the opening handshake (RFC 6455 §4.2, and the drafts before it): a request in, an answer out.
 package struct ServerHandshake: Sendable {
   /// Subprotocols that the server speaks, the preferred one first.
   package var protocols: [String]
+  /// Chooses instead of the order of `protocols`, among what the client offers.
+  package var chooseProtocol: (@Sendable (HTTPRequest, [String]) -> String?)?
+  package var extensions: ExtensionNegotiation
+  package var versions: Set<WebSocketVersion>
+  package var origins: OriginPolicy
 
-  package init(protocols: [String] = []) {
+  package init(
+    protocols: [String] = [], chooseProtocol: (@Sendable (HTTPRequest, [String]) -> String?)? = nil,
+    extensions: [any WebSocketExtension] = [], versions: Set<WebSocketVersion> = Set(WebSocketVersion.allCases),
+    origins: OriginPolicy = .sameOrigin
+  ) {
     self.protocols = protocols
+    self.chooseProtocol = chooseProtocol
+    self.extensions = ExtensionNegotiation(extensions)
+    self.versions = versions
+    self.origins = origins
   }
 
   /// What was agreed upon.
   package struct Agreement: Sendable {
-    package let subprotocol: String?
+    package let version: WebSocketVersion
+    package var subprotocol: String?
+    package var extensions = NegotiatedExtensions()
     /// The fields of the 101 response.
-    package let fields: HTTPFields
+    package var fields: HTTPFields
+    /// In hixie-76: what the client's last eight bytes, behind its head, are answered with behind ours.
+    package var challenge: HixieChallenge?
   }
 
+  /// - Parameter isSecure: Whether the client reached this server through TLS: hixie's answers name the URL.
   package func answer(
-    _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool
+    _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, isSecure: Bool = false
   ) throws(HandshakeRejection) -> Agreement {
     let fields = request.headerFields
     // §4.2.1 (1): a GET of HTTP/1.1 or higher.
@@ -54,28 +54,80 @@ package struct ServerHandshake: Sendable {
     guard fields.list(.connection, contains: "upgrade") else {
       throw HandshakeRejection(status: 400, reason: "the Connection field does not say 'Upgrade'")
     }
-    // §4.4: the versions that are spoken here.
-    guard fields[values: .secWebSocketVersion] == ["13"] else {
-      throw HandshakeRejection(
-        status: 426, reason: "the WebSocket version must be 13", fields: [.secWebSocketVersion: "13"])
+    let version = try version(fields)
+    try checkOrigin(request, version)
+    switch version {
+    case .hybi7, .hybi8, .hybi13: return try answerHybi(request, version)
+    case .hixie75, .hixie76: return try answerHixie(request, version, isSecure: isSecure)
     }
+  }
+
+  private func answerHybi(
+    _ request: HTTPRequest, _ version: WebSocketVersion
+  ) throws(HandshakeRejection) -> Agreement {
+    let fields = request.headerFields
     let keys = fields[values: .secWebSocketKey]
     guard keys.count == 1, let key = HandshakeKey(keys[0]) else {
       throw HandshakeRejection(status: 400, reason: "Sec-WebSocket-Key must be there once, with 16 bytes in Base64")
     }
-    let subprotocol = try chooseSubprotocol(fields)
-    var answer: HTTPFields = [.upgrade: "websocket", .connection: "Upgrade", .secWebSocketAccept: key.accept]
-    answer[.secWebSocketProtocol] = subprotocol
-    return Agreement(subprotocol: subprotocol, fields: answer)
+    var agreement = Agreement(
+      version: version,
+      fields: [.upgrade: "websocket", .connection: "Upgrade", .secWebSocketAccept: key.accept])
+    agreement.subprotocol = try chooseSubprotocol(request, named: "Sec-WebSocket-Protocol")
+    agreement.fields[.secWebSocketProtocol] = agreement.subprotocol
+    let (negotiated, field) = try extensions.answer(fields[values: .secWebSocketExtensions])
+    agreement.extensions = negotiated
+    agreement.fields[.secWebSocketExtensions] = field
+    return agreement
   }
 
-  /// The server's first that the client offers.
-  private func chooseSubprotocol(_ fields: HTTPFields) throws(HandshakeRejection) -> String? {
-    let offered = fields.elements(of: .secWebSocketProtocol)
+  // MARK: version
+
+  /// §4.4: the version that the request is of, if it is spoken here.
+  private func version(_ fields: HTTPFields) throws(HandshakeRejection) -> WebSocketVersion {
+    let numbers = fields[values: .secWebSocketVersion]
+    let version: WebSocketVersion? =
+      if numbers.count == 1 {
+        WebSocketVersion.allCases.first { $0.number == numbers[0] }
+      } else if numbers.isEmpty && fields[values: .secWebSocketKey].isEmpty {
+        WebSocketVersion.hixie(fields)
+      } else {
+        nil
+      }
+    if let version, versions.contains(version) { return version }
+    let spoken = versions.compactMap(\.number).sorted { $0.count > $1.count || ($0.count == $1.count && $0 > $1) }
+    throw HandshakeRejection(
+      status: 426, reason: "the WebSocket version must be \(spoken.joined(separator: " or "))",
+      fields: [.secWebSocketVersion: spoken.joined(separator: ", ")])
+  }
+
+  // MARK: origin
+
+  private func checkOrigin(_ request: HTTPRequest, _ version: WebSocketVersion) throws(HandshakeRejection) {
+    // The drafts 7 to 10 had a name of their own for the field.
+    var sent = request.headerFields[values: .origin]
+    if version == .hybi7 || version == .hybi8 { sent += request.headerFields.values(named: "sec-websocket-origin") }
+    guard origins.allows(sent, host: request.authority ?? "") else {
+      throw HandshakeRejection(status: 403, reason: "pages of this origin may not connect")
+    }
+  }
+
+  // MARK: subprotocol
+
+  /// The application's choice, or the server's first that the client offers.
+  func chooseSubprotocol(
+    _ request: HTTPRequest, named field: String
+  ) throws(HandshakeRejection) -> String? {
+    let offered = request.headerFields.values(named: field.lowercased()).elements.map(String.init)
     let distinct = Set(offered)
     guard offered.allSatisfy({ isToken($0) }), distinct.count == offered.count else {
-      throw HandshakeRejection(status: 400, reason: "Sec-WebSocket-Protocol must list distinct tokens")
+      throw HandshakeRejection(status: 400, reason: "\(field) must list distinct tokens")
     }
-    return protocols.first { distinct.contains($0[...]) }
+    guard let chooseProtocol else { return protocols.first { distinct.contains($0) } }
+    guard let chosen = chooseProtocol(request, offered) else { return nil }
+    guard distinct.contains(chosen) else {
+      throw HandshakeRejection(status: 500, reason: "the server chose a subprotocol that was not offered")
+    }
+    return chosen
   }
 }

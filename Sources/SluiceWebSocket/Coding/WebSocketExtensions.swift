@@ -1,0 +1,63 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// A WebSocket and its `ExtensionPipeline`.
+extension WebSocket {
+  /// Decodes and assembles what the peer sent, for the extensions to decode.
+  /// - Returns: the next message that they have decoded.
+  func nextMessage(from pipeline: ExtensionPipeline) throws -> Message? {
+    while true {
+      if let message = pipeline.popDecoded() { return message }
+      guard pipeline.wantsMore, !decoder.isClosed, case .open = readState, let piece = try nextPiece() else { return nil }
+      if let message = try assembler.append(piece) {
+        pipeline.receive(
+          ExtensionMessage(kind: message.kind, reserved: piece.reserved, bytes: message.bytes.compacted()), for: self)
+      }
+    }
+  }
+
+  /// Does something once the messages before it are decoded.
+  func afterReceived(_ work: @escaping () -> Void) {
+    if case .extensions(let pipeline) = coding { pipeline.afterReceived(work) } else { work() }
+  }
+
+  /// Does something once the messages before it are encoded.
+  func afterSent(_ work: @escaping () -> Void) {
+    if case .extensions(let pipeline) = coding { pipeline.afterSent(work) } else { work() }
+  }
+
+  /// The extensions have decoded something, or all.
+  func extensionsDidAdvance() {
+    if let reader { reader.wake() } else { readAheadIfNeeded() }
+  }
+
+  /// The extensions have encoded a message.
+  func sendEncoded(_ message: ExtensionMessage) {
+    switch writeState {
+    case .open, .closed:
+      let isScheduled = needsFlush
+      // A transport that has failed says so itself, at the next `hasRoom`.
+      try? appendFrame(message.kind.opcode, isFinal: true, reserved: message.reserved, message.bytes)
+      if !isScheduled { loop.atEndOfTurn(self) }
+      writer?.wake()
+    case .failed: break
+    }
+  }
+
+  func extensionFailed(_ error: any Error) {
+    if let error = error as? WebSocketProtocolError {
+      failProtocol(error)
+    } else {
+      fail(.extensionFailed(underlying: error), .internalError)
+    }
+    reader?.wake()
+  }
+
+  func encodingFailed(_ error: any Error) {
+    let failure = WebSocketError.extensionFailed(underlying: error)
+    fail(failure, .internalError)
+    writeState = .failed(failure)
+    reader?.wake()
+    writer?.wake()
+  }
+}

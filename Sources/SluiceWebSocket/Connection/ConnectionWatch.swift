@@ -1,0 +1,114 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// What happened on a connection since one of its timers looked last.
+struct Activity: OptionSet {
+  let rawValue: UInt8
+  /// Any byte came.
+  static let received = Activity(rawValue: 1)
+  /// A part of a message came or was sent.
+  static let data = Activity(rawValue: 2)
+  /// All that came was read, and nothing is known to wait: not this side is it that is slow.
+  static let starved = Activity(rawValue: 4)
+}
+
+/// The timers that look whether a connection lives, where there are any.
+struct ConnectionWatch {
+  var keepalive = KeepaliveState.off
+  var idle: LoopTimer?
+
+  enum KeepaliveState {
+    case off
+    /// The next ping is due when the timer ends, if nothing comes before.
+    case quiet(LoopTimer)
+    /// A ping is on its way, or still in our queue.
+    case awaitingLife(LoopTimer, isFlushed: Bool)
+  }
+
+  var isAwaitingLife: Bool {
+    if case .awaitingLife = keepalive { true } else { false }
+  }
+
+  var timers: [LoopTimer] {
+    let keepaliveTimer: LoopTimer? =
+      switch keepalive {
+      case .off: nil
+      case .quiet(let timer), .awaitingLife(let timer, _): timer
+      }
+    return [keepaliveTimer, idle].compactMap { $0 }
+  }
+}
+
+extension WebSocket {
+  func note(_ what: Activity) {
+    if isWatched { activity.insert(what) }
+  }
+
+  func startWatching() {
+    guard isWatched else { return }
+    watch = ConnectionWatch()
+    if let keepalive = options.keepalive, opening.version.hasOpcodes { awaitQuiet(keepalive) }
+    if let time = options.idleTimeout { awaitIdleness(time) }
+  }
+
+  func stopWatching() {
+    for timer in watch?.timers ?? [] { loop.cancelTimer(timer) }
+    watch = nil
+  }
+
+  // MARK: keepalive
+
+  private func awaitQuiet(_ keepalive: WebSocketOptions.Keepalive) {
+    activity.remove(.received)
+    let timer = loop.schedule(after: keepalive.interval) { [weak self] in self?.intervalDidEnd(keepalive) }
+    watch?.keepalive = .quiet(timer)
+  }
+
+  private func intervalDidEnd(_ keepalive: WebSocketOptions.Keepalive) {
+    guard case (.open, .open) = (readState, writeState) else { return }
+    if activity.contains(.received) { return awaitQuiet(keepalive) }
+    sendControl(.ping, pings.nextPayload())
+    awaitLife(keepalive, isFlushed: false)
+    readAheadIfNeeded()
+  }
+
+  private func awaitLife(_ keepalive: WebSocketOptions.Keepalive, isFlushed: Bool) {
+    let timer = loop.schedule(after: keepalive.timeout) { [weak self] in self?.timeDidEnd(keepalive) }
+    watch?.keepalive = .awaitingLife(timer, isFlushed: isFlushed)
+  }
+
+  /// What was pushed has left: the time for an answer begins.
+  func pingMayHaveLeft() {
+    guard case .awaitingLife(let timer, isFlushed: false) = watch?.keepalive, queuedByteCount == 0,
+      let keepalive = options.keepalive
+    else { return }
+    loop.cancelTimer(timer)
+    awaitLife(keepalive, isFlushed: true)
+  }
+
+  private func timeDidEnd(_ keepalive: WebSocketOptions.Keepalive) {
+    guard case .awaitingLife(_, let isFlushed) = watch?.keepalive, case .open = readState else { return }
+    if activity.contains(.received) { return awaitQuiet(keepalive) }
+    // Our own slowness, in writing or in reading, says nothing about the peer.
+    guard isFlushed || queuedByteCount == 0, activity.contains(.starved) else {
+      return awaitLife(keepalive, isFlushed: queuedByteCount == 0)
+    }
+    guard isFlushed else { return awaitLife(keepalive, isFlushed: true) }
+    cut(.keepaliveTimeout(keepalive.timeout))
+  }
+
+  // MARK: idleness
+
+  private func awaitIdleness(_ time: Duration) {
+    activity.remove(.data)
+    watch?.idle = loop.schedule(after: time) { [weak self] in self?.idleTimeDidEnd(time) }
+  }
+
+  private func idleTimeDidEnd(_ time: Duration) {
+    guard case (.open, .open) = (readState, writeState) else { return }
+    if activity.contains(.data) { return awaitIdleness(time) }
+    fail(.idle(time), .goingAway)
+    reader?.wake()
+    writer?.wake()
+  }
+}

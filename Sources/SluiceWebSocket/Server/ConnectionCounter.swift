@@ -1,0 +1,105 @@
+import HTTPTypes
+import SluiceIO
+import SluiceWebSocketProtocol
+import Synchronization
+
+/// Counts the connections of a server, in all and by address, over all of its loops.
+final class ConnectionCounter: Sendable {
+  private struct Counts {
+    var all = 0
+    var bySite: [IPAddress: Int] = [:]
+  }
+  private let counts = Mutex(Counts())
+  private let maxConnections: Int
+  private let maxPerAddress: Int?
+  private let trustedProxies: [IPNetwork]
+
+  init(_ options: WebSocketServerOptions) {
+    maxConnections = options.maxConnections
+    maxPerAddress = options.maxConnectionsPerAddress
+    trustedProxies = options.trustedProxies
+  }
+
+  /// Counts a connection until the slot is let go of.
+  /// - Parameter address: Where it comes from, nil if that does not count or is not known yet.
+  func admit(_ address: IPAddress?) throws(HandshakeRejection) -> ConnectionSlot {
+    let isFull = counts.withLock { counts in
+      if counts.all >= maxConnections { return true }
+      counts.all += 1
+      return false
+    }
+    if isFull {
+      throw HandshakeRejection(
+        status: 503, reason: "the server has as many connections as it takes: \(maxConnections)")
+    }
+    let slot = ConnectionSlot(self)
+    if let address, !isTrusted(address) { try slot.count(for: address) }
+    return slot
+  }
+
+  /// Where a request comes from that a trusted proxy passed on: the last address of `X-Forwarded-For` that is not a proxy's.
+  /// - Returns: nil if the peer is none, and was counted already.
+  func forwardedAddress(_ request: HTTPRequest, from peer: IPAddress) -> IPAddress? {
+    guard maxPerAddress != nil, isTrusted(peer) else { return nil }
+    let fields = request.headerFields.filter { $0.name.canonicalName == "x-forwarded-for" }
+    for entry in fields.flatMap({ $0.value.split(separator: ",") }).reversed() {
+      guard let address = IPAddress(String(entry.drop { $0 == " " }.prefix { $0 != " " })) else { return peer }
+      if !isTrusted(address) { return address }
+    }
+    return peer
+  }
+
+  private func isTrusted(_ address: IPAddress) -> Bool {
+    trustedProxies.contains { $0.contains(address) }
+  }
+
+  fileprivate func countSite(_ site: IPAddress) throws(HandshakeRejection) -> Bool {
+    guard let maxPerAddress else { return false }
+    let isFull = counts.withLock { counts in
+      if counts.bySite[site, default: 0] >= maxPerAddress { return true }
+      counts.bySite[site, default: 0] += 1
+      return false
+    }
+    if isFull {
+      throw HandshakeRejection(
+        status: 429, reason: "this address has as many connections as it may: \(maxPerAddress)")
+    }
+    return true
+  }
+
+  fileprivate func release(_ site: IPAddress?) {
+    counts.withLock { counts in
+      counts.all -= 1
+      guard let site, let count = counts.bySite[site] else { return }
+      counts.bySite[site] = count == 1 ? nil : count - 1
+    }
+  }
+}
+
+/// One connection's place among those that a server takes; free again when nobody holds it.
+final class ConnectionSlot: @unchecked Sendable {  // changed on the connection's loop only
+  private let counter: ConnectionCounter
+  private var site: IPAddress?
+
+  fileprivate init(_ counter: ConnectionCounter) { self.counter = counter }
+
+  /// Counts the connection for its address too. Called once.
+  func count(for address: IPAddress) throws(HandshakeRejection) {
+    if try counter.countSite(address.site) { site = address.site }
+  }
+
+  deinit { counter.release(site) }
+}
+
+/// How a connection is counted: when it is accepted, and once more when a trusted proxy has said where it comes from.
+struct Admission {
+  let counter: ConnectionCounter
+  let peer: IPAddress?
+
+  func enter() throws(HandshakeRejection) -> ConnectionSlot { try counter.admit(peer) }
+
+  func check(_ request: HTTPRequest, _ slot: ConnectionSlot?) throws(HandshakeRejection) {
+    guard let peer, let slot, let address = counter.forwardedAddress(request, from: peer) else { return }
+    try slot.count(for: address)
+  }
+}
