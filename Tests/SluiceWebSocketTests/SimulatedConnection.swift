@@ -45,14 +45,23 @@ enum SimulatedWire {
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n
     """
 
+  static func request(extensions: String) -> Bytes {
+    Bytes(request.string.dropLast() + "Sec-WebSocket-Extensions: \(extensions)\r\n\r\n")
+  }
+
+  static func readHead(_ near: SimulatedStream) async throws -> String {
+    var head = ""
+    while !head.hasSuffix("\r\n\r\n"), let chunk = try await near.read() { head += chunk.string }
+    return head
+  }
+
   /// Opens a server's WebSocket at the far end, whose peer then writes and reads bytes.
   static func open(
     _ near: SimulatedStream, _ far: SimulatedStream, options: WebSocketServerOptions = WebSocketServerOptions()
   ) async throws -> WebSocket {
     async let accepted = WebSocket.accept(over: far, options: options)
     try await near.write(request)
-    var head = ""
-    while !head.hasSuffix("\r\n\r\n"), let chunk = try await near.read() { head += chunk.string }
+    _ = try await readHead(near)
     return try await accepted
   }
 }

@@ -23,8 +23,11 @@ public struct IPAddress: Sendable, Hashable, CustomStringConvertible {
   public var site: IPAddress { isIPv4 ? self : IPAddress(number: number & UInt128.max << 64) }
 
   public var description: String {
-    if isIPv4 { return (0..<4).map { String(UInt8(truncatingIfNeeded: number >> (24 - 8 * $0))) }.joined(separator: ".") }
-    return (0..<8).map { String(UInt16(truncatingIfNeeded: number >> (112 - 16 * $0)), radix: 16) }.joined(separator: ":")
+    if isIPv4 {
+      return (0..<4).map { String(UInt8(truncatingIfNeeded: number >> (24 - 8 * $0))) }.joined(separator: ".")
+    }
+    return (0..<8).map { String(UInt16(truncatingIfNeeded: number >> (112 - 16 * $0)), radix: 16) }.joined(
+      separator: ":")
   }
 }
 

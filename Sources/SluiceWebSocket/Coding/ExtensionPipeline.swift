@@ -18,7 +18,8 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   private var leavingBytes = 0
   private var isDecoding = false
   private var isEncoding = false
-  private var decoded = Deque<Message>()
+  /// What was decoded and is not asked for yet, and what is to happen behind it.
+  private var decoded = Deque<Decoded>()
   private var isClosed = false
 
   /// The parts of a message that are sent one by one.
@@ -27,6 +28,11 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   private enum Step {
     case message(ExtensionMessage)
     /// What is to happen when all before it is done.
+    case then(() -> Void)
+  }
+
+  private enum Decoded {
+    case message(Message)
     case then(() -> Void)
   }
 
@@ -43,10 +49,17 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   /// Whether messages of the peer are under way that came before whatever comes now.
   var isReceiving: Bool { isDecoding || !decoded.isEmpty }
 
+  /// The next message, once a reader asks for it; a Close or an error takes its effect when the reader has come to it.
   func popDecoded() -> Message? {
-    guard let message = decoded.popFirst() else { return nil }
-    arrivingBytes -= message.bytes.count + 1
-    return message
+    while let next = decoded.popFirst() {
+      switch next {
+      case .then(let work): work()
+      case .message(let message):
+        arrivingBytes -= message.bytes.count + 1
+        return message
+      }
+    }
+    return nil
   }
 
   func receive(_ message: ExtensionMessage, for socket: WebSocket) {
@@ -55,9 +68,15 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
     decodeAll(for: socket)
   }
 
-  /// Does something once all that was received before is decoded.
+  /// Does something once all that was received before is decoded and was asked for.
   func afterReceived(_ work: @escaping () -> Void) {
-    if isDecoding { arriving.append(.then(work)) } else { work() }
+    if isDecoding {
+      arriving.append(.then(work))
+    } else if decoded.isEmpty {
+      work()
+    } else {
+      decoded.append(.then(work))
+    }
   }
 
   private func decodeAll(for socket: WebSocket) {
@@ -66,7 +85,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
     _ = Task(executorPreference: loop) {
       while let step = self.arriving.popFirst() {
         switch step {
-        case .then(let work): work()
+        case .then(let work): self.decoded.append(.then(work))
         case .message(let message): await self.decode(message, for: socket)
         }
       }
@@ -88,11 +107,11 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
         throw WebSocketProtocolError.invalidText
       }
       arrivingBytes += message.bytes.count + 1
-      decoded.append(Message(kind: message.kind, bytes: message.bytes))
+      decoded.append(.message(Message(kind: message.kind, bytes: message.bytes)))
       socket.extensionsDidAdvance()
     } catch {
       arriving.removeAll()
-      socket.extensionFailed(error)
+      decoded.append(.then { socket.extensionFailed(error) })
     }
   }
 

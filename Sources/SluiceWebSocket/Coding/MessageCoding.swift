@@ -12,7 +12,8 @@ enum MessageCoding {
   /// The frames of the versions before there were opcodes.
   case hixie(HixieFraming)
 
-  init(_ opening: WebSocketOpening, _ extensions: NegotiatedExtensions, _ options: WebSocketOptions, on loop: any Loop) {
+  init(_ opening: WebSocketOpening, _ extensions: NegotiatedExtensions, _ options: WebSocketOptions, on loop: any Loop)
+  {
     if !opening.version.hasOpcodes {
       self = .hixie(HixieFraming(opening.version, maxSkippedBytes: options.maxMessageSize))
       return

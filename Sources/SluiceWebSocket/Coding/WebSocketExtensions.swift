@@ -8,7 +8,9 @@ extension WebSocket {
   func nextMessage(from pipeline: ExtensionPipeline) throws -> Message? {
     while true {
       if let message = pipeline.popDecoded() { return message }
-      guard pipeline.wantsMore, !decoder.isClosed, case .open = readState, let piece = try nextPiece() else { return nil }
+      guard pipeline.wantsMore, !decoder.isClosed, case .open = readState, let piece = try nextPiece() else {
+        return nil
+      }
       if let message = try assembler.append(piece) {
         pipeline.receive(
           ExtensionMessage(kind: message.kind, reserved: piece.reserved, bytes: message.bytes.compacted()), for: self)
@@ -46,7 +48,7 @@ extension WebSocket {
 
   func extensionFailed(_ error: any Error) {
     if let error = error as? WebSocketProtocolError {
-      failProtocol(error)
+      fail(.protocolViolation(error), error.closeCode)
     } else {
       fail(.extensionFailed(underlying: error), .internalError)
     }

@@ -68,7 +68,8 @@ extension WebSocket {
     guard case (.open, .open) = (readState, writeState) else { return }
     if activity.contains(.received) { return awaitQuiet(keepalive) }
     sendControl(.ping, pings.nextPayload())
-    awaitLife(keepalive, isFlushed: false)
+    flush()
+    awaitLife(keepalive, isFlushed: queuedByteCount == 0)
     readAheadIfNeeded()
   }
 
@@ -77,23 +78,13 @@ extension WebSocket {
     watch?.keepalive = .awaitingLife(timer, isFlushed: isFlushed)
   }
 
-  /// What was pushed has left: the time for an answer begins.
-  func pingMayHaveLeft() {
-    guard case .awaitingLife(let timer, isFlushed: false) = watch?.keepalive, queuedByteCount == 0,
-      let keepalive = options.keepalive
-    else { return }
-    loop.cancelTimer(timer)
-    awaitLife(keepalive, isFlushed: true)
-  }
-
   private func timeDidEnd(_ keepalive: WebSocketOptions.Keepalive) {
     guard case .awaitingLife(_, let isFlushed) = watch?.keepalive, case .open = readState else { return }
     if activity.contains(.received) { return awaitQuiet(keepalive) }
-    // Our own slowness, in writing or in reading, says nothing about the peer.
-    guard isFlushed || queuedByteCount == 0, activity.contains(.starved) else {
-      return awaitLife(keepalive, isFlushed: queuedByteCount == 0)
+    // The time begins anew while the ping is still in our queue, or what came is still to be read.
+    guard isFlushed, activity.contains(.starved) else {
+      return awaitLife(keepalive, isFlushed: isFlushed || queuedByteCount == 0)
     }
-    guard isFlushed else { return awaitLife(keepalive, isFlushed: true) }
     cut(.keepaliveTimeout(keepalive.timeout))
   }
 

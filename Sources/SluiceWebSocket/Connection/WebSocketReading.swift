@@ -9,6 +9,7 @@ extension WebSocket {
       return .element(message)
     }
     while true {
+      if case .extensions(let pipeline) = coding, let message = pipeline.popDecoded() { return .element(message) }
       switch readState {
       case .open: break
       case .closed: return .end

@@ -79,7 +79,6 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
   /// Makes sure that `inflated` has room, and that what was lent of it is not written again.
   func prepareInflated() {
     noteUse()
-    if inflated.capacity == 0 { return inflated = BytesBuilder(capacity: Self.outputSize) }
     inflated.resetIfUnshared()
     if inflated.capacity - inflated.count < 1 << 10 { inflated = BytesBuilder(capacity: Self.outputSize) }
   }
@@ -103,7 +102,7 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
 
   func remember(_ message: Bytes, _ settings: DeflateSettings, compressed: Bytes) {
     // A slice of a read buffer is on its way through; what has a buffer of its own may be sent again.
-    guard message.count <= Self.maxRemembered, !message.isWasteful else { return last = nil }
-    last = (settings, message, Bytes(copying: compressed.span))
+    let mayComeAgain = message.count <= Self.maxRemembered && !message.isWasteful
+    last = mayComeAgain ? (settings, message, Bytes(copying: compressed.span)) : nil
   }
 }

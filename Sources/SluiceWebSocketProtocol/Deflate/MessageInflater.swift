@@ -123,6 +123,7 @@ struct MessageInflater: ~Copyable {
         }
       }
       let inflater = try context(contexts)
+      let before = contexts.inflated.count
       guard
         let step = inflater.inflate(
           piece.bytes.span, to: &contexts.inflated, limit: end - contexts.inflated.count)
@@ -130,7 +131,10 @@ struct MessageInflater: ~Copyable {
       piece.bytes = piece.bytes.dropFirst(step.consumed)
       if step.hasMore { continue }
       if !piece.bytes.isEmpty { throw .invalidCompressedData }
-      if case .final = piece.end, !inflater.isBetweenBlocks { throw .truncatedCompressedData }
+      // The last four bytes are all of an empty block: they give nothing, and end what was begun.
+      if case .final = piece.end, !inflater.isBetweenBlocks || contexts.inflated.count > before {
+        throw .truncatedCompressedData
+      }
       if case .withTail = piece.end { continue }
       return true
     }

@@ -74,7 +74,9 @@ public struct PermessageDeflate: WebSocketExtension {
   public func accept(_ answer: ExtensionParameters) throws -> any ExtensionSession {
     let agreed = try DeflateParameters(answer)
     // §7.1: what was asked for must be granted, and nothing beyond what was offered.
-    if !incoming.contextTakeover && !agreed.serverNoContextTakeover { throw DeflateParameterError.notGranted("server_no_context_takeover") }
+    if !incoming.contextTakeover && !agreed.serverNoContextTakeover {
+      throw DeflateParameterError.notGranted("server_no_context_takeover")
+    }
     let serverBits = agreed.serverMaxWindowBits ?? 15
     if serverBits > incoming.bits { throw DeflateParameterError.notGranted("server_max_window_bits") }
     let clientBits: Int

@@ -63,15 +63,20 @@ private struct Origin: Equatable {
     let authority = text[colon...].dropFirst(3)
     // RFC 3986 §3.2.2: the colons of an IPv6 address stand in brackets.
     let hostEnd =
-      authority.hasPrefix("[") ? authority.firstIndex(of: "]").map(authority.index(after:)) : authority.firstIndex(of: ":")
+      authority.hasPrefix("[")
+      ? authority.firstIndex(of: "]").map(authority.index(after:)) : authority.firstIndex(of: ":")
+    if authority.hasPrefix("[") && hostEnd == nil { return nil }
     let (name, rest) = (authority[..<(hostEnd ?? authority.endIndex)], authority[(hostEnd ?? authority.endIndex)...])
     host = String(name)
-    guard !scheme.isEmpty, !host.isEmpty, !host.utf8.contains(where: { "/?#@\\ \t".utf8.contains($0) }) else { return nil }
+    guard !scheme.isEmpty, !host.isEmpty, !host.utf8.contains(where: { "/?#@\\ \t".utf8.contains($0) }) else {
+      return nil
+    }
     if rest.isEmpty {
       port = scheme == "https" || scheme == "wss" ? "443" : scheme == "http" || scheme == "ws" ? "80" : ""
     } else {
       port = String(rest.dropFirst())
-      guard rest.hasPrefix(":"), (1...5).contains(port.count), port.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+      guard rest.hasPrefix(":"), (1...5).contains(port.count), port.utf8.allSatisfy({ (0x30...0x39).contains($0) })
+      else { return nil }
     }
   }
 }

@@ -5,7 +5,8 @@ extension WebSocketVersion {
   /// The version of a request that names none: browsers of that time sent their page's origin always.
   static func hixie(_ fields: HTTPFields) -> WebSocketVersion? {
     guard fields[values: .origin].count == 1 else { return nil }
-    return HixieField.key1.values(in: fields).isEmpty && HixieField.key2.values(in: fields).isEmpty ? .hixie75 : .hixie76
+    return HixieField.key1.values(in: fields).isEmpty && HixieField.key2.values(in: fields).isEmpty
+      ? .hixie75 : .hixie76
   }
 }
 

@@ -1,0 +1,43 @@
+import Testing
+
+@testable import SluiceWebSocketProtocol
+
+@Suite("Origins (RFC 6455 §10.2, ATTACKS 32)")
+struct OriginPolicyTests {
+  @Test(
+    "by default, pages of the host that is asked",
+    arguments: [
+      ("http://example.com", "example.com", true), ("https://example.com", "example.com", true),
+      ("http://example.com:80", "example.com", true), ("https://EXAMPLE.com", "example.COM", true),
+      ("http://example.com:8080", "example.com:8080", true), ("https://example.com", "example.com:443", true),
+      ("http://[::1]:8080", "[::1]:8080", true),
+      ("http://example.com", "example.com:8080", false), ("http://example.com:8080", "example.com", false),
+      ("http://evil-example.com", "example.com", false), ("http://example.com.evil.org", "example.com", false),
+      ("http://sub.example.com", "example.com", false), ("null", "example.com", false), ("", "example.com", false),
+      ("http://127.0.0.1", "localhost", false), ("http://example.com/path", "example.com", false),
+      ("http://user@example.com", "example.com", false), ("http://example.com:", "example.com", false),
+      ("http://example.com:80x", "example.com", false), ("http://", "", false), ("http://[::1", "[::1", false),
+    ])
+  func sameOrigin(_ origin: String, _ host: String, _ isAllowed: Bool) {
+    #expect(OriginPolicy.sameOrigin.allows([origin], host: host) == isAllowed)
+  }
+
+  @Test("programs send no origin; two are none")
+  func count() {
+    #expect(OriginPolicy.sameOrigin.allows([], host: "example.com"))
+    #expect(!OriginPolicy.sameOrigin.allows(["http://example.com", "http://example.com"], host: "example.com"))
+    #expect(OriginPolicy.any.allows(["null", "x"], host: "example.com"))
+  }
+
+  @Test(
+    "a list, with hosts below a domain",
+    arguments: [
+      ("https://app.example.com", true), ("https://a.b.wild.org", true), ("https://app.example.com:443", true),
+      ("http://app.example.com", false), ("https://wild.org", false), ("https://evilwild.org", false),
+      ("https://a.wild.org:8443", false), ("https://example.com", false), ("https://a.wild.org.evil.net", false),
+    ])
+  func list(_ origin: String, _ isAllowed: Bool) {
+    let policy = OriginPolicy.only("https://app.example.com", "https://*.wild.org")
+    #expect(policy.allows([origin], host: "example.com") == isAllowed)
+  }
+}
