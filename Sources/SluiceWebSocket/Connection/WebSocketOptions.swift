@@ -1,4 +1,5 @@
 import SluiceStreams
+import SluiceWebSocketProtocol
 
 /// Limits and times of one connection.
 public struct WebSocketOptions: Sendable {
@@ -6,8 +7,9 @@ public struct WebSocketOptions: Sendable {
   /// Costs up to twice as much memory while a message that spans reads is put together. Of a compressed message it is the
   /// inflated size that counts, while it is inflated. Does not apply to `fragments`.
   public var maxMessageSize = (64 << 20) - 1
-  /// Frames of one received message, 1 or more, empty ones too. More close with 1008. Default: 65,536.
-  public var maxFragments = 65_536
+  /// Frames of one received message, 1 or more, empty ones too. More close with 1008. Default: 131,072, a message of 64 MiB in
+  /// frames of 512 bytes.
+  public var maxFragments = MessageAssembler.defaultMaxFragments
   /// How long the peer may take to answer our Close, and to end the connection after it. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
