@@ -100,7 +100,11 @@ let package = Package(
       name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
     // Runs the built tool, and the real peers.
     .testTarget(
-      name: "InteropTests", dependencies: ["Sluice"], exclude: ["Peers", "Tool"], swiftSettings: settings),
+      name: "InteropTests", dependencies: ["Sluice"], exclude: ["Autobahn", "Peers", "Tool"], swiftSettings: settings),
+    // What the Autobahn suite tests; `scripts/autobahn` runs both.
+    .executableTarget(
+      name: "autobahn-peer", dependencies: ["Sluice"], path: "Tests/InteropTests/Autobahn/Peer",
+      swiftSettings: settings),
     .testTarget(
       name: "SluiceWebSocketProtocolTests", dependencies: ["SluiceWebSocketProtocol", "SluiceStreams"],
       swiftSettings: settings),
