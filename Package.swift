@@ -98,6 +98,14 @@ let package = Package(
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
     .testTarget(
       name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
+    // The list of attacks, on the real server in a process of its own and on simulated networks.
+    .executableTarget(
+      name: "attacked-server",
+      dependencies: ["Sluice", .product(name: "Logging", package: "swift-log")],
+      path: "Tests/AttackTests/Server", swiftSettings: settings),
+    .testTarget(
+      name: "AttackTests", dependencies: ["Sluice", "SluiceWebSocketProtocol", "SluiceTestSupport", "attacked-server"],
+      exclude: ["Server"], swiftSettings: settings),
     // Runs the built tool, and the real peers.
     .testTarget(
       name: "InteropTests", dependencies: ["Sluice"], exclude: ["Autobahn", "Peers", "Tool"], swiftSettings: settings),
