@@ -3,10 +3,20 @@
 //   autobahn-peer client URL AGENT     asks the suite for its cases and echoes in each, a few side by side
 import Sluice
 
+// With what costs most on: contexts are kept, and every message is compressed.
+let deflate: PermessageDeflate = {
+  let window = PermessageDeflate.Window(contextTakeover: true)
+  var deflate = PermessageDeflate(outgoing: window, incoming: window)
+  deflate.threshold = 0
+  return deflate
+}()
+
 let arguments = CommandLine.arguments.dropFirst()
 switch (arguments.first, arguments.count) {
 case ("server", 1):
-  let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
+  var options = WebSocketServerOptions()
+  options.extensions = [deflate]
+  let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
   // Through a stream, which is flushed at once, whatever standard output is.
   try await StandardStream.output().write(Bytes("\(server.port)\n"))
   try await server.run { ws in try await ws.pipe(ws) }
@@ -20,7 +30,9 @@ case ("client", 3):
       // Most cases wait for a timer of the suite's.
       if number >= 4 { try await group.next() }
       group.addTask {
-        let ws = try await WebSocket.connect("\(url)/runCase?case=\(number + 1)&agent=\(agent)")
+        var options = WebSocketClientOptions()
+        options.extensions = [deflate]
+        let ws = try await WebSocket.connect("\(url)/runCase?case=\(number + 1)&agent=\(agent)", options: options)
         // How a case should end is the suite's to say.
         try? await ws.pipe(ws)
       }
