@@ -28,8 +28,8 @@ enum ExitStatus: Int32, CaseIterable {
     case is MessageFramingError, is ChildProcessError: self = .inputOutput
     case let error as WebSocketError:
       switch error {
-      case .protocolViolation: self = .protocolError
-      case .closed, .connectionLost, .closeTimeout: self = .abnormalClose
+      case .protocolViolation, .extensionFailed: self = .protocolError
+      case .closed, .connectionLost, .closeTimeout, .keepaliveTimeout, .idle: self = .abnormalClose
       default: self = .failure
       }
     case is WebSocketConnectError: self = .handshake

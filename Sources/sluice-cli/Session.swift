@@ -22,10 +22,13 @@ struct Session: Sendable {
     client.headers = headers
     client.connectTimeout = .seconds(command.webSocket.connectTimeout)
     client.connection = connection
+    client.extensions = command.webSocket.extensions
     opener = EndpointOpener(client: client, protocols: command.webSocket.protocols, appends: command.append)
     var server = WebSocketServerOptions()
     server.protocols = command.webSocket.protocols
     server.connection = connection
+    server.extensions = command.webSocket.extensions
+    server.origins = command.webSocket.originPolicy
     server.onRequest = { _ in headers }
     self.server = server
     self.diagnostics = diagnostics

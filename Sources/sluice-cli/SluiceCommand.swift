@@ -32,6 +32,7 @@ struct SluiceCommand: AsyncParsableCommand {
         Record a feed:                      sluice --append ws://127.0.0.1:8000/feed file:feed.log
         Ask once:                           echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
         A WebSocket face for a TCP service: sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
+        Compressed, both ways:              sluice --compress ws://127.0.0.1:8000
         A command per connection:           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
         Forward a Unix socket:              sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
 
@@ -143,6 +144,16 @@ struct WebSocketCommandOptions: ParsableArguments {
     help: ArgumentHelp("Offer, or as a server speak, a subprotocol; may be repeated.", valueName: "NAME"))
   var protocols: [String] = []
 
+  @Flag(help: "Compress messages (permessage-deflate), if the peer agrees.")
+  var compress = false
+
+  @Option(
+    name: .customLong("allow-origin"),
+    help: ArgumentHelp(
+      "As a server, let pages of this origin connect too, such as https://example.com; may be repeated. '*' is any. Without it, pages of this server's own host.",
+      valueName: "ORIGIN"))
+  var origins: [String] = []
+
   @Option(help: ArgumentHelp("Longest message that is taken, in bytes.", valueName: "BYTES"))
   var maxMessage = MessageAssembler.defaultMaxMessageSize
 
@@ -161,6 +172,16 @@ struct WebSocketCommandOptions: ParsableArguments {
     if maxMessage < 1 { throw ValidationError("--max-message must be 1 or more, not \(maxMessage).") }
     try checkSeconds("--ping", ping, above: 0)
     try checkSeconds("--connect-timeout", connectTimeout, above: 0)
+  }
+
+  /// With a context for each direction: the tool has few connections, and they are long.
+  var extensions: [any WebSocketExtension] {
+    compress
+      ? [PermessageDeflate(outgoing: .init(contextTakeover: true), incoming: .init(contextTakeover: true))] : []
+  }
+
+  var originPolicy: OriginPolicy {
+    origins.isEmpty ? .sameOrigin : origins.contains("*") ? .any : .only(origins)
   }
 
   func parsedHeaders() throws -> Headers {

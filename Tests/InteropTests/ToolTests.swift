@@ -7,7 +7,7 @@ struct ToolTests {
     "its scenarios, on the release build",
     arguments: [
       "echo_200_runs", "exit_codes", "file_round_trip", "matrix", "listeners", "one_message_and_linger", "interrupt",
-      "terminal_escapes", "framings",
+      "terminal_escapes", "framings", "compression", "origins",
     ])
   func scenario(name: String) async throws {
     let child = try await ChildProcess.spawn(

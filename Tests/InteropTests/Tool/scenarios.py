@@ -253,4 +253,24 @@ def framings():
         check(run("--ping", "0.1", "--linger", "0.5", "-v", server.url, data=b"a\n").stderr.count(b"pong after") >= 2, "--ping")
 
 
+def compression():
+    text = b"".join(b'{"number":%d,"text":"the same again and again"}\n' % n for n in range(20000))
+    for server_options in [[], ["--compress"]]:
+        with Server("listen+ws://127.0.0.1:0", "echo:", *server_options) as server:
+            check(run("--compress", server.url, data=text).stdout == text, f"server {server_options}")
+            check(run(server.url, data=text).stdout == text, f"server {server_options}, client without")
+            binary = os.urandom(1 << 20)
+            check(run("--compress", "--binary", server.url, data=binary).stdout == binary, "--binary")
+
+
+def origins():
+    page = ["--header", "Origin: https://page.example"]
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        refused = run(*page, server.url, data=b"a\n", status=6)
+        check(b"403" in refused.stderr, f"another origin: {refused.stderr}")
+    for allowed in ["https://page.example", "https://*.example", "*"]:
+        with Server("listen+ws://127.0.0.1:0", "echo:", "--allow-origin", allowed) as server:
+            check(run(*page, server.url, data=b"a\n").stdout == b"a\n", f"--allow-origin {allowed}")
+
+
 globals()[name]()
