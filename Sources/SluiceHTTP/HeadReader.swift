@@ -5,13 +5,17 @@ import SluiceStreams
 public struct HeadLimits: Hashable, Sendable {
   /// Bytes of the whole head, with the empty line at its end. Default: 16 KiB.
   public var maxHeadBytes: Int
-  /// Field lines. Default: 100.
-  public var maxFieldCount: Int
+  /// Field lines. Default: 100; more than 65,000 count as that, since `HTTPFields` traps soon after.
+  public var maxFieldCount: Int {
+    didSet { maxFieldCount = Self.limited(maxFieldCount) }
+  }
 
   public init(maxHeadBytes: Int = 16 << 10, maxFieldCount: Int = 100) {
     self.maxHeadBytes = maxHeadBytes
-    self.maxFieldCount = maxFieldCount
+    self.maxFieldCount = Self.limited(maxFieldCount)
   }
+
+  private static func limited(_ count: Int) -> Int { Swift.min(count, 65_000) }
 }
 
 /// Gathers the bytes of a head until its empty line, however they are cut.

@@ -74,6 +74,14 @@ struct HeadTests {
     #expect(HTTPHeadError.headTooLong(limit: 1).status == 431)
   }
 
+  @Test("more fields than HTTPFields can hold are refused whatever the limit is")
+  func mostFields() throws {
+    let limits = HeadLimits(maxHeadBytes: 1 << 20, maxFieldCount: 1_000_000)
+    let text = "GET / HTTP/1.1\r\nHost: x\r\n" + String(repeating: "A: b\r\n", count: 65_535) + "\r\n"
+    let (head, _) = try #require(try read(Bytes(text), limits: limits))
+    #expect(throws: HTTPHeadError.tooManyFields(limit: 65_000)) { try RequestHead(head, limits: limits) }
+  }
+
   @Test("a response's status line")
   func response() throws {
     func status(_ line: String) throws -> Int {
