@@ -104,7 +104,11 @@ let package = Package(
       dependencies: ["Sluice", .product(name: "Logging", package: "swift-log")],
       path: "Tests/AttackTests/Server", swiftSettings: settings),
     .testTarget(
-      name: "AttackTests", dependencies: ["Sluice", "SluiceWebSocketProtocol", "SluiceTestSupport", "attacked-server"],
+      name: "AttackTests",
+      dependencies: [
+        "Sluice", "SluiceWebSocketProtocol", "SluiceTestSupport", "attacked-server",
+        .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
+      ],
       exclude: ["Server"], swiftSettings: settings),
     // Runs the built tool, and the real peers.
     .testTarget(

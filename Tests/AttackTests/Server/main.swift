@@ -25,6 +25,7 @@ for setting in CommandLine.arguments.dropFirst(2) {
   case "maxHeadBytes": options.headLimits.maxHeadBytes = number
   case "maxFieldCount": options.headLimits.maxFieldCount = number
   case "protocols": options.protocols = parts[1].split(separator: ",").map(String.init)
+  case "deflate": options.extensions = [PermessageDeflate()]
   default: fatalError("\(parts[0]) is no setting")
   }
 }

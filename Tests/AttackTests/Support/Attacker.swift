@@ -25,6 +25,11 @@ final class Attacker: @unchecked Sendable {  // used by one task at a time, but 
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n
     """
 
+  /// The same with more fields.
+  static func handshake(adding fields: [String]) -> String {
+    handshake.dropLast() + fields.map { $0 + "\r\n" }.joined() + "\r\n"
+  }
+
   func send(_ bytes: [UInt8]) async throws { try await socket.write(Bytes(bytes)) }
   func send(_ text: String) async throws { try await socket.write(Bytes(text)) }
 

@@ -42,3 +42,29 @@ private func echo(of pieces: [ArraySlice<UInt8>], over network: SimulatedNetwork
   _ = try? await serving.value
   return answer.bytes
 }
+
+/// Sends a request head to a server in the same ways, and expects the same answer to its end.
+func expectSameAnswerHoweverSplit(
+  _ request: String, status: Int, sourceLocation: SourceLocation = #_sourceLocation
+) async throws {
+  let loop = SimulatedLoop()
+  let network = SimulatedNetwork(loop: loop)
+  let bytes = Array(request.utf8)
+  let answers = try await loop.simulate {
+    var answers: Set<[UInt8]> = []
+    func add(_ pieces: [ArraySlice<UInt8>]) async throws {
+      let (near, far) = network.connection()
+      let serving = Task(executorPreference: loop) { try await WebSocket.accept(over: far) }
+      for piece in pieces { try? await near.write(Bytes(piece)) }
+      answers.insert(await Attacker(socket: near).receiveAll().bytes)
+      near.abort(CancellationError())
+      await #expect(throws: HandshakeRejection.self) { try await serving.value }
+    }
+    try await add([bytes[...]])
+    try await add(bytes.indices.map { bytes[$0...$0] })
+    for split in bytes.indices.dropFirst() { try await add([bytes[..<split], bytes[split...]]) }
+    return answers
+  }
+  #expect(answers.count == 1, sourceLocation: sourceLocation)
+  #expect(answers.first?.starts(with: "HTTP/1.1 \(status) ".utf8) == true, sourceLocation: sourceLocation)
+}
