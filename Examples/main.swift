@@ -1,7 +1,8 @@
 // swift run examples NAME
 let examples: [String: @Sendable () async throws -> Void] = [
   "echo-server": echoServer, "client": client, "terminal": terminal, "recorder": recorder, "gateway": gateway,
-  "large-message": largeMessage, "sorted-names": sortedNames,
+  "large-message": largeMessage, "sorted-names": sortedNames, "careful-server": carefulServer,
+  "own-extension": ownExtension,
 ]
 
 if let example = examples[CommandLine.arguments.dropFirst().first ?? ""] {

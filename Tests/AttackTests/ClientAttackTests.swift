@@ -179,22 +179,25 @@ struct ClientAttackTests {
   func keysOnTheWire() async throws {
     let message = Message("the same bytes every time")
     let count = 10_000
-    try await withClient(of: { server in
-      var keys = Set<[UInt8]>()
-      for _ in 0..<count {
-        let frame = try await server.receive(6 + 25)
-        #expect(unmasked(frame) == Array("the same bytes every time".utf8))
-        keys.insert(Array(frame[2..<6]))
-      }
-      #expect(keys.count > count - 5)
-      #expect(unmasked(try await server.receive(8)) == bigEndian(UInt16(1000)))
-      try await server.send(close(1000))
-      try await server.socket.close()
-    }) { ws in
-      for _ in 0..<count { try await ws.send(message) }
-      try await ws.close(.normal)
-    } answers: { _ in
-    }
+    try await withClient(
+      of: { server in
+        var keys = Set<[UInt8]>()
+        for _ in 0..<count {
+          let frame = try await server.receive(6 + 25)
+          #expect(unmasked(frame) == Array("the same bytes every time".utf8))
+          keys.insert(Array(frame[2..<6]))
+        }
+        #expect(keys.count > count - 5)
+        #expect(unmasked(try await server.receive(8)) == bigEndian(UInt16(1000)))
+        try await server.send(close(1000))
+        try await server.socket.close()
+      },
+      runs: { ws in
+        for _ in 0..<count { try await ws.send(message) }
+        try await ws.close(.normal)
+      },
+      answers: { _ in
+      })
   }
 
   @Test("attack 42: errors and logs hold neither credentials nor payloads")

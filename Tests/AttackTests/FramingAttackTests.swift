@@ -42,12 +42,15 @@ struct FramingAttackTests {
 
   @Test("attack 4: a masked frame from a server fails the client with 1002")
   func maskedByServer() async throws {
-    try await withClient(of: { try await $0.send(frame(0x81, "masked")) }) { ws in
-      await #expect(throws: WebSocketError.self) { try await ws.read() }
-    } answers: { frames in
-      #expect(frames.prefix(2) == [0x88, 0x82])
-      #expect(unmasked(frames) == bigEndian(UInt16(1002)))
-    }
+    try await withClient(
+      of: { try await $0.send(frame(0x81, "masked")) },
+      runs: { ws in
+        await #expect(throws: WebSocketError.self) { try await ws.read() }
+      },
+      answers: { frames in
+        #expect(frames.prefix(2) == [0x88, 0x82])
+        #expect(unmasked(frames) == bigEndian(UInt16(1002)))
+      })
   }
 
   @Test("attack 9: a frame's parts one byte at a time take linear time")
@@ -161,25 +164,28 @@ struct FramingAttackTests {
 
   @Test("attack 13: a pong that answers an old ping does not answer a newer one")
   func oldPong() async throws {
-    try await withClient(of: { server in
-      // Two pings come, as masked frames of one byte; both are answered as if they were the first.
-      let first = try await server.receive(7)
-      let second = try await server.receive(7)
-      let pings = first + second
-      #expect(pings[0] == 0x89 && pings.count >= 14)
-      try await server.send(unmaskedFrame(0x8A, [pings[6] ^ pings[2]]))
-      try await server.send(unmaskedFrame(0x81, "answered the first"))
-    }) { ws in
-      let old = Task { try await ws.ping([1]) }
-      while await ws.bufferedAmount > 0 { await Task.yield() }
-      try await Task.sleep(for: .milliseconds(20))
-      let new = Task { try await ws.ping([2]) }
-      #expect(try await ws.read() == "answered the first")
-      #expect(try await old.value > .zero)
-      ws.abort(CancellationError())
-      await #expect(throws: (any Error).self) { try await new.value }
-    } answers: { _ in
-    }
+    try await withClient(
+      of: { server in
+        // Two pings come, as masked frames of one byte; both are answered as if they were the first.
+        let first = try await server.receive(7)
+        let second = try await server.receive(7)
+        let pings = first + second
+        #expect(pings[0] == 0x89 && pings.count >= 14)
+        try await server.send(unmaskedFrame(0x8A, [pings[6] ^ pings[2]]))
+        try await server.send(unmaskedFrame(0x81, "answered the first"))
+      },
+      runs: { ws in
+        let old = Task { try await ws.ping([1]) }
+        while await ws.bufferedAmount > 0 { await Task.yield() }
+        try await Task.sleep(for: .milliseconds(20))
+        let new = Task { try await ws.ping([2]) }
+        #expect(try await ws.read() == "answered the first")
+        #expect(try await old.value > .zero)
+        ws.abort(CancellationError())
+        await #expect(throws: (any Error).self) { try await new.value }
+      },
+      answers: { _ in
+      })
   }
 
   @Test("attack 14: a peer that never answers the Close is cut off at the time limit")

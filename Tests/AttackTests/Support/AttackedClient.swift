@@ -10,7 +10,7 @@ import Testing
 func withClient(
   of server: @escaping @Sendable (Attacker) async throws -> Void,
   options: WebSocketClientOptions = WebSocketClientOptions(),
-  _ client: (WebSocket) async throws -> Void, answers: ([UInt8]) throws -> Void
+  runs client: (WebSocket) async throws -> Void, answers: ([UInt8]) throws -> Void
 ) async throws {
   let listener = try await TCP.listen("127.0.0.1", port: 0)
   let serving = Task {
