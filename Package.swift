@@ -52,6 +52,18 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),
+    // TLS (libssl-dev, OpenSSL 3).
+    .systemLibrary(
+      name: "CSluiceOpenSSL", pkgConfig: "openssl",
+      providers: [.apt(["libssl-dev"]), .brew(["openssl@3"])]),
+    .target(
+      name: "SluiceTLS",
+      dependencies: [
+        "SluiceStreams", "CSluiceOpenSSL",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      swiftSettings: settings),
     .target(
       name: "SluiceHTTP",
       dependencies: ["SluiceStreams", .product(name: "HTTPTypes", package: "swift-http-types")],
@@ -96,6 +108,13 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
+    .testTarget(
+      name: "SluiceTLSTests",
+      dependencies: [
+        "SluiceTLS", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      exclude: ["Certificates"], swiftSettings: settings),
     .testTarget(
       name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
     // The list of attacks, on the real server in a process of its own and on simulated networks.

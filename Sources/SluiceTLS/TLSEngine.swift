@@ -1,0 +1,240 @@
+import CSluiceOpenSSL
+import SluiceStreams
+
+/// One connection's TLS without any I/O: bytes of the network in and out on one side, plain bytes on the other.
+@safe final class TLSEngine: @unchecked Sendable {  // used on its connection's loop only
+  private let ssl: OpaquePointer
+  /// What is used of them has to stay: OpenSSL calls back into it.
+  private let keptAlive: AnyObject
+  private let wantedName: String
+  private let sessions: SessionCache?
+  private let verifiesStaple: Bool
+  private var verifyFailure: TLSError?
+
+  /// What came from the network and OpenSSL has not taken.
+  private var input = Bytes()
+  /// What is to be sent to the network.
+  var output = BytesBuilder()
+
+  /// A client's.
+  init(_ context: TLSClientContext, to name: String) throws(TLSError) {
+    guard let ssl = unsafe SSL_new(context.handle.pointer) else { throw .protocol(OpenSSLError.takeReason()) }
+    unsafe self.ssl = ssl
+    keptAlive = context
+    wantedName = context.options.serverName ?? name
+    sessions = context.sessions
+    verifiesStaple = context.verifies
+    attach()
+    unsafe SSL_set_connect_state(ssl)
+    unsafe sluice_SSL_request_ocsp(ssl)
+    let isAddress = try askFor(wantedName)
+    guard context.verifies else { return }
+    unsafe SSL_set_verify(ssl, SSL_VERIFY_PEER, TLSEngine.verifyCallback)
+    // RFC 9525 §6.3: a wildcard is a whole label; the common name does not count.
+    let flags = UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
+    unsafe SSL_set_hostflags(ssl, flags)
+    let isSet =
+      isAddress
+      ? unsafe X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), wantedName) : unsafe SSL_set1_host(ssl, wantedName)
+    guard isSet == 1 else { throw .invalidOption("the server's name", reason: "'\(wantedName)' is none") }
+  }
+
+  /// A server's.
+  init(_ certificates: ServerCertificates) throws(TLSError) {
+    guard let ssl = unsafe SSL_new(certificates.handle.pointer) else { throw .protocol(OpenSSLError.takeReason()) }
+    unsafe self.ssl = ssl
+    keptAlive = certificates
+    wantedName = ""
+    sessions = nil
+    verifiesStaple = false
+    attach()
+    unsafe SSL_set_accept_state(ssl)
+  }
+
+  deinit { unsafe SSL_free(ssl) }
+
+  private func attach() {
+    unsafe SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
+    _ = unsafe EngineBIO.attach(ssl, to: self)
+  }
+
+  static func of(_ ssl: OpaquePointer?) -> TLSEngine? {
+    guard let data = unsafe SSL_get_ex_data(ssl, 0) else { return nil }
+    return unsafe Unmanaged<TLSEngine>.fromOpaque(data).takeUnretainedValue()
+  }
+
+  /// Names the server that is wanted (RFC 6066 §3: not by an address), and takes up an earlier session with it.
+  /// - Returns: whether the name is an address.
+  private func askFor(_ name: String) throws(TLSError) -> Bool {
+    let isAddress: Bool
+    if let address = unsafe a2i_IPADDRESS(name) {
+      unsafe ASN1_OCTET_STRING_free(address)
+      isAddress = true
+    } else {
+      OpenSSLError.clear()
+      isAddress = false
+      guard unsafe sluice_SSL_set_tlsext_host_name(ssl, name) == 1 else {
+        throw .invalidOption("the server's name", reason: "'\(name)' is none")
+      }
+    }
+    if let session = unsafe sessions?.take(for: name) {
+      unsafe SSL_set_session(ssl, session)
+      unsafe SSL_SESSION_free(session)
+    }
+    return isAddress
+  }
+
+  func keep(_ session: OpaquePointer) -> Bool { unsafe sessions?.add(session, for: wantedName) ?? false }
+
+  // MARK: the network's side
+
+  /// Takes bytes of the network; those before were taken by OpenSSL.
+  func feed(_ bytes: consuming Bytes) {
+    if input.isEmpty {
+      input = bytes
+    } else {
+      var joined = BytesBuilder(capacity: input.count + bytes.count)
+      joined.append(input)
+      joined.append(bytes)
+      input = joined.take()
+    }
+  }
+
+  func takeInput(_ target: UnsafeMutableRawBufferPointer) -> Int {
+    let count = Swift.min(target.count, input.count)
+    if count == 0 { return 0 }
+    unsafe input.withUnsafeBytes { source in
+      unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[..<count]))
+    }
+    // What is used up lets go of the network's buffer.
+    input = count == input.count ? Bytes() : input.dropFirst(count)
+    return count
+  }
+
+  func giveOutput(_ source: UnsafeRawBufferPointer) {
+    unsafe output.append(Span(_unsafeBytes: source))
+  }
+
+  // MARK: the plain side
+
+  enum Progress {
+    case done
+    case wantsInput
+    /// The peer has sent close_notify.
+    case closed
+  }
+
+  func handshake() throws(TLSError) -> Progress {
+    OpenSSLError.clear()
+    let result = unsafe SSL_do_handshake(ssl)
+    if result == 1 {
+      if verifiesStaple { unsafe try OCSPStaple.check(unsafe ssl) }
+      return .done
+    }
+    return try progress(after: result)
+  }
+
+  /// Decrypts into the room that `plain` has.
+  /// - Returns: `done` if there may be more.
+  func read(into plain: inout BytesBuilder, upTo room: Int) throws(TLSError) -> Progress {
+    OpenSSLError.clear()
+    var result: CInt = 0
+    unsafe plain.appendInitializing(upTo: room) { target in
+      var count = 0
+      result = unsafe SSL_read_ex(ssl, target, room, &count)
+      return result == 1 ? count : 0
+    }
+    return result == 1 ? .done : try progress(after: result)
+  }
+
+  /// Encrypts; all of it goes to `output`.
+  func write(_ plain: Span<UInt8>) throws(TLSError) {
+    OpenSSLError.clear()
+    var result: CInt = 1
+    unsafe plain.withUnsafeBytes { source in
+      guard let base = source.baseAddress, source.count > 0 else { return }
+      var count = 0
+      result = unsafe SSL_write_ex(ssl, base, source.count, &count)
+    }
+    if result == 1 { return }
+    // Writing never waits for the peer: there is no renegotiation.
+    _ = try progress(after: result)
+    throw .protocol("the data could not be encrypted")
+  }
+
+  /// RFC 8446 §6.1: says that nothing more is sent.
+  func sendCloseNotify() {
+    OpenSSLError.clear()
+    unsafe SSL_shutdown(ssl)
+    OpenSSLError.clear()
+  }
+
+  // MARK: results
+
+  private func progress(after result: CInt) throws(TLSError) -> Progress {
+    switch unsafe SSL_get_error(ssl, result) {
+    case SSL_ERROR_WANT_READ: return .wantsInput
+    case SSL_ERROR_ZERO_RETURN: return .closed
+    default:
+      let failure = OpenSSLError.takeLast()
+      if let verifyFailure { throw verifyFailure }
+      if failure.reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE { throw .noCertificate }
+      // OpenSSL's numbers of the peer's alerts: 1000 and the alert's own (RFC 8446 §6).
+      if failure.reason > SSL_AD_REASON_OFFSET, failure.reason < SSL_AD_REASON_OFFSET + 256 {
+        let name = unsafe String(cString: SSL_alert_desc_string_long(failure.reason - SSL_AD_REASON_OFFSET))
+        throw .alert(name)
+      }
+      throw .protocol(failure.text)
+    }
+  }
+
+  /// Says, in words for people, why a certificate is refused; OpenSSL's own alert tells the peer.
+  static let verifyCallback: @convention(c) (CInt, OpaquePointer?) -> CInt = { isGood, store in
+    if isGood == 1 { return 1 }
+    guard let store = unsafe store,
+      let engine = unsafe TLSEngine.of(
+        X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()).map { OpaquePointer($0) })
+    else { return 0 }
+    let code = unsafe X509_STORE_CTX_get_error(store)
+    if code == X509_V_ERR_HOSTNAME_MISMATCH || code == X509_V_ERR_IP_ADDRESS_MISMATCH {
+      let names = unsafe X509_STORE_CTX_get0_cert(store).map { unsafe Certificate(pointer: $0).names } ?? []
+      engine.verifyFailure = .wrongName(names: names, wanted: engine.wantedName)
+    } else {
+      let reason = unsafe String(cString: X509_verify_cert_error_string(Int(code)))
+      let subject = unsafe X509_STORE_CTX_get_current_cert(store).map { unsafe Certificate(pointer: $0).subject } ?? ""
+      engine.verifyFailure = .untrusted(reason: reason, subject: subject)
+    }
+    return 0
+  }
+
+  /// What the handshake settled.
+  func info() -> TLSInfo {
+    var name: UnsafePointer<UInt8>?
+    var count: UInt32 = 0
+    unsafe SSL_get0_alpn_selected(ssl, &name, &count)
+    let applicationProtocol = unsafe name.map { start in
+      unsafe String(decoding: UnsafeBufferPointer(start: start, count: Int(count)), as: UTF8.self)
+    }
+    let cipher = unsafe SSL_CIPHER_standard_name(SSL_get_current_cipher(ssl)).map { unsafe String(cString: $0) }
+    return unsafe TLSInfo(
+      version: SSL_version(ssl) == TLS1_3_VERSION ? .tls13 : .tls12, cipher: cipher ?? "",
+      applicationProtocol: applicationProtocol,
+      serverName: SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { unsafe String(cString: $0) },
+      peerCertificates: peerCertificates(), wasResumed: SSL_session_reused(ssl) == 1,
+      ocspResponse: OCSPStaple.response(ssl))
+  }
+
+  private func peerCertificates() -> [Bytes] {
+    var certificates: [Bytes] = []
+    // A server's chain does not hold the client's own certificate.
+    if unsafe SSL_is_server(ssl) == 1, let own = unsafe SSL_get0_peer_certificate(ssl) {
+      certificates.append(unsafe Certificate(pointer: own).encoded)
+    }
+    guard let chain = unsafe SSL_get_peer_cert_chain(ssl) else { return certificates }
+    for index in unsafe 0..<sluice_sk_X509_num(chain) {
+      guard let certificate = unsafe sluice_sk_X509_value(chain, index) else { continue }
+      certificates.append(unsafe Certificate(pointer: certificate).encoded)
+    }
+    return certificates
+  }
+}

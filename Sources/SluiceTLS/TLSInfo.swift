@@ -1,0 +1,18 @@
+import SluiceStreams
+
+/// What the handshake settled.
+public struct TLSInfo: Sendable, Hashable {
+  public let version: TLSVersion
+  /// The cipher suite, by its IANA name: "TLS_AES_256_GCM_SHA384".
+  public let cipher: String
+  /// The application protocol agreed upon (ALPN), or nil.
+  public let applicationProtocol: String?
+  /// The name that the client asked for (SNI), or nil.
+  public let serverName: String?
+  /// The peer's certificates in DER, its own first; empty if it showed none.
+  public let peerCertificates: [Bytes]
+  /// Whether an earlier session was resumed, without certificates.
+  public let wasResumed: Bool
+  /// The OCSP response that the server stapled, in DER, or nil.
+  public let ocspResponse: Bytes?
+}

@@ -1,0 +1,107 @@
+import SluiceStreams
+import SystemPackage
+
+/// A version of the protocol. Older ones are never spoken.
+public enum TLSVersion: String, Sendable, Hashable, Comparable, CaseIterable {
+  case tls12 = "TLSv1.2"
+  case tls13 = "TLSv1.3"
+
+  public static func < (left: TLSVersion, right: TLSVersion) -> Bool { left == .tls12 && right == .tls13 }
+}
+
+/// PEM text or a file that holds it.
+public enum PEMSource: Sendable, Hashable {
+  case file(FilePath)
+  case bytes(Bytes)
+}
+
+/// What a side shows for itself: a certificate with those of its issuers, and its private key.
+public enum TLSIdentity: Sendable, Hashable {
+  /// The certificate first, then its issuers' in order (the root may be left out), all in one PEM; and the key.
+  /// - Parameter passphrase: Of an encrypted key.
+  case pem(certificates: PEMSource, key: PEMSource, passphrase: String? = nil)
+  /// All of it in one PKCS#12 file.
+  case pkcs12(Bytes, passphrase: String)
+}
+
+/// Whose certificates are trusted.
+public enum TLSTrust: Sendable, Hashable {
+  /// The system's roots.
+  case system
+  /// These roots and no others: a file of PEM, a folder as `openssl rehash` makes it, or PEM text.
+  case file(FilePath)
+  case folder(FilePath)
+  case bytes(Bytes)
+  /// Anybody's, and for any name: whoever is on the way can read and change everything. For tests on one machine.
+  case insecureNoVerification
+}
+
+/// What both sides can choose.
+public struct TLSCommonOptions: Sendable, Hashable {
+  /// The oldest version to speak. Default: 1.2.
+  public var minimumVersion = TLSVersion.tls12
+  /// The newest version to speak. Default: 1.3.
+  public var maximumVersion = TLSVersion.tls13
+  /// Cipher suites of TLS 1.2, in OpenSSL's notation (`openssl ciphers`). Default: nil, the system's choice.
+  public var ciphers: String?
+  /// Cipher suites of TLS 1.3, separated by colons. Default: nil, the system's choice.
+  public var cipherSuites: String?
+  /// Application protocols (ALPN, RFC 7301), the preferred one first; each has 1 to 255 bytes. Default: none.
+  public var applicationProtocols: [String] = []
+  /// A file that the keys of each connection are appended to, for Wireshark (the NSS key log format). Whoever reads it can read the
+  /// connections. Default: none.
+  public var keyLog: FilePath?
+
+  init() {}
+}
+
+/// How a client uses TLS.
+@dynamicMemberLookup
+public struct TLSClientOptions: Sendable, Hashable {
+  public var common = TLSCommonOptions()
+  /// Whom to trust. Default: the system's roots.
+  public var trust = TLSTrust.system
+  /// What to show when the server asks for a certificate. Default: nothing.
+  public var identity: TLSIdentity?
+  /// The name to ask for and to verify, if it is not the one that was connected to.
+  public var serverName: String?
+  /// Time for the handshake. Default: 10 seconds.
+  public var handshakeTimeout: Duration = .seconds(10)
+
+  public init() {}
+
+  public subscript<Value>(dynamicMember path: WritableKeyPath<TLSCommonOptions, Value>) -> Value {
+    get { common[keyPath: path] }
+    set { common[keyPath: path] = newValue }
+  }
+}
+
+/// How a server uses TLS.
+@dynamicMemberLookup
+public struct TLSServerOptions: Sendable, Hashable {
+  public var common = TLSCommonOptions()
+  /// The certificates, one or more. The one is shown whose names have the name that the client asks for (SNI); the first if none has.
+  public var identities: [TLSIdentity]
+  /// A stapled OCSP response in DER for the first certificate. Default: none.
+  public var ocspResponse: Bytes?
+  /// Whether clients are asked for a certificate, and whose. Default: no.
+  public var clientCertificates = ClientCertificates.none
+  /// Time for the handshake, from its beginning, however slowly the client's bytes come. Default: 10 seconds.
+  public var handshakeTimeout: Duration = .seconds(10)
+
+  public enum ClientCertificates: Sendable, Hashable {
+    case none
+    /// A client may show one; if it does, it must be trusted.
+    case optional(TLSTrust)
+    case required(TLSTrust)
+  }
+
+  public init(_ identities: TLSIdentity...) {
+    self.identities = identities
+  }
+
+  public subscript<Value>(dynamicMember path: WritableKeyPath<TLSCommonOptions, Value>) -> Value {
+    get { common[keyPath: path] }
+    set { common[keyPath: path] = newValue }
+  }
+}

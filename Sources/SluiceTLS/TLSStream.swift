@@ -1,0 +1,272 @@
+import CSluiceOpenSSL
+import SluiceStreams
+
+/// A byte stream inside TLS, over any other byte stream that lives on a loop: a socket, a tunnel through a proxy, another TLS.
+///
+/// Reading ends with nil when the peer said so (close_notify), and throws `TLSError.truncated` when the connection ended without
+/// it. The two halves end independently. While it is idle it holds no buffers.
+public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
+  // `transport` and `loop` never change; everything else is touched on the loop only.
+  public typealias Output = Bytes
+  public typealias Input = Bytes
+  public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
+
+  public let loop: any Loop
+  private let transport: Transport
+  private let engine: TLSEngine
+  private let buffers: PlainBuffers
+  private var readState = ReadState.open
+  private var writeState = WriteState.open
+  private var reader: (any Waker)?
+  private var writer: (any Waker)?
+
+  private enum ReadState {
+    case open
+    case ended
+    case failed(any Error)
+  }
+
+  private enum WriteState {
+    case open
+    case closed
+    case failed(any Error)
+  }
+
+  /// Bytes of a record's plain text at most (RFC 8446 §5.1).
+  private static let maxRecord = 16 << 10
+  /// Bytes that were sent in answer to what was read, and may not have left.
+  private var answerBytes = 0
+  private static let maxAnswerBytes = 16 << 10
+  /// Encrypted bytes that may be gathered before a write waits.
+  private static let highWatermark = 64 << 10
+
+  /// Takes over a transport on which the handshake is done. On its loop only.
+  init(_ engine: TLSEngine, over transport: Transport) throws {
+    self.engine = engine
+    self.transport = transport
+    loop = transport.loop
+    buffers = transport.loop.locals.value { PlainBuffers() }
+    try transport.attachReader(TransportReader(self))
+    try transport.attachWriter(TransportWriter(self))
+  }
+
+  /// What the handshake settled.
+  public var info: TLSInfo {
+    get async {
+      if loop.isCurrent { return engine.info() }
+      return await withCheckedContinuation { continuation in
+        loop.execute { continuation.resume(returning: self.engine.info()) }
+      }
+    }
+  }
+
+  // MARK: reading
+
+  public func poll() throws -> Polled<Bytes> {
+    while true {
+      switch readState {
+      case .open: break
+      case .ended: return .end
+      case .failed(let error): throw error
+      }
+      do {
+        if let plain = try decrypt() { return .element(plain) }
+        guard case .open = readState else { continue }
+        guard try sendAnswers() else { return .pending }
+        switch try transport.poll() {
+        case .element(let bytes): engine.feed(bytes)
+        case .pending: return .pending
+        case .end: throw TLSError.truncated
+        }
+      } catch {
+        fail(error)
+      }
+    }
+  }
+
+  /// Sends what the protocol itself answers to what was read, such as a KeyUpdate (RFC 8446 §4.6.3).
+  /// - Returns: false if reading has to wait: a peer that asks and asks, and does not read the answers, is not read either.
+  private func sendAnswers() throws -> Bool {
+    if !engine.output.isEmpty {
+      // Nothing follows close_notify.
+      if case .open = writeState {
+        answerBytes += engine.output.count
+        try sendOutput()
+      } else {
+        engine.output = BytesBuilder()
+      }
+    }
+    if answerBytes > Self.maxAnswerBytes && transport.queuedByteCount == 0 { answerBytes = 0 }
+    return answerBytes <= Self.maxAnswerBytes
+  }
+
+  /// What the engine can decrypt of what it has.
+  /// - Returns: nil if it needs more.
+  private func decrypt() throws -> Bytes? {
+    buffers.prepare(room: Self.maxRecord)
+    let start = buffers.plain.count
+    reading: while buffers.plain.capacity - buffers.plain.count >= Self.maxRecord {
+      switch try engine.read(into: &buffers.plain, upTo: Self.maxRecord) {
+      case .done: continue
+      case .wantsInput: break reading
+      case .closed:
+        readState = .ended
+        break reading
+      }
+    }
+    let all = buffers.plain.lend()
+    return all.count == start ? nil : all[(all.startIndex + start)...]
+  }
+
+  public func attachReader(_ waker: any Waker) throws {
+    guard reader == nil else { throw StreamError.concurrentRead }
+    reader = waker
+  }
+
+  public func detachReader() { reader = nil }
+
+  public func cancel(_ reason: (any Error)?) {
+    loop.perform {
+      if case .open = self.readState { self.readState = .ended }
+      self.transport.cancel(reason)
+      self.reader?.wake()
+      self.releaseIfDone()
+    }
+  }
+
+  // MARK: writing
+
+  public func hasRoom() throws -> Bool {
+    switch writeState {
+    case .open: return try engine.output.count < Self.highWatermark && transport.hasRoom()
+    case .closed: throw StreamError.closed
+    case .failed(let error): throw error
+    }
+  }
+
+  public func push(_ bytes: consuming Bytes) throws {
+    guard case .open = writeState else {
+      _ = try hasRoom()
+      return
+    }
+    if engine.output.capacity == 0 { engine.output = loop.scratch.take() }
+    do { try engine.write(bytes.span) } catch {
+      fail(error)
+      throw error
+    }
+    if engine.output.count >= Self.highWatermark { try handOver() }
+  }
+
+  /// Gives what is encrypted to the transport, which may still be filling its own queue.
+  private func handOver() throws {
+    guard !engine.output.isEmpty else { return }
+    var full = BytesBuilder()
+    swap(&full, &engine.output)
+    try transport.push(full.take())
+  }
+
+  /// Sends what is encrypted.
+  private func sendOutput() throws {
+    guard engine.output.capacity > 0 else { return transport.flush() }
+    if engine.output.isEmpty { transport.flush() } else { try transport.pushFlushing(engine.output.lend()) }
+    var used = BytesBuilder()
+    swap(&used, &engine.output)
+    loop.scratch.give(used)
+  }
+
+  public var needsFlush: Bool { !engine.output.isEmpty || transport.needsFlush }
+  public var queuedByteCount: Int { engine.output.count + transport.queuedByteCount }
+
+  public func flush() {
+    // A transport that has failed says so itself, at the next `hasRoom`.
+    try? sendOutput()
+  }
+
+  public func attachWriter(_ waker: any Waker) throws {
+    guard writer == nil else { throw StreamError.concurrentWrite }
+    writer = waker
+  }
+
+  public func detachWriter() { writer = nil }
+
+  // MARK: ending
+
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    switch writeState {
+    case .closed: return transport.closeWhenFlushed(completion)
+    case .failed(let error): return completion(error)
+    case .open: break
+    }
+    writeState = .closed
+    engine.sendCloseNotify()
+    do { try sendOutput() } catch { return completion(error) }
+    writer?.wake()
+    transport.closeWhenFlushed { error in
+      completion(error)
+      self.releaseIfDone()
+    }
+  }
+
+  public func abort(_ reason: any Error) {
+    loop.perform { self.fail(reason) }
+  }
+
+  private func fail(_ error: any Error) {
+    if case .open = readState { readState = .failed(error) }
+    if case .open = writeState {
+      // The peer is told by an alert, if there is one to send.
+      try? sendOutput()
+      writeState = .failed(error)
+    }
+    transport.detachReader()
+    transport.detachWriter()
+    transport.abort(error)
+    reader?.wake()
+    writer?.wake()
+  }
+
+  /// Lets go of the transport, which keeps this alive.
+  private func releaseIfDone() {
+    switch (readState, writeState) {
+    case (.open, _), (_, .open): return
+    default:
+      transport.detachReader()
+      transport.detachWriter()
+    }
+  }
+
+  fileprivate func transportIsReadable() { reader?.wake() }
+
+  fileprivate func transportIsWritable() {
+    if !engine.output.isEmpty { try? sendOutput() }
+    writer?.wake()
+    // Reading may have waited for room.
+    reader?.wake()
+  }
+}
+
+/// Where the streams of one loop decrypt to, one behind the other.
+final class PlainBuffers: @unchecked Sendable {  // used on its loop only
+  private static let size = 64 << 10
+  var plain = BytesBuilder()
+
+  /// Makes sure that there is room, and that what was lent is not written again.
+  func prepare(room: Int) {
+    plain.resetIfUnshared()
+    if plain.capacity - plain.count < room { plain = BytesBuilder(capacity: Self.size) }
+  }
+}
+
+/// Tells a TLS stream that its transport may have something to read.
+private final class TransportReader: Waker, @unchecked Sendable {
+  private let stream: TLSStream
+  init(_ stream: TLSStream) { self.stream = stream }
+  func wake() { stream.transportIsReadable() }
+}
+
+/// Tells a TLS stream that its transport may have room.
+private final class TransportWriter: Waker, @unchecked Sendable {
+  private let stream: TLSStream
+  init(_ stream: TLSStream) { self.stream = stream }
+  func wake() { stream.transportIsWritable() }
+}

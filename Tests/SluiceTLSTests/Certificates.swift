@@ -1,0 +1,42 @@
+import SluiceIO
+import SluiceStreams
+import SluiceTLS
+import SystemPackage
+import Testing
+
+/// Certificates that are made anew by each run of the tests, by OpenSSL's command.
+struct Certificates: Sendable {
+  let folder: FilePath
+
+  private static let made = Task<Certificates, any Error> {
+    let folder = FilePath(#filePath).removingLastComponent()
+    let target = folder.removingLastComponent().removingLastComponent().appending(".build/certificates")
+    let make = try await ChildProcess.spawn([folder.appending("Certificates/make").string, target.string])
+    try await make.close()
+    _ = try await make.collect(limit: 1 << 20)
+    if let failure = await make.waitForExit() { throw failure }
+    return Certificates(folder: target)
+  }
+
+  static func load() async throws -> Certificates { try await made.value }
+
+  func file(_ name: String) -> FilePath { folder.appending(name) }
+
+  func identity(_ name: String) -> TLSIdentity {
+    .pem(certificates: .file(file(name + ".pem")), key: .file(file(name + ".key")))
+  }
+
+  func server(_ name: String = "good", _ change: (inout TLSServerOptions) -> Void = { _ in }) throws -> TLSServerContext
+  {
+    var options = TLSServerOptions(identity(name))
+    change(&options)
+    return try TLSServerContext(options)
+  }
+
+  func client(_ change: (inout TLSClientOptions) -> Void = { _ in }) throws -> TLSClientContext {
+    var options = TLSClientOptions()
+    options.trust = .file(file("root.pem"))
+    change(&options)
+    return try TLSClientContext(options)
+  }
+}

@@ -1,0 +1,199 @@
+import SluiceStreams
+import SluiceTLS
+import SluiceTestSupport
+import Testing
+
+@Suite("TLS streams", .timeLimit(.minutes(3)))
+struct TLSStreamTests {
+  /// Runs a test on virtual time with TLS at both ends.
+  private func run(
+    pieceSize: Int = .max, server: TLSServerContext? = nil, client: TLSClientContext? = nil,
+    name: String = "www.example.com",
+    _ body: @escaping @Sendable (TLSStream, TLSStream, SimulatedStream, SimulatedLoop) async throws -> Void
+  ) async throws {
+    let certificates = try await Certificates.load()
+    let serverContext = try server ?? certificates.server()
+    let clientContext = try client ?? certificates.client()
+    let loop = SimulatedLoop()
+    var network = SimulatedNetwork(loop: loop)
+    network.pieceSize = pieceSize
+    let final = network
+    try await loop.simulate {
+      let (near, far) = final.connection()
+      async let accepted = serverContext.accept(over: far)
+      let connected = try await clientContext.connect(over: near, to: name)
+      try await body(connected, accepted, near, loop)
+    }
+  }
+
+  @Test("bytes go both ways, however the records are cut", arguments: [1, 2, 1000, .max])
+  func echo(pieceSize: Int) async throws {
+    try await run(pieceSize: pieceSize) { client, server, _, _ in
+      async let served: Void = server.pipe(server)
+      for size in [1, 2, 1000, pieceSize == 1 ? 20_000 : 300_000] {
+        let bytes = Bytes((0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7) })
+        async let sent: Void = client.write(bytes)
+        var received = BytesBuilder()
+        while received.count < size { received.append(try #require(try await client.read())) }
+        try await sent
+        #expect(received.take() == bytes)
+      }
+      try await client.close()
+      #expect(try await client.read() == nil)
+      try await served
+    }
+  }
+
+  @Test("the halves end independently: close_notify is the end of one, and the other goes on")
+  func halfClose() async throws {
+    try await run { client, server, _, _ in
+      try await client.write("question")
+      try await client.close()
+      #expect(try await server.read() == "question")
+      #expect(try await server.read() == nil)
+      try await server.write("answer")
+      try await server.close()
+      #expect(try await client.read() == "answer")
+      #expect(try await client.read() == nil)
+      await #expect(throws: StreamError.closed) { try await client.write("more") }
+    }
+  }
+
+  @Test("attack 37: an end without close_notify throws, also in the middle of data")
+  func truncation() async throws {
+    try await run { client, server, near, _ in
+      try await client.write("begun")
+      #expect(try await server.read() == "begun")
+      try await near.close()
+      await #expect(throws: TLSError.truncated) { try await server.read() }
+      await #expect(throws: TLSError.truncated) { try await server.read() }
+    }
+  }
+
+  @Test("a reader that stops stops the sender, and all bytes arrive once it goes on")
+  func backpressure() async throws {
+    try await run { client, server, near, loop in
+      async let sent: Void = {
+        let block = Bytes([UInt8](repeating: 7, count: 10_000))
+        for _ in 0..<500 { try await client.write(block) }
+        try await client.close()
+      }()
+      await loop.sleep(for: .seconds(10))
+      #expect(client.queuedByteCount + near.unreadByPeer < 300_000)
+      var count = 0
+      while let bytes = try await server.read() { count += bytes.count }
+      #expect(count == 5_000_000)
+      try await sent
+    }
+  }
+
+  @Test("what the handshake settled can be asked for")
+  func info() async throws {
+    let certificates = try await Certificates.load()
+    let server = try certificates.server {
+      $0.applicationProtocols = ["h2", "http/1.1"]
+      $0.clientCertificates = .required(.file(certificates.file("root.pem")))
+    }
+    let client = try certificates.client {
+      $0.applicationProtocols = ["http/1.1", "h2"]
+      $0.identity = certificates.identity("client")
+    }
+    try await run(server: server, client: client) { client, server, _, _ in
+      let (near, far) = (await client.info, await server.info)
+      #expect(near.version == .tls13 && far.version == .tls13)
+      #expect(near.cipher.hasPrefix("TLS_") && near.cipher == far.cipher)
+      #expect(near.applicationProtocol == "h2" && far.applicationProtocol == "h2")
+      #expect(far.serverName == "www.example.com")
+      #expect(near.peerCertificates.count == 1 && far.peerCertificates.count == 1)
+      #expect(near.peerCertificates != far.peerCertificates)
+      #expect(!near.wasResumed)
+    }
+  }
+
+  @Test("without a protocol in common there is no connection (RFC 7301 §3.2)")
+  func noCommonProtocol() async throws {
+    let certificates = try await Certificates.load()
+    let server = try certificates.server { $0.applicationProtocols = ["h2"] }
+    let client = try certificates.client { $0.applicationProtocols = ["http/1.1"] }
+    await #expect(throws: TLSError.self) { try await run(server: server, client: client) { _, _, _, _ in } }
+  }
+
+  @Test("a session is resumed", arguments: TLSVersion.allCases)
+  func resumption(version: TLSVersion) async throws {
+    let certificates = try await Certificates.load()
+    let server = try certificates.server()
+    let client = try certificates.client {
+      $0.minimumVersion = version
+      $0.maximumVersion = version
+    }
+    for isResumed in [false, true, true] {
+      try await run(server: server, client: client) { client, server, _, _ in
+        // TLS 1.3 sends sessions behind the handshake.
+        try await server.write("hello")
+        #expect(try await client.read() == "hello")
+        #expect(await client.info.wasResumed == isResumed, "\(version) \(isResumed)")
+        try await client.close()
+        try await server.close()
+      }
+    }
+  }
+
+  @Test("a server shows the certificate of the name that is asked for, and reads its files anew")
+  func severalCertificates() async throws {
+    let certificates = try await Certificates.load()
+    var options = TLSServerOptions(certificates.identity("good"), certificates.identity("second"))
+    let server = try TLSServerContext(options)
+    for name in ["www.example.com", "example.com", "second.example", "127.0.0.1"] {
+      try await run(server: server, name: name) { _, _, _, _ in }
+    }
+    await #expect(throws: TLSError.self) { try await run(server: server, name: "third.example") { _, _, _, _ in } }
+    options.identities = [certificates.identity("second")]
+    try server.reload(options)
+    await #expect(throws: TLSError.self) { try await run(server: server) { _, _, _, _ in } }
+    try await run(server: server, name: "second.example") { _, _, _, _ in }
+    options.identities = [.pem(certificates: .file("/nowhere"), key: .file("/nowhere"))]
+    #expect(throws: TLSError.self) { try server.reload(options) }
+    try await run(server: server, name: "second.example") { _, _, _, _ in }
+  }
+
+  @Test("attack 33: a ClientHello that drips is cut at the time limit, measured from the beginning")
+  func drip() async throws {
+    let certificates = try await Certificates.load()
+    let server = try certificates.server { $0.handshakeTimeout = .seconds(5) }
+    let loop = SimulatedLoop()
+    let network = SimulatedNetwork(loop: loop)
+    try await loop.simulate {
+      let (near, far) = network.connection()
+      let start = loop.now
+      let accepting = Task(executorPreference: loop) { try await server.accept(over: far) }
+      let hello: [UInt8] = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xFC, 0x03, 0x03]
+      let dripping = Task(executorPreference: loop) {
+        for byte in hello {
+          try await near.write([byte])
+          await loop.sleep(for: .seconds(1))
+        }
+      }
+      await #expect(throws: TLSError.timeout(.seconds(5))) { try await accepting.value }
+      #expect(loop.now - start == .seconds(5))
+      _ = await dripping.result
+    }
+  }
+
+  @Test(
+    "what is no TLS is refused, and the peer gets an alert or an end",
+    arguments: ["GET / HTTP/1.1\r\n\r\n", "\u{16}\u{3}\u{1}"] as [Bytes])
+  func noTLS(_ bytes: Bytes) async throws {
+    let certificates = try await Certificates.load()
+    let server = try certificates.server()
+    let loop = SimulatedLoop()
+    let network = SimulatedNetwork(loop: loop)
+    try await loop.simulate {
+      let (near, far) = network.connection()
+      let accepting = Task(executorPreference: loop) { try await server.accept(over: far) }
+      try await near.write(bytes)
+      try await near.close()
+      await #expect(throws: TLSError.self) { try await accepting.value }
+      while try await near.read() != nil {}
+    }
+  }
+}
