@@ -1,4 +1,5 @@
 import Sluice
+import SluiceTestSupport
 import Synchronization
 import Testing
 
@@ -69,7 +70,7 @@ final class Attacker: @unchecked Sendable {  // used by one task at a time, but 
         searched = received.count - 3
       }
       guard let chunk = try await socket.read() else { return "" }
-      received += chunk
+      received += Array(chunk)
     }
   }
 
@@ -80,11 +81,19 @@ final class Attacker: @unchecked Sendable {  // used by one task at a time, but 
     case lost
   }
 
-  /// Reads until nothing more comes.
+  /// Reads until nothing more comes; for at most 20 seconds, where time is real.
   func receiveAll() async -> (bytes: [UInt8], end: End) {
+    let limit =
+      socket is SimulatedStream
+      ? nil
+      : Task { [socket] in
+        try await Task.sleep(for: .seconds(20))
+        socket.abort(CancellationError())
+      }
+    defer { limit?.cancel() }
     defer { received = [] }
     do {
-      while let chunk = try await socket.read() { received += chunk }
+      while let chunk = try await socket.read() { received += Array(chunk) }
       return (received, .closed)
     } catch {
       return (received, .lost)
@@ -93,8 +102,8 @@ final class Attacker: @unchecked Sendable {  // used by one task at a time, but 
 
   /// Reads a number of bytes; fewer if nothing more comes.
   func receive(_ count: Int) async throws -> [UInt8] {
-    while received.count < count, let chunk = try await socket.read() { received += chunk }
-    defer { received = Array(received.dropFirst(count)) }
-    return Array(received.prefix(count))
+    while received.count < count, let chunk = try await socket.read() { received += Array(chunk) }
+    defer { received.removeFirst(min(count, received.count)) }
+    return Array(received[..<min(count, received.count)])
   }
 }

@@ -1,8 +1,9 @@
 /// A masked frame as a client sends it, of any kind, right or wrong.
 func frame(_ first: UInt8, _ payload: some Collection<UInt8> = []) -> [UInt8] {
   var bytes = header(first, length: payload.count)
-  bytes.reserveCapacity(bytes.count + payload.count)
-  for (index, byte) in payload.enumerated() { bytes.append(byte ^ key[index & 3]) }
+  let start = bytes.count
+  bytes += payload
+  for index in start..<bytes.count { bytes[index] ^= key[(index - start) & 3] }
   return bytes
 }
 
