@@ -144,26 +144,28 @@ struct ContentTests {
   func client(first: UInt8) async throws {
     let payload = Self.payload(first, (1 << 20) + 3)
     let kind: MessageKind = first == 0x81 ? .text : .binary
-    try await withClient(of: { server in
-      // What the client sends: one frame, then one in fragments. Its echo, each way.
-      let header = try await server.receive(14)
-      #expect(Array(header.prefix(10)) == [first, 0xFF] + bigEndian(UInt64(payload.count)), "\(payload.count)")
-      let masked = try await server.receive(payload.count)
-      #expect(masked.indices.allSatisfy { masked[$0] ^ header[10 + $0 & 3] == payload[$0] })
-      var fragments: [UInt8] = []
-      for start in stride(from: 0, to: payload.count, by: 1000) {
-        let end = min(start + 1000, payload.count)
-        fragments += unmaskedFrame(
-          (start == 0 ? first & 0x0F : 0) | (end == payload.count ? 0x80 : 0), payload[start..<end])
-      }
-      try await server.send(unmaskedFrame(first, payload) + fragments)
-    }) { ws in
-      try await ws.send(Message(kind: kind, bytes: Bytes(payload)))
-      for _ in 0..<2 {
-        let message = try #require(try await ws.read())
-        #expect(message.bytes == Bytes(payload) && message.kind == kind)
-      }
-    } answers: { _ in
-    }
+    try await withClient(
+      of: { server in
+        // What the client sends: one frame, then one in fragments. Its echo, each way.
+        let header = try await server.receive(14)
+        #expect(Array(header.prefix(10)) == [first, 0xFF] + bigEndian(UInt64(payload.count)), "\(payload.count)")
+        let masked = try await server.receive(payload.count)
+        #expect(masked.indices.allSatisfy { masked[$0] ^ header[10 + $0 & 3] == payload[$0] })
+        var fragments: [UInt8] = []
+        for start in stride(from: 0, to: payload.count, by: 1000) {
+          let end = min(start + 1000, payload.count)
+          fragments += unmaskedFrame(
+            (start == 0 ? first & 0x0F : 0) | (end == payload.count ? 0x80 : 0), payload[start..<end])
+        }
+        try await server.send(unmaskedFrame(first, payload) + fragments)
+      },
+      runs: { ws in
+        try await ws.send(Message(kind: kind, bytes: Bytes(payload)))
+        for _ in 0..<2 {
+          let message = try #require(try await ws.read())
+          #expect(message.bytes == Bytes(payload) && message.kind == kind)
+        }
+      },
+      answers: { _ in })
   }
 }

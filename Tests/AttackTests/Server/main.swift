@@ -25,7 +25,11 @@ for setting in CommandLine.arguments.dropFirst(2) {
   case "maxHeadBytes": options.headLimits.maxHeadBytes = number
   case "maxFieldCount": options.headLimits.maxFieldCount = number
   case "protocols": options.protocols = parts[1].split(separator: ",").map(String.init)
-  case "deflate": options.extensions = [PermessageDeflate()]
+  case "deflate":
+    let window = PermessageDeflate.Window(contextTakeover: parts[1] == "takeover")
+    var deflate = PermessageDeflate(outgoing: window, incoming: window)
+    deflate.threshold = 0
+    options.extensions = [deflate]
   default: fatalError("\(parts[0]) is no setting")
   }
 }

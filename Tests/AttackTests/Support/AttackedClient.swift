@@ -5,18 +5,19 @@ import Testing
 /// Runs a client of ours against a server of bytes on a real socket: the server accepts the handshake and does what it is told.
 /// - Parameters:
 ///   - server: What the server does once the handshake is done.
+///   - fields: More fields of the server's response.
 ///   - client: What the client does.
 ///   - answers: What the client sent that `server` did not read, to the end of the connection.
 func withClient(
   of server: @escaping @Sendable (Attacker) async throws -> Void,
-  options: WebSocketClientOptions = WebSocketClientOptions(),
+  fields: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
   runs client: (WebSocket) async throws -> Void, answers: ([UInt8]) throws -> Void
 ) async throws {
   let listener = try await TCP.listen("127.0.0.1", port: 0)
   let serving = Task {
     let attacker = Attacker(socket: try #require(try await listener.read()))
     let request = try await attacker.receiveHead()
-    try await attacker.send(acceptance(of: request))
+    try await attacker.send(acceptance(of: request, fields: fields))
     try await server(attacker)
     return await attacker.receiveAll().bytes
   }
@@ -53,6 +54,10 @@ func errorOfConnecting(
 
 /// The 101 response that a request's key asks for, with more fields or instead of some.
 func acceptance(of request: String, without: String = "", _ more: String...) -> String {
+  acceptance(of: request, without: without, fields: more)
+}
+
+private func acceptance(of request: String, without: String = "", fields more: [String]) -> String {
   let fields = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: \(accept(for: request))"]
     .filter { without.isEmpty || !$0.hasPrefix(without) }
   return "HTTP/1.1 101 Switching Protocols\r\n" + (fields + more).map { $0 + "\r\n" }.joined() + "\r\n"
