@@ -68,6 +68,14 @@ let package = Package(
       name: "SluiceHTTP",
       dependencies: ["SluiceStreams", .product(name: "HTTPTypes", package: "swift-http-types")],
       swiftSettings: settings),
+    // The way to an origin, for all clients: connection, proxy, TLS.
+    .target(
+      name: "SluiceConnect",
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
+      swiftSettings: settings),
     .target(
       name: "SluiceWebSocketProtocol",
       dependencies: ["SluiceStreams", "CSluiceZlib", .product(name: "HTTPTypes", package: "swift-http-types")],
@@ -75,7 +83,7 @@ let package = Package(
     .target(
       name: "SluiceWebSocket",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceIO",
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceIO", "SluiceTLS", "SluiceConnect",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
@@ -84,7 +92,8 @@ let package = Package(
     .target(
       name: "Sluice",
       dependencies: [
-        "SluiceStreams", "SluiceIO", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket",
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceHTTP", "SluiceWebSocketProtocol",
+        "SluiceWebSocket",
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "SystemPackage", package: "swift-system"),
       ],
@@ -101,8 +110,11 @@ let package = Package(
     // The loop with virtual time and the network in memory that drive the contract's tests.
     .target(
       name: "SluiceTestSupport",
-      dependencies: ["SluiceStreams", .product(name: "DequeModule", package: "swift-collections")],
-      swiftSettings: settings),
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceTLS", .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      exclude: ["Certificates/make"], swiftSettings: settings),
     .testTarget(
       name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTestSupport"],
       swiftSettings: settings),
@@ -114,7 +126,7 @@ let package = Package(
         "SluiceTLS", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
         .product(name: "SystemPackage", package: "swift-system"),
       ],
-      exclude: ["Certificates"], swiftSettings: settings),
+      swiftSettings: settings),
     .testTarget(
       name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
     // The list of attacks, on the real server in a process of its own and on simulated networks.

@@ -1,7 +1,9 @@
 @_exported import HTTPTypes
+@_exported import SluiceConnect
 @_exported import SluiceHTTP
 @_exported import SluiceIO
 @_exported import SluiceStreams
+@_exported import SluiceTLS
 @_exported import SluiceWebSocket
 @_exported import SluiceWebSocketProtocol
 

@@ -20,7 +20,7 @@ public struct ConnectionURL: Hashable, Sendable {
   public let userInfo: String?
   /// A name or an address, an IPv6 one without its brackets.
   public let host: String
-  /// The port of the URL, or the scheme's own: 80 or 443.
+  /// The port of the URL, or the scheme's own.
   public let port: Int
   /// Path and query, "/" at the least: what a request asks for.
   public let target: String
@@ -48,7 +48,15 @@ public struct ConnectionURL: Hashable, Sendable {
     userInfo = try at.map { index throws(URLError) in try Self.decode(authority[..<index]) }
     let hostPort = at.map { authority[authority.index(after: $0)...] } ?? authority
     (host, port) = try Self.hostAndPort(
-      hostPort, default: scheme == "wss" || scheme == "https" ? 443 : 80, lowest: allowsPortZero ? 0 : 1)
+      hostPort, default: Self.defaultPort(scheme), lowest: allowsPortZero ? 0 : 1)
+  }
+
+  private static func defaultPort(_ scheme: String) -> Int {
+    switch scheme {
+    case "wss", "https": 443
+    case "socks5", "socks5h": 1080
+    default: 80
+    }
   }
 
   private static func hostAndPort(
@@ -112,8 +120,7 @@ public struct ConnectionURL: Hashable, Sendable {
   /// The value of a Host field: without the port if it is the scheme's own.
   public var authority: String {
     let name = host.contains(":") ? "[\(host)]" : host
-    let isDefault = port == (scheme == "wss" || scheme == "https" ? 443 : 80)
-    return isDefault ? name : "\(name):\(port)"
+    return port == Self.defaultPort(scheme) ? name : "\(name):\(port)"
   }
 
   /// The URL with another port, always written out, and without user and password.

@@ -19,6 +19,12 @@ public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
     fields.append((name, value))
   }
 
+  /// Takes fields away.
+  /// - Parameter names: In lower case.
+  package mutating func remove(_ names: Set<String>) {
+    fields.removeAll { names.contains($0.name.lowercased()) }
+  }
+
   public func makeIterator() -> some IteratorProtocol<(name: String, value: String)> {
     fields.makeIterator()
   }

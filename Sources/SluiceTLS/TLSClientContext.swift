@@ -16,6 +16,17 @@ import Synchronization
   let verifies: Bool
   let sessions = SessionCache()
 
+  private static let shared = Mutex<TLSClientContext?>(nil)
+
+  /// One for all connections that ask for nothing special: the system's roots are read once.
+  /// - Throws: `TLSError` if OpenSSL can't be set up.
+  public static func system() throws(TLSError) -> TLSClientContext {
+    if let context = shared.withLock({ $0 }) { return context }
+    let context = try TLSClientContext()
+    shared.withLock { $0 = context }
+    return context
+  }
+
   /// Reads the files that the options name.
   /// - Throws: `TLSError.invalidOption`.
   public init(_ options: TLSClientOptions = TLSClientOptions()) throws(TLSError) {

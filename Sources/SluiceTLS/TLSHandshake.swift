@@ -20,13 +20,16 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
   }
 
   /// A server's side of a connection. On the transport's loop.
-  /// - Parameter completion: Is called once. The transport is closed if there is no TLS.
+  /// - Parameters:
+  ///   - time: A limit beside that of the options.
+  ///   - completion: Is called once. The transport is closed if there is no TLS.
   package static func accept(
-    over transport: TLSStream.Transport, _ context: TLSServerContext,
+    over transport: TLSStream.Transport, _ context: TLSServerContext, within time: Duration? = nil,
     _ completion: @escaping (Result<TLSStream, any Error>) -> Void
   ) -> TLSHandshake? {
     let certificates = context.certificates
-    return start(over: transport, within: certificates.options.handshakeTimeout, completion) {
+    let own = certificates.options.handshakeTimeout
+    return start(over: transport, within: time.map { min($0, own) } ?? own, completion) {
       () throws(TLSError) in try TLSEngine(certificates)
     }
   }
@@ -61,6 +64,8 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
     do { try transport.attachReader(self) } catch { return giveUp(error) }
     wake()
   }
+
+  package var isUnderWay: Bool { completion != nil }
 
   package func wake() {
     guard completion != nil else { return }

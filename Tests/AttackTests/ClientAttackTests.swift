@@ -100,11 +100,11 @@ struct ClientAttackTests {
       let refusal = try await error { _ in
         "HTTP/1.1 \(status) Some Reason\r\nX-Why: so\r\nContent-Length: 5\r\n\r\nhello"
       }
-      guard case .refused(status, let headers)? = refusal else {
+      guard case .refused(status, let headers, let bodyStart)? = refusal else {
         Issue.record("\(status): \(String(describing: refusal))")
         continue
       }
-      #expect(headers[.init("X-Why")!] == "so")
+      #expect(headers[.init("X-Why")!] == "so" && bodyStart == "hello")
     }
   }
 

@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceStreams
 import Testing
 
 @testable import SluiceWebSocketProtocol

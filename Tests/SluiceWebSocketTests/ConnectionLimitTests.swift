@@ -24,7 +24,7 @@ struct ConnectionLimitTests {
     do {
       _ = try await connect(url, forwardedFor: forwardedFor)
       Issue.record("one connection too many was taken")
-    } catch WebSocketConnectError.handshake(.refused(let actual, _)) {
+    } catch WebSocketConnectError.handshake(.refused(let actual, _, _)) {
       #expect(actual == status)
     }
   }
@@ -96,7 +96,7 @@ struct ConnectionLimitTests {
       do {
         _ = try await WebSocket.connect(url, options: options)
         Issue.record("another origin was accepted")
-      } catch WebSocketConnectError.handshake(.refused(let status, _)) {
+      } catch WebSocketConnectError.handshake(.refused(let status, _, _)) {
         #expect(status == 403)
       }
       let socket = try await WebSocket.connect(url, protocols: ["b", "c"])

@@ -285,7 +285,7 @@ struct ConnectionTests {
       do {
         _ = try await client
         Issue.record("the client connected")
-      } catch WebSocketConnectError.handshake(.refused(let status, let headers)) {
+      } catch WebSocketConnectError.handshake(.refused(let status, let headers, _)) {
         #expect(status == 403 && headers[.init("X-Why")!] == "no")
       }
     }

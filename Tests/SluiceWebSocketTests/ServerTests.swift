@@ -35,7 +35,7 @@ struct ServerTests {
     do {
       _ = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/other")
       Issue.record("another path was served")
-    } catch WebSocketConnectError.handshake(.refused(let status, _)) {
+    } catch WebSocketConnectError.handshake(.refused(let status, _, _)) {
       #expect(status == 404)
     }
     running.cancel()

@@ -19,6 +19,11 @@ public struct IPAddress: Sendable, Hashable, CustomStringConvertible {
 
   public var isIPv4: Bool { number >> 32 == Self.mappedPrefix >> 32 }
 
+  /// As they are sent: 4 bytes or 16.
+  package var bytes: [UInt8] {
+    (0..<(isIPv4 ? 4 : 16)).reversed().map { UInt8(truncatingIfNeeded: number >> (8 * UInt128($0))) }
+  }
+
   /// What one customer of a network provider has: the IPv4 address, or the first 64 bits of an IPv6 one.
   public var site: IPAddress { isIPv4 ? self : IPAddress(number: number & UInt128.max << 64) }
 

@@ -18,6 +18,15 @@ public enum TCP {
     /// Bytes that may wait to be written before a write waits. Default: 64 KiB.
     public var writeHighWatermark = SocketStream.defaultHighWatermark
 
+    /// The address, without a port, that a client's socket has; nil, the default, leaves it to the system.
+    public var localAddress: String?
+    /// The addresses of a host that a client tries. Default: all.
+    public var family = Family.any
+
+    public enum Family: Sendable, Hashable {
+      case any, ipv4, ipv6
+    }
+
     public init() {}
   }
 

@@ -25,6 +25,10 @@ extension TCP {
     let addresses = try await withDeadline(timeout, "resolve", name, on: loop) {
       try await Resolver.resolve(host, port: port, on: loop)
     }
+    .filter { options.family == .any || $0.isIPv6 == (options.family == .ipv6) }
+    guard !addresses.isEmpty else {
+      throw IOError("connect", name, status: UV_EAFNOSUPPORT.rawValue)
+    }
     let left = max(timeout - (ContinuousClock.now - start), .zero)
     let race = ConnectRace(name, interleave(addresses), timeout: left, options: options, on: loop)
     return try await withTaskCancellationHandler {
@@ -105,7 +109,7 @@ private final class ConnectRace: @unchecked Sendable {
     nextAttempt = nil
     guard let address = waiting.popFirst() else { return }
     do {
-      let attempt = try ConnectAttempt(address, on: loop) { self.didEnd($0, $1) }
+      let attempt = try ConnectAttempt(address, from: options.localAddress, on: loop) { self.didEnd($0, $1) }
       attempts[ObjectIdentifier(attempt)] = attempt
     } catch {
       return didFail(error)
@@ -151,12 +155,24 @@ private final class ConnectRace: @unchecked Sendable {
 
   /// - Parameter completion: Is called once on the loop, with a libuv status.
   init(
-    _ address: SocketAddress, on loop: UVLoop, completion: @escaping (ConnectAttempt, CInt) -> Void
+    _ address: SocketAddress, from localAddress: String?, on loop: UVLoop,
+    completion: @escaping (ConnectAttempt, CInt) -> Void
   ) throws {
     self.address = address
     self.loop = loop
     self.completion = completion
     unsafe handle = try TCP.makeHandle(on: loop, family: nil, subject: address.description)
+    if let localAddress {
+      guard let own = SocketAddress(numeric: localAddress, port: 0) else {
+        discard()
+        throw IOError(operation: "connect from", subject: localAddress, code: "EINVAL", reason: "it is not an address")
+      }
+      let status = unsafe own.withAddress { unsafe uv_tcp_bind(handle, $0, 0) }
+      guard status == 0 else {
+        discard()
+        throw IOError("connect from", localAddress, status: status)
+      }
+    }
     unsafe request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     let status = unsafe address.withAddress { address in
       unsafe uv_tcp_connect(request, handle, address) { request, status in

@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceConnect
 import SluiceHTTP
 import SluiceIO
 import SluiceStreams
@@ -8,37 +9,72 @@ extension WebSocket {
   /// Connects to a server.
   ///
   /// ```swift
-  /// let ws = try await WebSocket.connect("ws://127.0.0.1:8000/chat", protocols: ["chat.v2", "chat.v1"])
+  /// let ws = try await WebSocket.connect("wss://example.com/chat", protocols: ["chat.v2", "chat.v1"])
   /// ```
   /// - Parameters:
-  ///   - url: `ws://HOST[:PORT][/PATH][?QUERY]`.
+  ///   - url: `ws://HOST[:PORT][/PATH][?QUERY]`, the same with `wss:`, or `ws+unix:SOCKET[:PATH]` through a Unix socket. User and
+  ///     password are sent as Basic credentials.
   ///   - protocols: Subprotocols to offer, the preferred one first; see `protocol` for the server's choice.
-  /// - Throws: `URLError`, `SubprotocolError`, `ExtensionOfferError` or `HTTPFieldError` for what can't be asked, before anything is sent; `IOError`
-  ///   if there is no connection; `WebSocketConnectError` if the server does not agree.
+  /// - Throws: `URLError`, `SubprotocolError`, `ExtensionOfferError` or `HTTPFieldError` for what can't be asked, before anything
+  ///   is sent; `IOError` if there is no connection, `TLSError` if the server is not to be trusted, `ConnectError` if a proxy is in
+  ///   the way or time is up; `WebSocketConnectError` if the server does not agree.
   public static func connect(
     _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
     on loop: UVLoop = .shared
   ) async throws -> WebSocket {
-    let parsed = try ConnectionURL(url, schemes: ["ws"])
-    let request = try ClientRequest(parsed, protocols: protocols, options)
+    var target = try ClientTarget(url)
+    var options = options
+    var request = try ClientRequest(target.url, protocols: protocols, options)
+    let start = ContinuousClock.now
+    let timeout = options.connectTimeout
+    var redirects = 0
+    while true {
+      let left = Swift.max(timeout - (ContinuousClock.now - start), .zero)
+      do {
+        return try await open(request, target, within: left, options, on: loop)
+      } catch WebSocketConnectError.handshake(.refused(let status, let headers, let bodyStart)) {
+        guard options.maxRedirects > 0,
+          let redirect = try Redirect(status: status, headers: headers, from: request.url)
+        else { throw WebSocketConnectError.handshake(.refused(status: status, headers: headers, bodyStart: bodyStart)) }
+        redirects += 1
+        guard redirects <= options.maxRedirects else {
+          throw WebSocketConnectError.redirect("it is one more than the \(options.maxRedirects) that are followed")
+        }
+        if !redirect.keepsOrigin { options.headers.remove(Redirect.secretFields) }
+        target = ClientTarget(url: redirect.url, unixSocket: redirect.keepsOrigin ? target.unixSocket : nil)
+        request = try ClientRequest(redirect.url, protocols: protocols, options)
+      }
+    }
+  }
+
+  private static func open(
+    _ request: ClientRequest, _ target: ClientTarget, within time: Duration, _ options: WebSocketClientOptions,
+    on loop: UVLoop
+  ) async throws -> WebSocket {
+    var way = ConnectOptions()
+    way.timeout = time
+    way.stepTimeouts = options.stepTimeouts
+    way.tcp = options.tcp
+    way.tls = options.tls
+    way.proxy = options.proxy
+    way.unixSocket = target.unixSocket
+    let final = way
     return try await withTaskExecutorPreference(loop) {
       let start = loop.now
-      let transport = try await TCP.connect(
-        parsed.host, port: parsed.port, timeout: options.connectTimeout, options: options.tcp, on: loop)
-      let left = Swift.max(options.connectTimeout - (loop.now - start), .zero)
+      let transport = try await Connect.open(target.origin, options: final, on: loop)
+      let left = Swift.max(time - (loop.now - start), .zero)
       return try await open(request, over: transport, within: left, options)
     }
   }
 
-  /// Opens a WebSocket over a byte stream that is connected already: a Unix socket, a tunnel, memory.
-  /// - Parameter url: What to ask the server for; its host is not connected to.
+  /// Opens a WebSocket over a byte stream that is connected already: a tunnel, memory, a stream of your own.
+  /// - Parameter url: What to ask the server for; its host is not connected to, and `wss:` adds no TLS.
   /// - Throws: as `connect(_:protocols:options:on:)` does.
   public static func connect(
     _ url: String, over transport: some PolledDuplexStream<Bytes, Bytes>, protocols: [String] = [],
     options: WebSocketClientOptions = WebSocketClientOptions()
   ) async throws -> WebSocket {
-    let request = try ClientRequest(
-      ConnectionURL(url, schemes: ["ws"]), protocols: protocols, options)
+    let request = try ClientRequest(ConnectionURL(url), protocols: protocols, options)
     return try await withTaskExecutorPreference(transport.loop) {
       try await open(request, over: transport, within: options.connectTimeout, options)
     }
@@ -46,20 +82,26 @@ extension WebSocket {
 
   /// On the transport's loop.
   private static func open(
-    _ request: ClientRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, within time: Duration,
+    _ request: ClientRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, within left: Duration,
     _ options: WebSocketClientOptions
   ) async throws -> WebSocket {
     let loop = transport.loop
-    let timer = loop.schedule(after: time) {
-      transport.abort(WebSocketConnectError.timeout(options.connectTimeout))
-    }
+    let own = options.stepTimeouts[.handshake]
+    let limit = own.map { Swift.min($0, left) } ?? left
+    let named = own == limit ? limit : options.connectTimeout
+    let timer = loop.schedule(after: limit) { transport.abort(WebSocketConnectError.timeout(named)) }
     defer { loop.cancelTimer(timer) }
     do {
       try await transport.write(request.head)
-      let answer = try await readAnswer(from: transport, limits: options.headLimits)
+      let answer = try await ServerAnswer.read(from: transport, limits: options.headLimits)
+      if answer.response.status.code != 101 {
+        throw ClientHandshakeError.refused(
+          status: answer.response.status.code, headers: answer.response.headerFields,
+          bodyStart: await answer.bodyStart(from: transport))
+      }
       let agreement = try request.handshake.check(answer.response)
       let opening = WebSocketOpening(
-        head: .response(url: request.url, answer.head.compacted()), subprotocol: agreement.subprotocol,
+        head: .response(url: request.url.description, answer.head.compacted()), subprotocol: agreement.subprotocol,
         limits: options.headLimits)
       return try WebSocket(
         over: transport, role: .client, head: answer.rest, opening: opening, extensions: agreement.extensions,
@@ -73,18 +115,22 @@ extension WebSocket {
       }
     }
   }
+}
 
-  private struct Answer {
-    let response: HTTPResponse
-    let head: Bytes
-    /// What was read behind the head: the first frames.
-    let rest: Bytes
-  }
+/// What a server answers to a client's handshake.
+private struct ServerAnswer {
+  let response: HTTPResponse
+  let head: Bytes
+  /// What was read behind the head: the first frames, or the beginning of a body.
+  let rest: Bytes
+
+  /// Bytes of a refusal's body that an error shows.
+  private static let maxBodyStart = 1024
 
   /// Reads the head of the final response. Interim ones (RFC 9110 §15.2) are passed over, within the limit of one head.
-  private static func readAnswer(
+  static func read(
     from transport: some PolledDuplexStream<Bytes, Bytes>, limits: HeadLimits
-  ) async throws -> Answer {
+  ) async throws -> ServerAnswer {
     var limits = limits
     var reader = HeadReader(limits: limits)
     var next: Bytes?
@@ -96,34 +142,23 @@ extension WebSocket {
       guard let (head, rest) = try reader.consume(chunk) else { continue }
       let response = try ResponseHead(head, limits: limits).response
       guard response.status.kind == .informational, response.status.code != 101 else {
-        return Answer(response: response, head: head, rest: rest)
+        return ServerAnswer(response: response, head: head, rest: rest)
       }
       limits.maxHeadBytes -= head.count
       reader = HeadReader(limits: limits)
       next = rest.isEmpty ? nil : rest
     }
   }
-}
 
-/// What a client sends, checked before it connects.
-private struct ClientRequest: Sendable {
-  let url: String
-  let handshake: ClientHandshake
-  let head: Bytes
-
-  init(_ url: ConnectionURL, protocols: [String], _ options: WebSocketClientOptions) throws {
-    self.url = url.description
-    handshake = try ClientHandshake(protocols: protocols, extensions: options.extensions)
-    var writer = HeadWriter("GET \(url.target) HTTP/1.1")
-    try writer.append("Host", url.authority)
-    try writer.append(handshake.fields)
-    var reserved = HandshakeHeaders.reserved
-    if let userInfo = url.userInfo {
-      // RFC 7617: what stands in the URL is sent as Basic credentials.
-      try writer.append("Authorization", "Basic " + Base64.encode(userInfo.utf8))
-      reserved.insert("authorization")
+  /// The first bytes of a refusal's body, as far as its length promises them.
+  func bodyStart(from transport: some PolledDuplexStream<Bytes, Bytes>) async -> Bytes {
+    let length = response.headerFields[.contentLength].flatMap { Int($0) } ?? rest.count
+    let wanted = Swift.min(Swift.max(length, 0), Self.maxBodyStart)
+    var start = BytesBuilder(capacity: wanted)
+    start.append(rest.prefix(wanted))
+    while start.count < wanted, let chunk = try? await transport.read() {
+      start.append(chunk.prefix(wanted - start.count))
     }
-    try writer.append(options.headers, reserved: reserved)
-    head = writer.finish()
+    return start.take()
   }
 }

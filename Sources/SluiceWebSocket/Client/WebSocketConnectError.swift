@@ -2,7 +2,8 @@ import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-/// Why there is no WebSocket. A failure of the network is an `IOError` instead.
+/// Why there is no WebSocket. A failure of the network is an `IOError` instead, of TLS a `TLSError`, of the
+/// way there a `ConnectError`.
 public enum WebSocketConnectError: Error, Hashable, Sendable {
   /// The server's answer is not the end of an opening handshake; `refused` has its status and headers.
   case handshake(ClientHandshakeError)
@@ -12,6 +13,8 @@ public enum WebSocketConnectError: Error, Hashable, Sendable {
   case endedEarly
   /// The handshake was not done in time.
   case timeout(Duration)
+  /// A redirect that is not followed, and why.
+  case redirect(String)
 }
 
 extension WebSocketConnectError: CustomStringConvertible {
@@ -20,6 +23,7 @@ extension WebSocketConnectError: CustomStringConvertible {
     case .handshake(let error): error.description
     case .malformedResponse(let error): "the server's answer to the handshake is malformed: \(error)"
     case .endedEarly: "the server ended the connection before it had answered the handshake"
+    case .redirect(let reason): "the server redirects, and that is not followed: \(reason)"
     case .timeout(let time): "the server did not answer the handshake within \(time)"
     }
   }

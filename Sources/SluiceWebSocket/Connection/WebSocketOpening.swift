@@ -18,8 +18,14 @@ struct WebSocketOpening: Sendable {
   /// The subprotocol agreed upon, or nil.
   let subprotocol: String?
   let limits: HeadLimits
+  /// Whether this server's side of it is in TLS.
+  let isSecure: Bool
 
-  init(head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, limits: HeadLimits) {
+  init(
+    head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, limits: HeadLimits,
+    isSecure: Bool = false
+  ) {
+    self.isSecure = isSecure
     self.head = head
     self.version = version
     self.subprotocol = subprotocol
@@ -39,7 +45,7 @@ struct WebSocketOpening: Sendable {
   var url: String {
     switch head {
     case .response(let url, _): url
-    case .request: request.map { "ws://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
+    case .request: request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
     }
   }
 }

@@ -1,6 +1,7 @@
 import DequeModule
 import SluiceIO
 import SluiceStreams
+import SluiceTLS
 import SluiceWebSocketProtocol
 
 /// The connections of one listener whose opening handshake is done: a readable stream of WebSockets.
@@ -15,6 +16,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   private let options: WebSocketServerOptions
   private let counter: ConnectionCounter
   private var opening: [ObjectIdentifier: ServerOpening] = [:]
+  private var securing: [ObjectIdentifier: TLSHandshake] = [:]
   private var ready = Deque<WebSocket>()
   private var reader: (any Waker)?
   private static let maxOpening = 10_000
@@ -40,11 +42,30 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   }
 
   private func open(_ transport: SocketStream) {
-    // Beyond this many answers that are still on their way, a connection that is refused gets none.
-    if opening.count > Self.maxOpening { return transport.abort(StreamError.aborted) }
-    let admission = Admission(counter: counter, peer: transport.peerAddress?.ipAddress)
+    // Beyond this many handshakes and answers that are under way, a connection is cut.
+    if opening.count + securing.count > Self.maxOpening { return transport.abort(StreamError.aborted) }
+    var admission = Admission(counter: counter, peer: transport.peerAddress?.ipAddress)
+    guard let tls = options.tls else { return open(transport, within: options.handshakeTimeout, admission) }
+    // A refusal is not worth a TLS handshake.
+    do { try admission.enter() } catch { return transport.abort(error) }
+    let entered = admission
+    let start = loop.now
+    // The handshake keeps itself alive through its transport.
+    var id: ObjectIdentifier?
+    let handshake = TLSHandshake.accept(over: transport, tls, within: options.handshakeTimeout) { result in
+      if let id { self.securing[id] = nil }
+      // What went wrong concerns the peer alone, which was told.
+      guard case .success(let stream) = result else { return }
+      self.open(stream, within: self.options.handshakeTimeout - (self.loop.now - start), entered)
+    }
+    guard let handshake, handshake.isUnderWay else { return }
+    id = ObjectIdentifier(handshake)
+    securing[ObjectIdentifier(handshake)] = handshake
+  }
+
+  private func open(_ transport: WebSocket.Transport, within time: Duration, _ admission: Admission) {
     let opening = ServerOpening(
-      transport: transport, path: path, options: options, admission: admission
+      transport: transport, path: path, options: options, time: time, admission: admission
     ) { opening, result in
       self.opening[ObjectIdentifier(opening)] = nil
       guard case .success(let socket) = result else { return }
@@ -70,6 +91,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   func cancel(_ reason: (any Error)?) {
     loop.perform {
       self.listener.cancel(reason)
+      for handshake in self.securing.values { handshake.giveUp(reason ?? StreamError.aborted) }
       for opening in self.opening.values { opening.giveUp(reason ?? StreamError.aborted) }
     }
   }

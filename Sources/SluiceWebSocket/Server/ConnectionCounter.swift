@@ -95,10 +95,18 @@ final class ConnectionSlot: @unchecked Sendable {  // changed on the connection'
 struct Admission {
   let counter: ConnectionCounter
   let peer: IPAddress?
+  private(set) var slot: ConnectionSlot?
 
-  func enter() throws(HandshakeRejection) -> ConnectionSlot { try counter.admit(peer) }
+  init(counter: ConnectionCounter, peer: IPAddress?) {
+    self.counter = counter
+    self.peer = peer
+  }
 
-  func check(_ request: HTTPRequest, _ slot: ConnectionSlot?) throws(HandshakeRejection) {
+  mutating func enter() throws(HandshakeRejection) {
+    if slot == nil { slot = try counter.admit(peer) }
+  }
+
+  func check(_ request: HTTPRequest) throws(HandshakeRejection) {
     guard let peer, let slot, let address = counter.forwardedAddress(request, from: peer) else { return }
     try slot.count(for: address)
   }

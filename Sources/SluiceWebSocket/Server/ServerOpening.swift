@@ -22,18 +22,20 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     case done
   }
   private var timer: LoopTimer?
-  private let admission: Admission?
-  private var slot: ConnectionSlot?
+  /// What is left of the time for the handshake.
+  private let time: Duration
+  private var admission: Admission?
 
   /// - Parameter completion: Is called once: with the `HandshakeRejection` that was answered, or what else went wrong, if there
   ///   will be no WebSocket.
   init(
-    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions, admission: Admission? = nil,
-    completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
+    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions, time: Duration? = nil,
+    admission: Admission? = nil, completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
   ) {
     self.transport = transport
     self.path = path
     self.options = options
+    self.time = time ?? options.handshakeTimeout
     self.admission = admission
     self.completion = completion
     state = .reading
@@ -42,10 +44,10 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
 
   func start() {
     let timeout = options.handshakeTimeout
-    timer = transport.loop.schedule(after: timeout) { self.giveUp(WebSocketConnectError.timeout(timeout)) }
+    timer = transport.loop.schedule(after: time) { self.giveUp(WebSocketConnectError.timeout(timeout)) }
     do {
       try transport.attachReader(self)
-      do { slot = try admission?.enter() } catch { try reject(error) }
+      do { try admission?.enter() } catch { try reject(error) }
     } catch {
       return giveUp(error)
     }
@@ -101,9 +103,9 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     if let path, request.path.map(Self.withoutQuery) != path {
       throw HandshakeRejection(status: 404, reason: "nothing is served at this path")
     }
-    try admission?.check(request, slot)
+    try admission?.check(request)
     let agreement = try handshake.answer(
-      request, isHTTP11: head.isHTTP11, hasBody: head.hasBody)
+      request, isHTTP11: head.isHTTP11, hasBody: head.hasBody, isSecure: options.tls != nil)
     let extra: Headers
     do { extra = try options.onRequest(request) } catch {
       throw error as? HandshakeRejection ?? HandshakeRejection(status: 500, reason: "the server failed")
@@ -112,7 +114,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     transport.flush()
     let opening = WebSocketOpening(
       head: .request(bytes.compacted()), version: agreement.version, subprotocol: agreement.subprotocol,
-      limits: options.headLimits)
+      limits: options.headLimits, isSecure: options.tls != nil)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
     }
@@ -124,8 +126,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     let socket = try WebSocket(
       over: transport, role: .server, head: head, opening: opening, extensions: extensions,
       options: options.connection)
-    socket.slot = slot
-    slot = nil
+    socket.slot = admission?.slot
     finish(with: .success(socket))
   }
 
@@ -190,7 +191,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   private func finish(with result: Result<WebSocket, any Error>) {
     if case .done = state { return }
     state = .done
-    slot = nil
+    admission = nil
     if let timer { transport.loop.cancelTimer(timer) }
     if case .failure = result { transport.detachReader() }
     completion(self, result)

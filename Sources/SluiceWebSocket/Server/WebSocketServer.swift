@@ -2,6 +2,7 @@ import Logging
 import SluiceHTTP
 import SluiceIO
 import SluiceStreams
+import SluiceTLS
 import SluiceWebSocketProtocol
 
 /// A listening WebSocket server.
@@ -21,14 +22,19 @@ public struct WebSocketServer: Sendable {
   private let ownLoops: [UVLoop]
 
   /// Listens on the host and port of a URL.
-  /// - Parameter url: `ws://HOST[:PORT][/PATH]`; port 0 lets the system choose. With a path other than "/", only requests for
+  /// - Parameter url: `ws://HOST[:PORT][/PATH]`, or `wss://…` with `options.tls`; port 0 lets the system choose. With a path other than "/", only requests for
   ///   that path are served; others are answered with 404.
-  /// - Throws: `URLError`, `IOError`.
+  /// - Throws: `URLError`, `IOError`; `TLSError.invalidOption` for `wss:` without certificates, or `ws:` with them.
   public static func listen(
     _ url: String, options: WebSocketServerOptions = WebSocketServerOptions()
   ) async throws -> WebSocketServer {
-    let parsed = try ConnectionURL(url, schemes: ["ws"], allowsPortZero: true)
+    let parsed = try ConnectionURL(url, schemes: ["ws", "wss"], allowsPortZero: true)
     let path = parsed.target == "/" ? nil : parsed.target
+    guard (parsed.scheme == "wss") == (options.tls != nil) else {
+      throw TLSError.invalidOption(
+        "the server's certificates",
+        reason: options.tls == nil ? "wss: needs them (options.tls)" : "ws: does not use them")
+    }
     var accepted: [AcceptedWebSockets] = []
     var port = parsed.port
     let ownLoops = options.loops > 1 ? (0..<options.loops).map { UVLoop(name: "sluice-loop-\($0)") } : []

@@ -2,6 +2,7 @@ import HTTPTypes
 import SluiceHTTP
 import SluiceIO
 import SluiceStreams
+import SluiceTLS
 import SluiceWebSocketProtocol
 
 /// How a server takes connections.
@@ -34,6 +35,8 @@ public struct WebSocketServerOptions: Sendable {
   public var onRequest: @Sendable (HTTPRequest) throws -> Headers = { _ in [:] }
   /// Limits and times of each connection.
   public var connection = WebSocketOptions()
+  /// Certificates for `wss:`, which needs them; `TLSServerContext.reload` changes them while the server runs.
+  public var tls: TLSServerContext?
   /// Options of the sockets.
   public var tcp = TCP.Options()
   /// Connections that may wait to be accepted. Default: 1024.

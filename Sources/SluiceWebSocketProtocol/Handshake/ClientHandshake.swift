@@ -1,9 +1,11 @@
 import HTTPTypes
+import SluiceStreams
 
 /// Why a client does not take a response for the end of its opening handshake.
 public enum ClientHandshakeError: Error, Hashable, Sendable {
   /// Another status than 101: the server refused, redirected, or does not speak WebSocket here.
-  case refused(status: Int, headers: HTTPFields)
+  /// `bodyStart` has the first bytes of its body, 1024 at the most.
+  case refused(status: Int, headers: HTTPFields, bodyStart: Bytes)
   /// RFC 6455 §4.1: the response has no `Upgrade: websocket`.
   case missingUpgrade
   /// §4.1: the response has no `Connection: Upgrade`.
@@ -23,7 +25,7 @@ public enum ClientHandshakeError: Error, Hashable, Sendable {
 extension ClientHandshakeError: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .refused(let status, _): "the server answered the handshake with status \(status) instead of 101"
+    case .refused(let status, _, _): "the server answered the handshake with status \(status) instead of 101"
     case .missingUpgrade: "the server's 101 response has no 'Upgrade: websocket'"
     case .missingConnection: "the server's 101 response has no 'Connection: Upgrade'"
     case .wrongAccept: "the server's Sec-WebSocket-Accept does not answer the key that was sent"
@@ -92,7 +94,9 @@ package struct ClientHandshake: Sendable {
 
   package func check(_ response: HTTPResponse) throws(ClientHandshakeError) -> Agreement {
     let fields = response.headerFields
-    guard response.status.code == 101 else { throw .refused(status: response.status.code, headers: fields) }
+    guard response.status.code == 101 else {
+      throw .refused(status: response.status.code, headers: fields, bodyStart: Bytes())
+    }
     guard fields.list(.upgrade, contains: "websocket") else { throw .missingUpgrade }
     guard fields.list(.connection, contains: "upgrade") else { throw .missingConnection }
     guard fields[values: .secWebSocketAccept] == [key.accept] else { throw .wrongAccept }

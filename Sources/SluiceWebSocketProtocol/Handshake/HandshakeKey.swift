@@ -1,3 +1,5 @@
+import SluiceStreams
+
 /// The client's random key, and the server's answer to it (RFC 6455 §4.1, §4.2.2).
 package struct HandshakeKey: Sendable, Hashable {
   /// As `Sec-WebSocket-Key` has it.

@@ -1,4 +1,4 @@
-/// Base64 with padding (RFC 4648 §4), as the handshake writes its keys.
+/// Base64 with padding (RFC 4648 §4): handshake keys and Basic credentials.
 package enum Base64 {
   private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 

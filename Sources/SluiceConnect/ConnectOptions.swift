@@ -1,0 +1,56 @@
+import SluiceIO
+import SluiceTLS
+
+/// How the way to an origin is gone.
+public struct ConnectOptions: Sendable {
+  /// Time for all of it. Default: 10 seconds.
+  public var timeout: Duration = .seconds(10)
+  /// Time for single steps, within that for all. Default: none.
+  public var stepTimeouts: [ConnectStep: Duration] = [:]
+  /// Options of the socket: its own address, the family of the peer's.
+  public var tcp = TCP.Options()
+  /// A Unix socket (`@NAME` for an abstract one) to connect to instead of the origin's host and port, which are still what is asked
+  /// for and verified.
+  public var unixSocket: String?
+  /// Certificates, trust and sessions of a secure origin. Default: nil, the system's roots.
+  public var tls: TLSClientContext?
+  /// The proxy to go through. Default: none.
+  public var proxy = ProxyChoice.none
+
+  public init() {}
+}
+
+/// A part of the way to an origin.
+public enum ConnectStep: String, Sendable, Hashable, CustomStringConvertible {
+  /// Name resolution and the connection itself.
+  case connect
+  /// TLS to the proxy.
+  case proxyTLS = "TLS to the proxy"
+  /// The proxy's own handshake.
+  case proxy
+  /// TLS to the origin.
+  case tls = "TLS"
+  /// The opening handshake of the protocol above.
+  case handshake
+
+  public var description: String { rawValue }
+}
+
+/// What is to be reached.
+public struct Origin: Sendable, Hashable {
+  /// A name or an address, an IPv6 one without brackets.
+  public var host: String
+  /// 1 to 65535.
+  public var port: Int
+  /// Whether it speaks TLS.
+  public var isSecure: Bool
+
+  public init(host: String, port: Int, isSecure: Bool) {
+    self.host = host
+    self.port = port
+    self.isSecure = isSecure
+  }
+
+  /// "example.com:443", "[::1]:80": what a proxy is asked for.
+  var authority: String { (host.contains(":") ? "[\(host)]" : host) + ":\(port)" }
+}

@@ -1,0 +1,104 @@
+import SluiceHTTP
+import SluiceIO
+import SluiceTLS
+
+/// Whether to go through a proxy.
+public enum ProxyChoice: Sendable {
+  case none
+  case through(Proxy)
+  /// What `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say, in lower or upper case, as curl reads them.
+  case environment
+}
+
+/// A proxy: where it is, and what it is told.
+///
+/// ```swift
+/// options.proxy = .through(try Proxy("http://user:password@proxy.example:3128"))
+/// ```
+public struct Proxy: Sendable {
+  enum Kind: String {
+    case http
+    /// HTTP inside TLS.
+    case https
+    case socks5
+  }
+  let kind: Kind
+  let host: String
+  let port: Int
+  /// "user:password". Never sent to the origin.
+  let credentials: String?
+  /// Fields that are added to CONNECT.
+  public var headers: Headers = [:]
+  /// Certificates and trust for a proxy that speaks TLS (`https:`); the origin's don't apply to it. Default: the system's roots.
+  public var tls: TLSClientContext?
+
+  /// - Parameter url: `http://`, `https://` or `socks5://` (or `socks5h://`, which is the same: names are resolved by the proxy),
+  ///   with user and password if it wants them. The port is 80, 443 and 1080 if none is named.
+  /// - Throws: `URLError`.
+  public init(_ url: String) throws(URLError) {
+    let parsed = try ConnectionURL(url, schemes: ["http", "https", "socks5", "socks5h"])
+    kind = parsed.scheme == "socks5h" ? .socks5 : Kind(rawValue: parsed.scheme) ?? .http
+    host = parsed.host
+    port = parsed.port
+    credentials = parsed.userInfo
+  }
+}
+
+extension ProxyChoice {
+  /// The proxy for an origin, if there is one.
+  func proxy(for origin: Origin, _ environment: @escaping (String) -> String?) throws(ConnectError) -> Proxy? {
+    switch self {
+    case .none: return nil
+    case .through(let proxy): return proxy
+    case .environment:
+      let variables = ProxyVariables(environment)
+      guard let url = variables.proxy(for: origin) else { return nil }
+      // As in curl, a proxy without a scheme speaks HTTP.
+      do { return try Proxy(url.contains("://") ? url : "http://" + url) } catch {
+        throw .invalidProxy("the environment names one that is not a URL: \(error)")
+      }
+    }
+  }
+}
+
+/// The environment's words about proxies.
+struct ProxyVariables {
+  private let variable: (String) -> String?
+
+  init(_ variable: @escaping (String) -> String?) { self.variable = variable }
+
+  func proxy(for origin: Origin) -> String? {
+    if let exceptions = value("no_proxy"), Self.matches(origin, exceptions) { return nil }
+    // In a CGI program, HTTP_PROXY is what a request's "Proxy" field says.
+    let own =
+      origin.isSecure
+      ? value("https_proxy")
+      : variable("http_proxy") ?? (variable("REQUEST_METHOD") == nil ? variable("HTTP_PROXY") : nil)
+    return [own, value("all_proxy")].lazy.compactMap { $0 }.first { !$0.isEmpty }
+  }
+
+  private func value(_ name: String) -> String? { variable(name) ?? variable(name.uppercased()) }
+
+  /// Whether a list has the origin: `*`, a domain with all below it, an address, a network; with a port or without.
+  static func matches(_ origin: Origin, _ list: String) -> Bool {
+    let host = origin.host.lowercased()
+    let address = IPAddress(host)
+    return list.split(whereSeparator: { $0 == "," || $0 == " " }).contains { entry in
+      var name = entry.lowercased()
+      if name == "*" { return true }
+      if let address { if let network = IPNetwork(name) { return network.contains(address) } }
+      // The colons of an IPv6 address stand in brackets where there is a port.
+      if let colon = name.lastIndex(of: ":"),
+        name.hasPrefix("[") ? name[..<colon].hasSuffix("]") : name.firstIndex(of: ":") == colon
+      {
+        guard Int(name[name.index(after: colon)...]) == origin.port else { return false }
+        name = String(name[..<colon])
+      }
+      if name.hasPrefix("[") { name = String(name.dropFirst().prefix { $0 != "]" }) }
+      if let address { return IPAddress(name) == address }
+      if name.hasPrefix("*.") { name.removeFirst() }
+      let domain = name.hasPrefix(".") ? String(name.dropFirst()) : name
+      return !domain.isEmpty && (host == domain || host.hasSuffix("." + domain))
+    }
+  }
+}

@@ -1,0 +1,161 @@
+import SluiceIO
+import SluiceStreams
+
+/// What a SOCKS5 proxy refused or did wrong (RFC 1928, RFC 1929).
+public enum SOCKSError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// Another version than 5, or of the sub-negotiation than 1.
+  case wrongVersion(UInt8)
+  /// RFC 1928 §3: none of the methods that were offered (0xFF), or one that was not.
+  case noMethod(UInt8)
+  /// RFC 1929 §2: user or password are wrong.
+  case wrongCredentials
+  /// RFC 1928 §6: the reply's number.
+  case refused(UInt8)
+  /// An address type in the reply that there is not.
+  case wrongAddressType(UInt8)
+  /// A host name, user or password of more than 255 bytes, or none.
+  case tooLong(String, byteCount: Int)
+
+  public var description: String {
+    switch self {
+    case .wrongVersion(let version): "it speaks version \(version)"
+    case .noMethod(0xFF): "it wants an authentication that was not offered"
+    case .noMethod(let method): "it chose the authentication \(method), which was not offered"
+    case .wrongCredentials: "it does not accept user and password"
+    case .refused(let reply): "\(Self.reason(reply)) (reply \(reply))"
+    case .wrongAddressType(let type): "its reply has the unknown address type \(type)"
+    case .tooLong(let what, let count): "the \(what) has \(count) bytes; 1 to 255 are allowed"
+    }
+  }
+
+  private static func reason(_ reply: UInt8) -> String {
+    switch reply {
+    case 1: "general failure"
+    case 2: "not allowed by its rules"
+    case 3: "network unreachable"
+    case 4: "host unreachable"
+    case 5: "connection refused"
+    case 6: "time to live expired"
+    case 7: "command not supported"
+    case 8: "address type not supported"
+    default: "refused"
+    }
+  }
+}
+
+/// A client's side of SOCKS5, without I/O.
+struct SOCKS5: Sendable {
+  private let request: Bytes
+  /// User and password as they are sent, or nil.
+  private let credentials: Bytes?
+  private var received: [UInt8] = []
+  private var state = State.choosing
+
+  private enum State {
+    case choosing
+    case authenticating
+    case connecting
+  }
+
+  enum Step: Equatable {
+    case send(Bytes)
+    case wantsMore
+    /// The tunnel is open; what came behind the reply.
+    case connected(Bytes)
+  }
+
+  /// - Parameter credentials: "user:password", or nil.
+  init(_ origin: Origin, credentials: String?) throws(SOCKSError) {
+    request = try Self.request(origin)
+    self.credentials = if let credentials { try Self.credentials(credentials) } else { nil }
+  }
+
+  /// RFC 1928 §4: the proxy resolves names.
+  private static func request(_ origin: Origin) throws(SOCKSError) -> Bytes {
+    var builder = BytesBuilder(capacity: 32)
+    for byte in [5, 1, 0] as [UInt8] { builder.append(byte) }
+    if let address = IPAddress(origin.host) {
+      builder.append(address.isIPv4 ? 1 : 4)
+      builder.append(contentsOf: address.bytes)
+    } else {
+      builder.append(3)
+      try builder.append(counted: origin.host, "host name")
+    }
+    builder.append(bigEndian: UInt16(truncatingIfNeeded: origin.port))
+    return builder.take()
+  }
+
+  /// RFC 1929 §2.
+  private static func credentials(_ text: String) throws(SOCKSError) -> Bytes {
+    var builder = BytesBuilder(capacity: 64)
+    builder.append(1)
+    let user = text.prefix { $0 != ":" }
+    try builder.append(counted: String(user), "user")
+    try builder.append(counted: String(text[user.endIndex...].dropFirst()), "password")
+    return builder.take()
+  }
+
+  /// RFC 1928 §3: the first bytes, with the methods that can be used.
+  var greeting: Bytes { credentials == nil ? [5, 1, 0] : [5, 2, 0, 2] }
+
+  /// Takes what the proxy sent.
+  mutating func consume(_ bytes: Bytes) throws(SOCKSError) -> Step {
+    received += bytes
+    switch state {
+    case .choosing:
+      guard received.count >= 2 else { return .wantsMore }
+      guard received[0] == 5 else { throw .wrongVersion(received[0]) }
+      switch (received[1], credentials) {
+      case (0, _):
+        state = .connecting
+        received.removeFirst(2)
+        return .send(request)
+      case (2, let credentials?):
+        state = .authenticating
+        received.removeFirst(2)
+        return .send(credentials)
+      default: throw .noMethod(received[1])
+      }
+    case .authenticating:
+      guard received.count >= 2 else { return .wantsMore }
+      guard received[0] == 1 else { throw .wrongVersion(received[0]) }
+      guard received[1] == 0 else { throw .wrongCredentials }
+      state = .connecting
+      received.removeFirst(2)
+      return .send(request)
+    case .connecting: return try reply()
+    }
+  }
+
+  /// RFC 1928 §6.
+  private func reply() throws(SOCKSError) -> Step {
+    let bytes = received
+    guard bytes.count >= 5 else {
+      // What is wrong already needs no more bytes.
+      if let version = bytes.first, version != 5 { throw .wrongVersion(version) }
+      if bytes.count >= 2, bytes[1] != 0 { throw .refused(bytes[1]) }
+      return .wantsMore
+    }
+    guard bytes[0] == 5 else { throw .wrongVersion(bytes[0]) }
+    guard bytes[1] == 0 else { throw .refused(bytes[1]) }
+    let addressLength: Int
+    switch bytes[3] {
+    case 1: addressLength = 4
+    case 3: addressLength = 1 + Int(bytes[4])
+    case 4: addressLength = 16
+    default: throw .wrongAddressType(bytes[3])
+    }
+    let count = 4 + addressLength + 2
+    return bytes.count < count ? .wantsMore : .connected(Bytes(bytes.dropFirst(count)))
+  }
+}
+
+extension BytesBuilder {
+  fileprivate mutating func append(counted text: String, _ what: String) throws(SOCKSError) {
+    guard let count = UInt8(exactly: text.utf8.count), count > 0 else {
+      throw .tooLong(what, byteCount: text.utf8.count)
+    }
+    append(count)
+    append(text)
+  }
+}

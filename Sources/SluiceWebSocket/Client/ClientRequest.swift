@@ -1,0 +1,55 @@
+import SluiceConnect
+import SluiceHTTP
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// What a client sends, checked before it connects.
+struct ClientRequest: Sendable {
+  let url: ConnectionURL
+  let handshake: ClientHandshake
+  let head: Bytes
+
+  init(_ url: ConnectionURL, protocols: [String], _ options: WebSocketClientOptions) throws {
+    self.url = url
+    handshake = try ClientHandshake(protocols: protocols, extensions: options.extensions)
+    var writer = HeadWriter("GET \(url.target) HTTP/1.1")
+    try writer.append("Host", url.authority)
+    try writer.append(handshake.fields)
+    var reserved = HandshakeHeaders.reserved
+    if let userInfo = url.userInfo {
+      // RFC 7617: what stands in the URL is sent as Basic credentials.
+      try writer.append("Authorization", "Basic " + Base64.encode(userInfo.utf8))
+      reserved.insert("authorization")
+    }
+    try writer.append(options.headers, reserved: reserved)
+    head = writer.finish()
+  }
+}
+
+/// Where a client goes: a URL, and the Unix socket if it is reached through one.
+struct ClientTarget: Sendable {
+  let url: ConnectionURL
+  let unixSocket: String?
+
+  init(url: ConnectionURL, unixSocket: String?) {
+    self.url = url
+    self.unixSocket = unixSocket
+  }
+
+  /// - Parameter text: `ws://`, `wss://`, or `ws+unix:PATH[:REQUEST-PATH]`, `wss+unix:…`.
+  init(_ text: String) throws(URLError) {
+    for scheme in ["ws", "wss"] where text.lowercased().hasPrefix(scheme + "+unix:") {
+      let rest = text.dropFirst(scheme.count + 6)
+      let path = rest.hasPrefix("//") ? rest.dropFirst(2) : rest
+      let colon = path.firstIndex(of: ":") ?? path.endIndex
+      unixSocket = String(path[..<colon])
+      let target = path[colon...].dropFirst()
+      url = try ConnectionURL("\(scheme)://localhost" + (target.hasPrefix("/") ? "" : "/") + target)
+      return
+    }
+    unixSocket = nil
+    url = try ConnectionURL(text)
+  }
+
+  var origin: Origin { Origin(host: url.host, port: url.port, isSecure: url.scheme == "wss") }
+}
