@@ -5,6 +5,7 @@ enum Endpoint: Equatable {
   case standardIO
   case webSocket(url: String)
   case tcp(host: String, port: Int)
+  case tls(host: String, port: Int)
   case unix(path: String)
   case file(path: String)
   case exec(command: String)
@@ -12,11 +13,13 @@ enum Endpoint: Equatable {
   case null
   case listenWebSocket(url: String)
   case listenTCP(host: String, port: Int)
+  case listenTLS(host: String, port: Int)
   case listenUnix(path: String)
 
   static let forms = """
-    -, ws://HOST[:PORT][/PATH], tcp://HOST:PORT, unix:PATH, file:PATH, exec:COMMAND, echo:, null:, \
-    listen+ws://HOST:PORT[/PATH], listen+tcp://HOST:PORT, listen+unix:PATH
+    -, ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH], ws+unix:SOCKET[:/PATH], tcp://HOST:PORT, tls://HOST:PORT, \
+    unix:PATH, file:PATH, exec:COMMAND, echo:, null:, listen+ws://HOST:PORT[/PATH], listen+wss://HOST:PORT[/PATH], \
+    listen+tcp://HOST:PORT, listen+tls://HOST:PORT, listen+unix:PATH
     """
 
   init(_ text: String) throws(UsageError) {
@@ -30,11 +33,14 @@ enum Endpoint: Equatable {
     let scheme = text[..<colon].lowercased()
     let rest = String(text[text.index(after: colon)...])
     switch scheme {
-    case "ws": self = .webSocket(url: text)
-    case "listen+ws": self = .listenWebSocket(url: "ws:" + rest)
-    case "tcp", "listen+tcp":
-      let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: scheme != "tcp")
-      self = scheme == "tcp" ? .tcp(host: host, port: port) : .listenTCP(host: host, port: port)
+    case "ws", "wss", "ws+unix", "wss+unix": self = .webSocket(url: text)
+    case "listen+ws", "listen+wss": self = .listenWebSocket(url: scheme.dropFirst(7) + ":" + rest)
+    case "tcp", "tls":
+      let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: false)
+      self = scheme == "tcp" ? .tcp(host: host, port: port) : .tls(host: host, port: port)
+    case "listen+tcp", "listen+tls":
+      let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: true)
+      self = scheme == "listen+tcp" ? .listenTCP(host: host, port: port) : .listenTLS(host: host, port: port)
     case "unix": self = .unix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "listen+unix": self = .listenUnix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "file": self = .file(path: try Self.nonEmpty(rest, "a path", in: text))
@@ -44,15 +50,22 @@ enum Endpoint: Equatable {
         throw UsageError("'\(scheme):' takes nothing behind the colon, but '\(rest)' is there")
       }
       self = scheme == "echo" ? .echo : .null
-    case "wss", "listen+wss", "tls", "listen+tls":
-      throw UsageError("'\(scheme)' needs TLS, which this version does not have. An endpoint is one of: \(Self.forms)")
     default: throw UsageError("'\(scheme)' is not a scheme of an endpoint. An endpoint is one of: \(Self.forms)")
     }
   }
 
   var isListener: Bool {
     switch self {
-    case .listenWebSocket, .listenTCP, .listenUnix: true
+    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix: true
+    default: false
+    }
+  }
+
+  /// Whether it serves in TLS, and so needs a certificate.
+  var servesTLS: Bool {
+    switch self {
+    case .listenWebSocket(let url): url.lowercased().hasPrefix("wss:")
+    case .listenTLS: true
     default: false
     }
   }

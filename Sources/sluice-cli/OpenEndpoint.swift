@@ -29,7 +29,8 @@ struct EndpointOpener: Sendable {
     case .standardIO: return .bytes(standardIO())
     case .webSocket(let url): return .messages(try await WebSocket.connect(url, protocols: protocols, options: client))
     case .tcp(let host, let port):
-      return .bytes(try await TCP.connect(host, port: port, timeout: client.connectTimeout))
+      return .bytes(try await connect(Origin(host: host, port: port, isSecure: false)))
+    case .tls(let host, let port): return .bytes(try await connect(Origin(host: host, port: port, isSecure: true)))
     case .unix(let path): return .bytes(try await UnixSocket.connect(path, timeout: client.connectTimeout))
     case .file(let path):
       let path = FilePath(path)
@@ -40,9 +41,17 @@ struct EndpointOpener: Sendable {
     case .exec(let command): return .bytes(try await ChildProcess.shell(command))
     case .echo: return .echo
     case .null: return .null
-    case .listenWebSocket, .listenTCP, .listenUnix:
+    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix:
       throw UsageError("a listening endpoint stands first: sluice listen+… TARGET")
     }
+  }
+
+  private func connect(_ origin: Origin) async throws -> ByteStream {
+    var options = ConnectOptions()
+    options.timeout = client.connectTimeout
+    options.tls = client.tls
+    options.proxy = client.proxy
+    return try await Connect.open(origin, options: options)
   }
 
   private func standardIO() -> ByteStream {

@@ -7,6 +7,7 @@ struct Session: Sendable {
   private let opener: EndpointOpener
   private let connector: Connector
   private let server: WebSocketServerOptions
+  private let tls: TLSServerContext?
   private let diagnostics: Diagnostics
   private let interruption: Interruption
 
@@ -15,13 +16,21 @@ struct Session: Sendable {
     source = try Endpoint(command.source)
     target = try Endpoint(command.target)
     guard !target.isListener else { throw UsageError("a listening endpoint stands first: sluice \(command.target) …") }
-    let headers = try command.webSocket.parsedHeaders()
+    let security = command.security
+    var headers = try command.webSocket.parsedHeaders()
+    if let credentials = try security.credentials, !source.isListener {
+      headers.append(name: "Authorization", value: credentials.field)
+    }
+    let added = headers
     var connection = WebSocketOptions()
     connection.maxMessageSize = command.webSocket.maxMessage
     var client = WebSocketClientOptions()
     client.headers = headers
     client.connectTimeout = .seconds(command.webSocket.connectTimeout)
     client.connection = connection
+    client.tls = try security.client()
+    client.proxy = try security.proxyChoice()
+    client.maxRedirects = security.followRedirects
     client.extensions = command.webSocket.extensions
     opener = EndpointOpener(client: client, protocols: command.webSocket.protocols, appends: command.append)
     var server = WebSocketServerOptions()
@@ -29,7 +38,13 @@ struct Session: Sendable {
     server.connection = connection
     server.extensions = command.webSocket.extensions
     server.origins = command.webSocket.originPolicy
-    server.onRequest = { _ in headers }
+    let credentials = try security.credentials
+    server.onRequest = { request in
+      if let credentials, !credentials.matches(request) { throw HandshakeRejection.unauthorized() }
+      return added
+    }
+    tls = source.servesTLS ? try security.server() : nil
+    if case .listenWebSocket = source { server.tls = tls }
     self.server = server
     self.diagnostics = diagnostics
     interruption = Interruption()
@@ -45,15 +60,20 @@ struct Session: Sendable {
     case .listenWebSocket(let url):
       let listening = try await WebSocketServer.listen(url, options: server)
       diagnostics.notice("listening on \(listening.url)")
-      try await serve(listening.connections) { .messages($0) }
+      try await serve(listening.connections, open: { .messages($0) })
     case .listenTCP(let host, let port):
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tcp://\(listener.name)")
-      try await serve(listener) { .bytes($0) }
+      try await serve(listener, open: { .bytes($0) })
+    case .listenTLS(let host, let port):
+      guard let tls else { return }
+      let listener = try await TCP.listen(host, port: port)
+      diagnostics.notice("listening on tls://\(listener.name)")
+      try await serve(listener, open: { .bytes(try await tls.accept(over: $0)) })
     case .listenUnix(let path):
       let listener = try await UnixSocket.listen(path)
       diagnostics.notice("listening on unix:\(path)")
-      try await serve(listener) { .bytes($0) }
+      try await serve(listener, open: { .bytes($0) })
     case .standardIO where target == .standardIO:
       // What `cat` does: standard input goes to standard output, and nothing comes back.
       try await connector.connect(.source(StandardStream.input()), .sink(opener.standardOutput()))
@@ -70,19 +90,24 @@ struct Session: Sendable {
 
   /// Gives each connection a target of its own. Standard input can be given once: then one connection is served, as `nc -l` does.
   private func serve<Connection: Sendable>(
-    _ connections: any ReadableStream<Connection>, as endpoint: @escaping @Sendable (Connection) -> OpenEndpoint
+    _ connections: any ReadableStream<Connection>,
+    open endpoint: @escaping @Sendable (Connection) async throws -> OpenEndpoint
   ) async throws {
     let stop = interruption.add { connections.cancel(nil) }
     defer { interruption.remove(stop) }
     if target == .standardIO {
       guard let connection = try await connections.read() else { return }
       connections.cancel(nil)
-      return try await connector.connect(endpoint(connection), try await opener.open(target, as: .target))
+      return try await connector.connect(try await endpoint(connection), try await opener.open(target, as: .target))
     }
     try await withThrowingDiscardingTaskGroup { group in
       while let connection = try await connections.read() {
         diagnostics.verbose("accepted a connection")
-        group.addTask(executorPreference: UVLoop.shared) { await serve(endpoint(connection)) }
+        group.addTask(executorPreference: UVLoop.shared) {
+          do { await serve(try await endpoint(connection)) } catch {
+            diagnostics.notice("a connection failed: \(error)")
+          }
+        }
       }
     }
   }

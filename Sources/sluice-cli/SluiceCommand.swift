@@ -13,15 +13,17 @@ struct SluiceCommand: AsyncParsableCommand {
 
       ENDPOINTS
         -                              standard input and output
-        ws://HOST[:PORT][/PATH]        a WebSocket
+        ws://HOST[:PORT][/PATH]        a WebSocket; wss:// in TLS, ws+unix:SOCKET[:/PATH] through a Unix socket
         tcp://HOST:PORT                a TCP connection
+        tls://HOST:PORT                a TCP connection in TLS
         unix:PATH                      a Unix socket; unix:@NAME is an abstract one
         file:PATH                      a file: read as SOURCE, written as TARGET
         exec:COMMAND                   a shell command: its standard input and output
         echo:                          gives back what it gets
         null:                          gives nothing, takes everything
-        listen+ws://HOST:PORT[/PATH]   serves WebSockets: each connection gets a fresh TARGET
+        listen+ws://HOST:PORT[/PATH]   serves WebSockets: each connection gets a fresh TARGET; listen+wss:// in TLS
         listen+tcp://HOST:PORT         serves TCP; port 0 is chosen by the system and printed on standard error
+        listen+tls://HOST:PORT         serves TCP in TLS
         listen+unix:PATH               serves a Unix socket
 
       EXAMPLES
@@ -33,6 +35,8 @@ struct SluiceCommand: AsyncParsableCommand {
         Ask once:                           echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
         A WebSocket face for a TCP service: sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
         Compressed, both ways:              sluice --compress ws://127.0.0.1:8000
+        Through a proxy, in TLS:            sluice --proxy http://proxy:3128 wss://example.com/feed
+        A server in TLS:                    sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
         A command per connection:           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
         Forward a Unix socket:              sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
 
@@ -52,6 +56,9 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "WEBSOCKET")
   var webSocket: WebSocketCommandOptions
+
+  @OptionGroup(title: "TLS AND PROXIES")
+  var security: SecurityOptions
 
   @OptionGroup(title: "ENDING")
   var ending: EndingOptions

@@ -17,3 +17,13 @@ public struct HandshakeRejection: Error, Hashable, Sendable, CustomStringConvert
 
   public var description: String { "handshake rejected with \(status): \(reason)" }
 }
+
+extension HandshakeRejection {
+  /// 401: the request lacks the right credentials (RFC 7617 §2).
+  public static func unauthorized(realm: String = "websocket") -> HandshakeRejection {
+    let quoted = realm.filter { $0 != "\"" && $0 != "\\" }
+    return HandshakeRejection(
+      status: 401, reason: "user and password are needed",
+      fields: [.wwwAuthenticate: "Basic realm=\"\(quoted)\", charset=\"UTF-8\""])
+  }
+}

@@ -1,0 +1,49 @@
+import HTTPTypes
+import SluiceStreams
+
+/// A user and a password for Basic authentication (RFC 7617).
+///
+/// ```swift
+/// let credentials = BasicCredentials(user: "ann", password: secret)
+/// options.onRequest = { request in
+///   guard credentials.matches(request) else { throw HandshakeRejection.unauthorized() }
+///   return [:]
+/// }
+/// ```
+public struct BasicCredentials: Sendable {
+  private let encoded: String
+
+  /// - Parameter user: Without a colon, which ends it on the wire.
+  /// - Returns: nil if there is one.
+  public init?(user: String, password: String) {
+    if user.utf8.contains(UInt8(ascii: ":")) { return nil }
+    encoded = Base64.encode("\(user):\(password)".utf8)
+  }
+
+  /// From "USER:PASSWORD".
+  /// - Returns: nil if there is no colon.
+  public init?(_ text: String) {
+    guard text.utf8.contains(UInt8(ascii: ":")) else { return nil }
+    encoded = Base64.encode(text.utf8)
+  }
+
+  /// The value of an Authorization field.
+  public var field: String { "Basic " + encoded }
+
+  /// Whether a request has them. How long it takes does not depend on how much of them is right.
+  public func matches(_ request: HTTPRequest) -> Bool {
+    let sent = request.headerFields[values: .authorization]
+    guard sent.count == 1 else { return false }
+    let scheme = sent[0].prefix { $0 != " " }
+    guard scheme.lowercased() == "basic" else { return false }
+    return isEqual(sent[0][scheme.endIndex...].drop { $0 == " " }.utf8, encoded.utf8)
+  }
+
+  /// Looks at every byte of what was sent, wherever the first difference is.
+  private func isEqual(_ sent: some Collection<UInt8>, _ own: some Collection<UInt8>) -> Bool {
+    let own = Array(own)
+    var difference = sent.count ^ own.count
+    for (index, byte) in sent.enumerated() { difference |= Int(byte ^ own[index % own.count]) }
+    return difference == 0
+  }
+}

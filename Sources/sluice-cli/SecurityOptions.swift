@@ -1,0 +1,106 @@
+import ArgumentParser
+import Sluice
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// What the command line says of TLS, proxies and credentials.
+struct SecurityOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("As a server, show the certificates of this PEM file, its own first.", valueName: "FILE"))
+  var cert: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The private key of --cert or --client-cert; without it the key is looked for in the same file. The passphrase of an encrypted one is taken from SLUICE_KEY_PASSPHRASE.",
+      valueName: "FILE"))
+  var key: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Trust the certificates of this PEM file and no others. As a server, ask clients for a certificate that these trust.",
+      valueName: "FILE"))
+  var ca: String?
+
+  @Option(help: ArgumentHelp("As a client, show this certificate (PEM) if the server asks.", valueName: "FILE"))
+  var clientCert: String?
+
+  @Flag(help: "Do not verify the server's certificate: whoever is on the way can read and change everything.")
+  var insecure = false
+
+  @Option(help: ArgumentHelp("The name to ask for and to verify instead of the host's.", valueName: "NAME"))
+  var sni: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Offer, or as a server speak, an application protocol (ALPN); may be repeated.", valueName: "NAME"))
+  var alpn: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Go through a proxy: http://, https:// or socks5://[USER:PASSWORD@]HOST[:PORT], or 'none'. Without it, what http_proxy, https_proxy, all_proxy and no_proxy say.",
+      valueName: "URL"))
+  var proxy: String?
+
+  @Option(help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake.", valueName: "N"))
+  var followRedirects = 0
+
+  @Option(
+    help: ArgumentHelp(
+      "Send these credentials, or as a server ask for them; also taken from SLUICE_BASIC_AUTH, where others can't read them.",
+      valueName: "USER:PASSWORD"))
+  var basicAuth: String?
+
+  func validate() throws {
+    if key != nil && cert == nil && clientCert == nil { throw ValidationError("--key needs --cert or --client-cert.") }
+    if followRedirects < 0 { throw ValidationError("--follow-redirects must be 0 or more, not \(followRedirects).") }
+  }
+
+  private static func environment(_ name: String) -> String? {
+    unsafe getenv(name).map { unsafe String(cString: $0) }
+  }
+
+  private func identity(_ certificate: String) -> TLSIdentity {
+    .pem(
+      certificates: .file(FilePath(certificate)), key: .file(FilePath(key ?? certificate)),
+      passphrase: Self.environment("SLUICE_KEY_PASSPHRASE"))
+  }
+
+  /// A context of its own only where something is asked for.
+  func client() throws -> TLSClientContext? {
+    var options = TLSClientOptions()
+    if let ca { options.trust = .file(FilePath(ca)) }
+    if insecure { options.trust = .insecureNoVerification }
+    if let clientCert { options.identity = identity(clientCert) }
+    options.serverName = sni
+    options.applicationProtocols = alpn
+    options.keyLog = Self.environment("SSLKEYLOGFILE").map { FilePath($0) }
+    return options == TLSClientOptions() ? nil : try TLSClientContext(options)
+  }
+
+  func server() throws -> TLSServerContext {
+    guard let cert else { throw UsageError("a server in TLS needs a certificate: --cert FILE, and --key FILE") }
+    var options = TLSServerOptions(identity(cert))
+    if let ca { options.clientCertificates = .required(.file(FilePath(ca))) }
+    options.applicationProtocols = alpn
+    options.keyLog = Self.environment("SSLKEYLOGFILE").map { FilePath($0) }
+    return try TLSServerContext(options)
+  }
+
+  func proxyChoice() throws -> ProxyChoice {
+    guard let proxy else { return .environment }
+    return proxy == "none" ? .none : .through(try Proxy(proxy))
+  }
+
+  var credentials: BasicCredentials? {
+    get throws {
+      guard let text = basicAuth ?? Self.environment("SLUICE_BASIC_AUTH") else { return nil }
+      guard let credentials = BasicCredentials(text) else {
+        throw UsageError("--basic-auth needs the form 'USER:PASSWORD', but has no colon")
+      }
+      return credentials
+    }
+  }
+}
