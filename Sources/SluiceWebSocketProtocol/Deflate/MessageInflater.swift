@@ -28,6 +28,8 @@ struct MessageInflater: ~Copyable {
     var bytes: Bytes
     var startsFrame: Bool
     var end: End
+    /// Whether zlib holds output of bytes that it has taken.
+    var hasOutput = false
 
     enum End {
       /// More pieces follow.
@@ -114,7 +116,7 @@ struct MessageInflater: ~Copyable {
   ) throws(WebSocketProtocolError) -> Bool {
     let end = Swift.min(contexts.inflated.capacity, contexts.inflated.count + Self.stepSize)
     while contexts.inflated.count < end {
-      if piece.bytes.isEmpty {
+      if piece.bytes.isEmpty && !piece.hasOutput {
         switch piece.end {
         case .open, .final: return true
         case .withTail:
@@ -129,12 +131,12 @@ struct MessageInflater: ~Copyable {
           piece.bytes.span, to: &contexts.inflated, limit: end - contexts.inflated.count)
       else { throw .invalidCompressedData }
       piece.bytes = piece.bytes.dropFirst(step.consumed)
+      piece.hasOutput = step.hasMore
+      // The last four bytes are all of an empty block: they give nothing, and end what was begun.
+      if case .final = piece.end, contexts.inflated.count > before { throw .truncatedCompressedData }
       if step.hasMore { continue }
       if !piece.bytes.isEmpty { throw .invalidCompressedData }
-      // The last four bytes are all of an empty block: they give nothing, and end what was begun.
-      if case .final = piece.end, !inflater.isBetweenBlocks || contexts.inflated.count > before {
-        throw .truncatedCompressedData
-      }
+      if case .final = piece.end, !inflater.isBetweenBlocks { throw .truncatedCompressedData }
       if case .withTail = piece.end { continue }
       return true
     }

@@ -240,6 +240,17 @@ struct PermessageDeflateTests {
     #expect(throws: WebSocketProtocolError.self) { try session.nextInflated() }
   }
 
+  @Test("a message is cut off too if its last bytes fill a step's output exactly", arguments: [1, 40, .max])
+  func cutOffAtStep(size: Int) throws {
+    // Found by the fuzzer: 32,768 bytes and a match that the last four bytes, taken for codes, would begin.
+    let compressed = Bytes(
+      hex(
+        "ec c1 31 01 00 00 00 c2 a0 f5 4f 6d 0d 0f a0 00 ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff "
+          + "ff ff 00 00 c1 00 00 00 00 4b 4b 4b 4b 00 00 00 00 00 ff 00 00 ff ff ff ff ff 00 00 c1 00 00 00 00 23 4b 4b 4b 4b"
+      ))
+    #expect(throws: WebSocketProtocolError.self) { try inflate(compressed, size: size, with: session(takeover)) }
+  }
+
   @Test("text is checked as it is inflated")
   func text() throws {
     let session = try session(takeover)
