@@ -141,6 +141,14 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
       ],
       exclude: ["Server"], swiftSettings: settings),
+    // Random and coverage-guided inputs; `scripts/fuzz` builds it with libFuzzer.
+    .executableTarget(
+      name: "fuzz",
+      dependencies: [
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
+      path: "Tests/Fuzz", exclude: ["Corpora"], swiftSettings: settings + [.enableExperimentalFeature("Extern")]),
     // Runs the built tool, and the real peers.
     .testTarget(
       name: "InteropTests", dependencies: ["Sluice"], exclude: ["Autobahn", "Peers", "Tool"], swiftSettings: settings),

@@ -1,0 +1,142 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// The frame decoder and the assembler: whatever comes, and however it is cut, every way to read finds the same.
+enum FramesTarget: FuzzTarget {
+  static let name = "frames"
+  private static let limit = 1000
+
+  static func run(_ input: Bytes) {
+    var reader = InputReader(input)
+    let settings = reader.byte()
+    let role: WebSocketRole = settings & 1 == 0 ? .server : .client
+    let reserved: ReservedBits = settings & 2 == 0 ? [] : .rsv1
+    let whole = reader.rest.dropFirst()
+    let pieces = reader.pieces()
+    let expected = found([whole], role, reserved)
+    let cut = found(pieces, role, reserved)
+    promise(cut == expected, "in \(pieces.count) pieces \(cut), whole \(expected)")
+    if settings & 4 != 0 {
+      let separate = foundByPieces(pieces, role, reserved)
+      promise(
+        separate == expected || isLimit(expected.last) && separate.starts(with: expected.dropLast()),
+        "by pieces \(separate), whole \(expected)")
+    }
+  }
+
+  private enum Found: Equatable {
+    case message(MessageKind, Bytes)
+    /// A part of what an extension decodes: only all parts together don't depend on how the input is cut.
+    case encoded(Bytes)
+    case control(UInt8, Bytes)
+    case error(WebSocketProtocolError)
+  }
+
+  private static func found(_ pieces: [Bytes], _ role: WebSocketRole, _ reserved: ReservedBits) -> [Found] {
+    var decoder = FrameDecoder(role: role, allowedReservedBits: reserved)
+    var assembler = MessageAssembler(maxMessageSize: limit, maxFragments: 8)
+    var found: [Found] = []
+    do {
+      for piece in pieces {
+        decoder.feed(piece)
+        while let event = try decoder.next(assembling: &assembler) {
+          switch event {
+          case .message(let message): found.append(.message(message.kind, message.bytes.compacted()))
+          case .encoded(let piece): try add(piece, &assembler, to: &found)
+          case .ping(let bytes): found.append(.control(9, bytes.compacted()))
+          case .pong(let bytes): found.append(.control(10, bytes.compacted()))
+          case .close(let code, let reason): found.append(close(code, reason))
+          }
+        }
+      }
+    } catch {
+      found.append(.error(error))
+    }
+    return found
+  }
+
+  private static func foundByPieces(_ pieces: [Bytes], _ role: WebSocketRole, _ reserved: ReservedBits) -> [Found] {
+    var decoder = FrameDecoder(role: role, allowedReservedBits: reserved)
+    var assembler = MessageAssembler(maxMessageSize: limit, maxFragments: 8)
+    var found: [Found] = []
+    do {
+      for piece in pieces {
+        decoder.feed(piece)
+        while let event = try decoder.next() {
+          switch event {
+          case .data(let piece) where piece.reserved.isEmpty:
+            if let message = try assembler.append(piece) {
+              found.append(.message(message.kind, message.bytes.compacted()))
+            }
+          case .data(let piece): try add(piece, &assembler, to: &found)
+          case .ping(let bytes): found.append(.control(9, bytes.compacted()))
+          case .pong(let bytes): found.append(.control(10, bytes.compacted()))
+          case .close(let code, let reason): found.append(close(code, reason))
+          }
+        }
+      }
+    } catch {
+      found.append(.error(error))
+    }
+    return found
+  }
+
+  private static func add(
+    _ piece: DataPiece, _ assembler: inout MessageAssembler, to found: inout [Found]
+  ) throws(WebSocketProtocolError) {
+    if let message = try assembler.append(piece) { found.append(.encoded(message.bytes.compacted())) }
+  }
+
+  /// What a header promises beyond a limit is known before the bytes that come with it are looked at, if the decoder knows
+  /// the limit.
+  private static func isLimit(_ found: Found?) -> Bool {
+    switch found {
+    case .error(.messageTooBig), .error(.tooManyFragments): true
+    default: false
+    }
+  }
+
+  private static func close(_ code: CloseCode?, _ reason: String) -> Found {
+    .control(8, Bytes("\(code?.rawValue ?? 0) \(reason)"))
+  }
+
+  // MARK: inputs
+
+  private static let firsts: [UInt8] = [0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x88, 0x89, 0x8A, 0x81, 0x82, 0xC1]
+
+  /// A frame or two, mostly right, with something changed in half of them.
+  static func randomInput(_ generator: inout SplitMix) -> Bytes {
+    var builder = BytesBuilder(capacity: 64)
+    let settings = generator.byte()
+    builder.append(settings)
+    builder.append(generator.byte() & 0x1F)
+    var positions = 2
+    for _ in 0..<1 + generator.below(3) {
+      let length = generator.below(8) == 0 ? generator.below(200) : generator.below(12)
+      builder.append(firsts[generator.below(firsts.count)])
+      let mask: UInt8 = settings & 1 == 0 ? 0x80 : 0
+      if length < 126 {
+        builder.append(mask | UInt8(length))
+      } else {
+        builder.append(mask | 126)
+        builder.append(bigEndian: UInt16(length))
+      }
+      // Half of the masked frames have a key of zeros, so that their text is text.
+      if mask != 0 {
+        builder.append(bigEndian: generator.below(2) == 0 ? 0 : UInt32(truncatingIfNeeded: generator.next()))
+      }
+      var word: UInt64 = 0
+      for index in 0..<length {
+        if index & 7 == 0 { word = generator.next() & (settings & 8 == 0 ? 0x7F7F_7F7F_7F7F_7F7F : .max) }
+        builder.append(UInt8(truncatingIfNeeded: word >> (UInt64(index & 7) * 8)))
+      }
+      positions = builder.count
+    }
+    let input = builder.take()
+    guard settings & 16 != 0 else { return input }
+    var bytes = Array(input)
+    bytes[2 + generator.below(positions - 2)] = generator.byte()
+    if settings & 32 != 0 { bytes[2 + generator.below(positions - 2)] ^= 1 << UInt8(generator.below(8)) }
+    return Bytes(bytes)
+  }
+}
