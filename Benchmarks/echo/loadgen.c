@@ -1,6 +1,9 @@
 // The load generator of the echo benchmark. One thread on raw epoll; every byte it sends was prepared before the first
 // connection, so that it costs less CPU than the servers it measures.
 //
+// With --compress the same bytes are JSON text in permessage-deflate (RFC 7692) without context takeover, so that every message
+// is the same on the wire: the server's first echo is inflated and checked, and those after it are compared with that one.
+//
 // What comes back is compared with what an exact echo must be: echoes up to FULL_CHECK bytes entirely; larger ones
 // entirely for the first and every 16th of a connection, and by their frame header at its expected offset otherwise.
 #define _GNU_SOURCE
@@ -21,6 +24,7 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+#include <zlib.h>
 
 enum {
   RECEIVE_BUFFER = 256 << 10,
@@ -47,6 +51,7 @@ static struct {
   pid_t server;
   bool websocket;
   bool text;
+  bool compress;
 } options = {
     .host = "127.0.0.1", .path = "/", .connections = 64, .size = 16, .in_flight = 1, .seconds = 2, .warmup = 0.5,
     .websocket = true,
@@ -108,25 +113,74 @@ static size_t frame_header(uint8_t *out, uint8_t opcode, size_t payload, const u
   return length + 4;
 }
 
+// Text as applications send it: objects with the same names, and values that differ.
+static void fill_json(uint8_t *payload, size_t size) {
+  static const char *const symbols[] = {"SLCE", "GATE", "WEIR", "LOCK", "DAMS", "RACE", "FLUM", "MILL"};
+  uint32_t state = 0x9e3779b9;
+  size_t length = 0;
+  while (length < size) {
+    char object[256];
+    state = state * 1664525 + 1013904223;
+    int count = snprintf(object, sizeof object,
+                         "%c{\"symbol\":\"%s\",\"price\":%u.%02u,\"volume\":%u,\"side\":\"%s\",\"time\":17000%08u}",
+                         length ? ',' : '[', symbols[state >> 29], state >> 22, (state >> 14) % 100, state >> 8 & 0xfff,
+                         state & 0x800000 ? "buy" : "sell", (uint32_t)length * 37 + (state >> 20));
+    size_t rest = size - length, part = (size_t)count < rest ? (size_t)count : rest;
+    memcpy(payload + length, object, part);
+    length += part;
+  }
+  payload[size - 1] = ']';
+}
+
+// RFC 7692 §7.2.1. Returns the length in `out`, which is as long as the payload and something.
+static size_t deflate_message(const uint8_t *payload, size_t size, uint8_t *out, size_t room) {
+  z_stream stream = {.next_in = (Bytef *)payload, .avail_in = (uInt)size, .next_out = out, .avail_out = (uInt)room};
+  if (deflateInit2(&stream, 6, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK) fail("deflateInit2");
+  if (deflate(&stream, Z_SYNC_FLUSH) != Z_OK || stream.avail_in || !stream.avail_out) fail("deflate");
+  size_t length = room - stream.avail_out - 4;
+  deflateEnd(&stream);
+  return length;
+}
+
+static uint8_t *payload;
+
+// The echo that will come back, back to back.
+static void prepare_echoes(const uint8_t *header, const uint8_t *body, size_t length) {
+  echo_length = echo_header + length;
+  size_t count = RECEIVE_BUFFER / echo_length + 2;
+  echoes = allocate(count, echo_length);
+  for (size_t e = 0; e < count; e++) {
+    memcpy(echoes + e * echo_length, header, echo_header);
+    memcpy(echoes + e * echo_length + echo_header, body, length);
+  }
+}
+
 static void prepare_frames(void) {
   static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
-  uint8_t *payload = allocate(options.size, 1);
+  payload = allocate(options.size, 1);
   // Neighbouring bytes differ and nothing repeats soon, so that an echo at a wrong offset cannot match.
   uint32_t state = 0x9e3779b9;
   for (size_t i = 0; i < options.size; i++) {
     state = state * 1664525 + 1013904223;
     payload[i] = options.text ? (uint8_t)(' ' + (state >> 24) % 95) : (uint8_t)(state >> 24);
   }
+  uint8_t *sent = payload;
+  size_t length = options.size;
+  uint8_t opcode = options.text ? 1 : 2;
+  if (options.compress) {
+    fill_json(payload, options.size);
+    sent = allocate(options.size + 1024, 1);
+    length = deflate_message(payload, options.size, sent, options.size + 1024);
+    opcode |= 0x40;
+  }
 
   uint8_t client[14], server[14];
   size_t client_header = 0;
   if (options.websocket) {
-    uint8_t opcode = options.text ? 1 : 2;
-    client_header = frame_header(client, opcode, options.size, mask);
-    echo_header = frame_header(server, opcode, options.size, NULL);
+    client_header = frame_header(client, opcode, length, mask);
+    echo_header = frame_header(server, opcode, length, NULL);
   }
-  frame_length = client_header + options.size;
-  echo_length = echo_header + options.size;
+  frame_length = client_header + length;
 
   size_t count = SEND_BUFFER / frame_length;
   if (count > options.in_flight) count = options.in_flight;
@@ -136,19 +190,12 @@ static void prepare_frames(void) {
   for (size_t f = 0; f < count; f++) {
     uint8_t *frame = frames + f * frame_length;
     memcpy(frame, client, client_header);
-    for (size_t i = 0; i < options.size; i++) {
-      frame[client_header + i] = options.websocket ? payload[i] ^ mask[i % 4] : payload[i];
+    for (size_t i = 0; i < length; i++) {
+      frame[client_header + i] = options.websocket ? sent[i] ^ mask[i % 4] : sent[i];
     }
   }
-
-  count = RECEIVE_BUFFER / echo_length + 2;
-  echoes = allocate(count, echo_length);
-  for (size_t e = 0; e < count; e++) {
-    memcpy(echoes + e * echo_length, server, echo_header);
-    memcpy(echoes + e * echo_length + echo_header, payload, options.size);
-  }
-  free(payload);
   received = allocate(RECEIVE_BUFFER, 1);
+  if (!options.compress) prepare_echoes(server, payload, options.size);
 }
 
 // MARK: connecting
@@ -171,13 +218,16 @@ static void write_all(int fd, const void *bytes, size_t length) {
   }
 }
 
+static const char compression[] =
+    "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n";
+
 static void handshake(int fd) {
   char text[4096];
   // The key and its answer are RFC 6455 §1.3's own example: no SHA-1 is needed to check the answer.
   int length = snprintf(text, sizeof text,
                         "GET %s HTTP/1.1\r\nHost: %s:%s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                        options.path, options.host, options.port);
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                        options.path, options.host, options.port, options.compress ? compression : "");
   if (length < 0 || (size_t)length >= sizeof text) fail("the path is too long");
   write_all(fd, text, (size_t)length);
 
@@ -195,7 +245,11 @@ static void handshake(int fd) {
   }
   if (strncmp(text, "HTTP/1.1 101", 12)) fail("handshake: not a 101: %.*s", (int)strcspn(text, "\r\n"), text);
   if (!strstr(text, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")) fail("handshake: wrong Sec-WebSocket-Accept");
-  if (strcasestr(text, "\nSec-WebSocket-Extensions:")) fail("handshake: an extension that was not offered");
+  const char *extensions = strcasestr(text, "\nSec-WebSocket-Extensions:");
+  if (extensions && !options.compress) fail("handshake: an extension that was not offered");
+  if (options.compress && !(extensions && strstr(extensions, "server_no_context_takeover"))) {
+    fail("handshake: the server does not compress without context takeover");
+  }
   if (end + 4 != text + have) fail("%zu bytes before the first message was sent", (size_t)(text + have - end - 4));
 }
 
@@ -500,6 +554,38 @@ static void echo_once(int fd) {
   }
 }
 
+// Learns how the server compresses, from one echo that is inflated and compared.
+static void learn_echo(void) {
+  int fd = open_connection();
+  write_all(fd, frames, frame_length);
+  size_t have = 0, header = 2, length = 0;
+  while (have < header + length || !length) {
+    ssize_t n = recv(fd, received + have, RECEIVE_BUFFER - have, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail("the first echo: %s", n ? strerror(errno) : "the server closed the connection");
+    have += (size_t)n;
+    if (have < 4) continue;
+    length = received[1];
+    if (length == 126) {
+      header = 4;
+      length = (size_t)received[2] << 8 | received[3];
+    }
+    if (length > 126 && header == 2) fail("the first echo is longer than 64 KiB");
+  }
+  if (received[0] != (options.text ? 0xc1 : 0xc2)) fail("the server does not compress: its frame begins with 0x%02x", received[0]);
+  uint8_t *inflated = allocate(options.size + 1, 1), *body = allocate(length + 4, 1);
+  memcpy(body, received + header, length);
+  memcpy(body + length, "\0\0\xff\xff", 4);
+  z_stream stream = {
+      .next_in = body, .avail_in = (uInt)length + 4, .next_out = inflated, .avail_out = (uInt)options.size + 1};
+  if (inflateInit2(&stream, -15) != Z_OK || inflate(&stream, Z_SYNC_FLUSH) < 0) fail("the first echo is no deflate stream");
+  if (stream.total_out != options.size || memcmp(inflated, payload, options.size)) fail("the first echo differs");
+  inflateEnd(&stream);
+  echo_header = header;
+  prepare_echoes(received, body, length);
+  close_connections(&fd, 1);
+}
+
 static void settle(double seconds) {
   struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (time_t)seconds) * 1e9)};
   nanosleep(&time, NULL);
@@ -541,6 +627,7 @@ static const char usage_text[] =
     "  --path PATH         / (of the WebSocket handshake)\n"
     "  --mode ws|tcp       ws; tcp echoes the same payloads without frames\n"
     "  --text, --binary    binary: the opcode, and printable or arbitrary bytes\n"
+    "  --compress          JSON text in permessage-deflate without context takeover; ws only\n"
     "  --connections N     64\n"
     "  --size BYTES        16: the payload of a message\n"
     "  --in-flight K       1: messages outstanding on each connection\n"
@@ -572,7 +659,7 @@ static double number(const char *name, const char *text, double least, double mo
 static void parse(int argc, char **argv) {
   static const struct option names[] = {
       {"host", 1, NULL, 'h'},    {"port", 1, NULL, 'p'},     {"path", 1, NULL, 'P'},       {"mode", 1, NULL, 'm'},
-      {"text", 0, NULL, 't'},    {"binary", 0, NULL, 'b'},   {"connections", 1, NULL, 'c'}, {"size", 1, NULL, 's'},
+      {"text", 0, NULL, 't'},    {"binary", 0, NULL, 'b'},   {"compress", 0, NULL, 'z'}, {"connections", 1, NULL, 'c'}, {"size", 1, NULL, 's'},
       {"in-flight", 1, NULL, 'k'}, {"seconds", 1, NULL, 'S'}, {"warmup", 1, NULL, 'w'},     {"server-pid", 1, NULL, 'i'},
       {"idle", 1, NULL, 'I'},     {"help", 0, NULL, '?'},       {0},
   };
@@ -588,6 +675,7 @@ static void parse(int argc, char **argv) {
       break;
     case 't': options.text = true; break;
     case 'b': options.text = false; break;
+    case 'z': options.compress = options.text = true; break;
     case 'c': options.connections = (size_t)number(name, optarg, 1, 1e6); break;
     case 's': options.size = (size_t)number(name, optarg, 1, 1 << 30); break;
     case 'k': options.in_flight = (size_t)number(name, optarg, 1, 1e6); break;
@@ -600,6 +688,7 @@ static void parse(int argc, char **argv) {
   }
   if (optind != argc) misuse("unknown argument %s", argv[optind]);
   if (!options.port) misuse("--port is missing");
+  if (options.compress && (!options.websocket || options.size > 32 << 10)) misuse("--compress is of ws, up to 32 KiB");
   if (options.idle && !options.server) misuse("--idle needs --server-pid");
 }
 
@@ -621,6 +710,7 @@ int main(int argc, char **argv) {
   prepare_frames();
   // The last resort against a server that hangs: no call here waits without a limit of its own except the echo loop's.
   alarm((unsigned)(options.warmup + options.seconds + DRAIN_SECONDS + 120));
+  if (options.compress) learn_echo();
   if (options.idle) run_idle();
   else run_echo();
 }

@@ -1,12 +1,17 @@
 // The echo of Node's `ws`, as Debian packages it (NODE_PATH=/usr/share/nodejs). Prints `PORT <number>` and serves until
-// it is killed.
+// it is killed. With `compress` it agrees to permessage-deflate, without context takeover.
 'use strict';
 const { WebSocketServer } = require('ws');
 
 const server = new WebSocketServer({
   host: '127.0.0.1',
-  port: Number(process.argv[2] ?? 0),
-  perMessageDeflate: false,
+  port: 0,
+  perMessageDeflate: process.argv[2] === 'compress' && {
+    serverNoContextTakeover: true,
+    clientNoContextTakeover: true,
+    threshold: 0,
+    zlibDeflateOptions: { level: 6, memLevel: 8 },
+  },
   maxPayload: 1 << 30,
 });
 server.on('listening', () => console.log(`PORT ${server.address().port}`));
