@@ -121,6 +121,9 @@ let package = Package(
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
     .testTarget(
+      name: "SluiceConnectTests", dependencies: ["SluiceConnect", "SluiceHTTP", "SluiceStreams"],
+      swiftSettings: settings),
+    .testTarget(
       name: "SluiceTLSTests",
       dependencies: [
         "SluiceTLS", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
@@ -151,7 +154,8 @@ let package = Package(
       path: "Tests/Fuzz", exclude: ["Corpora"], swiftSettings: settings + [.enableExperimentalFeature("Extern")]),
     // Runs the built tool, and the real peers.
     .testTarget(
-      name: "InteropTests", dependencies: ["Sluice"], exclude: ["Autobahn", "Peers", "Tool"], swiftSettings: settings),
+      name: "InteropTests", dependencies: ["Sluice", "SluiceTestSupport"], exclude: ["Autobahn", "Peers", "Tool"],
+      swiftSettings: settings),
     // What the Autobahn suite tests; `scripts/autobahn` runs both.
     .executableTarget(
       name: "autobahn-peer", dependencies: ["Sluice"], path: "Tests/InteropTests/Autobahn/Peer",

@@ -162,8 +162,10 @@ extension WebSocket {
     guard case .waiting(let timer, let completions) = closing else { return }
     closing = .lingering(timer)
     flush()
+    // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
+    let hasAnswered = received != nil
     transport.closeWhenFlushed { error in
-      for completion in completions { completion(error) }
+      for completion in completions { completion(hasAnswered ? nil : error) }
     }
     linger()
   }

@@ -1,0 +1,30 @@
+import Sluice
+import SluiceTestSupport
+import Testing
+
+@Suite("The tool in TLS and through proxies", .timeLimit(.minutes(10)))
+struct SecureToolTests {
+  @Test(
+    "its scenarios with other programs, on the release build",
+    arguments: [
+      "tls_streams", "alpn_and_key_log", "client_certificates", "web_sockets", "http_proxies", "socks_proxies",
+      "reverse_proxy", "credentials",
+    ])
+  func scenario(name: String) async throws {
+    let certificates = try await Certificates.load()
+    let script = "\(Repository.root)/Tests/InteropTests/Tool/secure.py"
+    let python = "\(Repository.build)/peers/venv/bin/python"
+    let child = try await ChildProcess.spawn(
+      [
+        "/bin/sh", "-c",
+        "exec python3 '\(script)' \(name) '\(Repository.tool)' '\(certificates.folder)' '\(python)' 2>&1",
+      ],
+      environment: Repository.environment)
+    var output = ""
+    do {
+      while let chunk = try await child.read() { output += chunk.string }
+    } catch {
+      Issue.record("\(name): \(error)\n\(output)")
+    }
+  }
+}

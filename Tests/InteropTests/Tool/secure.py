@@ -1,0 +1,364 @@
+"""Scenarios of the tool in TLS and through proxies, against other programs: secure.py NAME TOOL FOLDER PYTHON
+
+FOLDER holds the certificates that Sources/SluiceTestSupport/Certificates/make makes; PYTHON has `websockets`."""
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+name, tool, certificates, python = sys.argv[1:5]
+LIMIT = 60
+CLEAN = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+
+
+def check(condition, what):
+    if not condition:
+        print(f"{name}: {what}")
+        sys.exit(1)
+
+
+def file(of):
+    return os.path.join(certificates, of)
+
+
+CA = ["--ca", file("root.pem")]
+SERVER = ["--cert", file("good.pem"), "--key", file("good.key")]
+
+
+def run(*arguments, data=b"", status=0, environment={}):
+    done = subprocess.run(
+        [tool, *arguments], input=data, capture_output=True, timeout=LIMIT, env={**CLEAN, **environment})
+    check(done.returncode == status, f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
+    return done
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def sluice(*arguments):
+    process = subprocess.Popen([tool, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=CLEAN)
+    try:
+        line = process.stderr.readline().decode()
+        check("listening on " in line, f"no address from {arguments}: {line}")
+        yield line.split("listening on ")[1].strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(15)
+
+
+@contextlib.contextmanager
+def program(port, *arguments, **options):
+    """Another program, once it listens."""
+    log = tempfile.TemporaryFile()
+    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=CLEAN, **options)
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+        else:
+            check(False, f"{arguments[0]} does not listen")
+        if process.poll() is not None:
+            log.seek(0)
+            check(False, f"{arguments[0]} ended: {log.read().decode()}")
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def port_of(url):
+    return int(url.rsplit(":", 1)[1].split("/")[0])
+
+
+def echo_through(url, *arguments, **options):
+    text = b"one\ntwo\n" + b"x" * 100_000 + b"\n"
+    check(run(*arguments, url, data=text, **options).stdout == text, f"an echo at {url} with {arguments}")
+
+
+def tls_streams():
+    """openssl s_client and s_server, with bytes as they are."""
+    with sluice(*SERVER, "listen+tls://127.0.0.1:0", "echo:") as url:
+        for version in ["-tls1_2", "-tls1_3"]:
+            command = (f"(echo hello; sleep 0.5) | openssl s_client -connect 127.0.0.1:{port_of(url)} -quiet -no_ign_eof "
+                       f"-CAfile '{file('root.pem')}' -verify_return_error -verify_ip 127.0.0.1 {version}")
+            done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=LIMIT)
+            check(b"hello" in done.stdout, f"s_client {version}: {done.stderr.decode()}")
+        old = subprocess.run(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{port_of(url)}", "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"],
+            input=b"", capture_output=True, timeout=LIMIT)
+        check(b"alert protocol version" in old.stderr or b"Cipher is (NONE)" in old.stdout, "TLS 1.1 was spoken")
+        refused = run(url.replace("tcp", "tls"), data=b"x\n", status=5)
+        check(b"not trusted" in refused.stderr, refused.stderr.decode())
+        run("--insecure", url, data=b"x\n")
+    port = free_port()
+    with program(port, "openssl", "s_server", "-accept", str(port), "-cert", file("good.pem"), "-key", file("good.key"),
+                 "-rev", "-quiet"):
+        done = run(*CA, "--linger", "0.5", f"tls://127.0.0.1:{port}", data=b"abc\n")
+        check(done.stdout == b"cba\n", f"s_server: {done.stdout} {done.stderr.decode()}")
+        wrong = run(*CA, "--sni", "other.example", f"tls://127.0.0.1:{port}", data=b"abc\n", status=5)
+        check(b"www.example.com" in wrong.stderr and b"other.example" in wrong.stderr, wrong.stderr.decode())
+
+
+def alpn_and_key_log():
+    with tempfile.TemporaryDirectory() as folder:
+        log = os.path.join(folder, "keys")
+        with sluice(*SERVER, "--alpn", "chat", "listen+tls://127.0.0.1:0", "echo:") as url:
+            run(*CA, "--alpn", "chat", url, data=b"a\n", environment={"SSLKEYLOGFILE": log})
+            check("CLIENT_TRAFFIC_SECRET_0" in open(log).read(), "no keys were logged")
+            check(os.stat(log).st_mode & 0o077 == 0, "others can read the keys")
+            run(*CA, "--alpn", "other", url, data=b"a\n", status=5)
+
+
+def client_certificates():
+    with sluice(*SERVER, *CA, "listen+wss://127.0.0.1:0", "echo:") as url:
+        check(run(*CA, url, data=b"a\n", status=5) is not None, "a client without a certificate was served")
+        echo_through(url, *CA, "--client-cert", file("client.pem"), "--key", file("client.key"))
+
+
+def web_sockets():
+    """curl, Node's ws and Python's websockets as clients and servers in TLS."""
+    environment = {**CLEAN, "NODE_PATH": "/usr/share/nodejs", "NODE_EXTRA_CA_CERTS": file("root.pem")}
+    with sluice(*SERVER, "listen+wss://127.0.0.1:0/chat", "echo:") as url:
+        key = base64.b64encode(os.urandom(16)).decode()
+        answer = subprocess.run(
+            ["curl", "-sS", "-i", "--http1.1", "--max-time", "2", "--cacert", file("root.pem"), "-H", "Upgrade: websocket", "-H",
+             "Connection: Upgrade", "-H", f"Sec-WebSocket-Key: {key}", "-H", "Sec-WebSocket-Version: 13",
+             url.replace("wss:", "https:")], capture_output=True, timeout=LIMIT).stdout
+        accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())
+        check(b"101 Switching" in answer and accept in answer, f"curl: {answer}")
+        node = subprocess.run(
+            ["node", "-e", """
+              const WebSocket = require('ws'); const ws = new WebSocket(process.argv[1]);
+              ws.on('open', () => ws.send('hello')); ws.on('error', (e) => { console.error(e); process.exit(1) });
+              ws.on('message', (m) => { console.log(String(m)); ws.close(1000) }); ws.on('close', (c) => console.log(c));
+            """, url], capture_output=True, timeout=LIMIT, env=environment)
+        check(node.stdout == b"hello\n1000\n", f"ws: {node.stdout} {node.stderr.decode()}")
+        program_text = """
+import asyncio, ssl, sys, websockets
+async def main():
+    context = ssl.create_default_context(cafile=sys.argv[2])
+    async with websockets.connect(sys.argv[1], ssl=context) as ws:
+        for size in [0, 1, 70_000, 1_000_000]:
+            await ws.send(b"x" * size)
+            assert await ws.recv() == b"x" * size
+asyncio.run(main())
+"""
+        done = subprocess.run([python, "-c", program_text, url, file("root.pem")], capture_output=True, timeout=LIMIT, env=CLEAN)
+        check(done.returncode == 0, f"websockets: {done.stderr.decode()}")
+    port = free_port()
+    server = """
+const fs = require('fs'); const https = require('https'); const { Server } = require('ws');
+const server = https.createServer({ cert: fs.readFileSync(process.argv[1]), key: fs.readFileSync(process.argv[2]) });
+new Server({ server }).on('connection', (ws) => ws.on('message', (m, binary) => ws.send(m, { binary })));
+server.listen(Number(process.argv[3]), '127.0.0.1');
+"""
+    with program(port, "env", "NODE_PATH=/usr/share/nodejs", "node", "-e", server, file("good.pem"), file("good.key"), str(port)):
+        echo_through(f"wss://127.0.0.1:{port}", *CA)
+    server = """
+import asyncio, ssl, sys, websockets
+async def echo(ws):
+    async for message in ws: await ws.send(message)
+async def main():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain(sys.argv[1], sys.argv[2])
+    async with websockets.serve(echo, "127.0.0.1", int(sys.argv[3]), ssl=context): await asyncio.Future()
+asyncio.run(main())
+"""
+    port = free_port()
+    with program(port, python, "-c", server, file("good.pem"), file("good.key"), str(port)):
+        # It answers a Close before what its handler would still send.
+        echo_through(f"wss://127.0.0.1:{port}", *CA, "--linger", "1")
+
+
+class Recorder:
+    """Stands before a proxy and keeps what a client says to it."""
+
+    def __init__(self, port):
+        self.seen = b""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.target = port
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.target))
+            for source, sink, keep in [(client, server, True), (server, client, False)]:
+                threading.Thread(target=self.copy, args=(source, sink, keep), daemon=True).start()
+
+    def copy(self, source, sink, keep):
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                if keep:
+                    self.seen += chunk
+                sink.sendall(chunk)
+            sink.shutdown(socket.SHUT_WR)
+
+
+def http_proxies():
+    """tinyproxy, and squid with a password, TLS in front of it, and the environment's words."""
+    origin_header = ["--header", "Authorization: Bearer origin-secret", "--header", "X-Mine: origin-only"]
+    with tempfile.TemporaryDirectory() as folder, sluice("listen+ws://127.0.0.1:0", "echo:") as plain, \
+            sluice(*SERVER, "listen+wss://127.0.0.1:0", "echo:") as secure:
+        port = free_port()
+        configuration = os.path.join(folder, "tinyproxy.conf")
+        with open(configuration, "w") as text:
+            text.write(f"Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth ann proxy-secret\nLogLevel Error\n")
+        with program(port, "tinyproxy", "-d", "-c", configuration):
+            recorder = Recorder(port)
+            proxy = f"http://ann:proxy-secret@127.0.0.1:{recorder.port}"
+            echo_through(plain, "--proxy", proxy, *origin_header)
+            recorder.seen = b""
+            echo_through(secure, "--proxy", proxy, *origin_header, *CA)
+            head = recorder.seen.split(b"\r\n\r\n")[0]
+            check(head.startswith(b"CONNECT ") and base64.b64encode(b"ann:proxy-secret") in head, f"CONNECT: {head}")
+            check(b"origin" not in recorder.seen, "the proxy saw what is the origin's")
+            for variable in ["https_proxy", "HTTPS_PROXY", "all_proxy"]:
+                recorder.seen = b""
+                echo_through(secure, *CA, environment={variable: proxy})
+                check(recorder.seen, f"{variable} was not used")
+            recorder.seen = b""
+            echo_through(secure, *CA, environment={"https_proxy": proxy, "no_proxy": "example.com, 127.0.0.0/8"})
+            echo_through(secure, *CA, "--proxy", "none", environment={"https_proxy": proxy})
+            check(not recorder.seen, "no_proxy was not heeded")
+            refused = run("--proxy", f"http://ann:wrong@127.0.0.1:{port}", plain, data=b"a\n", status=5)
+            check(re.search(rb"status 40[17]", refused.stderr) and b"wrong" not in refused.stderr, refused.stderr.decode())
+        squid_proxies(folder, plain, secure)
+
+
+def squid_proxies(folder, plain, secure):
+    port, tls_port = free_port(), free_port()
+    passwords = os.path.join(folder, "passwords")
+    hashed = subprocess.run(["openssl", "passwd", "-apr1", "squid-secret"], capture_output=True, text=True).stdout.strip()
+    with open(passwords, "w") as text:
+        text.write(f"ann:{hashed}\n")
+    configuration = os.path.join(folder, "squid.conf")
+    with open(configuration, "w") as text:
+        text.write(f"""
+http_port 127.0.0.1:{port}
+https_port 127.0.0.1:{tls_port} tls-cert={file("good.pem")} tls-key={file("good.key")}
+auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}
+acl known proxy_auth REQUIRED
+http_access allow known
+http_access deny all
+cache deny all
+access_log none
+cache_log {folder}/cache.log
+pid_filename {folder}/squid.pid
+coredump_dir {folder}
+cache_effective_user {"proxy" if os.getuid() == 0 else os.environ.get("USER", "nobody")}
+shutdown_lifetime 1 seconds
+""")
+    os.chmod(folder, 0o777)
+    os.chmod(passwords, 0o644)
+    os.chmod(certificates, 0o755)
+    os.chmod(file("good.key"), 0o644)
+    with program(port, "squid", "-N", "-f", configuration):
+        for scheme, at in [("http", port), ("https", tls_port)]:
+            if scheme == "https":
+                # The proxy's certificate is verified with the proxy's own trust, which is the system's here.
+                refused = run("--proxy", f"https://ann:squid-secret@127.0.0.1:{at}", plain, data=b"a\n", status=5)
+                check(b"TLS to the proxy" in refused.stderr, refused.stderr.decode())
+                proxy_trust = {"SSL_CERT_FILE": file("root.pem")}
+            else:
+                proxy_trust = {}
+            proxy = f"{scheme}://ann:squid-secret@127.0.0.1:{at}"
+            echo_through(plain, "--proxy", proxy, environment=proxy_trust)
+            echo_through(secure, "--proxy", proxy, *CA, environment=proxy_trust)
+            refused = run("--proxy", f"{scheme}://127.0.0.1:{at}", plain, data=b"a\n", status=5, environment=proxy_trust)
+            check(b"407" in refused.stderr, refused.stderr.decode())
+
+
+def socks_proxies():
+    with sluice("listen+ws://127.0.0.1:0", "echo:") as plain, sluice(*SERVER, "listen+wss://127.0.0.1:0", "echo:") as secure:
+        port = free_port()
+        with program(port, "microsocks", "-i", "127.0.0.1", "-p", str(port)):
+            echo_through(plain, "--proxy", f"socks5://127.0.0.1:{port}")
+            echo_through(secure, "--proxy", f"socks5h://127.0.0.1:{port}", *CA)
+            echo_through(plain.replace("127.0.0.1", "localhost"), "--proxy", f"socks5://127.0.0.1:{port}")
+            refused = run("--proxy", f"socks5://127.0.0.1:{port}", f"ws://127.0.0.1:{free_port()}", data=b"a\n", status=5)
+            check(b"SOCKS5" in refused.stderr, refused.stderr.decode())
+        port = free_port()
+        with program(port, "microsocks", "-i", "127.0.0.1", "-p", str(port), "-u", "ann", "-P", "socks-secret"):
+            echo_through(secure, "--proxy", f"socks5://ann:socks-secret@127.0.0.1:{port}", *CA)
+            for credentials in ["", "ann:wrong@"]:
+                refused = run("--proxy", f"socks5://{credentials}127.0.0.1:{port}", plain, data=b"a\n", status=5)
+                check(b"SOCKS5" in refused.stderr and b"wrong\n" not in refused.stderr, refused.stderr.decode())
+
+
+def reverse_proxy():
+    """nginx with TLS in front of a plain server, and stunnel likewise."""
+    with tempfile.TemporaryDirectory() as folder, sluice(
+            "--allow-origin", "*", "listen+ws://127.0.0.1:0", "echo:") as plain:
+        port = free_port()
+        configuration = os.path.join(folder, "nginx.conf")
+        with open(configuration, "w") as text:
+            text.write(f"""
+daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  server {{
+    listen 127.0.0.1:{port} ssl; ssl_certificate {file("good.pem")}; ssl_certificate_key {file("good.key")};
+    location / {{
+      proxy_pass http://127.0.0.1:{port_of(plain)}; proxy_http_version 1.1; proxy_set_header Host $host;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";
+    }}
+  }}
+}}""")
+        with program(port, "nginx", "-c", configuration):
+            echo_through(f"wss://127.0.0.1:{port}", *CA)
+            echo_through(f"wss://127.0.0.1:{port}", "--compress", *CA)
+        port = free_port()
+        configuration = os.path.join(folder, "stunnel.conf")
+        with open(configuration, "w") as text:
+            text.write(f"""foreground = yes
+pid =
+[sluice]
+accept = 127.0.0.1:{port}
+connect = 127.0.0.1:{port_of(plain)}
+cert = {file("good.pem")}
+key = {file("good.key")}
+""")
+        with program(port, "stunnel", configuration):
+            echo_through(f"wss://127.0.0.1:{port}", *CA)
+
+
+def credentials():
+    with sluice("--basic-auth", "ann:secret", "listen+ws://127.0.0.1:0", "echo:") as url:
+        refused = run(url, data=b"a\n", status=6)
+        check(b"401" in refused.stderr, refused.stderr.decode())
+        for wrong in ["ann:wrong", "ann:secre", "ann:secrets", "bob:secret"]:
+            run("--basic-auth", wrong, url, data=b"a\n", status=6)
+        echo_through(url, "--basic-auth", "ann:secret")
+        echo_through(url, environment={"SLUICE_BASIC_AUTH": "ann:secret"})
+        echo_through(url.replace("ws://", "ws://ann:secret@"))
+
+
+globals()[name]()
