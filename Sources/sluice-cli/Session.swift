@@ -24,6 +24,8 @@ struct Session: Sendable {
     let added = headers
     var connection = WebSocketOptions()
     connection.maxMessageSize = command.webSocket.maxMessage
+    // What was sent before the Close may still have to pass a slow reader at the other end.
+    if let patience = command.ending.bridge.halfCloseTimeout { connection.closeTimeout = patience }
     var client = WebSocketClientOptions()
     client.headers = headers
     client.connectTimeout = .seconds(command.webSocket.connectTimeout)

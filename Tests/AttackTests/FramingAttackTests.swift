@@ -196,7 +196,7 @@ struct FramingAttackTests {
       let answer = await attacker.receiveAll()
       #expect(answer.bytes == close(1000, "bye"))
       let time = ContinuousClock.now - start
-      #expect(time > .milliseconds(250) && time < .seconds(5))
+      #expect(time > .milliseconds(250) && time < .seconds(30))
     }
   }
 
@@ -211,7 +211,7 @@ struct FramingAttackTests {
           try await Task.sleep(for: .milliseconds(10))
         }
       }
-      #expect(ContinuousClock.now - start < .seconds(5))
+      #expect(ContinuousClock.now - start < .seconds(30))
     }
   }
 }

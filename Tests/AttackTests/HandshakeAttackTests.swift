@@ -191,7 +191,7 @@ struct HandshakeAttackTests {
       #expect(await idle.receiveAll().bytes == [])
       #expect(await slow.receiveAll().bytes == [])
       let time = ContinuousClock.now - start
-      #expect(time > .milliseconds(450) && time < .seconds(5))
+      #expect(time > .milliseconds(450) && time < .seconds(30))
       await #expect(throws: (any Error).self) { try await writing.value }
     }
   }

@@ -108,7 +108,7 @@ struct HixieAttackTests {
 
   @Test("attack 15: eight bytes that come late are waited for; that never come, until the handshake's time is over")
   func lateBody() async throws {
-    try await AttackedServer.run("pipe", "handshakeMilliseconds=600") { server in
+    try await AttackedServer.run("pipe", "handshakeMilliseconds=3000") { server in
       let late = try await server.connect()
       try await late.send(Hixie.handshake76)
       // The head is answered before: a proxy may hold the bytes back until it is.
@@ -124,7 +124,7 @@ struct HixieAttackTests {
       try await never.send(Hixie.handshake76 + Hixie.body.dropLast())
       let start = ContinuousClock.now
       _ = await never.receiveAll()
-      #expect(ContinuousClock.now - start < .seconds(5))
+      #expect(ContinuousClock.now - start < .seconds(30))
     }
   }
 

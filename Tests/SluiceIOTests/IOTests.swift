@@ -146,7 +146,7 @@ struct SocketTests {
     await #expect(throws: IOError.self) {
       try await TCP.connect("192.0.2.1", port: 9, timeout: .milliseconds(200))
     }
-    #expect(ContinuousClock.now - start < .seconds(5))
+    #expect(ContinuousClock.now - start < .seconds(30))
   }
 
   @Test("localhost is reached whichever of its addresses listens")

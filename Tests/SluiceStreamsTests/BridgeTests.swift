@@ -29,14 +29,14 @@ struct BridgeTests {
   func activity() async throws {
     let (a, nearA) = Memory.pair()
     let (b, nearB) = Memory.pair()
-    let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(halfCloseTimeout: .milliseconds(200))) }
+    let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(halfCloseTimeout: .seconds(1))) }
     try await a.close()
-    for _ in 0..<8 {
+    for _ in 0..<30 {
       try await Task.sleep(for: .milliseconds(50))
       try await b.write("x")
     }
     try await b.close()
-    #expect(try await readAll(a).count == 8)
+    #expect(try await readAll(a).count == 30)
     try await bridged.value
   }
 

@@ -83,9 +83,9 @@ struct ConnectionTests {
 
   @Test("a pong for an old ping does not answer a newer one (ATTACKS 13)")
   func pongForOldPing() async throws {
-    try await SimulatedWire.run { near, far, _ in
+    try await SimulatedWire.run { near, far, loop in
       let server = try await SimulatedWire.open(near, far)
-      let first = Task { try await server.ping("old") }
+      let first = Task(executorPreference: loop) { try await server.ping("old") }
       #expect(try await near.read() == [0x89, 3, 0x6F, 0x6C, 0x64])
       first.cancel()
       await #expect(throws: CancellationError.self) { try await first.value }

@@ -66,7 +66,7 @@ def exit_codes():
     check(b"ECONNREFUSED" in run("ws://127.0.0.1:1", status=5).stderr, "no reason for a refused connection")
     for wrong in [["nonsense"], ["foo:x"], ["tcp://h"], ["ws://h:99999"], ["ws://"], ["unix:"], ["-", "listen+tcp://h:1"],
                   ["--lines", "--null", "-"], ["--chunks", "0", "-"], ["--header", "x", "-"], ["--ping", "-1", "-"],
-                  ["wss://h"], ["--bogus", "-"], []]:
+                  ["--bogus", "-"], []]:
         done = run(*wrong, status=64)
         check(done.stderr.strip(), f"{wrong} gave no reason")
     with Server("listen+tcp://127.0.0.1:0", "exec:printf 'HTTP/1.1 403 Forbidden\\r\\n\\r\\n'") as server:
