@@ -143,7 +143,7 @@ let package = Package(
         "Sluice", "SluiceWebSocketProtocol", "SluiceTestSupport", "attacked-server",
         .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
       ],
-      exclude: ["Server"], swiftSettings: settings),
+      exclude: ["Cases", "Server"], swiftSettings: settings),
     // Random and coverage-guided inputs; `scripts/fuzz` builds it with libFuzzer.
     .executableTarget(
       name: "fuzz",
