@@ -20,6 +20,12 @@ final class Attacker: @unchecked Sendable {  // used by one task at a time, but 
 
   init(socket: any PolledDuplexStream<Bytes, Bytes>) { self.socket = socket }
 
+  #if SANITIZED
+    private static let timeLimit = Duration.seconds(200)
+  #else
+    private static let timeLimit = Duration.seconds(20)
+  #endif
+
   /// The request of RFC 6455 §1.2, whose answer is known.
   static let handshake = """
     GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -81,13 +87,13 @@ final class Attacker: @unchecked Sendable {  // used by one task at a time, but 
     case lost
   }
 
-  /// Reads until nothing more comes; for at most 20 seconds, where time is real.
+  /// Reads until nothing more comes; for at most `timeLimit`, where time is real.
   func receiveAll() async -> (bytes: [UInt8], end: End) {
     let limit =
       socket is SimulatedStream
       ? nil
       : Task { [socket] in
-        try await Task.sleep(for: .seconds(20))
+        try await Task.sleep(for: Self.timeLimit)
         socket.abort(CancellationError())
       }
     defer { limit?.cancel() }
