@@ -68,7 +68,7 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
 struct TimedOut: Error {}
 
 /// A test that hangs is a test that fails.
-func withTimeLimit(_ limit: Duration = .seconds(30), _ body: @escaping @Sendable () async throws -> Void) async throws {
+func withTimeLimit(_ limit: Duration = .seconds(90), _ body: @escaping @Sendable () async throws -> Void) async throws {
   try await withThrowingTaskGroup(of: Void.self) { group in
     group.addTask { try await body() }
     group.addTask {
