@@ -118,7 +118,9 @@ struct ReconnectTests {
     struct Own: Error {}
     let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
     let running = Task { try await server.run { ws in try await ws.pipe(ws) } }
-    await #expect(throws: Own.self) { try await WebSocket.reconnecting(server.url, reconnect: fast) { _ in throw Own() } }
+    await #expect(throws: Own.self) {
+      try await WebSocket.reconnecting(server.url, reconnect: fast) { _ in throw Own() }
+    }
     try await WebSocket.reconnecting(server.url, reconnect: fast) { ws in
       try await ws.send("once")
       #expect(try await ws.read() == "once")

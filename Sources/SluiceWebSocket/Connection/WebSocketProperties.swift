@@ -43,6 +43,16 @@ extension WebSocket {
     get async { await onLoop { $0.received } }
   }
 
+  /// The code and reason of our own Close; 1005 if it has none, nil while none was sent.
+  public var sentCloseStatus: (code: CloseCode, reason: String)? {
+    get async {
+      await onLoop { socket in
+        guard case .closed(let code, let reason) = socket.writeState else { return nil }
+        return (code, reason)
+      }
+    }
+  }
+
   private var currentReadyState: ReadyState {
     switch (readState, writeState) {
     case (.open, .open): .open

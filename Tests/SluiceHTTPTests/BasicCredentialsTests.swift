@@ -1,0 +1,51 @@
+import HTTPTypes
+import Testing
+
+@testable import SluiceHTTP
+
+@Suite("Basic credentials (RFC 7617)")
+struct BasicCredentialsTests {
+  private func request(_ authorization: String...) -> HTTPRequest {
+    var request = HTTPRequest(method: .get, scheme: "http", authority: "x", path: "/")
+    for value in authorization { request.headerFields.append(HTTPField(name: .authorization, value: value)) }
+    return request
+  }
+
+  @Test("a request has them or not")
+  func matches() throws {
+    let credentials = try #require(BasicCredentials(user: "Aladdin", password: "open sesame"))
+    #expect(credentials.field == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
+    #expect(credentials.matches(request(credentials.field)))
+    #expect(credentials.matches(request("basic  QWxhZGRpbjpvcGVuIHNlc2FtZQ==")))
+    for wrong in [
+      "", "Basic", "Basic ", "Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=",
+      "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZR==",
+    ] {
+      #expect(!credentials.matches(request(wrong)), "\(wrong)")
+    }
+    #expect(!credentials.matches(request()))
+    #expect(!credentials.matches(request(credentials.field, credentials.field)))
+    #expect(BasicCredentials(user: "a:b", password: "c") == nil)
+    #expect(BasicCredentials("no colon") == nil)
+    #expect(BasicCredentials("a:b:c")?.matches(request("Basic YTpiOmM=")) == true)
+  }
+
+  @Test("attack 43: how long the comparison takes does not tell how much was right")
+  func constantTime() throws {
+    let secret = String(repeating: "s", count: 60_000)
+    let credentials = try #require(BasicCredentials(user: "u", password: secret))
+    let wrongAtOnce = try #require(BasicCredentials(user: "x", password: secret)).field
+    let wrongAtTheEnd = try #require(BasicCredentials(user: "u", password: secret.dropLast(3) + "xyz")).field
+    func time(_ field: String) -> Duration {
+      let request = request(field)
+      // The shortest of many: what disturbs a measurement only lengthens it.
+      return (0..<30).map { _ in
+        let start = ContinuousClock.now
+        #expect(!credentials.matches(request))
+        return ContinuousClock.now - start
+      }.min() ?? .zero
+    }
+    let (early, late) = (time(wrongAtOnce), time(wrongAtTheEnd))
+    #expect(early < late * 2 && late < early * 2)
+  }
+}
