@@ -40,6 +40,7 @@ struct Session: Sendable {
     server.connection = connection
     server.extensions = command.webSocket.extensions
     server.origins = command.webSocket.originPolicy
+    server.proxyProtocolFrom = command.webSocket.loadBalancers
     let credentials = try security.credentials
     server.onRequest = { request in
       if let credentials, !credentials.matches(request) { throw HandshakeRejection.unauthorized() }

@@ -161,6 +161,13 @@ struct WebSocketCommandOptions: ParsableArguments {
       valueName: "ORIGIN"))
   var origins: [String] = []
 
+  @Option(
+    name: .customLong("proxy-protocol-from"),
+    help: ArgumentHelp(
+      "As a WebSocket server, take the PROXY protocol from load balancers at this address or network, such as 10.0.0.0/8; may be repeated.",
+      valueName: "NETWORK"))
+  var loadBalancers: [IPNetwork] = []
+
   @Option(help: ArgumentHelp("Longest message that is taken, in bytes.", valueName: "BYTES"))
   var maxMessage = MessageAssembler.defaultMaxMessageSize
 
@@ -232,6 +239,10 @@ struct EndingOptions: ParsableArguments {
 }
 
 extension BridgeEndPolicy: ExpressibleByArgument {}
+
+extension IPNetwork: ExpressibleByArgument {
+  public init?(argument: String) { self.init(argument) }
+}
 
 private func checkSeconds(_ option: String, _ value: Double?, above lowest: Double) throws {
   guard let value else { return }

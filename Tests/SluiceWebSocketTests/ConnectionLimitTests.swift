@@ -85,6 +85,35 @@ struct ConnectionLimitTests {
     }
   }
 
+  @Test("a load balancer says with the PROXY protocol where a connection comes from, if it is trusted to")
+  func loadBalancers() async throws {
+    let line = "PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n"
+    for isTrusted in [true, false] {
+      try await withServer {
+        if isTrusted { $0.proxyProtocolFrom = ["127.0.0.0/8"].compactMap(IPNetwork.init) }
+        $0.onRequest = { _ in ["X-Seen": "yes"] }
+      } _: { url in
+        let port = Int(url.split(separator: ":").last?.split(separator: "/").first ?? "") ?? 0
+        let socket = try await TCP.connect("127.0.0.1", port: port)
+        for byte in line.utf8 { try await socket.write([byte]) }
+        if isTrusted {
+          let ws = try await WebSocket.connect("ws://test/", over: socket)
+          try await ws.send("hello")
+          #expect(try await ws.read() == "hello")
+          try await ws.close(.normal)
+          // One without the header is cut.
+          await #expect(throws: (any Error).self) { try await WebSocket.connect(url) }
+        } else {
+          try await socket.write("\r\n")
+          var answer = ""
+          while let chunk = try? await socket.read() { answer += chunk.string }
+          #expect(answer.hasPrefix("HTTP/1.1 400"))
+          socket.abort(StreamError.aborted)
+        }
+      }
+    }
+  }
+
   @Test("a page of another origin is refused, and the application may choose the subprotocol")
   func originAndProtocol() async throws {
     try await withServer {

@@ -119,6 +119,19 @@ extension SocketStream {
     }
   }
 
+  /// Gives back what was read and is for the next reader. On the loop, before anything else is read.
+  package func unread(_ bytes: Bytes) {
+    if bytes.isEmpty { return }
+    guard let waiting = pending else {
+      pending = bytes
+      return
+    }
+    var joined = BytesBuilder(capacity: bytes.count + waiting.count)
+    joined.append(bytes)
+    joined.append(waiting)
+    pending = joined.take()
+  }
+
   public func attachReader(_ waker: any Waker) throws {
     guard reader == nil else { throw StreamError.concurrentRead }
     reader = waker

@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceIO
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -19,6 +20,12 @@ extension WebSocket {
 
   /// On a server: the request that opened the connection, with its path and headers. nil on a client.
   public var request: HTTPRequest? { opening.request }
+
+  /// On a server that listens: where the connection comes from, also behind trusted proxies and load balancers
+  /// (`WebSocketServerOptions.trustedProxies`, `.proxyProtocolFrom`). nil once the connection is over.
+  public var remoteAddress: IPAddress? {
+    get async { await onLoop { $0.slot?.address } }
+  }
 
   /// The headers of the peer's handshake: the response's on a client, the request's on a server.
   public var headers: HTTPFields { opening.response?.headerFields ?? opening.request?.headerFields ?? [:] }

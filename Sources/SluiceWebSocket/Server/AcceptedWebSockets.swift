@@ -17,6 +17,8 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   private let counter: ConnectionCounter
   private var opening: [ObjectIdentifier: ServerOpening] = [:]
   private var securing: [ObjectIdentifier: TLSHandshake] = [:]
+  /// Connections whose PROXY header is to come.
+  private var balanced = 0
   private var ready = Deque<WebSocket>()
   private var reader: (any Waker)?
   private static let maxOpening = 10_000
@@ -43,20 +45,34 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
 
   private func open(_ transport: SocketStream) {
     // Beyond this many handshakes and answers that are under way, a connection is cut.
-    if opening.count + securing.count > Self.maxOpening { return transport.abort(StreamError.aborted) }
-    var admission = Admission(counter: counter, peer: transport.peerAddress?.ipAddress)
-    guard let tls = options.tls else { return open(transport, within: options.handshakeTimeout, admission) }
+    if opening.count + securing.count + balanced > Self.maxOpening { return transport.abort(StreamError.aborted) }
+    let peer = transport.peerAddress?.ipAddress
+    guard let peer, options.proxyProtocolFrom.contains(where: { $0.contains(peer) }) else {
+      return open(transport, from: peer, within: options.handshakeTimeout)
+    }
+    let start = loop.now
+    balanced += 1
+    ProxyProtocol.read(from: transport, timeout: options.handshakeTimeout) { result in
+      self.balanced -= 1
+      guard case .success(let source) = result else { return }
+      self.open(transport, from: source ?? peer, within: self.options.handshakeTimeout - (self.loop.now - start))
+    }
+  }
+
+  private func open(_ transport: SocketStream, from peer: IPAddress?, within time: Duration) {
+    var admission = Admission(counter: counter, peer: peer)
+    guard let tls = options.tls else { return open(transport, within: time, admission) }
     // A refusal is not worth a TLS handshake.
     do { try admission.enter() } catch { return transport.abort(error) }
     let entered = admission
     let start = loop.now
     // The handshake keeps itself alive through its transport.
     var id: ObjectIdentifier?
-    let handshake = TLSHandshake.accept(over: transport, tls, within: options.handshakeTimeout) { result in
+    let handshake = TLSHandshake.accept(over: transport, tls, within: time) { result in
       if let id { self.securing[id] = nil }
       // What went wrong concerns the peer alone, which was told.
       guard case .success(let stream) = result else { return }
-      self.open(stream, within: self.options.handshakeTimeout - (self.loop.now - start), entered)
+      self.open(stream, within: time - (self.loop.now - start), entered)
     }
     guard let handshake, handshake.isUnderWay else { return }
     id = ObjectIdentifier(handshake)

@@ -32,7 +32,7 @@ final class ConnectionCounter: Sendable {
       throw HandshakeRejection(
         status: 503, reason: "the server has as many connections as it takes: \(maxConnections)")
     }
-    let slot = ConnectionSlot(self)
+    let slot = ConnectionSlot(self, address)
     if let address, !isTrusted(address) { try slot.count(for: address) }
     return slot
   }
@@ -40,7 +40,7 @@ final class ConnectionCounter: Sendable {
   /// Where a request comes from that a trusted proxy passed on: the last address of `X-Forwarded-For` that is not a proxy's.
   /// - Returns: nil if the peer is none, and was counted already.
   func forwardedAddress(_ request: HTTPRequest, from peer: IPAddress) -> IPAddress? {
-    guard maxPerAddress != nil, isTrusted(peer) else { return nil }
+    guard isTrusted(peer) else { return nil }
     let fields = request.headerFields.filter { $0.name.canonicalName == "x-forwarded-for" }
     for entry in fields.flatMap({ $0.value.split(separator: ",") }).reversed() {
       guard let address = IPAddress(String(entry.drop { $0 == " " }.prefix { $0 != " " })) else { return peer }
@@ -80,11 +80,16 @@ final class ConnectionCounter: Sendable {
 final class ConnectionSlot: @unchecked Sendable {  // changed on the connection's loop only
   private let counter: ConnectionCounter
   private var site: IPAddress?
+  /// Where the connection comes from, as far as that is known and to be believed.
+  fileprivate(set) var address: IPAddress?
 
-  fileprivate init(_ counter: ConnectionCounter) { self.counter = counter }
+  fileprivate init(_ counter: ConnectionCounter, _ address: IPAddress?) {
+    self.counter = counter
+    self.address = address
+  }
 
   /// Counts the connection for its address too. Called once.
-  func count(for address: IPAddress) throws(HandshakeRejection) {
+  fileprivate func count(for address: IPAddress) throws(HandshakeRejection) {
     if try counter.countSite(address.site) { site = address.site }
   }
 
@@ -108,6 +113,7 @@ struct Admission {
 
   func check(_ request: HTTPRequest) throws(HandshakeRejection) {
     guard let peer, let slot, let address = counter.forwardedAddress(request, from: peer) else { return }
+    slot.address = address
     try slot.count(for: address)
   }
 }

@@ -33,6 +33,9 @@ public struct WebSocketServerOptions: Sendable {
   /// Looks at a request before it is accepted. What it returns is added to the 101 response; a `HandshakeRejection` that it
   /// throws is the answer instead, and any other error is answered with 500. Called on the connection's loop: it must not block.
   public var onRequest: @Sendable (HTTPRequest) throws -> Headers = { _ in [:] }
+  /// Load balancers that say with the PROXY protocol (version 1 or 2) where each connection comes from. One of theirs without it is cut;
+  /// from other addresses it is what it looks like, no HTTP. Default: none.
+  public var proxyProtocolFrom: [IPNetwork] = []
   /// Limits and times of each connection.
   public var connection = WebSocketOptions()
   /// Certificates for `wss:`, which needs them; `TLSServerContext.reload` changes them while the server runs.

@@ -350,6 +350,25 @@ key = {file("good.key")}
             echo_through(f"wss://127.0.0.1:{port}", *CA)
 
 
+def load_balancer():
+    """haproxy, with either version of the PROXY protocol, in front of a plain server and of one in TLS."""
+    with tempfile.TemporaryDirectory() as folder, \
+            sluice("--proxy-protocol-from", "127.0.0.0/8", "listen+ws://127.0.0.1:0", "echo:") as plain, \
+            sluice(*SERVER, "--proxy-protocol-from", "127.0.0.1", "listen+wss://127.0.0.1:0", "echo:") as secure:
+        for version in ["send-proxy", "send-proxy-v2"]:
+            ports = {plain: free_port(), secure: free_port()}
+            configuration = os.path.join(folder, "haproxy.cfg")
+            with open(configuration, "w") as text:
+                text.write("defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n")
+                for number, (url, port) in enumerate(ports.items()):
+                    text.write(f"listen l{number}\n bind 127.0.0.1:{port}\n server s 127.0.0.1:{port_of(url)} {version}\n")
+            with program(ports[secure], "haproxy", "-db", "-f", configuration):
+                echo_through(f"ws://127.0.0.1:{ports[plain]}")
+                echo_through(f"wss://127.0.0.1:{ports[secure]}", *CA)
+        refused = run(plain, data=b"a\n", status=7)
+        check(refused.stderr, "a connection without the header was served")
+
+
 def credentials():
     with sluice("--basic-auth", "ann:secret", "listen+ws://127.0.0.1:0", "echo:") as url:
         refused = run(url, data=b"a\n", status=6)
