@@ -2,7 +2,8 @@
 let examples: [String: @Sendable () async throws -> Void] = [
   "echo-server": echoServer, "client": client, "terminal": terminal, "recorder": recorder, "gateway": gateway,
   "large-message": largeMessage, "sorted-names": sortedNames, "careful-server": carefulServer,
-  "own-extension": ownExtension,
+  "own-extension": ownExtension, "secure-client": secureClient, "coming-back": comingBack,
+  "secure-server": secureServer,
 ]
 
 if let example = examples[CommandLine.arguments.dropFirst().first ?? ""] {
