@@ -90,10 +90,18 @@ let package = Package(
       ],
       swiftSettings: settings),
     .target(
+      name: "SluiceEventSource",
+      dependencies: [
+        "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceConnect",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings),
+    .target(
       name: "Sluice",
       dependencies: [
         "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceHTTP", "SluiceWebSocketProtocol",
-        "SluiceWebSocket",
+        "SluiceWebSocket", "SluiceEventSource",
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "SystemPackage", package: "swift-system"),
       ],
@@ -120,6 +128,9 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
+    .testTarget(
+      name: "SluiceEventSourceTests",
+      dependencies: ["Sluice", "SluiceEventSource", "SluiceHTTP", "SluiceTestSupport"], swiftSettings: settings),
     .testTarget(
       name: "SluiceConnectTests", dependencies: ["SluiceConnect", "SluiceHTTP", "SluiceStreams"],
       swiftSettings: settings),

@@ -1,5 +1,6 @@
 @_exported import HTTPTypes
 @_exported import SluiceConnect
+@_exported import SluiceEventSource
 @_exported import SluiceHTTP
 @_exported import SluiceIO
 @_exported import SluiceStreams

@@ -31,7 +31,7 @@ extension Transform {
 public struct TransformOutput<Element> {
   @usableFromInline var elements = Deque<Element>()
   /// Whether nothing will follow, whatever the source still has.
-  private(set) var hasEnded = false
+  package private(set) var hasEnded = false
 
   public init() {}
 

@@ -1,0 +1,20 @@
+import SluiceStreams
+
+/// A body of so many bytes (RFC 9112 §6.2): it ends with the last of them.
+package struct LengthDecoder: Transform {
+  private let length: Int
+  private var received = 0
+
+  package init(_ length: Int) { self.length = length }
+
+  package mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
+    let part = input.prefix(length - received)
+    received += part.count
+    if !part.isEmpty { output.append(part) }
+    if received == length { output.end() }
+  }
+
+  package mutating func finish(into output: inout TransformOutput<Bytes>) throws {
+    if received < length { throw StreamError.truncated(what: "a body", expected: length, actual: received) }
+  }
+}
