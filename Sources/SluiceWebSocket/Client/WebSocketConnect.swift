@@ -34,7 +34,7 @@ extension WebSocket {
         return try await open(request, target, within: left, options, on: loop)
       } catch WebSocketConnectError.handshake(.refused(let status, let headers, let bodyStart)) {
         guard options.maxRedirects > 0,
-          let redirect = try Redirect(status: status, headers: headers, from: request.url)
+          let redirect = try redirect(status, headers, from: request.url)
         else { throw WebSocketConnectError.handshake(.refused(status: status, headers: headers, bodyStart: bodyStart)) }
         redirects += 1
         guard redirects <= options.maxRedirects else {
@@ -44,6 +44,17 @@ extension WebSocket {
         target = ClientTarget(url: redirect.url, unixSocket: redirect.keepsOrigin ? target.unixSocket : nil)
         request = try ClientRequest(redirect.url, protocols: protocols, options)
       }
+    }
+  }
+
+  private static func redirect(
+    _ status: Int, _ headers: HTTPFields, from url: ConnectionURL
+  ) throws(WebSocketConnectError) -> Redirect? {
+    do {
+      return try Redirect(
+        status: status, headers: headers, from: url, schemes: ["http": "ws", "https": "wss", "ws": "ws", "wss": "wss"])
+    } catch {
+      throw .redirect(error.reason)
     }
   }
 

@@ -1,0 +1,57 @@
+import HTTPTypes
+import SluiceHTTP
+
+/// Where a server sends a client instead (RFC 9110 §15.4).
+package struct Redirect {
+  package let url: ConnectionURL
+  /// Whether what is secret may go there too.
+  package let keepsOrigin: Bool
+
+  /// - Parameter schemes: What a scheme of a Location stands for, for those that may be used.
+  /// - Returns: nil if the answer is no redirect.
+  /// - Throws: `NotFollowed` if it is one that is not followed.
+  package init?(
+    status: Int, headers: HTTPFields, from url: ConnectionURL, schemes: [String: String]
+  ) throws(NotFollowed) {
+    guard [301, 302, 303, 307, 308].contains(status), let location = headers[.location] else { return nil }
+    do { self.url = try url.resolving(location, schemes) } catch {
+      throw NotFollowed(reason: "its Location can't be used: \(error)")
+    }
+    if self.url.userInfo != nil { throw NotFollowed(reason: "its Location holds user and password") }
+    if url.isSecure && !self.url.isSecure {
+      throw NotFollowed(reason: "it leads from \(url.scheme): to \(self.url.scheme):")
+    }
+    keepsOrigin = self.url.scheme == url.scheme && self.url.host == url.host && self.url.port == url.port
+  }
+
+  package struct NotFollowed: Error {
+    package let reason: String
+  }
+
+  /// What belongs to one origin and is not told another.
+  package static let secretFields: Set<String> = ["authorization", "cookie", "proxy-authorization"]
+}
+
+extension ConnectionURL {
+  /// Whether the scheme says TLS.
+  package var isSecure: Bool { scheme == "wss" || scheme == "https" }
+
+  /// Resolves a reference (RFC 3986 §5.2).
+  func resolving(_ reference: String, _ schemes: [String: String]) throws(URLError) -> ConnectionURL {
+    let reference = String(reference.prefix { $0 != "#" })
+    let allowed = Array(Set(schemes.values))
+    if let colon = reference.firstIndex(of: ":"), reference[colon...].hasPrefix("://") {
+      let scheme = reference[..<colon].lowercased()
+      return try ConnectionURL((schemes[scheme] ?? scheme) + reference[colon...], schemes: allowed)
+    }
+    if reference.hasPrefix("//") { return try ConnectionURL("\(scheme):\(reference)", schemes: allowed) }
+    let base = "\(scheme)://\(authority)"
+    if reference.hasPrefix("/") { return try ConnectionURL(base + reference, schemes: allowed) }
+    let path = target.prefix { $0 != "?" }
+    if reference.isEmpty || reference.hasPrefix("?") {
+      return try ConnectionURL(base + path + reference, schemes: allowed)
+    }
+    let folder = path[...(path.lastIndex(of: "/") ?? path.startIndex)]
+    return try ConnectionURL(base + folder + reference, schemes: allowed)
+  }
+}

@@ -1,0 +1,38 @@
+import SluiceConnect
+import SluiceHTTP
+import SluiceIO
+import SluiceTLS
+
+/// How a client reads event streams.
+public struct EventSourceClientOptions: Sendable {
+  /// Fields that are added to each request. The origin sees them, no proxy does.
+  public var headers: Headers = [:]
+  /// The last event that was seen earlier, to be named at the first connection already. Default: none.
+  public var lastEventID: String?
+  /// Whether to come back when the stream ends or is lost. Default: true, as the standard has it.
+  public var reconnects = true
+  /// How long to wait before that, until the server says otherwise. With each failure in a row it doubles; up to half as much again is
+  /// added at random. Default: 3 seconds.
+  public var retry: Duration = .seconds(3)
+  /// The longest wait. Default: 60 seconds, or what the server asks for, if that is more.
+  public var maxRetry: Duration = .seconds(60)
+  /// Time for each connection, from the name to the head of the answer. Default: 10 seconds.
+  public var connectTimeout: Duration = .seconds(10)
+  /// How long nothing may come, not even a comment, before the connection counts as lost. Default: nil, for ever.
+  public var silenceTimeout: Duration?
+  /// Redirects that are followed at each connection, never from `https:` to `http:`; Authorization, Cookie and Proxy-Authorization go to the
+  /// first host only. Default: 5.
+  public var maxRedirects = 5
+  /// Limits of lines and events. Default: 1 MiB and 16 MiB.
+  public var limits = EventStreamLimits()
+  /// Limits of the response head. Default: 16 KiB, 100 fields.
+  public var headLimits = HeadLimits()
+  /// Certificates, trust and sessions for `https:`. Default: nil, the system's roots.
+  public var tls: TLSClientContext?
+  /// The proxy to go through. Default: none.
+  public var proxy = ProxyChoice.none
+  /// Options of the socket.
+  public var tcp = TCP.Options()
+
+  public init() {}
+}

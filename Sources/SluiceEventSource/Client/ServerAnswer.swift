@@ -1,0 +1,80 @@
+import HTTPTypes
+import SluiceConnect
+import SluiceHTTP
+import SluiceIO
+import SluiceStreams
+
+/// The head of a server's answer, and the connection behind it.
+struct ServerAnswer: Sendable {
+  let response: HTTPResponse
+  let transport: Connect.ByteStream
+  /// What was read behind the head.
+  private let rest: Bytes
+
+  /// Sends a request and reads the head of the answer. On the transport's loop.
+  static func read(
+    from transport: some PolledDuplexStream<Bytes, Bytes>, _ request: Bytes, within time: Duration,
+    _ options: EventSourceClientOptions
+  ) async throws -> ServerAnswer {
+    let loop = transport.loop
+    let timer = loop.schedule(after: time) { transport.abort(EventSourceError.timeout(options.connectTimeout)) }
+    defer { loop.cancelTimer(timer) }
+    do {
+      try await transport.write(request)
+      var reader = HeadReader(limits: options.headLimits)
+      while let chunk = try await transport.read() {
+        guard let (head, rest) = try reader.consume(chunk) else { continue }
+        let response = try ResponseHead(head, limits: options.headLimits).response
+        if response.status.kind == .informational {
+          throw EventSourceError.unsupportedBody("status \(response.status.code)")
+        }
+        return ServerAnswer(response: response, transport: transport, rest: rest)
+      }
+      throw EventSourceError.endedEarly
+    } catch {
+      transport.abort(error)
+      if let error = error as? HTTPHeadError { throw EventSourceError.malformedResponse(error) }
+      throw error
+    }
+  }
+
+  /// The events of the body.
+  /// - Throws: `EventSourceError` if the answer is no event stream.
+  func feed(_ options: EventSourceClientOptions, lastEventID: String?) throws -> EventFeed {
+    do {
+      guard response.status.code == 200 else {
+        throw EventSourceError.refused(
+          status: response.status.code, headers: response.headerFields, bodyStart: rest.prefix(1024).compacted())
+      }
+      let type = response.headerFields[.contentType] ?? ""
+      // HTML standard §9.2.3: parameters don't matter.
+      guard type.prefix(while: { $0 != ";" }).filter({ $0 != " " }).lowercased() == "text/event-stream" else {
+        throw EventSourceError.wrongContentType(type)
+      }
+      let parser = EventStreamParser(limits: options.limits, lastEventID: lastEventID)
+      return EventFeed(transport, rest: rest, try body(), parser, silenceTimeout: options.silenceTimeout)
+    } catch {
+      transport.abort(error)
+      throw error
+    }
+  }
+
+  /// How the body ends (RFC 9112 §6.3).
+  private func body() throws -> EventFeed.Body {
+    let fields = response.headerFields
+    if let encoding = fields[.contentEncoding], encoding.lowercased() != "identity" {
+      throw EventSourceError.unsupportedBody("Content-Encoding \(encoding)")
+    }
+    if let encoding = fields[.transferEncoding] {
+      guard encoding.lowercased() == "chunked" else {
+        throw EventSourceError.unsupportedBody("Transfer-Encoding \(encoding)")
+      }
+      return .chunked(ChunkedDecoder())
+    }
+    guard let length = fields[.contentLength] else { return .untilEnd }
+    guard let count = Int(length), count >= 0 else {
+      throw EventSourceError.unsupportedBody("Content-Length \(length)")
+    }
+    return .length(LengthDecoder(count))
+  }
+}

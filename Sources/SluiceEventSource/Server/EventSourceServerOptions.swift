@@ -1,0 +1,52 @@
+import HTTPTypes
+import SluiceHTTP
+import SluiceIO
+import SluiceTLS
+
+/// How a server gives event streams.
+public struct EventSourceServerOptions: Sendable {
+  /// Fields that are added to the response.
+  public var headers: Headers = [:]
+  /// What clients are told of how long to wait before they come back. Default: 5 seconds; nil says nothing.
+  public var retry: Duration? = .seconds(5)
+  /// How often a comment shows that the connection lives, so that proxies don't cut it. Default: 10 seconds; nil sends none.
+  public var ping: Duration? = .seconds(10)
+  /// The origin whose pages may read the stream (`Access-Control-Allow-Origin`): `https://example.com`, or `*` for all. Default:
+  /// nil, only pages of the server's own.
+  public var allowedOrigin: String?
+  /// Looks at a request before it is accepted; what it throws refuses it: an `EventSourceRejection` with its status, anything else with
+  /// 500. Called on the connection's loop: it must not block.
+  public var onRequest: @Sendable (HTTPRequest) throws -> Void = { _ in }
+  /// Time from the accepted connection to the end of its request head. Default: 10 seconds.
+  public var requestTimeout: Duration = .seconds(10)
+  /// How long the last events of a stream that ends may take to leave. Default: 10 seconds.
+  public var closeTimeout: Duration = .seconds(10)
+  /// Limits of the request head. Default: 16 KiB, 100 fields.
+  public var headLimits = HeadLimits()
+  /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
+  public var writeHighWatermark = 64 << 10
+  /// Certificates for `https:`.
+  public var tls: TLSServerContext?
+  /// Options of the sockets.
+  public var tcp = TCP.Options()
+
+  public init() {}
+}
+
+/// A request that gets no event stream, and what it is answered.
+public struct EventSourceRejection: Error, Hashable, Sendable, CustomStringConvertible {
+  /// The status of the answer, 400-599.
+  public var status: Int
+  /// What was wrong, for the client to read.
+  public var reason: String
+  /// Further fields of the answer.
+  public var fields: HTTPFields
+
+  public init(status: Int, reason: String, fields: HTTPFields = HTTPFields()) {
+    self.status = status
+    self.reason = reason
+    self.fields = fields
+  }
+
+  public var description: String { "event stream refused with \(status): \(reason)" }
+}

@@ -1,0 +1,224 @@
+import HTTPTypes
+import SluiceHTTP
+import SluiceStreams
+
+/// One client of an event stream, as its server sees it: a writable stream of events.
+///
+/// ```swift
+/// try await EventSource.serve("http://127.0.0.1:8000/feed") { events in
+///   try await events.send("hello")
+///   try await feed.map { ServerSentEvent($0) }.pipe(events)
+/// }
+/// ```
+/// A client that is slow holds whoever writes: `send` returns when there is room for the next event.
+public final class EventStreamConnection: PolledWritableStream, @unchecked Sendable {
+  // What is `let` may be read from everywhere; everything else is touched on the loop only.
+  public typealias Input = ServerSentEvent
+
+  public let loop: any Loop
+  /// What the client asked for, with its path and headers.
+  public let request: HTTPRequest
+  private let transport: any PolledDuplexStream<Bytes, Bytes>
+  private let isChunked: Bool
+  private let options: EventSourceServerOptions
+  private var state = State.open
+  private var gathered = BytesBuilder()
+  private var writer: (any Waker)?
+  private var pingTimer: LoopTimer?
+
+  private enum State {
+    case open
+    case closed
+    case failed(any Error)
+  }
+
+  /// Takes over a transport on which the response head is on its way. On its loop only.
+  init(
+    over transport: any PolledDuplexStream<Bytes, Bytes>, request: HTTPRequest, isChunked: Bool,
+    options: EventSourceServerOptions
+  ) throws {
+    self.transport = transport
+    self.request = request
+    self.isChunked = isChunked
+    self.options = options
+    loop = transport.loop
+    try transport.attachReader(ClientWatch(self))
+    try transport.attachWriter(RoomWatch(self))
+    schedulePing()
+    clientMayHaveLeft()
+  }
+
+  /// The URL that the client asked for.
+  public var url: String { "http://\(request.authority ?? "")\(request.path ?? "/")" }
+
+  /// The last event that the client has seen, as it says; nil at its first time.
+  public var lastEventID: String? {
+    request.headerFields.first { $0.name.canonicalName == "last-event-id" }?.value
+  }
+
+  /// Whether events can still be sent.
+  public var isOpen: Bool {
+    get async {
+      await withCheckedContinuation { continuation in
+        loop.perform { continuation.resume(returning: self.isOpenNow) }
+      }
+    }
+  }
+
+  private var isOpenNow: Bool {
+    if case .open = state { true } else { false }
+  }
+
+  // MARK: sending
+
+  /// Sends an event. Returns when there is room for the next one.
+  /// - Throws: `EventFieldError` for a type or an id with a line end or NUL; `StreamError.closed` when the client has left.
+  public func send(
+    _ data: String, event: String? = nil, id: String? = nil, retry: Duration? = nil
+  ) async throws {
+    try await write(ServerSentEvent(data, event: event, id: id, retry: retry))
+  }
+
+  /// Sends a comment, which shows proxies and the client that the connection lives.
+  public func ping() async throws {
+    try await loop.run {
+      _ = try self.hasRoom()
+      self.sendPing()
+    }
+  }
+
+  public func hasRoom() throws -> Bool {
+    switch state {
+    case .open: return try gathered.count < options.writeHighWatermark && transport.hasRoom()
+    case .closed: throw StreamError.closed
+    case .failed(let error): throw error
+    }
+  }
+
+  public func push(_ event: consuming ServerSentEvent) throws {
+    guard case .open = state else {
+      _ = try hasRoom()
+      return
+    }
+    var text = BytesBuilder()
+    try event.write(to: &text)
+    append(text.take())
+  }
+
+  private func append(_ text: Bytes) {
+    if gathered.capacity == 0 { gathered = loop.scratch.take() }
+    if isChunked { gathered.append(chunk: text.span) } else { gathered.append(text) }
+  }
+
+  public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
+  public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
+
+  public func flush() {
+    guard gathered.capacity > 0 else { return transport.flush() }
+    // A transport that has failed says so itself, at the next `hasRoom`.
+    if !gathered.isEmpty { try? transport.pushFlushing(gathered.lend()) }
+    var used = BytesBuilder()
+    swap(&used, &gathered)
+    loop.scratch.give(used)
+  }
+
+  public func attachWriter(_ waker: any Waker) throws {
+    guard writer == nil else { throw StreamError.concurrentWrite }
+    writer = waker
+  }
+
+  public func detachWriter() { writer = nil }
+
+  // MARK: pings
+
+  private func schedulePing() {
+    guard let interval = options.ping else { return }
+    pingTimer = loop.schedule(after: interval) { [weak self] in
+      guard let self, case .open = self.state else { return }
+      // A client that does not read what there is needs no more.
+      if (try? self.transport.hasRoom()) == true { self.sendPing() }
+      self.schedulePing()
+    }
+  }
+
+  private func sendPing() { sendField(":\n\n") }
+
+  /// Sends lines that are no event.
+  func sendField(_ lines: String) {
+    append(Bytes(lines))
+    flush()
+  }
+
+  // MARK: ending
+
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    switch state {
+    case .closed: return completion(nil)
+    case .failed(let error): return completion(error)
+    case .open: break
+    }
+    if isChunked {
+      if gathered.capacity == 0 { gathered = loop.scratch.take() }
+      gathered.appendLastChunk()
+    }
+    flush()
+    end(.closed)
+    let transport = transport
+    let limit = loop.schedule(after: options.closeTimeout) { transport.abort(StreamError.aborted) }
+    transport.closeWhenFlushed { error in
+      transport.loop.cancelTimer(limit)
+      transport.cancel(nil)
+      completion(error)
+    }
+  }
+
+  public func abort(_ reason: any Error) {
+    loop.perform {
+      guard case .open = self.state else { return }
+      self.end(.failed(reason))
+      self.transport.abort(reason)
+    }
+  }
+
+  private func end(_ state: State) {
+    self.state = state
+    if let pingTimer { loop.cancelTimer(pingTimer) }
+    pingTimer = nil
+    transport.detachReader()
+    transport.detachWriter()
+    writer?.wake()
+  }
+
+  /// A client has nothing more to say; what comes is its end.
+  fileprivate func clientMayHaveLeft() {
+    guard case .open = state else { return }
+    do {
+      while true {
+        switch try transport.poll() {
+        case .element: continue
+        case .pending: return
+        case .end: throw StreamError.closed
+        }
+      }
+    } catch {
+      end(.failed(StreamError.closed))
+      transport.abort(error)
+    }
+  }
+
+  fileprivate func transportHasRoom() { writer?.wake() }
+}
+
+/// Tells a connection that its client may have left. It keeps the connection alive until then.
+private final class ClientWatch: Waker, @unchecked Sendable {
+  private let connection: EventStreamConnection
+  init(_ connection: EventStreamConnection) { self.connection = connection }
+  func wake() { connection.clientMayHaveLeft() }
+}
+
+/// Tells a connection that its transport may have room.
+private final class RoomWatch: Waker, @unchecked Sendable {
+  private let connection: EventStreamConnection
+  init(_ connection: EventStreamConnection) { self.connection = connection }
+  func wake() { connection.transportHasRoom() }
+}

@@ -1,0 +1,312 @@
+import Sluice
+import SluiceTestSupport
+import Synchronization
+import Testing
+
+@Suite("EventSource, server and client", .timeLimit(.minutes(1)))
+struct EventSourceTests {
+  private func serving(
+    _ options: EventSourceServerOptions = EventSourceServerOptions(), path: String = "/feed",
+    _ handler: @escaping @Sendable (EventStreamConnection) async throws -> Void,
+    _ body: (EventSourceServer) async throws -> Void
+  ) async throws {
+    let scheme = options.tls == nil ? "http" : "https"
+    let server = try await EventSourceServer.listen("\(scheme)://127.0.0.1:0\(path)", options: options)
+    let running = Task { try await server.run(handler) }
+    try await body(server)
+    running.cancel()
+    await #expect(throws: CancellationError.self) { try await running.value }
+  }
+
+  private var quick: EventSourceClientOptions {
+    var options = EventSourceClientOptions()
+    options.retry = .milliseconds(10)
+    options.maxRetry = .milliseconds(50)
+    return options
+  }
+
+  private var unhurried: EventSourceServerOptions {
+    var options = EventSourceServerOptions()
+    options.retry = nil
+    return options
+  }
+
+  @Test("events arrive as they were sent, of every size")
+  func events() async throws {
+    let sent = [
+      ServerSentEvent("a"), ServerSentEvent("two\nlines", event: "kind", id: "1"), ServerSentEvent("", id: "2"),
+      ServerSentEvent(String(repeating: "grüße ", count: 50_000), id: "3"),
+    ]
+    try await serving { events in
+      for event in sent { try await events.write(event) }
+      try await Task.sleep(for: .seconds(60))
+    } _: { server in
+      let client = try await EventSource.connect(server.url, options: quick)
+      for event in sent {
+        let received = try await client.read()
+        #expect(received == event)
+      }
+      #expect(client.lastEventID == "3")
+      client.cancel(nil)
+    }
+  }
+
+  @Test("a client comes back with the last event that it saw, and waits as the server says")
+  func resumes() async throws {
+    let seen = Mutex<[String?]>([])
+    try await serving(unhurried) { events in
+      seen.withLock { $0.append(events.lastEventID) }
+      let start = Int(events.lastEventID ?? "0") ?? 0
+      try await events.write(ServerSentEvent("\(start + 1)", id: "\(start + 1)", retry: .milliseconds(5)))
+      try await events.send("\(start + 2)", id: "\(start + 2)")
+      // The first stream ends as it should, the next is cut.
+      if start > 0 {
+        try await Task.sleep(for: .milliseconds(100))
+        throw StreamError.aborted
+      }
+    } _: { server in
+      let client = try await EventSource.connect(server.url, options: quick)
+      for number in 1...8 { #expect(try await client.read()?.data == "\(number)") }
+      client.cancel(nil)
+      #expect(seen.withLock { $0.prefix(4) } == [nil, "2", "4", "6"])
+    }
+  }
+
+  @Test("a slow client holds its producer, and one that leaves ends it")
+  func backpressure() async throws {
+    let count = Mutex(0)
+    let ended = Mutex(false)
+    try await serving { events in
+      defer { ended.withLock { $0 = true } }
+      let text = String(repeating: "x", count: 10_000)
+      while true {
+        try await events.send(text)
+        count.withLock { $0 += 1 }
+      }
+    } _: { server in
+      let client = try await EventSource.connect(server.url, options: quick)
+      #expect(try await client.read()?.data.count == 10_000)
+      try await Task.sleep(for: .milliseconds(300))
+      let held = count.withLock { $0 }
+      try await Task.sleep(for: .milliseconds(200))
+      #expect(count.withLock { $0 } == held && held < 5000)
+      for _ in 0..<500 { _ = try await client.read() }
+      client.cancel(nil)
+      for _ in 0..<500 where !ended.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(ended.withLock { $0 })
+    }
+  }
+
+  @Test("a stream is also a sink: anything pipes into it")
+  func pipes() async throws {
+    try await serving(unhurried) { events in
+      try await SequenceStream(1...100).map { ServerSentEvent("\($0)") }.pipe(events)
+    } _: { server in
+      var options = quick
+      options.reconnects = false
+      let client = try await EventSource.connect(server.url, options: options)
+      var numbers: [Int] = []
+      for try await event in client { numbers.append(Int(event.data) ?? -1) }
+      #expect(numbers == Array(1...100))
+    }
+  }
+
+  @Test("in TLS")
+  func secure() async throws {
+    let certificates = try await Certificates.load()
+    var options = EventSourceServerOptions()
+    options.tls = try certificates.server()
+    var client = quick
+    client.tls = try certificates.client()
+    let trusting = client
+    try await serving(options) { events in
+      try await events.send("secret")
+      try await Task.sleep(for: .seconds(60))
+    } _: { server in
+      let feed = try await EventSource.connect(server.url, options: trusting)
+      #expect(try await feed.read()?.data == "secret")
+      feed.cancel(nil)
+      await #expect(throws: TLSError.self) { try await EventSource.connect(server.url) }
+    }
+  }
+
+  // MARK: the server's answers
+
+  private func answer(_ request: String, _ options: EventSourceServerOptions = EventSourceServerOptions()) async throws
+    -> String
+  {
+    var answer = ""
+    try await serving(options) { events in
+      try await events.send("hello", id: "1")
+    } _: { server in
+      let socket = try await TCP.connect("127.0.0.1", port: server.port)
+      try await socket.write(Bytes(request))
+      while let chunk = try await socket.read() { answer += chunk.string }
+      try await socket.close()
+    }
+    return answer
+  }
+
+  @Test("the answer on the wire, in chunks to HTTP/1.1 and to the end to HTTP/1.0")
+  func wire() async throws {
+    var options = EventSourceServerOptions()
+    options.allowedOrigin = "https://example.com"
+    options.headers = ["X-Feed": "7"]
+    let chunked = try await answer("GET /feed?x HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n", options)
+    #expect(chunked.hasPrefix("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"))
+    #expect(
+      chunked.contains("Access-Control-Allow-Origin: https://example.com\r\n") && chunked.contains("X-Feed: 7\r\n"))
+    #expect(chunked.hasSuffix("\r\n\r\nd\r\nretry: 5000\n\n\r\n13\r\nid: 1\ndata: hello\n\n\r\n0\r\n\r\n"))
+    let plain = try await answer("GET /feed HTTP/1.0\r\n\r\n")
+    #expect(plain.hasSuffix("\r\n\r\nretry: 5000\n\nid: 1\ndata: hello\n\n") && !plain.contains("chunked"))
+    let head = try await answer("HEAD /feed HTTP/1.1\r\nHost: a\r\n\r\n")
+    #expect(head.hasPrefix("HTTP/1.1 200 OK\r\n") && head.hasSuffix("\r\n\r\n"))
+  }
+
+  @Test(
+    "other requests get the right status",
+    arguments: [
+      ("POST /feed HTTP/1.1\r\nHost: a\r\n\r\n", 405), ("GET /other HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+      ("GET /feed HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n", 406), ("GET /feed HTTP/1.1\r\n\r\n", 400),
+      ("GET /feed HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", 400), ("nonsense\r\n\r\n", 400),
+      ("GET /feed HTTP/1.1\r\nHost: a\r\nAccept: text/html, */*;q=0.1\r\n\r\n", 200),
+    ])
+  func statuses(_ request: String, _ status: Int) async throws {
+    #expect(try await answer(request).hasPrefix("HTTP/1.1 \(status) "))
+  }
+
+  @Test("a request that asks for an event stream is told from others")
+  func isEventSource() {
+    func request(_ accept: String?, _ method: HTTPRequest.Method = .get) -> HTTPRequest {
+      var request = HTTPRequest(method: method, scheme: "http", authority: "a", path: "/")
+      request.headerFields[.accept] = accept
+      return request
+    }
+    #expect(EventSource.isEventSource(request("text/event-stream")))
+    #expect(EventSource.isEventSource(request("text/html, Text/Event-Stream; q=0.5")))
+    for accept in [nil, "*/*", "text/html", "text/event-streams", "text/event-stream;q=0"] as [String?] {
+      #expect(!EventSource.isEventSource(request(accept)), "\(accept ?? "none")")
+    }
+    #expect(!EventSource.isEventSource(request("text/event-stream", .post)))
+  }
+
+  @Test("comments keep a silent connection alive")
+  func pings() async throws {
+    var options = unhurried
+    options.ping = .milliseconds(20)
+    try await serving(options) { _ in
+      try await Task.sleep(for: .milliseconds(500))
+    } _: { server in
+      let socket = try await TCP.connect("127.0.0.1", port: server.port)
+      try await socket.write("GET /feed HTTP/1.0\r\n\r\n")
+      var answer = ""
+      while let chunk = try await socket.read() { answer += chunk.string }
+      #expect(answer.hasSuffix("\r\n\r\n:\n\n:\n\n") || answer.contains(":\n\n:\n\n:\n\n"))
+    }
+  }
+
+  // MARK: what a client meets
+
+  /// Answers each connection with the next of some literal answers, the last again and again.
+  private func literal(_ answers: [String], _ body: (String) async throws -> Void) async throws -> [String] {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let requests = Mutex<[String]>([])
+    let serving = Task {
+      var number = 0
+      while let socket = try await listener.read() {
+        var head = ""
+        while !head.hasSuffix("\r\n\r\n"), let chunk = try await socket.read() { head += chunk.string }
+        let seen = head
+        requests.withLock { $0.append(seen) }
+        try? await socket.write(
+          Bytes(answers[min(number, answers.count - 1)].replacing("PORT", with: "\(listener.port)")))
+        try? await socket.close()
+        number += 1
+      }
+    }
+    try await body("http://127.0.0.1:\(listener.port)/feed")
+    serving.cancel()
+    listener.cancel(nil)
+    return requests.withLock { $0 }
+  }
+
+  private static let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+
+  @Test("bodies in chunks, of a length and to the end; 204 ends the stream")
+  func bodies() async throws {
+    let requests = try await literal([
+      Self.head + "Transfer-Encoding: chunked\r\n\r\n8\r\nid: 1\nda\r\n8\r\nta: a\n\nd\r\n3\r\nata\r\n0\r\n\r\n",
+      Self.head + "Content-Length: 9\r\n\r\ndata: b\n\ndata: not this\n\n", Self.head + "\r\ndata: c\n\n",
+      "HTTP/1.1 204 No Content\r\n\r\n",
+    ]) { url in
+      let client = try await EventSource.connect(url, options: quick)
+      var events: [ServerSentEvent] = []
+      for try await event in client { events.append(event) }
+      #expect(events == [.init("a", id: "1"), .init("b", id: "1"), .init("c", id: "1")])
+    }
+    #expect(requests.count == 4)
+    #expect(!requests[0].contains("Last-Event-ID"))
+    for request in requests.dropFirst() { #expect(request.contains("\r\nLast-Event-ID: 1\r\n")) }
+  }
+
+  @Test("what is no event stream is a clear error, at first and later")
+  func refusals() async throws {
+    for answer in [
+      "HTTP/1.1 404 Not Found\r\n\r\nnowhere", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
+      "HTTP/1.1 200 OK\r\n\r\n",
+      "nonsense\r\n\r\n", Self.head + "Content-Encoding: br\r\n\r\n", Self.head + "Transfer-Encoding: gzip\r\n\r\n", "",
+    ] {
+      _ = try await literal([answer]) { url in
+        await #expect(throws: EventSourceError.self, "\(answer)") { try await EventSource.connect(url, options: quick) }
+      }
+    }
+    _ = try await literal([Self.head + "\r\ndata: a\n\n", "HTTP/1.1 503 Busy\r\n\r\n", "HTTP/1.1 403 No\r\n\r\n"]) {
+      url in
+      let client = try await EventSource.connect(url, options: quick)
+      #expect(try await client.read()?.data == "a")
+      await #expect(throws: EventSourceError.self) { try await client.read() }
+    }
+  }
+
+  @Test("attack 45: redirects are followed, without secrets to another origin, and not round and round")
+  func redirects() async throws {
+    var options = quick
+    options.headers = ["Authorization": "Bearer secret", "X-Other": "kept"]
+    let requests = try await literal([
+      "HTTP/1.1 301 Moved\r\nLocation: /again\r\n\r\n",
+      "HTTP/1.1 307 Moved\r\nLocation: http://localhost:PORT/there\r\n\r\n",
+      Self.head + "\r\ndata: a\n\n",
+    ]) { url in
+      let client = try await EventSource.connect(url, options: options)
+      #expect(try await client.read()?.data == "a")
+      client.cancel(nil)
+    }
+    #expect(requests.count >= 3)
+    #expect(requests[1].hasPrefix("GET /again ") && requests[1].contains("secret"))
+    #expect(
+      requests[2].hasPrefix("GET /there ") && !requests[2].contains("secret") && requests[2].contains("X-Other: kept"))
+    _ = try await literal(["HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n"]) { url in
+      await #expect(throws: EventSourceError.self) { try await EventSource.connect(url, options: quick) }
+    }
+  }
+
+  @Test("a second concurrent read throws, and silence beyond its limit is a lost connection")
+  func contract() async throws {
+    try await serving(unhurried) { events in
+      try await events.send("a")
+      try await Task.sleep(for: .seconds(60))
+    } _: { server in
+      var options = quick
+      options.silenceTimeout = .milliseconds(100)
+      let client = try await EventSource.connect(server.url, options: options)
+      #expect(try await client.read()?.data == "a")
+      let waiting = Task { try await client.read() }
+      try await Task.sleep(for: .milliseconds(30))
+      await #expect(throws: StreamError.concurrentRead) { try await client.read() }
+      // It came back, and got the first event again.
+      #expect(try await waiting.value?.data == "a")
+      client.cancel(nil)
+      #expect(try await client.read() == nil)
+    }
+  }
+}
