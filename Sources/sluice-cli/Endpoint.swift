@@ -11,6 +11,8 @@ enum Endpoint: Equatable {
   case exec(command: String)
   case echo
   case null
+  case eventSource(url: String)
+  case broadcast(url: String)
   case listenWebSocket(url: String)
   case listenTCP(host: String, port: Int)
   case listenTLS(host: String, port: Int)
@@ -19,7 +21,8 @@ enum Endpoint: Equatable {
   static let forms = """
     -, ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH], ws+unix:SOCKET[:/PATH], tcp://HOST:PORT, tls://HOST:PORT, \
     unix:PATH, file:PATH, exec:COMMAND, echo:, null:, listen+ws://HOST:PORT[/PATH], listen+wss://HOST:PORT[/PATH], \
-    listen+tcp://HOST:PORT, listen+tls://HOST:PORT, listen+unix:PATH
+    listen+tcp://HOST:PORT, listen+tls://HOST:PORT, listen+unix:PATH, sse+http://HOST[:PORT][/PATH], sse+https://…, \
+    listen+sse+http://HOST:PORT[/PATH], listen+sse+https://…
     """
 
   init(_ text: String) throws(UsageError) {
@@ -35,6 +38,8 @@ enum Endpoint: Equatable {
     switch scheme {
     case "ws", "wss", "ws+unix", "wss+unix": self = .webSocket(url: text)
     case "listen+ws", "listen+wss": self = .listenWebSocket(url: scheme.dropFirst(7) + ":" + rest)
+    case "sse+http", "sse+https": self = .eventSource(url: scheme.dropFirst(4) + ":" + rest)
+    case "listen+sse+http", "listen+sse+https": self = .broadcast(url: scheme.dropFirst(11) + ":" + rest)
     case "tcp", "tls":
       let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: false)
       self = scheme == "tcp" ? .tcp(host: host, port: port) : .tls(host: host, port: port)
@@ -61,11 +66,17 @@ enum Endpoint: Equatable {
     }
   }
 
+  /// Whether it serves what another endpoint gives.
+  var isBroadcast: Bool {
+    if case .broadcast = self { true } else { false }
+  }
+
   /// Whether it serves in TLS, and so needs a certificate.
   var servesTLS: Bool {
     switch self {
     case .listenWebSocket(let url): url.lowercased().hasPrefix("wss:")
     case .listenTLS: true
+    case .broadcast(let url): url.lowercased().hasPrefix("https:")
     default: false
     }
   }

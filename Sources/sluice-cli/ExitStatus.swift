@@ -33,6 +33,7 @@ enum ExitStatus: Int32, CaseIterable {
       default: self = .failure
       }
     case is TLSError, is ConnectError: self = .connect
+    case is EventSourceError: self = .handshake
     case is WebSocketConnectError: self = .handshake
     case let error as IOError:
       switch error.operation {

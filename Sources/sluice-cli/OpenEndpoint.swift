@@ -19,6 +19,8 @@ struct EndpointOpener: Sendable {
   let client: WebSocketClientOptions
   let protocols: [String]
   let appends: Bool
+  let events: EventCommandOptions
+  let server: TLSServerContext?
 
   enum Role {
     case source, target
@@ -39,6 +41,14 @@ struct EndpointOpener: Sendable {
       case .target: return .sink(try await appends ? File.append(path) : File.create(path))
       }
     case .exec(let command): return .bytes(try await ChildProcess.shell(command))
+    case .eventSource(let url):
+      guard role == .source else { throw UsageError("an event stream gives only: it stands first") }
+      return .source(try await events.source(url, client))
+    case .broadcast(let url):
+      guard role == .target else {
+        throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE listen+sse+http://…")
+      }
+      return .sink(try await events.broadcast(url, server))
     case .echo: return .echo
     case .null: return .null
     case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix:

@@ -15,6 +15,9 @@ struct Session: Sendable {
   init(_ command: SluiceCommand, diagnostics: Diagnostics) throws {
     source = try Endpoint(command.source)
     target = try Endpoint(command.target)
+    guard !source.isBroadcast else {
+      throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE \(command.source)")
+    }
     guard !target.isListener else { throw UsageError("a listening endpoint stands first: sluice \(command.target) …") }
     let security = command.security
     var headers = try command.webSocket.parsedHeaders()
@@ -34,7 +37,10 @@ struct Session: Sendable {
     client.proxy = try security.proxyChoice()
     client.maxRedirects = security.followRedirects
     client.extensions = command.webSocket.extensions
-    opener = EndpointOpener(client: client, protocols: command.webSocket.protocols, appends: command.append)
+    tls = source.servesTLS || target.servesTLS ? try security.server() : nil
+    opener = EndpointOpener(
+      client: client, protocols: command.webSocket.protocols, appends: command.append, events: command.events,
+      server: tls)
     var server = WebSocketServerOptions()
     server.protocols = command.webSocket.protocols
     server.connection = connection
@@ -46,7 +52,6 @@ struct Session: Sendable {
       if let credentials, !credentials.matches(request) { throw HandshakeRejection.unauthorized() }
       return added
     }
-    tls = source.servesTLS ? try security.server() : nil
     if case .listenWebSocket = source { server.tls = tls }
     self.server = server
     self.diagnostics = diagnostics

@@ -25,6 +25,8 @@ struct SluiceCommand: AsyncParsableCommand {
         listen+tcp://HOST:PORT         serves TCP; port 0 is chosen by the system and printed on standard error
         listen+tls://HOST:PORT         serves TCP in TLS
         listen+unix:PATH               serves a Unix socket
+        sse+http://HOST[:PORT][/PATH]  as SOURCE: the events of an event stream (EventSource); sse+https:// in TLS
+        listen+sse+http://HOST:PORT[/PATH]  as TARGET: gives each line of SOURCE to all who listen, as an event
 
       EXAMPLES
         An echo server:                     sluice listen+ws://127.0.0.1:8000 echo:
@@ -36,6 +38,8 @@ struct SluiceCommand: AsyncParsableCommand {
         A WebSocket face for a TCP service: sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
         Compressed, both ways:              sluice --compress ws://127.0.0.1:8000
         Through a proxy, in TLS:            sluice --proxy http://proxy:3128 wss://example.com/feed
+        Read an event stream:               sluice --json sse+https://example.com/feed
+        Give a log to browsers:             tail -f app.log | sluice - listen+sse+http://127.0.0.1:8000/log
         A server in TLS:                    sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
         A command per connection:           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
         Forward a Unix socket:              sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
@@ -56,6 +60,9 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "WEBSOCKET")
   var webSocket: WebSocketCommandOptions
+
+  @OptionGroup(title: "EVENT STREAMS")
+  var events: EventCommandOptions
 
   @OptionGroup(title: "TLS AND PROXIES")
   var security: SecurityOptions

@@ -8,7 +8,7 @@ struct SecureToolTests {
     "its scenarios with other programs, on the release build",
     arguments: [
       "tls_streams", "alpn_and_key_log", "client_certificates", "web_sockets", "http_proxies", "socks_proxies",
-      "reverse_proxy", "load_balancer", "credentials",
+      "reverse_proxy", "load_balancer", "credentials", "event_streams",
     ])
   func scenario(name: String) async throws {
     let certificates = try await Certificates.load()

@@ -130,6 +130,47 @@ struct EventSourceTests {
     }
   }
 
+  @Test("a broadcast reaches all, puts each event into words once, and cuts who is too slow")
+  func broadcast() async throws {
+    let broadcast = EventBroadcast(whenSlow: .disconnect)
+    let count = 40
+    try await serving(unhurried) {
+      try await broadcast.serve($0)
+    } _: { server in
+      var options = quick
+      options.reconnects = false
+      let final = options
+      let stalled = try await EventSource.connect(server.url, options: final)
+      try await withThrowingTaskGroup(of: [String].self) { group in
+        for _ in 0..<count {
+          group.addTask {
+            var seen: [String] = []
+            for try await event in try await EventSource.connect(server.url, options: final) { seen.append(event.data) }
+            return seen
+          }
+        }
+        for _ in 0..<1000 where try await broadcast.count < count + 1 { try await Task.sleep(for: .milliseconds(10)) }
+        #expect(try await broadcast.count == count + 1)
+        let long = String(repeating: "x", count: 10_000)
+        for number in 0..<60 {
+          try await broadcast.write(ServerSentEvent("\(number) \(long)"))
+          // The others have their time to read; one that reads nothing has it too.
+          try await Task.sleep(for: .milliseconds(2))
+        }
+        #expect(try await broadcast.count <= count + 1)
+        try await broadcast.close()
+        var complete = 0
+        for try await seen in group {
+          #expect(seen == (0..<seen.count).map { "\($0) \(long)" })
+          complete += seen.count == 60 ? 1 : 0
+        }
+        #expect(complete > 0)
+        await #expect(throws: StreamError.closed) { try await broadcast.write(ServerSentEvent("late")) }
+      }
+      stalled.cancel(nil)
+    }
+  }
+
   // MARK: the server's answers
 
   private func answer(_ request: String, _ options: EventSourceServerOptions = EventSourceServerOptions()) async throws

@@ -25,6 +25,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var gathered = BytesBuilder()
   private var writer: (any Waker)?
   private var pingTimer: LoopTimer?
+  private var waitingForEnd: [CheckedContinuation<Void, Never>] = []
 
   private enum State {
     case open
@@ -110,6 +111,20 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     if isChunked { gathered.append(chunk: text.span) } else { gathered.append(text) }
   }
 
+  /// Sends the text of an event, which many clients get. There is room.
+  func send(encoded text: Bytes) {
+    append(text)
+    flush()
+  }
+
+  /// The same when there is room.
+  func write(encoded text: Bytes) async throws {
+    try await withTaskExecutorPreference(loop) {
+      try await waitForRoom()
+      send(encoded: text)
+    }
+  }
+
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
   public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
 
@@ -187,6 +202,24 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     transport.detachReader()
     transport.detachWriter()
     writer?.wake()
+    let waiting = waitingForEnd
+    waitingForEnd = []
+    for continuation in waiting { continuation.resume() }
+  }
+
+  /// Waits until the client has left, or the stream was closed.
+  /// - Throws: `CancellationError`; the stream is cut then.
+  public func waitUntilClosed() async throws {
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        loop.perform {
+          if self.isOpenNow { self.waitingForEnd.append(continuation) } else { continuation.resume() }
+        }
+      }
+    } onCancel: {
+      abort(CancellationError())
+    }
+    try Task.checkCancellation()
   }
 
   /// A client has nothing more to say; what comes is its end.

@@ -369,6 +369,53 @@ def load_balancer():
         check(refused.stderr, "a connection without the header was served")
 
 
+def event_streams():
+    """curl as a client, Node's faye-websocket as a server, and the tool with itself, in TLS too."""
+    lines = b"".join(b"line %d\n" % number for number in range(200))
+    for scheme, server_options, client_options in [("http", [], []), ("https", SERVER, CA)]:
+        port = free_port()
+        url = f"{scheme}://127.0.0.1:{port}/log"
+        source = subprocess.Popen(
+            [tool, "--event", "log", *server_options, "-", f"listen+sse+{url}"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN)
+        check(b"listening on" in source.stderr.readline(), "the broadcast does not listen")
+        curl = subprocess.Popen(
+            ["curl", "-sSN", "--max-time", "20", "--cacert", file("root.pem"), url], stdout=subprocess.PIPE)
+        listener = subprocess.Popen([tool, "--json", *client_options, f"sse+{url}"], stdout=subprocess.PIPE, env=CLEAN)
+        others = subprocess.Popen(
+            [tool, "--event", "other", *client_options, f"sse+{url}"], stdout=subprocess.PIPE, env=CLEAN)
+        time.sleep(1)
+        source.stdin.write(lines)
+        source.stdin.flush()
+        seen = [listener.stdout.readline() for _ in range(200)]
+        check(seen[7] == b'{"event":"log","data":"line 7","id":null}\n', f"--json: {seen[7]}")
+        check(seen[199].count(b"line 199") == 1, f"the last event: {seen[199]}")
+        source.stdin.close()
+        text = curl.stdout.read()
+        check(text.count(b"event: log\ndata: line ") == 200 and text.startswith(b"retry: 5000\n\n"), f"curl: {text[:200]}")
+        for process in [listener, others, curl]:
+            process.terminate()
+        check(others.stdout.read() == b"", "--event let others through")
+        check(source.wait(20) == 0, "the broadcast did not end well")
+        listener.wait(10), others.wait(10), curl.wait(10)
+    port = free_port()
+    faye = """
+const http = require('http'); const { EventSource } = require('faye-websocket');
+http.createServer((request, response) => {
+  const source = new EventSource(request, response, { retry: 0.05 });
+  const start = Number(source.lastEventId || 0);
+  for (let n = start + 1; n <= start + 3; n++) source.send('event ' + n + '\\nsecond line', { event: 'tick', id: n });
+  setTimeout(() => source.close(), 50);
+}).listen(Number(process.argv[1]), '127.0.0.1');
+"""
+    with program(port, "env", "NODE_PATH=/usr/share/nodejs", "node", "-e", faye, str(port)):
+        client = subprocess.Popen([tool, "--json", f"sse+http://127.0.0.1:{port}/"], stdout=subprocess.PIPE, env=CLEAN)
+        seen = [client.stdout.readline().decode() for _ in range(9)]
+        client.terminate()
+        client.wait(10)
+        wanted = [f'{{"event":"tick","data":"event {n}\\nsecond line","id":"{n}"}}\n' for n in range(1, 10)]
+        check(seen == wanted, f"faye: {seen}")
+
+
 def credentials():
     with sluice("--basic-auth", "ann:secret", "listen+ws://127.0.0.1:0", "echo:") as url:
         refused = run(url, data=b"a\n", status=6)

@@ -1,0 +1,92 @@
+import ArgumentParser
+import Sluice
+
+/// What the command line says of event streams.
+struct EventCommandOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Read events of this type only, or give lines as events of it.", valueName: "TYPE"))
+  var event: String?
+
+  @Option(help: ArgumentHelp("Begin behind the event of this id.", valueName: "ID"))
+  var lastEventID: String?
+
+  @Flag(help: "Write each event as a line of JSON: event, data, id.")
+  var json = false
+
+  /// The events of a stream, each as a line or several.
+  func source(_ url: String, _ client: WebSocketClientOptions) async throws -> any ReadableStream<Bytes> {
+    var options = EventSourceClientOptions()
+    options.headers = client.headers
+    options.tls = client.tls
+    options.proxy = client.proxy
+    options.connectTimeout = client.connectTimeout
+    options.lastEventID = lastEventID
+    let (wanted, json) = (event, json)
+    return try await EventSource.connect(url, options: options)
+      .filter { wanted == nil || $0.event == wanted }
+      .map { Bytes((json ? $0.json : $0.data) + "\n") }
+  }
+
+  /// A sink whose lines go to all who listen.
+  func broadcast(_ url: String, _ tls: TLSServerContext?) async throws -> any WritableStream<Bytes> {
+    var options = EventSourceServerOptions()
+    options.tls = tls
+    options.allowedOrigin = "*"
+    let server = try await EventSourceServer.listen(url, options: options)
+    Diagnostics(isVerbose: false, isQuiet: false).notice("listening on sse+\(server.url)")
+    let broadcast = EventBroadcast()
+    Task { try await server.run { try await broadcast.serve($0) } }
+    let type = event
+    return broadcast.behind(LinesToEvents(type: type))
+  }
+}
+
+/// Makes an event of each line.
+private struct LinesToEvents: Transform {
+  let type: String?
+  private var decoder = DelimiterDecoder(UInt8(ascii: "\n"), dropsCarriageReturn: true)
+
+  init(type: String?) { self.type = type }
+
+  mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<ServerSentEvent>) throws {
+    var found = TransformOutput<Bytes>()
+    try decoder.transform(input, into: &found)
+    give(&found, &output)
+  }
+
+  mutating func finish(into output: inout TransformOutput<ServerSentEvent>) throws {
+    var found = TransformOutput<Bytes>()
+    decoder.finish(into: &found)
+    give(&found, &output)
+  }
+
+  private func give(_ found: inout TransformOutput<Bytes>, _ output: inout TransformOutput<ServerSentEvent>) {
+    while let line = found.popFirst() { output.append(ServerSentEvent(line.string, event: type)) }
+  }
+}
+
+extension ServerSentEvent {
+  fileprivate var json: String {
+    "{\"event\":\((event ?? "message").jsonQuoted),\"data\":\(data.jsonQuoted),\"id\":\(id.map(\.jsonQuoted) ?? "null")}"
+  }
+}
+
+extension String {
+  /// As a string of JSON (RFC 8259 §7).
+  fileprivate var jsonQuoted: String {
+    var text = "\""
+    for scalar in unicodeScalars {
+      switch scalar {
+      case "\"": text += "\\\""
+      case "\\": text += "\\\\"
+      case "\n": text += "\\n"
+      case "\r": text += "\\r"
+      case "\t": text += "\\t"
+      case _ where scalar.value < 0x20:
+        let digits = String(scalar.value, radix: 16)
+        text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+      default: text.unicodeScalars.append(scalar)
+      }
+    }
+    return text + "\""
+  }
+}
