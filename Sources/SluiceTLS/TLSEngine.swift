@@ -89,16 +89,7 @@ import SluiceStreams
   // MARK: the network's side
 
   /// Takes bytes of the network; those before were taken by OpenSSL.
-  func feed(_ bytes: consuming Bytes) {
-    if input.isEmpty {
-      input = bytes
-    } else {
-      var joined = BytesBuilder(capacity: input.count + bytes.count)
-      joined.append(input)
-      joined.append(bytes)
-      input = joined.take()
-    }
-  }
+  func feed(_ bytes: consuming Bytes) { input = input.followed(by: bytes) }
 
   func takeInput(_ target: UnsafeMutableRawBufferPointer) -> Int {
     let count = Swift.min(target.count, input.count)

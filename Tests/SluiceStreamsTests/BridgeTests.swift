@@ -29,14 +29,14 @@ struct BridgeTests {
   func activity() async throws {
     let (a, nearA) = Memory.pair()
     let (b, nearB) = Memory.pair()
-    let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(halfCloseTimeout: .seconds(1))) }
+    let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(halfCloseTimeout: .seconds(3))) }
     try await a.close()
-    for _ in 0..<30 {
-      try await Task.sleep(for: .milliseconds(50))
+    for _ in 0..<40 {
+      try await Task.sleep(for: .milliseconds(100))
       try await b.write("x")
     }
     try await b.close()
-    #expect(try await readAll(a).count == 30)
+    #expect(try await readAll(a).count == 40)
     try await bridged.value
   }
 

@@ -17,7 +17,8 @@ import SluiceStreams
 /// for try await chunk in sort { … }
 /// ```
 ///
-/// `abort` and `cancel` of a process that has not exited send it SIGTERM.
+/// `cancel` without a reason closes its standard output, as a shell does at the end of a pipeline: a process that still writes is
+/// ended by that, and one that does not may finish its work. `abort`, and `cancel` with a reason, send SIGTERM.
 @safe public final class ChildProcess: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -191,7 +192,7 @@ extension ChildProcess {
 
   public func cancel(_ reason: (any Error)?) {
     output.cancel(reason)
-    send(.terminate)
+    if reason != nil { send(.terminate) }
   }
 
   /// - Throws: `StreamError.closed` once the process has closed its input or exited: it wants no more.

@@ -122,14 +122,7 @@ extension SocketStream {
   /// Gives back what was read and is for the next reader. On the loop, before anything else is read.
   package func unread(_ bytes: Bytes) {
     if bytes.isEmpty { return }
-    guard let waiting = pending else {
-      pending = bytes
-      return
-    }
-    var joined = BytesBuilder(capacity: bytes.count + waiting.count)
-    joined.append(bytes)
-    joined.append(waiting)
-    pending = joined.take()
+    pending = bytes.followed(by: pending ?? Bytes())
   }
 
   public func attachReader(_ waker: any Waker) throws {

@@ -71,6 +71,16 @@ public struct Bytes: Sendable {
     storage === other.storage && start == other.start && end == other.end
   }
 
+  /// These bytes and others behind them: a copy, unless one of the two is empty.
+  package func followed(by other: Bytes) -> Bytes {
+    if isEmpty { return other }
+    if other.isEmpty { return self }
+    var builder = BytesBuilder(capacity: count + other.count)
+    builder.append(self)
+    builder.append(other)
+    return builder.take()
+  }
+
   /// The same bytes in a buffer of their own size, if the slice keeps a much larger buffer alive; itself otherwise.
   public func compacted() -> Bytes {
     isWasteful ? Bytes(copying: span) : self

@@ -69,7 +69,9 @@ package func settle<Source: ReadableStream, Sink: WritableStream>(
     if !options.preventAbort { sink.abort(error) }
     throw error
   case .sinkFailed(let error):
-    if !options.preventCancel { source.cancel(error) }
+    // A sink that is closed is nobody's fault: a source that tells its peer why it ends tells no error.
+    let isClosed = if case StreamError.closed = error { true } else { false }
+    if !options.preventCancel { source.cancel(isClosed ? nil : error) }
     throw error
   case .cancelled:
     if !options.preventAbort { sink.abort(CancellationError()) }

@@ -25,7 +25,11 @@ extension WebSocket {
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextMessage() throws -> Message? {
     do {
-      if case .extensions(let pipeline) = coding { return try nextMessage(from: pipeline) }
+      switch coding {
+      case .plain: return try nextPlainMessage()
+      case .extensions(let pipeline): return try nextMessage(from: pipeline)
+      case .deflate, .hixie: break
+      }
       while let piece = try nextPiece() {
         if let message = try assembler.append(piece) { return message }
       }
@@ -34,6 +38,25 @@ extension WebSocket {
       try failReading(error)
       return nil
     }
+  }
+
+  /// The same where nothing stands between frames and messages: a message that comes in parts is unmasked to where it is gathered.
+  private func nextPlainMessage() throws(WebSocketProtocolError) -> Message? {
+    while let event = try decoder.next(assembling: &assembler) {
+      switch event {
+      case .message(let message):
+        note(.data)
+        return message
+      // No reserved bit was agreed upon, so that none passes the decoder.
+      case .encoded: continue
+      case .ping(let payload): answerPing(payload)
+      case .pong(let payload): pings.didReceivePong(payload, at: loop.now)
+      case .close(let code, let reason):
+        didReceiveClose(code, reason)
+        return nil
+      }
+    }
+    return nil
   }
 
   /// Decodes until there is a part of a message, acting on control frames on the way.

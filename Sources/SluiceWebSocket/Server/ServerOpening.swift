@@ -78,7 +78,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
         case (.rejected, .element): continue
         case (.reading, .element(let chunk)): try read(chunk)
         case (.readingChallenge(let challenge, let opening, let body), .element(let chunk)):
-          try readChallenge(challenge, opening, joined(body, chunk))
+          try readChallenge(challenge, opening, body.followed(by: chunk))
         }
       }
     } catch {
@@ -146,14 +146,6 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     try transport.push(challenge.answer(to: received.prefix(count)))
     transport.flush()
     try open(opening, NegotiatedExtensions(), head: received.dropFirst(count))
-  }
-
-  private func joined(_ first: Bytes, _ second: Bytes) -> Bytes {
-    if first.isEmpty { return second }
-    var builder = BytesBuilder(capacity: first.count + second.count)
-    builder.append(first)
-    builder.append(second)
-    return builder.take()
   }
 
   private func response(_ agreement: ServerHandshake.Agreement, _ extra: Headers) throws(HandshakeRejection) -> Bytes {

@@ -39,14 +39,7 @@ package struct HixieDecoder: ~Copyable, Sendable {
     case .closed, .failed: return
     case .betweenFrames, .text, .length, .skipping: break
     }
-    if input.isEmpty {
-      input = bytes
-    } else {
-      var joined = BytesBuilder(capacity: input.count + bytes.count)
-      joined.append(input)
-      joined.append(bytes)
-      input = joined.take()
-    }
+    input = input.followed(by: bytes)
   }
 
   /// The next event, or nil when more input is needed.
