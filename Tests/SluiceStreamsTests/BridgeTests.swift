@@ -31,12 +31,13 @@ struct BridgeTests {
     let (b, nearB) = Memory.pair()
     let bridged = Task { try await bridge(nearA, nearB, options: BridgeOptions(halfCloseTimeout: .seconds(3))) }
     try await a.close()
+    async let received = readAll(a)
     for _ in 0..<40 {
       try await Task.sleep(for: .milliseconds(100))
       try await b.write("x")
     }
     try await b.close()
-    #expect(try await readAll(a).count == 40)
+    #expect(try await received.count == 40)
     try await bridged.value
   }
 
