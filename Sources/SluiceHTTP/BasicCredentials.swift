@@ -6,7 +6,7 @@ import SluiceStreams
 /// ```swift
 /// let credentials = BasicCredentials(user: "ann", password: secret)
 /// options.onRequest = { request in
-///   guard credentials.matches(request) else { throw HandshakeRejection.unauthorized() }
+///   guard credentials.matches(request) else { throw RequestRejection.unauthorized() }
 ///   return [:]
 /// }
 /// ```

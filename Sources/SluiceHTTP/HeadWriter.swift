@@ -56,8 +56,10 @@ package struct HeadWriter: ~Copyable {
   }
 
   /// Ends the head.
-  package consuming func finish() -> Bytes {
+  /// - Parameter body: A short body, to follow it.
+  package consuming func finish(body: Bytes = Bytes()) -> Bytes {
     builder.append("\r\n")
+    builder.append(body)
     return builder.take()
   }
 }

@@ -38,9 +38,10 @@ package struct RequestHead: Sendable {
   }
 
   /// Whether a body follows the head.
-  package var hasBody: Bool {
-    let fields = request.headerFields
-    return fields[.transferEncoding] != nil || (fields[.contentLength].flatMap { Int($0) } ?? 0) != 0
+  package var hasBody: Bool { Self.hasBody(request.headerFields) }
+
+  package static func hasBody(_ fields: HTTPFields) -> Bool {
+    fields[.transferEncoding] != nil || (fields[.contentLength].flatMap { Int($0) } ?? 0) != 0
   }
 }
 

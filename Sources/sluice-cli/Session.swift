@@ -49,7 +49,7 @@ struct Session: Sendable {
     server.proxyProtocolFrom = command.webSocket.loadBalancers
     let credentials = try security.credentials
     server.onRequest = { request in
-      if let credentials, !credentials.matches(request) { throw HandshakeRejection.unauthorized() }
+      if let credentials, !credentials.matches(request) { throw RequestRejection.unauthorized() }
       return added
     }
     if case .listenWebSocket = source { server.tls = tls }

@@ -57,7 +57,7 @@ struct ClientAttackTests {
     server.stop()
     var rejecting = WebSocketServerOptions()
     rejecting.onRequest = { _ in
-      throw HandshakeRejection(status: 403, reason: "no\(text)", fields: [.init("X-Name")!: "a\(text)b"])
+      throw RequestRejection(status: 403, reason: "no\(text)", fields: [.init("X-Name")!: "a\(text)b"])
     }
     let refusing = try await InProcessServer.start(rejecting)
     let refused = try await refusing.open()

@@ -272,7 +272,7 @@ struct ConnectionTests {
       let answer = (try await near.collect(limit: 10_000) as Bytes).string
       #expect(answer.hasPrefix(status + "\r\n"))
       #expect(answer.contains("\r\nConnection: close"))
-      await #expect(throws: HandshakeRejection.self) { try await accepted.value }
+      await #expect(throws: RequestRejection.self) { try await accepted.value }
     }
   }
 

@@ -172,7 +172,7 @@ struct OldVersionTests {
       try await near.write(request("http://evil"))
       #expect(try await SimulatedWire.readHead(near).hasPrefix("HTTP/1.1 403"))
       try await near.close()
-      await #expect(throws: HandshakeRejection.self) { try await accepted.value }
+      await #expect(throws: RequestRejection.self) { try await accepted.value }
     }
   }
 }

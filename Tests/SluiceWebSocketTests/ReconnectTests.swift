@@ -94,7 +94,7 @@ struct ReconnectTests {
         count += 1
         return count
       }
-      throw HandshakeRejection(status: number < 4 ? 503 : 403, reason: "not now")
+      throw RequestRejection(status: number < 4 ? 503 : 403, reason: "not now")
     }
     let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
     let running = Task { try await server.run { _ in } }

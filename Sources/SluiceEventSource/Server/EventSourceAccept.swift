@@ -4,7 +4,7 @@ import SluiceStreams
 
 extension EventSource {
   /// Reads a client's request from a byte stream that was just accepted, and begins the event stream.
-  /// - Throws: `EventSourceRejection` if the request was answered with something else, `HTTPHeadError` if it is none,
+  /// - Throws: `RequestRejection` if the request was answered with something else, `HTTPHeadError` if it is none,
   ///   `EventSourceError`, or what the stream failed with. The stream is closed then.
   public static func accept(
     over transport: some PolledDuplexStream<Bytes, Bytes>,
@@ -16,32 +16,45 @@ extension EventSource {
         transport.abort(EventSourceError.timeout(options.requestTimeout))
       }
       defer { loop.cancelTimer(timer) }
-      do {
+      return try await answering(over: transport) {
         let head = try await readHead(from: transport, limits: options.headLimits)
-        return try await begin(head, over: transport, options: options, path: path)
-      } catch let rejection as EventSourceRejection {
-        try await reject(rejection, over: transport)
-        throw rejection
-      } catch let error as HTTPHeadError {
-        try await reject(EventSourceRejection(status: error.status, reason: error.description), over: transport)
-        throw error
-      } catch {
-        transport.abort(error)
-        throw error
+        return try await begin(
+          head.request, hasBody: head.hasBody, over: transport, isHTTP11: head.isHTTP11, options: options, path: path)
       }
     }
   }
 
-  /// Begins the event stream for a request whose head another server has read.
-  /// - Parameter isHTTP11: Whether the client speaks HTTP/1.1, and so understands a chunked body.
-  /// - Throws: `EventSourceRejection`, which is the caller's to answer.
+  /// Answers a request whose head another server has read, and takes its connection over.
+  /// - Parameters:
+  ///   - transport: The byte stream that the request came on. Nothing was answered on it yet, and nobody else reads it.
+  ///   - isHTTP11: Whether the client speaks HTTP/1.1, and so understands a chunked body.
+  /// - Throws: As `accept(over:options:)`.
   public static func accept(
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool = true,
     options: EventSourceServerOptions = EventSourceServerOptions()
   ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
-      try check(request, options, path: nil)
-      return try await open(request, over: transport, isHTTP11: isHTTP11, options)
+      try await answering(over: transport) {
+        let hasBody = RequestHead.hasBody(request.headerFields)
+        return try await begin(
+          request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options, path: nil)
+      }
+    }
+  }
+
+  /// Answers what is refused, and closes the transport then.
+  private static func answering(
+    over transport: some PolledDuplexStream<Bytes, Bytes>, _ body: () async throws -> EventStreamConnection
+  ) async throws -> EventStreamConnection {
+    do { return try await body() } catch let rejection as RequestRejection {
+      try await reject(rejection, over: transport)
+      throw rejection
+    } catch let error as HTTPHeadError {
+      try await reject(RequestRejection(error), over: transport)
+      throw error
+    } catch {
+      transport.abort(error)
+      throw error
     }
   }
 
@@ -56,35 +69,35 @@ extension EventSource {
   }
 
   private static func begin(
-    _ head: RequestHead, over transport: some PolledDuplexStream<Bytes, Bytes>, options: EventSourceServerOptions,
-    path: String?
+    _ request: HTTPRequest, hasBody: Bool, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
+    options: EventSourceServerOptions, path: String?
   ) async throws -> EventStreamConnection {
-    if head.hasBody { throw EventSourceRejection(status: 400, reason: "a request for an event stream has no body") }
-    try check(head.request, options, path: path)
-    if head.request.method == .head {
-      try await transport.write(try responseHead(head.request, isChunked: false, options))
+    if hasBody { throw RequestRejection(status: 400, reason: "a request for an event stream has no body") }
+    try check(request, options, path: path)
+    if request.method == .head {
+      try await transport.write(try responseHead(request, isChunked: false, options))
       try await transport.close()
-      throw EventSourceRejection(status: 200, reason: "HEAD was answered")
+      throw RequestRejection(status: 200, reason: "HEAD was answered")
     }
-    return try await open(head.request, over: transport, isHTTP11: head.isHTTP11, options)
+    return try await open(request, over: transport, isHTTP11: isHTTP11, options)
   }
 
   private static func check(
     _ request: HTTPRequest, _ options: EventSourceServerOptions, path: String?
   ) throws {
     if let path, request.path.map({ String($0.prefix { $0 != "?" }) }) != path {
-      throw EventSourceRejection(status: 404, reason: "nothing is served at this path")
+      throw RequestRejection(status: 404, reason: "nothing is served at this path")
     }
     guard request.method == .get || request.method == .head else {
-      throw EventSourceRejection(
+      throw RequestRejection(
         status: 405, reason: "an event stream is asked for with GET, not \(request.method.rawValue)",
         fields: [.allow: "GET, HEAD"])
     }
     guard accepts(request, exactly: false) else {
-      throw EventSourceRejection(status: 406, reason: "this is text/event-stream, which the request does not accept")
+      throw RequestRejection(status: 406, reason: "this is text/event-stream, which the request does not accept")
     }
     do { try options.onRequest(request) } catch {
-      throw error as? EventSourceRejection ?? EventSourceRejection(status: 500, reason: "the server failed")
+      throw RequestRejection(thrown: error)
     }
   }
 
@@ -125,17 +138,10 @@ extension EventSource {
   private static let reserved: Set<String> = ["content-type", "connection", "transfer-encoding", "content-length"]
 
   private static func reject(
-    _ rejection: EventSourceRejection, over transport: some PolledDuplexStream<Bytes, Bytes>
+    _ rejection: RequestRejection, over transport: some PolledDuplexStream<Bytes, Bytes>
   ) async throws {
     if rejection.status == 200 { return }
-    var writer = HeadWriter("HTTP/1.1 \(rejection.status) \(reasonPhrase(forStatus: rejection.status))")
-    let body = rejection.reason + "\n"
-    try writer.append("Connection", "close")
-    try writer.append("Content-Type", "text/plain; charset=utf-8")
-    try writer.append("Content-Length", String(body.utf8.count))
-    try writer.append(rejection.fields)
-    try await transport.write(writer.finish())
-    try await transport.write(Bytes(body))
+    try await transport.write(rejection.response())
     try await transport.close()
     transport.cancel(nil)
   }

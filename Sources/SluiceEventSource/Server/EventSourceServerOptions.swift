@@ -14,7 +14,7 @@ public struct EventSourceServerOptions: Sendable {
   /// The origin whose pages may read the stream (`Access-Control-Allow-Origin`): `https://example.com`, or `*` for all. Default:
   /// nil, only pages of the server's own.
   public var allowedOrigin: String?
-  /// Looks at a request before it is accepted; what it throws refuses it: an `EventSourceRejection` with its status, anything else with
+  /// Looks at a request before it is accepted; what it throws refuses it: a `RequestRejection` with its status, anything else with
   /// 500. Called on the connection's loop: it must not block.
   public var onRequest: @Sendable (HTTPRequest) throws -> Void = { _ in }
   /// Time from the accepted connection to the end of its request head. Default: 10 seconds.
@@ -31,22 +31,4 @@ public struct EventSourceServerOptions: Sendable {
   public var tcp = TCP.Options()
 
   public init() {}
-}
-
-/// A request that gets no event stream, and what it is answered.
-public struct EventSourceRejection: Error, Hashable, Sendable, CustomStringConvertible {
-  /// The status of the answer, 400-599.
-  public var status: Int
-  /// What was wrong, for the client to read.
-  public var reason: String
-  /// Further fields of the answer.
-  public var fields: HTTPFields
-
-  public init(status: Int, reason: String, fields: HTTPFields = HTTPFields()) {
-    self.status = status
-    self.reason = reason
-    self.fields = fields
-  }
-
-  public var description: String { "event stream refused with \(status): \(reason)" }
 }

@@ -10,6 +10,8 @@ struct WebSocketOpening: Sendable {
   enum Head: Sendable {
     /// On a server: what the client asked.
     case request(Bytes)
+    /// On a server: what another server has read already.
+    case parsed(ParsedRequest)
     /// On a client: the URL that was connected to, and what the server answered.
     case response(url: String, Bytes)
   }
@@ -33,8 +35,11 @@ struct WebSocketOpening: Sendable {
   }
 
   var request: HTTPRequest? {
-    guard case .request(let bytes) = head else { return nil }
-    return try? RequestHead(bytes, limits: limits).request
+    switch head {
+    case .request(let bytes): try? RequestHead(bytes, limits: limits).request
+    case .parsed(let parsed): parsed.request
+    case .response: nil
+    }
   }
 
   var response: HTTPResponse? {
@@ -45,7 +50,14 @@ struct WebSocketOpening: Sendable {
   var url: String {
     switch head {
     case .response(let url, _): url
-    case .request: request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
+    case .request, .parsed: request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
     }
   }
+}
+
+/// A request on the heap, so that connections without one don't hold its memory.
+final class ParsedRequest: Sendable {
+  let request: HTTPRequest
+
+  init(_ request: HTTPRequest) { self.request = request }
 }

@@ -1,10 +1,10 @@
 import HTTPTypes
+import SluiceHTTP
 import SluiceIO
-import SluiceWebSocketProtocol
 import Synchronization
 
 /// Counts the connections of a server, in all and by address, over all of its loops.
-final class ConnectionCounter: Sendable {
+package final class ConnectionCounter: Sendable {
   private struct Counts {
     var all = 0
     var bySite: [IPAddress: Int] = [:]
@@ -14,22 +14,22 @@ final class ConnectionCounter: Sendable {
   private let maxPerAddress: Int?
   private let trustedProxies: [IPNetwork]
 
-  init(_ options: WebSocketServerOptions) {
-    maxConnections = options.maxConnections
-    maxPerAddress = options.maxConnectionsPerAddress
-    trustedProxies = options.trustedProxies
+  package init(maxConnections: Int, maxPerAddress: Int?, trustedProxies: [IPNetwork]) {
+    self.maxConnections = maxConnections
+    self.maxPerAddress = maxPerAddress
+    self.trustedProxies = trustedProxies
   }
 
   /// Counts a connection until the slot is let go of.
   /// - Parameter address: Where it comes from, nil if that does not count or is not known yet.
-  func admit(_ address: IPAddress?) throws(HandshakeRejection) -> ConnectionSlot {
+  func admit(_ address: IPAddress?) throws(RequestRejection) -> ConnectionSlot {
     let isFull = counts.withLock { counts in
       if counts.all >= maxConnections { return true }
       counts.all += 1
       return false
     }
     if isFull {
-      throw HandshakeRejection(
+      throw RequestRejection(
         status: 503, reason: "the server has as many connections as it takes: \(maxConnections)")
     }
     let slot = ConnectionSlot(self, address)
@@ -53,7 +53,7 @@ final class ConnectionCounter: Sendable {
     trustedProxies.contains { $0.contains(address) }
   }
 
-  fileprivate func countSite(_ site: IPAddress) throws(HandshakeRejection) -> Bool {
+  fileprivate func countSite(_ site: IPAddress) throws(RequestRejection) -> Bool {
     guard let maxPerAddress else { return false }
     let isFull = counts.withLock { counts in
       if counts.bySite[site, default: 0] >= maxPerAddress { return true }
@@ -61,7 +61,7 @@ final class ConnectionCounter: Sendable {
       return false
     }
     if isFull {
-      throw HandshakeRejection(
+      throw RequestRejection(
         status: 429, reason: "this address has as many connections as it may: \(maxPerAddress)")
     }
     return true
@@ -77,7 +77,7 @@ final class ConnectionCounter: Sendable {
 }
 
 /// One connection's place among those that a server takes; free again when nobody holds it.
-final class ConnectionSlot: @unchecked Sendable {  // changed on the connection's loop only
+package final class ConnectionSlot: @unchecked Sendable {  // changed on the connection's loop only
   private let counter: ConnectionCounter
   private var site: IPAddress?
   /// Where the connection comes from, as far as that is known and to be believed.
@@ -89,7 +89,7 @@ final class ConnectionSlot: @unchecked Sendable {  // changed on the connection'
   }
 
   /// Counts the connection for its address too. Called once.
-  fileprivate func count(for address: IPAddress) throws(HandshakeRejection) {
+  fileprivate func count(for address: IPAddress) throws(RequestRejection) {
     if try counter.countSite(address.site) { site = address.site }
   }
 
@@ -97,21 +97,21 @@ final class ConnectionSlot: @unchecked Sendable {  // changed on the connection'
 }
 
 /// How a connection is counted: when it is accepted, and once more when a trusted proxy has said where it comes from.
-struct Admission {
+package struct Admission {
   let counter: ConnectionCounter
   let peer: IPAddress?
   private(set) var slot: ConnectionSlot?
 
-  init(counter: ConnectionCounter, peer: IPAddress?) {
+  package init(counter: ConnectionCounter, peer: IPAddress?) {
     self.counter = counter
     self.peer = peer
   }
 
-  mutating func enter() throws(HandshakeRejection) {
+  package mutating func enter() throws(RequestRejection) {
     if slot == nil { slot = try counter.admit(peer) }
   }
 
-  func check(_ request: HTTPRequest) throws(HandshakeRejection) {
+  package func check(_ request: HTTPRequest) throws(RequestRejection) {
     guard let peer, let slot, let address = counter.forwardedAddress(request, from: peer) else { return }
     slot.address = address
     try slot.count(for: address)

@@ -1,9 +1,10 @@
 import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
+import SluiceTLS
 import SluiceWebSocketProtocol
 
-/// The opening handshake of one accepted connection, in the loop's callbacks: request head in, response out.
+/// The opening handshake of one accepted connection, in the loop's callbacks: request head in, response out. It keeps itself alive through its transport.
 final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop only
   private let transport: WebSocket.Transport
   private let options: WebSocketServerOptions
@@ -18,15 +19,17 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     /// hixie-76: our head is sent; the client's last eight bytes may have waited for it in a proxy.
     case readingChallenge(HixieChallenge, WebSocketOpening, body: Bytes)
     /// A rejection is on its way; what the peer still sends is dropped, so that no reset overtakes the answer.
-    case rejected(HandshakeRejection)
+    case rejected(RequestRejection)
     case done
   }
+  /// Whether the client reached this server through TLS.
+  private let isSecure: Bool
   private var timer: LoopTimer?
   /// What is left of the time for the handshake.
   private let time: Duration
   private var admission: Admission?
 
-  /// - Parameter completion: Is called once: with the `HandshakeRejection` that was answered, or what else went wrong, if there
+  /// - Parameter completion: Is called once: with the `RequestRejection` that was answered, or what else went wrong, if there
   ///   will be no WebSocket.
   init(
     transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions, time: Duration? = nil,
@@ -40,18 +43,44 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     self.completion = completion
     state = .reading
     head = HeadReader(limits: options.headLimits)
+    isSecure = options.tls != nil || transport is TLSStream
   }
 
+  /// Reads the request from the transport, and answers it.
   func start() {
+    begin { try self.admission?.enter() }
+  }
+
+  /// Answers a request that another server has read.
+  /// - Parameter rest: What was read behind its head.
+  func start(_ request: HTTPRequest, isHTTP11: Bool, rest: Bytes) {
+    begin {
+      let hasBody = RequestHead.hasBody(request.headerFields)
+      try self.answer(.parsed(ParsedRequest(request)), request, isHTTP11: isHTTP11, hasBody: hasBody, rest: rest)
+    }
+  }
+
+  private func begin(_ body: () throws -> Void) {
     let timeout = options.handshakeTimeout
     timer = transport.loop.schedule(after: time) { self.giveUp(WebSocketConnectError.timeout(timeout)) }
     do {
       try transport.attachReader(self)
-      do { try admission?.enter() } catch { try reject(error) }
+      try rejecting(body)
     } catch {
       return giveUp(error)
     }
     wake()
+  }
+
+  /// Answers with what the handshake is rejected for, if it is.
+  private func rejecting(_ body: () throws -> Void) throws {
+    do { try body() } catch let error as HTTPHeadError {
+      try reject(RequestRejection(error))
+    } catch let rejection as HandshakeRejection {
+      try reject(RequestRejection(status: rejection.status, reason: rejection.reason, fields: rejection.fields))
+    } catch let rejection as RequestRejection {
+      try reject(rejection)
+    }
   }
 
   /// Ends what is not done: the peer was too slow, or the server stops.
@@ -87,34 +116,29 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   }
 
   private func read(_ chunk: Bytes) throws {
-    do {
+    try rejecting {
       guard let (bytes, rest) = try head.consume(chunk) else { return }
-      try open(bytes, rest: rest)
-    } catch let error as HTTPHeadError {
-      try reject(HandshakeRejection(status: error.status, reason: error.description))
-    } catch let rejection as HandshakeRejection {
-      try reject(rejection)
+      let head = try RequestHead(bytes, limits: options.headLimits)
+      if let path, head.request.path.map(Self.withoutQuery) != path {
+        throw RequestRejection(status: 404, reason: "nothing is served at this path")
+      }
+      try admission?.check(head.request)
+      try answer(
+        .request(bytes.compacted()), head.request, isHTTP11: head.isHTTP11, hasBody: head.hasBody, rest: rest)
     }
   }
 
-  private func open(_ bytes: Bytes, rest: Bytes) throws {
-    let head = try RequestHead(bytes, limits: options.headLimits)
-    let request = head.request
-    if let path, request.path.map(Self.withoutQuery) != path {
-      throw HandshakeRejection(status: 404, reason: "nothing is served at this path")
-    }
-    try admission?.check(request)
-    let agreement = try handshake.answer(
-      request, isHTTP11: head.isHTTP11, hasBody: head.hasBody, isSecure: options.tls != nil)
+  private func answer(
+    _ head: WebSocketOpening.Head, _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes
+  ) throws {
+    let agreement = try handshake.answer(request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     let extra: Headers
-    do { extra = try options.onRequest(request) } catch {
-      throw error as? HandshakeRejection ?? HandshakeRejection(status: 500, reason: "the server failed")
-    }
+    do { extra = try options.onRequest(request) } catch { throw RequestRejection(thrown: error) }
     try transport.push(response(agreement, extra))
     transport.flush()
     let opening = WebSocketOpening(
-      head: .request(bytes.compacted()), version: agreement.version, subprotocol: agreement.subprotocol,
-      limits: options.headLimits, isSecure: options.tls != nil)
+      head: head, version: agreement.version, subprotocol: agreement.subprotocol, limits: options.headLimits,
+      isSecure: isSecure)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
     }
@@ -148,7 +172,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     try open(opening, NegotiatedExtensions(), head: received.dropFirst(count))
   }
 
-  private func response(_ agreement: ServerHandshake.Agreement, _ extra: Headers) throws(HandshakeRejection) -> Bytes {
+  private func response(_ agreement: ServerHandshake.Agreement, _ extra: Headers) throws(RequestRejection) -> Bytes {
     do {
       var writer = HeadWriter("HTTP/1.1 101 \(agreement.version.reasonPhrase)")
       try writer.append(agreement.fields)
@@ -156,22 +180,13 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
       return writer.finish()
     } catch {
       // A field of the application's that can't be sent: its log is told by `onRequest`'s caller, the peer is not.
-      throw HandshakeRejection(status: 500, reason: "the server failed")
+      throw RequestRejection(status: 500, reason: "the server failed")
     }
   }
 
-  private func reject(_ rejection: HandshakeRejection) throws {
+  private func reject(_ rejection: RequestRejection) throws {
     state = .rejected(rejection)
-    var writer = HeadWriter("HTTP/1.1 \(rejection.status) \(reasonPhrase(forStatus: rejection.status))")
-    let body = rejection.reason + "\n"
-    try writer.append("Connection", rejection.fields[.connection].map { "close, " + $0 } ?? "close")
-    try writer.append("Content-Type", "text/plain; charset=utf-8")
-    try writer.append("Content-Length", String(body.utf8.count))
-    for field in rejection.fields where field.name != .connection {
-      try writer.append(field.name.rawName, field.value)
-    }
-    try transport.push(writer.finish())
-    try transport.push(Bytes(body))
+    try transport.push(rejection.response())
     transport.closeWhenFlushed { _ in }
   }
 

@@ -1,20 +1,55 @@
+import HTTPTypes
+import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
 extension WebSocket {
+  /// Whether a request asks for a WebSocket: a GET with `Upgrade: websocket`. Whether it gets one is for `accept` to say.
+  public static func isWebSocket(_ request: HTTPRequest) -> Bool {
+    ServerHandshake.isWebSocket(request)
+  }
+
   /// Does the server's side of the opening handshake on a byte stream that was accepted already: a Unix socket, a tunnel, memory.
   ///
-  /// - Throws: `HandshakeRejection` if the request was answered with another status than 101, `WebSocketConnectError` if it did
+  /// - Throws: `RequestRejection` if the request was answered with another status than 101, `WebSocketConnectError` if it did
   ///   not come in time or the stream ended before, or what the stream failed with. The stream is closed then.
   public static func accept(
     over transport: some PolledDuplexStream<Bytes, Bytes>, options: WebSocketServerOptions = WebSocketServerOptions()
   ) async throws -> WebSocket {
+    try await accept(over: transport, options) { $0.start() }
+  }
+
+  /// Answers a request whose head another server has read, and takes its connection over.
+  ///
+  /// ```swift
+  /// if WebSocket.isWebSocket(request) {
+  ///   let ws = try await WebSocket.accept(request, over: connection, head: rest)
+  ///   try await ws.pipe(ws)
+  /// }
+  /// ```
+  /// - Parameters:
+  ///   - transport: The byte stream that the request came on. Nothing was answered on it yet, and nobody else reads it.
+  ///   - head: What was read behind the empty line that ends the request's head.
+  ///   - isHTTP11: Whether the request is of HTTP/1.1, which a WebSocket needs.
+  /// - Throws: As `accept(over:options:)`.
+  public static func accept(
+    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
+    isHTTP11: Bool = true, options: WebSocketServerOptions = WebSocketServerOptions()
+  ) async throws -> WebSocket {
+    try await accept(over: transport, options) { $0.start(request, isHTTP11: isHTTP11, rest: head) }
+  }
+
+  private static func accept(
+    over transport: some PolledDuplexStream<Bytes, Bytes>, _ options: WebSocketServerOptions,
+    _ start: @escaping @Sendable (ServerOpening) -> Void
+  ) async throws -> WebSocket {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         transport.loop.perform {
-          ServerOpening(transport: transport, path: nil, options: options) { _, result in
-            continuation.resume(with: result)
-          }.start()
+          start(
+            ServerOpening(transport: transport, path: nil, options: options) { _, result in
+              continuation.resume(with: result)
+            })
         }
       }
     } onCancel: {

@@ -38,7 +38,9 @@ public struct WebSocketServer: Sendable {
     var accepted: [AcceptedWebSockets] = []
     var port = parsed.port
     let ownLoops = options.loops > 1 ? (0..<options.loops).map { UVLoop(name: "sluice-loop-\($0)") } : []
-    let counter = ConnectionCounter(options)
+    let counter = ConnectionCounter(
+      maxConnections: options.maxConnections, maxPerAddress: options.maxConnectionsPerAddress,
+      trustedProxies: options.trustedProxies)
     do {
       for loop in ownLoops.isEmpty ? [.shared] : ownLoops {
         let listener = try await TCP.listen(

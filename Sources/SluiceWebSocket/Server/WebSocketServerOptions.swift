@@ -30,7 +30,7 @@ public struct WebSocketServerOptions: Sendable {
   public var handshakeTimeout: Duration = .seconds(10)
   /// Limits of the request head. Default: 16 KiB, 100 fields.
   public var headLimits = HeadLimits()
-  /// Looks at a request before it is accepted. What it returns is added to the 101 response; a `HandshakeRejection` that it
+  /// Looks at a request before it is accepted. What it returns is added to the 101 response; a `RequestRejection` that it
   /// throws is the answer instead, and any other error is answered with 500. Called on the connection's loop: it must not block.
   public var onRequest: @Sendable (HTTPRequest) throws -> Headers = { _ in [:] }
   /// Load balancers that say with the PROXY protocol (version 1 or 2) where each connection comes from. One of theirs without it is cut;

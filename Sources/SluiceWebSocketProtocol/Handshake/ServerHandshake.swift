@@ -34,6 +34,11 @@ package struct ServerHandshake: Sendable {
     package var challenge: HixieChallenge?
   }
 
+  /// Whether a request asks for a WebSocket (RFC 6455 §4.2.1), rightly or not.
+  package static func isWebSocket(_ request: HTTPRequest) -> Bool {
+    request.method == .get && request.headerFields.list(.upgrade, contains: "websocket")
+  }
+
   /// - Parameter isSecure: Whether the client reached this server through TLS: hixie's answers name the URL.
   package func answer(
     _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, isSecure: Bool = false

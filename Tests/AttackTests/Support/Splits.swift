@@ -67,7 +67,7 @@ func expectSameAnswerHoweverSplit(
       for piece in pieces { try? await near.write(Bytes(piece)) }
       answers.insert(await Attacker(socket: near).receiveAll().bytes)
       near.abort(CancellationError())
-      await #expect(throws: HandshakeRejection.self) { try await serving.value }
+      await #expect(throws: RequestRejection.self) { try await serving.value }
     }
     for pieces in splits(of: bytes) { try await add(pieces) }
     return answers

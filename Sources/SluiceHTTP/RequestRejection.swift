@@ -1,0 +1,53 @@
+import HTTPTypes
+import SluiceStreams
+
+/// A request that a server does not grant, and what it answers instead.
+public struct RequestRejection: Error, Hashable, Sendable, CustomStringConvertible {
+  /// The status of the answer, 400-599.
+  public var status: Int
+  /// What was wrong, for the peer to read: the body of the answer.
+  public var reason: String
+  /// Further fields of the answer.
+  public var fields: HTTPFields
+
+  public init(status: Int, reason: String, fields: HTTPFields = HTTPFields()) {
+    self.status = status
+    self.reason = reason
+    self.fields = fields
+  }
+
+  public var description: String { "request refused with \(status): \(reason)" }
+}
+
+extension RequestRejection {
+  /// 401: the request lacks the right credentials (RFC 7617 §2).
+  public static func unauthorized(realm: String = "websocket") -> RequestRejection {
+    let quoted = realm.filter { $0 != "\"" && $0 != "\\" }
+    return RequestRejection(
+      status: 401, reason: "user and password are needed",
+      fields: [.wwwAuthenticate: "Basic realm=\"\(quoted)\", charset=\"UTF-8\""])
+  }
+
+  /// What is answered to a request that could not be read.
+  package init(_ error: HTTPHeadError) {
+    self.init(status: error.status, reason: error.description)
+  }
+
+  /// What is answered when the application's own check of a request threw: nothing of what it threw, unless that is a rejection.
+  package init(thrown error: any Error) {
+    self = error as? RequestRejection ?? RequestRejection(status: 500, reason: "the server failed")
+  }
+
+  /// The answer, behind which the connection ends.
+  package func response() throws(HTTPFieldError) -> Bytes {
+    var writer = HeadWriter("HTTP/1.1 \(status) \(reasonPhrase(forStatus: status))")
+    let body = reason + "\n"
+    try writer.append("Connection", fields[.connection].map { "close, " + $0 } ?? "close")
+    try writer.append("Content-Type", "text/plain; charset=utf-8")
+    try writer.append("Content-Length", String(body.utf8.count))
+    for field in fields where field.name != .connection {
+      try writer.append(field.name.rawName, field.value)
+    }
+    return writer.finish(body: Bytes(body))
+  }
+}
