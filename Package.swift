@@ -76,6 +76,14 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       swiftSettings: settings),
+    // The way in, for all servers: listening, counting, a task for each connection.
+    .target(
+      name: "SluiceListen",
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
+      swiftSettings: settings),
     .target(
       name: "SluiceWebSocketProtocol",
       dependencies: ["SluiceStreams", "CSluiceZlib", .product(name: "HTTPTypes", package: "swift-http-types")],
@@ -84,6 +92,7 @@ let package = Package(
       name: "SluiceWebSocket",
       dependencies: [
         "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceIO", "SluiceTLS", "SluiceConnect",
+        "SluiceListen",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),

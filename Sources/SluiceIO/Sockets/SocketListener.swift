@@ -16,7 +16,7 @@ import SluiceStreams
 @safe public final class SocketListener: PolledReadableStream, @unchecked Sendable {  // touched on its loop only
   public typealias Output = SocketStream
 
-  let uvLoop: UVLoop
+  package let uvLoop: UVLoop
   /// The address listened on, with the port that the system chose: "127.0.0.1:49152".
   public let name: String
   /// The port listened on; 0 for a Unix socket.

@@ -1,5 +1,6 @@
 import DequeModule
 import HTTPTypes
+import SluiceListen
 import SluiceStreams
 import SluiceWebSocketProtocol
 

@@ -25,11 +25,6 @@ extension WebSocket {
     }
   }
 
-  /// The server stops: 1001, without waiting. On the loop only.
-  func closeGoingAway() {
-    close(as: .goingAway, "") { _ in }
-  }
-
   /// Closes with any code that may be on the wire.
   package func close(as code: CloseCode, _ reason: String) async throws {
     try await withTaskCancellationHandler {
@@ -49,7 +44,7 @@ extension WebSocket {
     close(as: .normal, "", completion)
   }
 
-  private func close(as code: CloseCode, _ reason: String, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+  func close(as code: CloseCode, _ reason: String, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     sendClose(code, reason)
     switch closing {
     case .waiting(let timer, let completions): closing = .waiting(timer, completions + [completion])

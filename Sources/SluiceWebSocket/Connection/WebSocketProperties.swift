@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceIO
+import SluiceListen
 import SluiceStreams
 import SluiceWebSocketProtocol
 

@@ -1,5 +1,6 @@
 import DequeModule
 import SluiceIO
+import SluiceListen
 import SluiceStreams
 import SluiceTLS
 import SluiceWebSocketProtocol

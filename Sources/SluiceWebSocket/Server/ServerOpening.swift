@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceHTTP
+import SluiceListen
 import SluiceStreams
 import SluiceTLS
 import SluiceWebSocketProtocol

@@ -1,9 +1,7 @@
 import Logging
 import SluiceHTTP
-import SluiceIO
+import SluiceListen
 import SluiceStreams
-import SluiceTLS
-import SluiceWebSocketProtocol
 
 /// A listening WebSocket server.
 ///
@@ -13,13 +11,13 @@ import SluiceWebSocketProtocol
 /// try await server.run { ws in try await ws.pipe(ws) }
 /// ```
 public struct WebSocketServer: Sendable {
-  /// Where it listens, with the port that the system chose if 0 was asked for.
-  public let url: String
-  public let port: Int
+  private let sockets: ServerSockets
   private let accepted: [AcceptedWebSockets]
   private let closeTimeout: Duration
-  /// Loops that were started for this server, and end with it.
-  private let ownLoops: [UVLoop]
+
+  /// Where it listens, with the port that the system chose if 0 was asked for.
+  public var url: String { sockets.url }
+  public var port: Int { sockets.port }
 
   /// Listens on the host and port of a URL.
   /// - Parameter url: `ws://HOST[:PORT][/PATH]`, or `wss://…` with `options.tls`; port 0 lets the system choose. With a path other than "/", only requests for
@@ -30,33 +28,15 @@ public struct WebSocketServer: Sendable {
   ) async throws -> WebSocketServer {
     let parsed = try ConnectionURL(url, schemes: ["ws", "wss"], allowsPortZero: true)
     let path = parsed.target == "/" ? nil : parsed.target
-    guard (parsed.scheme == "wss") == (options.tls != nil) else {
-      throw TLSError.invalidOption(
-        "the server's certificates",
-        reason: options.tls == nil ? "wss: needs them (options.tls)" : "ws: does not use them")
-    }
-    var accepted: [AcceptedWebSockets] = []
-    var port = parsed.port
-    let ownLoops = options.loops > 1 ? (0..<options.loops).map { UVLoop(name: "sluice-loop-\($0)") } : []
     let counter = ConnectionCounter(
       maxConnections: options.maxConnections, maxPerAddress: options.maxConnectionsPerAddress,
       trustedProxies: options.trustedProxies)
-    do {
-      for loop in ownLoops.isEmpty ? [.shared] : ownLoops {
-        let listener = try await TCP.listen(
-          parsed.host, port: port, backlog: options.backlog, sharesPort: options.loops > 1, options: options.tcp,
-          on: loop)
-        port = listener.port
-        accepted.append(AcceptedWebSockets(listener: listener, path: path, options: options, counter: counter))
-      }
-    } catch {
-      for accepted in accepted { accepted.cancel(error) }
-      for loop in ownLoops { loop.stop() }
-      throw error
+    let sockets = try await ServerSockets.listen(
+      parsed, isSecure: options.tls != nil, backlog: options.backlog, options: options.tcp, loops: options.loops)
+    let accepted = sockets.listeners.map {
+      AcceptedWebSockets(listener: $0, path: path, options: options, counter: counter)
     }
-    return WebSocketServer(
-      url: parsed.description(withPort: port), port: port, accepted: accepted,
-      closeTimeout: options.connection.closeTimeout, ownLoops: ownLoops)
+    return WebSocketServer(sockets: sockets, accepted: accepted, closeTimeout: options.connection.closeTimeout)
   }
 
   /// The connections, to be taken one by one instead of by `run`; of the first loop, if there are several.
@@ -72,22 +52,11 @@ public struct WebSocketServer: Sendable {
     logger: Logger = Logger(label: "sluice.websocket.server"),
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) async throws {
-    defer { for loop in ownLoops { loop.stop() } }
-    let services = accepted.map { accepted in
-      let service = ConnectionService(
-        accepted: accepted, closeTimeout: closeTimeout, logger: logger, handler: handler)
-      return Task(executorPreference: accepted.loop) { try await service.run() }
+    try await sockets.run { index in
+      try await ConnectionService(accepted[index], closeTimeout: closeTimeout) { socket in
+        await socket.serve(logger: logger, handler)
+      }.run()
     }
-    let result = await withTaskCancellationHandler {
-      // The first that ends ends the others: it was cancelled, or its listener failed.
-      let first = await services[0].result
-      for service in services { service.cancel() }
-      for service in services { _ = await service.result }
-      return first
-    } onCancel: {
-      for service in services { service.cancel() }
-    }
-    try result.get()
   }
 
   /// Stops accepting. Connections that were accepted go on.

@@ -67,10 +67,11 @@ package final class ConnectionCounter: Sendable {
     return true
   }
 
-  fileprivate func release(_ site: IPAddress?) {
+  fileprivate func release() { counts.withLock { $0.all -= 1 } }
+
+  fileprivate func releaseSite(_ site: IPAddress) {
     counts.withLock { counts in
-      counts.all -= 1
-      guard let site, let count = counts.bySite[site] else { return }
+      guard let count = counts.bySite[site] else { return }
       counts.bySite[site] = count == 1 ? nil : count - 1
     }
   }
@@ -81,26 +82,33 @@ package final class ConnectionSlot: @unchecked Sendable {  // changed on the con
   private let counter: ConnectionCounter
   private var site: IPAddress?
   /// Where the connection comes from, as far as that is known and to be believed.
-  fileprivate(set) var address: IPAddress?
+  package fileprivate(set) var address: IPAddress?
 
   fileprivate init(_ counter: ConnectionCounter, _ address: IPAddress?) {
     self.counter = counter
     self.address = address
   }
 
-  /// Counts the connection for its address too. Called once.
+  /// Counts the connection for an address too, instead of the one before.
   fileprivate func count(for address: IPAddress) throws(RequestRejection) {
-    if try counter.countSite(address.site) { site = address.site }
+    let next = address.site
+    if next == site { return }
+    let isCounted = try counter.countSite(next)
+    if let site { counter.releaseSite(site) }
+    site = isCounted ? next : nil
   }
 
-  deinit { counter.release(site) }
+  deinit {
+    if let site { counter.releaseSite(site) }
+    counter.release()
+  }
 }
 
-/// How a connection is counted: when it is accepted, and once more when a trusted proxy has said where it comes from.
+/// How a connection is counted: when it is accepted, and anew with each request for which a trusted proxy says where it comes from.
 package struct Admission {
   let counter: ConnectionCounter
   let peer: IPAddress?
-  private(set) var slot: ConnectionSlot?
+  package private(set) var slot: ConnectionSlot?
 
   package init(counter: ConnectionCounter, peer: IPAddress?) {
     self.counter = counter

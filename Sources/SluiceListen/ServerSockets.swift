@@ -1,0 +1,63 @@
+import SluiceHTTP
+import SluiceIO
+import SluiceStreams
+import SluiceTLS
+
+/// The listening sockets of one server: one on each of its loops, all on the same port.
+package struct ServerSockets: Sendable {
+  package let listeners: [SocketListener]
+  /// Where they listen, with the port that the system chose if 0 was asked for.
+  package let url: String
+  package let port: Int
+  /// Loops that were started for this server, and end with it.
+  private let ownLoops: [UVLoop]
+
+  /// - Parameters:
+  ///   - isSecure: Whether the server has certificates, as the scheme of the URL must say.
+  ///   - loops: How many serve. One is `loop`; several are started for the server.
+  /// - Throws: `IOError`; `TLSError.invalidOption` if scheme and certificates disagree.
+  package static func listen(
+    _ url: ConnectionURL, isSecure: Bool, backlog: Int, options: TCP.Options, loops: Int, on loop: UVLoop = .shared
+  ) async throws -> ServerSockets {
+    guard (url.scheme == "wss" || url.scheme == "https") == isSecure else {
+      throw TLSError.invalidOption(
+        "the server's certificates",
+        reason: "\(url.scheme): " + (isSecure ? "does not use them" : "needs them (options.tls)"))
+    }
+    let ownLoops = loops > 1 ? (0..<loops).map { UVLoop(name: "sluice-loop-\($0)") } : []
+    var listeners: [SocketListener] = []
+    var port = url.port
+    do {
+      for loop in ownLoops.isEmpty ? [loop] : ownLoops {
+        let listener = try await TCP.listen(
+          url.host, port: port, backlog: backlog, sharesPort: loops > 1, options: options, on: loop)
+        port = listener.port
+        listeners.append(listener)
+      }
+    } catch {
+      for listener in listeners { listener.cancel(error) }
+      for loop in ownLoops { loop.stop() }
+      throw error
+    }
+    return ServerSockets(listeners: listeners, url: url.description(withPort: port), port: port, ownLoops: ownLoops)
+  }
+
+  /// Serves each listener on its loop until one ends or the calling task is cancelled, which ends the others. The server's own loops end then.
+  /// - Throws: What the first throws: `CancellationError`, or an `IOError` of its listening socket.
+  package func run(_ serve: @escaping @Sendable (Int) async throws -> Void) async throws {
+    defer { for loop in ownLoops { loop.stop() } }
+    let services = listeners.indices.map { index in
+      Task(executorPreference: listeners[index].uvLoop) { try await serve(index) }
+    }
+    let result = await withTaskCancellationHandler {
+      // The first that ends ends the others: it was cancelled, or its listener failed.
+      let first = await services[0].result
+      for service in services { service.cancel() }
+      for service in services { _ = await service.result }
+      return first
+    } onCancel: {
+      for service in services { service.cancel() }
+    }
+    try result.get()
+  }
+}

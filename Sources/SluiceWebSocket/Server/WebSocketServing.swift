@@ -1,0 +1,35 @@
+import Logging
+import SluiceListen
+import SluiceWebSocketProtocol
+
+extension WebSocket: ServedConnection {
+  /// 1001, without waiting.
+  package func endForShutdown() {
+    close(as: .goingAway, "") { _ in }
+  }
+
+  /// Runs a server's handler, and closes behind it: with 1000, or with 1011 when it throws, or with 1001 when it was cancelled.
+  // An idle connection costs what its task's frames do: what is done once it has ended stands apart, in frames that exist
+  // only then.
+  package func serve(logger: Logger, _ handler: @Sendable (WebSocket) async throws -> Void) async {
+    var failure: (any Error)?
+    do { try await handler(self) } catch { failure = error }
+    await close(logger, after: failure)
+  }
+
+  @inline(never)
+  private func close(_ logger: Logger, after failure: (any Error)?) async {
+    if let failure { report(failure, to: logger) }
+    let code: CloseCode = Task.isCancelled ? .goingAway : failure == nil ? .normal : .internalError
+    try? await close(as: code, "")
+  }
+
+  @inline(never)
+  private func report(_ failure: any Error, to logger: Logger) {
+    if isEnd(failure) {
+      logger.debug("connection ended", metadata: ["error": "\(failure)"])
+    } else if !Task.isCancelled {
+      logger.error("handler failed", metadata: ["error": "\(failure)"])
+    }
+  }
+}
