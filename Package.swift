@@ -101,16 +101,26 @@ let package = Package(
     .target(
       name: "SluiceEventSource",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceConnect",
+        "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceListen",
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings),
+    // WebSockets, event streams, files and answers side by side on one port.
+    .target(
+      name: "SluiceServer",
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP", "SluiceListen", "SluiceWebSocket", "SluiceEventSource",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),
     .target(
       name: "Sluice",
       dependencies: [
         "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceHTTP", "SluiceWebSocketProtocol",
-        "SluiceWebSocket", "SluiceEventSource",
+        "SluiceWebSocket", "SluiceEventSource", "SluiceServer",
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "SystemPackage", package: "swift-system"),
       ],
@@ -140,6 +150,12 @@ let package = Package(
     .testTarget(
       name: "SluiceEventSourceTests",
       dependencies: ["Sluice", "SluiceEventSource", "SluiceHTTP", "SluiceTestSupport"], swiftSettings: settings),
+    .testTarget(
+      name: "SluiceServerTests",
+      dependencies: [
+        "Sluice", "SluiceServer", "SluiceTestSupport", .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      swiftSettings: settings),
     .testTarget(
       name: "SluiceConnectTests", dependencies: ["SluiceConnect", "SluiceHTTP", "SluiceStreams"],
       swiftSettings: settings),

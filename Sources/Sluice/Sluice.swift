@@ -3,6 +3,7 @@
 @_exported import SluiceEventSource
 @_exported import SluiceHTTP
 @_exported import SluiceIO
+@_exported import SluiceServer
 @_exported import SluiceStreams
 @_exported import SluiceTLS
 @_exported import SluiceWebSocket

@@ -96,19 +96,8 @@ public struct ConnectionURL: Hashable, Sendable {
   }
 
   private static func decode(_ text: Substring) throws(URLError) -> String {
-    var bytes: [UInt8] = []
-    var rest = text.utf8
-    while let byte = rest.popFirst() {
-      if byte != UInt8(ascii: "%") {
-        bytes.append(byte)
-        continue
-      }
-      let digits = rest.prefix(2)
-      guard digits.count == 2, let value = UInt8(String(Substring(digits)), radix: 16) else {
-        throw URLError("a '%' in the user or password is not followed by two hexadecimal digits")
-      }
-      bytes.append(value)
-      rest = rest.dropFirst(2)
+    guard let bytes = PercentEncoding.decode(text) else {
+      throw URLError("a '%' in the user or password is not followed by two hexadecimal digits")
     }
     return String(decoding: bytes, as: UTF8.self)
   }

@@ -106,8 +106,8 @@ package final class ConnectionSlot: @unchecked Sendable {  // changed on the con
 
 /// How a connection is counted: when it is accepted, and anew with each request for which a trusted proxy says where it comes from.
 package struct Admission {
-  let counter: ConnectionCounter
-  let peer: IPAddress?
+  package let counter: ConnectionCounter
+  package let peer: IPAddress?
   package private(set) var slot: ConnectionSlot?
 
   package init(counter: ConnectionCounter, peer: IPAddress?) {

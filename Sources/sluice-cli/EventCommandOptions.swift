@@ -29,9 +29,10 @@ struct EventCommandOptions: ParsableArguments {
   /// A sink whose lines go to all who listen.
   func broadcast(_ url: String, _ tls: TLSServerContext?) async throws -> any WritableStream<Bytes> {
     var options = EventSourceServerOptions()
-    options.tls = tls
     options.allowedOrigin = "*"
-    let server = try await EventSourceServer.listen(url, options: options)
+    var serving = HTTPServerOptions()
+    serving.tls = tls
+    let server = try await EventSourceServer.listen(url, options: options, server: serving)
     Diagnostics(isVerbose: false, isQuiet: false).notice("listening on sse+\(server.url)")
     let broadcast = EventBroadcast()
     Task { try await server.run { try await broadcast.serve($0) } }

@@ -6,12 +6,17 @@ import Testing
 @Suite("EventSource, server and client", .timeLimit(.minutes(1)))
 struct EventSourceTests {
   private func serving(
-    _ options: EventSourceServerOptions = EventSourceServerOptions(), path: String = "/feed",
+    _ options: EventSourceServerOptions = EventSourceServerOptions(), tls: TLSServerContext? = nil,
+    path: String = "/feed",
     _ handler: @escaping @Sendable (EventStreamConnection) async throws -> Void,
     _ body: (EventSourceServer) async throws -> Void
   ) async throws {
-    let scheme = options.tls == nil ? "http" : "https"
-    let server = try await EventSourceServer.listen("\(scheme)://127.0.0.1:0\(path)", options: options)
+    let scheme = tls == nil ? "http" : "https"
+    var serving = HTTPServerOptions()
+    serving.tls = tls
+    serving.shutdownTimeout = .milliseconds(50)
+    let server = try await EventSourceServer.listen(
+      "\(scheme)://127.0.0.1:0\(path)", options: options, server: serving)
     let running = Task { try await server.run(handler) }
     try await body(server)
     running.cancel()
@@ -114,12 +119,11 @@ struct EventSourceTests {
   @Test("in TLS")
   func secure() async throws {
     let certificates = try await Certificates.load()
-    var options = EventSourceServerOptions()
-    options.tls = try certificates.server()
     var client = quick
     client.tls = try certificates.client()
     let trusting = client
-    try await serving(options) { events in
+    try await serving(tls: certificates.server()) { events in
+      #expect(events.url.hasPrefix("https://127.0.0.1:"))
       try await events.send("secret")
       try await Task.sleep(for: .seconds(60))
     } _: { server in

@@ -8,7 +8,7 @@ extension EventSource {
   ///   `EventSourceError`, or what the stream failed with. The stream is closed then.
   public static func accept(
     over transport: some PolledDuplexStream<Bytes, Bytes>,
-    options: EventSourceServerOptions = EventSourceServerOptions(), path: String? = nil
+    options: EventSourceServerOptions = EventSourceServerOptions()
   ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
       let loop = transport.loop
@@ -19,7 +19,7 @@ extension EventSource {
       return try await answering(over: transport) {
         let head = try await readHead(from: transport, limits: options.headLimits)
         return try await begin(
-          head.request, hasBody: head.hasBody, over: transport, isHTTP11: head.isHTTP11, options: options, path: path)
+          head.request, hasBody: head.hasBody, over: transport, isHTTP11: head.isHTTP11, options: options)
       }
     }
   }
@@ -37,7 +37,7 @@ extension EventSource {
       try await answering(over: transport) {
         let hasBody = RequestHead.hasBody(request.headerFields)
         return try await begin(
-          request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options, path: nil)
+          request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options)
       }
     }
   }
@@ -70,10 +70,10 @@ extension EventSource {
 
   private static func begin(
     _ request: HTTPRequest, hasBody: Bool, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
-    options: EventSourceServerOptions, path: String?
+    options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
     if hasBody { throw RequestRejection(status: 400, reason: "a request for an event stream has no body") }
-    try check(request, options, path: path)
+    try check(request, options)
     if request.method == .head {
       try await transport.write(try responseHead(request, isChunked: false, options))
       try await transport.close()
@@ -83,11 +83,8 @@ extension EventSource {
   }
 
   private static func check(
-    _ request: HTTPRequest, _ options: EventSourceServerOptions, path: String?
+    _ request: HTTPRequest, _ options: EventSourceServerOptions
   ) throws {
-    if let path, request.path.map({ String($0.prefix { $0 != "?" }) }) != path {
-      throw RequestRejection(status: 404, reason: "nothing is served at this path")
-    }
     guard request.method == .get || request.method == .head else {
       throw RequestRejection(
         status: 405, reason: "an event stream is asked for with GET, not \(request.method.rawValue)",

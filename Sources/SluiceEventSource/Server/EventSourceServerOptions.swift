@@ -1,9 +1,7 @@
 import HTTPTypes
 import SluiceHTTP
-import SluiceIO
-import SluiceTLS
 
-/// How a server gives event streams.
+/// How a server gives event streams; what they stand on has `HTTPServerOptions`.
 public struct EventSourceServerOptions: Sendable {
   /// Fields that are added to the response.
   public var headers: Headers = [:]
@@ -17,18 +15,14 @@ public struct EventSourceServerOptions: Sendable {
   /// Looks at a request before it is accepted; what it throws refuses it: a `RequestRejection` with its status, anything else with
   /// 500. Called on the connection's loop: it must not block.
   public var onRequest: @Sendable (HTTPRequest) throws -> Void = { _ in }
-  /// Time from the accepted connection to the end of its request head. Default: 10 seconds.
+  /// Where `accept` reads the request itself: time for its head. Default: 10 seconds.
   public var requestTimeout: Duration = .seconds(10)
   /// How long the last events of a stream that ends may take to leave. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
-  /// Limits of the request head. Default: 16 KiB, 100 fields.
+  /// The same: limits of the head. Default: 16 KiB, 100 fields.
   public var headLimits = HeadLimits()
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10
-  /// Certificates for `https:`.
-  public var tls: TLSServerContext?
-  /// Options of the sockets.
-  public var tcp = TCP.Options()
 
   public init() {}
 }

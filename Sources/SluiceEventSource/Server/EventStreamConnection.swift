@@ -1,6 +1,7 @@
 import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
+import SluiceTLS
 
 /// One client of an event stream, as its server sees it: a writable stream of events.
 ///
@@ -50,7 +51,10 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   }
 
   /// The URL that the client asked for.
-  public var url: String { "http://\(request.authority ?? "")\(request.path ?? "/")" }
+  public var url: String {
+    let scheme = transport is TLSStream ? "https" : "http"
+    return "\(scheme)://\(request.authority ?? "")\(request.path ?? "/")"
+  }
 
   /// The last event that the client has seen, as it says; nil at its first time.
   public var lastEventID: String? {

@@ -21,8 +21,8 @@ public enum ChunkedBodyError: Error, Hashable, Sendable, CustomStringConvertible
   }
 }
 
-/// Takes a chunked body apart (RFC 9112 §7.1). Extensions and trailers are passed over. It ends with the last chunk.
-package struct ChunkedDecoder: Transform {
+/// Takes a chunked body apart (RFC 9112 §7.1). Extensions and trailers are passed over. It ends behind the last chunk.
+package struct ChunkedDecoder: BodyDecoder {
   private enum State {
     case length(Int, digits: Int)
     case lengthExtension(Int)
@@ -37,6 +37,7 @@ package struct ChunkedDecoder: Transform {
   private static let maxLine = 4096
   private var state = State.length(0, digits: 0)
   private var lineBytes = 0
+  package private(set) var rest = Bytes()
 
   package init() {}
 
@@ -52,7 +53,10 @@ package struct ChunkedDecoder: Transform {
       }
       guard let byte = rest.popFirst() else { return }
       try step(byte)
-      if case .done = state { return output.end() }
+      if case .done = state {
+        self.rest = rest
+        return output.end()
+      }
     }
   }
 

@@ -131,7 +131,7 @@ extension File {
       loop.perform {
         unsafe FileRequest.start(on: loop) { loop, request, callback in
           unsafe uv_fs_open(loop, request, name, flags | O_CLOEXEC, CInt(permissions.rawValue), callback)
-        } completion: { result in
+        } completion: { result, _ in
           guard let descriptor = CInt(exactly: result), descriptor >= 0 else {
             return continuation.resume(throwing: IOError("open", name, status: CInt(clamping: result)))
           }
@@ -187,7 +187,7 @@ extension File {
       var buffer = unsafe uv_buf_init(
         UnsafeMutableRawPointer(storage.pointer).assumingMemoryBound(to: CChar.self), UInt32(Self.chunkSize))
       return unsafe uv_fs_read(loop, request, descriptor, &buffer, 1, position, callback)
-    } completion: { count in
+    } completion: { count, _ in
       self.isReadInFlight = false
       self.didRead(count, storage)
     }
@@ -264,7 +264,7 @@ extension File {
         }
         return unsafe uv_fs_write(loop, request, descriptor, buffers.baseAddress, UInt32(count), position, callback)
       }
-    } completion: { result in
+    } completion: { result, _ in
       self.isWriteInFlight = false
       self.didWrite(result)
     }

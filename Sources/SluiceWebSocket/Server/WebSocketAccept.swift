@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceHTTP
+import SluiceListen
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -36,7 +37,17 @@ extension WebSocket {
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
     isHTTP11: Bool = true, options: WebSocketServerOptions = WebSocketServerOptions()
   ) async throws -> WebSocket {
-    try await accept(over: transport, options) { $0.start(request, isHTTP11: isHTTP11, rest: head) }
+    try await accept(request, over: transport, head: head, isHTTP11: isHTTP11, slot: nil, options: options)
+  }
+
+  /// - Parameter slot: The connection's place in its server.
+  package static func accept(
+    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes, isHTTP11: Bool,
+    slot: ConnectionSlot?, options: WebSocketServerOptions
+  ) async throws -> WebSocket {
+    let ws = try await accept(over: transport, options) { $0.start(request, isHTTP11: isHTTP11, rest: head) }
+    if let slot { ws.loop.perform { ws.slot = slot } }
+    return ws
   }
 
   private static func accept(

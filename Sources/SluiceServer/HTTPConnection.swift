@@ -1,0 +1,243 @@
+import HTTPTypes
+import Logging
+import SluiceEventSource
+import SluiceHTTP
+import SluiceIO
+import SluiceListen
+import SluiceStreams
+import SluiceTLS
+import SluiceWebSocket
+
+/// One connection of an HTTP server: requests in, responses out, one after the other, until it becomes something else or ends.
+final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched on its loop only
+  private let options: HTTPServerOptions
+  private let routes: [HTTPRoute]
+  private let logger: Logger
+  private let socket: SocketStream
+  private var transport: any PolledDuplexStream<Bytes, Bytes>
+  private var admission: Admission
+  private var phase = Phase.opening
+  /// What was read and belongs to the next request.
+  private var rest = Bytes()
+  /// No request is answered behind the one that is.
+  private var isLast = false
+
+  private enum Phase {
+    case opening
+    /// Between two requests.
+    case idle
+    case answering
+    case webSocket(WebSocket)
+    case events(EventStreamConnection)
+  }
+
+  init(
+    _ socket: SocketStream, routes: [HTTPRoute], options: HTTPServerOptions, counter: ConnectionCounter,
+    logger: Logger
+  ) {
+    self.socket = socket
+    self.routes = routes
+    self.options = options
+    self.logger = logger
+    transport = socket
+    admission = Admission(counter: counter, peer: socket.peerAddress?.ipAddress)
+  }
+
+  /// Until the connection is over.
+  func serve() async {
+    do {
+      try await open()
+      var isFirst = true
+      while let head = try await readHead(isFirst: isFirst), try await answer(head) { isFirst = false }
+      await end()
+    } catch let rejection as RequestRejection {
+      await refuse(rejection)
+    } catch let error as HTTPHeadError {
+      await refuse(RequestRejection(error))
+    } catch {
+      logger.debug("connection ended", metadata: ["error": "\(error)"])
+      transport.abort(error)
+    }
+  }
+
+  // MARK: the way in
+
+  private func open() async throws {
+    let (socket, limit, start) = (socket, options.requestTimeout, socket.loop.now)
+    if let peer = admission.peer, options.proxyProtocolFrom.contains(where: { $0.contains(peer) }) {
+      let source = try await ProxyProtocol.read(from: socket, timeout: limit)
+      admission = Admission(counter: admission.counter, peer: source ?? peer)
+    }
+    guard let tls = options.tls else { return try admission.enter() }
+    // A refusal is not worth a TLS handshake.
+    do { try admission.enter() } catch { throw StreamError.aborted }
+    let time = limit - (socket.loop.now - start)
+    transport = try await socket.loop.limiting(time, { socket.abort(HTTPServerError.requestTimeout(limit)) }) {
+      try await tls.accept(over: socket)
+    }
+  }
+
+  /// - Returns: nil when there is no further request.
+  private func readHead(isFirst: Bool) async throws -> RequestHead? {
+    if isLast { return nil }
+    if rest.isEmpty {
+      phase = .idle
+      let (transport, limit) = (transport, isFirst ? options.requestTimeout : options.keepAliveTimeout)
+      let chunk = try await transport.loop.limiting(limit, { transport.cancel(nil) }) { try await transport.read() }
+      guard let chunk else { return nil }
+      rest = chunk
+    }
+    phase = .answering
+    let (transport, limit) = (transport, options.requestTimeout)
+    return try await transport.loop.limiting(limit, { transport.abort(HTTPServerError.requestTimeout(limit)) }) {
+      try await gatherHead()
+    }
+  }
+
+  private func gatherHead() async throws -> RequestHead? {
+    var reader = HeadReader(limits: options.headLimits)
+    while true {
+      if let (bytes, rest) = try reader.consume(rest) {
+        self.rest = rest
+        var head = try RequestHead(bytes, limits: options.headLimits)
+        head.request.takeOriginForm()
+        if options.tls != nil { head.request.scheme = "https" }
+        try admission.check(head.request)
+        return head
+      }
+      guard let chunk = try await transport.read() else { return nil }
+      rest = chunk
+    }
+  }
+
+  // MARK: answers
+
+  /// - Returns: whether another request may follow.
+  private func answer(_ head: RequestHead) async throws -> Bool {
+    let route = try HTTPRoute.find(head.request, in: routes)
+    switch route.action {
+    case .webSocket(let options, let handler):
+      try await becomeWebSocket(head, options, handler)
+      return false
+    case .events(let options, let handler):
+      try await becomeEvents(head, options, handler)
+      return false
+    case .respond(let methods, let respond):
+      guard HTTPRoute.allows(head.request.method, methods) else {
+        let allowed = methods.contains(.get) ? methods + [.head] : methods
+        throw RequestRejection(
+          status: 405, reason: "\(head.request.method.rawValue) is not answered here",
+          fields: [.allow: allowed.map(\.rawValue).joined(separator: ", ")])
+      }
+      return try await respondOnce(to: head, respond)
+    }
+  }
+
+  private func respondOnce(to head: RequestHead, _ respond: HTTPRoute.Responder) async throws -> Bool {
+    let body = try RequestBody(of: head, rest: rest, from: transport, options: options)
+    rest = Bytes()
+    let request = ServerRequest(head: head.request, body: body, remoteAddress: admission.slot?.address)
+    let response = try await response(to: request, respond)
+    let mayGoOn = head.isHTTP11 && body.isComplete && !head.wantsClose
+    rest = body.rest
+    body.cancel(nil)
+    let writer = ResponseWriter(
+      transport, isHead: head.request.method == .head, isHTTP11: head.isHTTP11,
+      keepsAlive: mayGoOn && !isLast, stallTimeout: options.stallTimeout)
+    try await writer.write(response)
+    logger.debug(
+      "request answered",
+      metadata: [
+        "method": "\(request.head.method.rawValue)", "path": "\(request.path)", "status": "\(response.status)",
+      ])
+    return mayGoOn && !isLast
+  }
+
+  private func response(to request: ServerRequest, _ respond: HTTPRoute.Responder) async throws -> ServerResponse {
+    do {
+      let response = try await respond(request)
+      try ResponseWriter.check(response)
+      return response
+    } catch let rejection as RequestRejection {
+      return ServerResponse(rejection)
+    } catch {
+      // A client that fails in the middle of its body is no fault of the handler's.
+      if let failure = request.body.failure { throw failure }
+      logger.error("handler failed", metadata: ["error": "\(error)"])
+      return ServerResponse(RequestRejection(thrown: error))
+    }
+  }
+
+  private func becomeWebSocket(
+    _ head: RequestHead, _ options: WebSocketServerOptions,
+    _ handler: @Sendable (WebSocket) async throws -> Void
+  ) async throws {
+    let ws: WebSocket
+    do {
+      ws = try await WebSocket.accept(
+        head.request, over: transport, head: rest, isHTTP11: head.isHTTP11, slot: admission.slot, options: options)
+    } catch { return logger.debug("no WebSocket", metadata: ["error": "\(error)"]) }
+    rest = Bytes()
+    phase = .webSocket(ws)
+    if isLast { ws.endForShutdown() }
+    await ws.serve(logger: logger, handler)
+  }
+
+  private func becomeEvents(
+    _ head: RequestHead, _ options: EventSourceServerOptions,
+    _ handler: @Sendable (EventStreamConnection) async throws -> Void
+  ) async throws {
+    let events: EventStreamConnection
+    do {
+      events = try await EventSource.accept(
+        head.request, over: transport, isHTTP11: head.isHTTP11, options: options)
+    } catch { return logger.debug("no event stream", metadata: ["error": "\(error)"]) }
+    rest = Bytes()
+    phase = .events(events)
+    if isLast { events.endForShutdown() }
+    await events.serve(logger: logger, handler)
+  }
+
+  // MARK: ending
+
+  private func refuse(_ rejection: RequestRejection) async {
+    logger.debug("request refused", metadata: ["status": "\(rejection.status)", "reason": "\(rejection.reason)"])
+    let writer = ResponseWriter(
+      transport, isHead: false, isHTTP11: true, keepsAlive: false, stallTimeout: options.stallTimeout)
+    do { try await writer.write(ServerResponse(rejection)) } catch { return transport.abort(error) }
+    await end()
+  }
+
+  /// Ends our half, and drops what the client still sends for a while: a reset would overtake the response.
+  private func end() async {
+    let transport = transport
+    await transport.loop.limiting(.seconds(2), { transport.abort(StreamError.aborted) }) {
+      do {
+        try await transport.close()
+        while try await transport.read() != nil {}
+      } catch {
+        // It is over in any case.
+      }
+    }
+    transport.cancel(nil)
+  }
+
+  func endForShutdown() {
+    isLast = true
+    switch phase {
+    case .opening: transport.abort(StreamError.aborted)
+    case .idle: transport.cancel(nil)
+    case .answering: break
+    case .webSocket(let ws): ws.endForShutdown()
+    case .events(let events): events.endForShutdown()
+    }
+  }
+}
+
+extension RequestHead {
+  /// Whether the client says that this is its last request (RFC 9112 §9.6).
+  fileprivate var wantsClose: Bool {
+    let options = HTTPSyntax.tokens(in: request.headerFields[values: .connection])
+    return options?.contains { $0.lowercased() == "close" } ?? true
+  }
+}

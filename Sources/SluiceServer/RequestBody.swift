@@ -1,0 +1,119 @@
+import HTTPTypes
+import SluiceHTTP
+import SluiceStreams
+
+/// The body of a request, as it comes in: while nobody reads it, the client waits.
+///
+/// It may be read until its request is answered.
+public final class RequestBody: ReadableStream, @unchecked Sendable {  // touched on its connection's loop only
+  public typealias Output = Bytes
+
+  private let transport: any PolledDuplexStream<Bytes, Bytes>
+  private let maxSize: Int
+  private let stallTimeout: Duration
+  private var decoder: any BodyDecoder
+  private var decoded = TransformOutput<Bytes>()
+  private var size = 0
+  /// What was read from the transport and not decoded yet; behind the end, what follows the body.
+  private(set) var rest: Bytes
+  /// The client sends the body when it is told to (RFC 9110 §10.1.1).
+  private var awaitsContinue: Bool
+  private var isReading = false
+  /// What `read` throws from now on.
+  private(set) var failure: (any Error)?
+
+  /// - Parameter rest: What was read behind the head.
+  /// - Throws: `RequestRejection` for a body that is too long, or that comes in a way that is not known here.
+  init(
+    of head: RequestHead, rest: Bytes, from transport: any PolledDuplexStream<Bytes, Bytes>,
+    options: HTTPServerOptions
+  ) throws(RequestRejection) {
+    let fields = head.request.headerFields
+    self.transport = transport
+    self.rest = rest
+    maxSize = options.maxBodySize
+    stallTimeout = options.stallTimeout
+    if let coding = fields[.transferEncoding] {
+      guard coding.lowercased() == "chunked", head.isHTTP11 else {
+        throw RequestRejection(status: 501, reason: "of the transfer codings, this server knows chunked")
+      }
+      decoder = ChunkedDecoder()
+    } else {
+      let length = fields[.contentLength].flatMap { Int($0) } ?? 0
+      guard length <= maxSize else { throw Self.tooLong(maxSize) }
+      decoder = LengthDecoder(length)
+    }
+    awaitsContinue = head.isHTTP11 && fields[.expect]?.lowercased() == "100-continue"
+    // A body without bytes is over before it begins.
+    if !head.hasBody { decoded.end() }
+  }
+
+  private static func tooLong(_ limit: Int) -> RequestRejection {
+    RequestRejection(status: 413, reason: "a request's body may have \(limit) bytes here")
+  }
+
+  /// Whether all of it was taken from the connection, so that the next request follows.
+  var isComplete: Bool { decoded.hasEnded && failure == nil }
+
+  /// - Throws: `RequestRejection` beyond `HTTPServerOptions.maxBodySize` or for malformed chunks, which is to be passed on;
+  ///   `StreamError.truncated`, or what the connection failed with; `StreamError.closed` when the request was answered.
+  public func read() async throws -> Bytes? {
+    try await withTaskExecutorPreference(transport.loop) { try await next() }
+  }
+
+  private func next() async throws -> Bytes? {
+    if isReading { throw StreamError.concurrentRead }
+    isReading = true
+    defer { isReading = false }
+    while true {
+      if let failure { throw failure }
+      if let chunk = decoded.popFirst() {
+        size += chunk.count
+        if size <= maxSize { return chunk }
+        failure = Self.tooLong(maxSize)
+        continue
+      }
+      if decoded.hasEnded { return nil }
+      do { try decode(try await receive()) } catch is CancellationError { throw CancellationError() } catch {
+        failure = (error as? ChunkedBodyError).map { RequestRejection(status: 400, reason: "\($0)") } ?? error
+      }
+    }
+  }
+
+  private func receive() async throws -> Bytes? {
+    if awaitsContinue {
+      awaitsContinue = false
+      if rest.isEmpty { try await transport.write("HTTP/1.1 100 Continue\r\n\r\n") }
+    }
+    if !rest.isEmpty {
+      defer { rest = Bytes() }
+      return rest
+    }
+    let (transport, limit) = (transport, stallTimeout)
+    return try await transport.loop.limiting(limit, { transport.abort(HTTPServerError.stalled(limit)) }) {
+      try await transport.read()
+    }
+  }
+
+  private func decode(_ bytes: Bytes?) throws {
+    guard let bytes else { return try decoder.finish(into: &decoded) }
+    try decoder.transform(bytes, into: &decoded)
+    rest = decoder.rest
+  }
+
+  /// What is still to come is of no interest. The connection can't serve another request then.
+  public func cancel(_ reason: (any Error)?) {
+    transport.loop.perform { self.failure = self.failure ?? reason ?? StreamError.closed }
+  }
+}
+
+extension Loop {
+  /// Runs `body`, and `expire` if that takes longer than `limit`. On the loop only.
+  func limiting<R>(
+    _ limit: Duration, _ expire: @escaping @Sendable () -> Void, _ body: () async throws -> R
+  ) async rethrows -> R {
+    let timer = schedule(after: limit, expire)
+    defer { cancelTimer(timer) }
+    return try await body()
+  }
+}

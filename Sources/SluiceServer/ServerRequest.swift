@@ -1,0 +1,36 @@
+import HTTPTypes
+import SluiceIO
+
+/// A request that a route's handler answers.
+public struct ServerRequest: Sendable {
+  /// Method, authority, path and fields.
+  public let head: HTTPRequest
+  /// Empty if there is none.
+  public let body: RequestBody
+  /// Where it comes from, also behind trusted proxies and load balancers (`HTTPServerOptions`).
+  public let remoteAddress: IPAddress?
+
+  /// The path as it was sent, without the query.
+  public var path: String { head.pathAndQuery.path }
+  /// What stands behind the `?`.
+  public var query: String? { head.pathAndQuery.query }
+}
+
+extension HTTPRequest {
+  var pathAndQuery: (path: String, query: String?) {
+    let target = path ?? "/"
+    guard let mark = target.firstIndex(of: "?") else { return (target, nil) }
+    return (String(target[..<mark]), String(target[target.index(after: mark)...]))
+  }
+
+  /// As a request to an origin says it, where the client wrote a whole URL (RFC 9112 §3.2.2).
+  mutating func takeOriginForm() {
+    guard let target = path, let scheme = ["http://", "https://"].first(where: { target.lowercased().hasPrefix($0) })
+    else { return }
+    let rest = target.dropFirst(scheme.count)
+    let host = rest.prefix { $0 != "/" && $0 != "?" }
+    authority = String(host)
+    let tail = rest[host.endIndex...]
+    path = tail.hasPrefix("/") ? String(tail) : "/" + tail
+  }
+}

@@ -1,0 +1,64 @@
+import HTTPTypes
+import SluiceHTTP
+import SluiceIO
+import SluiceStreams
+
+import struct SystemPackage.FilePath
+
+/// The files of a folder.
+struct StaticFiles: Sendable {
+  let folder: FilePath
+  /// The path that stands for the folder, with the slash at its end.
+  let prefix: String
+
+  func respond(to request: ServerRequest) async throws -> ServerResponse {
+    let path = try path(of: request.path)
+    do {
+      // Asked before it is opened: to open a named pipe would wait for whoever writes into it.
+      let status = try await File.status(of: path)
+      guard status.kind == .file else { throw Self.notFound }
+      let file = try await File.open(path)
+      return .stream(file, type: Self.type(of: path), length: status.size)
+    } catch let error as IOError {
+      switch error.code {
+      case "ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP": throw Self.notFound
+      case "EACCES", "EPERM": throw RequestRejection(status: 403, reason: "this file is not to be read")
+      default: throw error
+      }
+    }
+  }
+
+  /// A path never leads out of the folder, nor to what is hidden in it.
+  func path(of target: String) throws(RequestRejection) -> FilePath {
+    guard target.hasPrefix(prefix) else { throw Self.notFound }
+    var path = folder
+    var names = target.dropFirst(prefix.count).split(separator: "/", omittingEmptySubsequences: false)
+    if names.last == "" { names[names.count - 1] = "index.html" }
+    for name in names {
+      guard let bytes = PercentEncoding.decode(name), let decoded = String(validating: bytes, as: UTF8.self),
+        let component = FilePath.Component(decoded), component.kind == .regular,
+        !decoded.hasPrefix("."), !decoded.utf8.contains(0), !decoded.utf8.contains(UInt8(ascii: "/"))
+      else { throw Self.notFound }
+      path.append(component)
+    }
+    return path
+  }
+
+  private static var notFound: RequestRejection {
+    RequestRejection(status: 404, reason: "there is no such file")
+  }
+
+  private static func type(of path: FilePath) -> String {
+    types[path.extension?.lowercased() ?? ""] ?? "application/octet-stream"
+  }
+
+  private static let types = [
+    "css": "text/css; charset=utf-8", "csv": "text/csv; charset=utf-8", "gif": "image/gif",
+    "htm": "text/html; charset=utf-8", "html": "text/html; charset=utf-8", "ico": "image/x-icon",
+    "jpeg": "image/jpeg", "jpg": "image/jpeg", "js": "text/javascript; charset=utf-8", "json": "application/json",
+    "md": "text/markdown; charset=utf-8", "mjs": "text/javascript; charset=utf-8", "mp3": "audio/mpeg",
+    "mp4": "video/mp4", "pdf": "application/pdf", "png": "image/png", "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8", "wasm": "application/wasm", "webm": "video/webm", "webp": "image/webp",
+    "woff2": "font/woff2", "xml": "application/xml", "zip": "application/zip",
+  ]
+}
