@@ -72,7 +72,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     // A refusal is not worth a TLS handshake.
     do { try admission.enter() } catch { throw StreamError.aborted }
     let time = limit - (socket.loop.now - start)
-    transport = try await socket.loop.limiting(time, { socket.abort(HTTPServerError.requestTimeout(limit)) }) {
+    transport = try await socket.within(time, orAbort: HTTPServerError.requestTimeout(limit)) {
       try await tls.accept(over: socket)
     }
   }
@@ -82,14 +82,14 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     if isLast { return nil }
     if rest.isEmpty {
       phase = .idle
-      let (transport, limit) = (transport, isFirst ? options.requestTimeout : options.keepAliveTimeout)
-      let chunk = try await transport.loop.limiting(limit, { transport.cancel(nil) }) { try await transport.read() }
+      let limit = isFirst ? options.requestTimeout : options.keepAliveTimeout
+      let chunk = try await transport.within(limit, orAbort: nil) { try await transport.read() }
       guard let chunk else { return nil }
       rest = chunk
     }
     phase = .answering
-    let (transport, limit) = (transport, options.requestTimeout)
-    return try await transport.loop.limiting(limit, { transport.abort(HTTPServerError.requestTimeout(limit)) }) {
+    let limit = options.requestTimeout
+    return try await transport.within(limit, orAbort: HTTPServerError.requestTimeout(limit)) {
       try await gatherHead()
     }
   }
@@ -211,7 +211,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   /// Ends our half, and drops what the client still sends for a while: a reset would overtake the response.
   private func end() async {
     let transport = transport
-    await transport.loop.limiting(.seconds(2), { transport.abort(StreamError.aborted) }) {
+    await transport.within(.seconds(2), orAbort: StreamError.aborted) {
       do {
         try await transport.close()
         while try await transport.read() != nil {}

@@ -89,8 +89,7 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
       defer { rest = Bytes() }
       return rest
     }
-    let (transport, limit) = (transport, stallTimeout)
-    return try await transport.loop.limiting(limit, { transport.abort(HTTPServerError.stalled(limit)) }) {
+    return try await transport.within(stallTimeout, orAbort: HTTPServerError.stalled(stallTimeout)) {
       try await transport.read()
     }
   }
@@ -104,16 +103,5 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
   /// What is still to come is of no interest. The connection can't serve another request then.
   public func cancel(_ reason: (any Error)?) {
     transport.loop.perform { self.failure = self.failure ?? reason ?? StreamError.closed }
-  }
-}
-
-extension Loop {
-  /// Runs `body`, and `expire` if that takes longer than `limit`. On the loop only.
-  func limiting<R>(
-    _ limit: Duration, _ expire: @escaping @Sendable () -> Void, _ body: () async throws -> R
-  ) async rethrows -> R {
-    let timer = schedule(after: limit, expire)
-    defer { cancelTimer(timer) }
-    return try await body()
   }
 }

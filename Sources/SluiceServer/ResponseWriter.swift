@@ -87,8 +87,7 @@ struct ResponseWriter {
   }
 
   private func send(_ bytes: Bytes) async throws {
-    let (transport, limit) = (transport, stallTimeout)
-    try await transport.loop.limiting(limit, { transport.abort(HTTPServerError.stalled(limit)) }) {
+    try await transport.within(stallTimeout, orAbort: HTTPServerError.stalled(stallTimeout)) {
       try await transport.write(bytes)
     }
   }

@@ -101,32 +101,21 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   }
 
   public func push(_ event: consuming ServerSentEvent) throws {
+    try checkWritable()
+    append(try Self.prepare(event))
+  }
+
+  /// - Throws: what the stream failed with, or `StreamError.closed`.
+  func checkWritable() throws {
     guard case .open = state else {
       _ = try hasRoom()
       return
     }
-    var text = BytesBuilder()
-    try event.write(to: &text)
-    append(text.take())
   }
 
-  private func append(_ text: Bytes) {
+  func append(_ text: Bytes) {
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
     if isChunked { gathered.append(chunk: text.span) } else { gathered.append(text) }
-  }
-
-  /// Sends the text of an event, which many clients get. There is room.
-  func send(encoded text: Bytes) {
-    append(text)
-    flush()
-  }
-
-  /// The same when there is room.
-  func write(encoded text: Bytes) async throws {
-    try await withTaskExecutorPreference(loop) {
-      try await waitForRoom()
-      send(encoded: text)
-    }
   }
 
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }

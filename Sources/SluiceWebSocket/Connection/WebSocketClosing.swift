@@ -20,7 +20,8 @@ extension WebSocket {
   /// Whether an error says no more than that this connection has ended, as its peer or its network wanted.
   func isEnd(_ error: any Error) -> Bool {
     switch error {
-    case StreamError.closed, is WebSocketError, is IOError: if case .open = writeState { false } else { true }
+    case StreamError.closed, StreamError.tooSlow, is WebSocketError, is IOError:
+      if case .open = writeState { false } else { true }
     default: false
     }
   }

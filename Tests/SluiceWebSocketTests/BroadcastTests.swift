@@ -1,0 +1,164 @@
+import Sluice
+import SluiceTestSupport
+import Synchronization
+import Testing
+
+@Suite("Broadcasts", .timeLimit(.minutes(1)))
+struct BroadcastTests {
+  private func serving(
+    _ broadcast: WebSocketBroadcast, _ options: WebSocketServerOptions = WebSocketServerOptions(),
+    _ body: (String) async throws -> Void
+  ) async throws {
+    var options = options
+    options.connection.closeTimeout = .milliseconds(200)
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
+    let running = Task {
+      try await server.run { ws in
+        try await broadcast.serve(ws) {
+          for try await message in ws { try await broadcast.write(message) }
+        }
+      }
+    }
+    try await body(server.url)
+    running.cancel()
+    _ = try? await running.value
+  }
+
+  private func waitForMembers(_ count: Int, of broadcast: WebSocketBroadcast) async throws {
+    for _ in 0..<1000 where broadcast.count != count { try await Task.sleep(for: .milliseconds(5)) }
+    #expect(broadcast.count == count)
+  }
+
+  @Test(
+    "members on several loops, compressed and not: each gets all, in the order of each writer",
+    arguments: [WebSocketBroadcast.SlowPolicy.hold, .disconnect])
+  func everyone(policy: WebSocketBroadcast.SlowPolicy) async throws {
+    let broadcast = WebSocketBroadcast(whenSlow: policy)
+    var options = WebSocketServerOptions()
+    options.loops = 2
+    options.extensions = [PermessageDeflate()]
+    var compressing = WebSocketClientOptions()
+    compressing.extensions = [PermessageDeflate()]
+    let compressingClient = compressing
+    let (members, writers, count) = (12, 3, 50)
+    let text: @Sendable (Int, Int) -> String = { writer, number in
+      "\(writer) \(number) " + String(repeating: "x", count: number % 10 == 0 ? 20_000 : number * 10)
+    }
+    try await serving(broadcast, options) { url in
+      try await withThrowingTaskGroup(of: [String].self) { group in
+        for number in 0..<members {
+          group.addTask {
+            let client = number % 2 == 0 ? compressingClient : WebSocketClientOptions()
+            let ws = try await WebSocket.connect(url, options: client)
+            var seen: [String] = []
+            while seen.count < writers * count, let message = try await ws.read() { seen.append(message.text) }
+            try await ws.close(.normal)
+            return seen
+          }
+        }
+        try await waitForMembers(members, of: broadcast)
+        async let written: Void = withThrowingDiscardingTaskGroup { group in
+          for writer in 0..<writers {
+            group.addTask {
+              for number in 0..<count {
+                try await broadcast.write(Message(text(writer, number)))
+                // The others' turn, so that a member that only reads can keep up.
+                try await Task.sleep(for: .milliseconds(1))
+              }
+            }
+          }
+        }
+        for try await seen in group {
+          for writer in 0..<writers {
+            #expect(seen.filter { $0.hasPrefix("\(writer) ") } == (0..<count).map { text(writer, $0) })
+          }
+        }
+        try await written
+      }
+      try await waitForMembers(0, of: broadcast)
+    }
+  }
+
+  @Test("a member that is slow is waited for, misses what it has no room for, or is cut; the others get all")
+  func slow() async throws {
+    for policy in [WebSocketBroadcast.SlowPolicy.hold, .drop, .disconnect] {
+      let broadcast = WebSocketBroadcast(whenSlow: policy)
+      try await serving(broadcast) { url in
+        let quick = try await WebSocket.connect(url)
+        let slow = try await WebSocket.connect(url)
+        try await waitForMembers(2, of: broadcast)
+        let count = 300
+        let payload = Bytes([UInt8](repeating: 7, count: 100_000))
+        let written = Mutex(0)
+        async let writing: Void = {
+          for _ in 0..<count {
+            try await broadcast.write(.binary(payload))
+            written.withLock { $0 += 1 }
+          }
+        }()
+        if policy == .hold {
+          async let quickCount = Self.count(quick, upTo: count)
+          try await Task.sleep(for: .milliseconds(300))
+          // What the buffers of the slow one's connection take, and no more.
+          #expect(written.withLock { $0 } < count)
+          #expect(try await Self.count(slow, upTo: count) == count)
+          #expect(try await quickCount == count)
+          try await writing
+        } else {
+          // A quick one has its time between the writes only when it reads at once.
+          let quickSeen = try await Self.count(quick, upTo: 20)
+          #expect(quickSeen == 20)
+          try await writing
+          if policy == .disconnect {
+            for _ in 0..<1000 where broadcast.count == 2 { try await Task.sleep(for: .milliseconds(5)) }
+            #expect(broadcast.count < 2)
+          } else {
+            #expect(broadcast.count == 2)
+          }
+        }
+        quick.abort(StreamError.aborted)
+        slow.abort(StreamError.aborted)
+      }
+    }
+  }
+
+  private static func count(_ ws: WebSocket, upTo limit: Int) async throws -> Int {
+    var count = 0
+    while count < limit, try await ws.read() != nil { count += 1 }
+    return count
+  }
+
+  @Test("closing ends all members with 1000, and takes no more")
+  func close() async throws {
+    let broadcast = WebSocketBroadcast()
+    try await serving(broadcast) { url in
+      let first = try await WebSocket.connect(url)
+      let second = try await WebSocket.connect(url)
+      try await waitForMembers(2, of: broadcast)
+      try await broadcast.write("last")
+      async let closed: Void = broadcast.close()
+      for ws in [first, second] {
+        #expect(try await ws.read() == "last")
+        #expect(try await ws.read() == nil)
+        #expect(await ws.closeStatus?.code == .normal)
+      }
+      try await closed
+      await #expect(throws: StreamError.closed) { try await broadcast.write("late") }
+    }
+  }
+
+  @Test("the frame on the wire")
+  func wire() async throws {
+    let broadcast = WebSocketBroadcast()
+    try await SimulatedWire.run { near, far, loop in
+      let ws = try await SimulatedWire.open(near, far)
+      let serving = Task(executorPreference: loop) { try await broadcast.serve(ws) { _ = try await ws.read() } }
+      while broadcast.count < 1 { await Task.yield() }
+      try await broadcast.write("Hello")
+      #expect(try await near.read() == [0x81, 5, 0x48, 0x65, 0x6c, 0x6c, 0x6f])
+      ws.abort(StreamError.aborted)
+      _ = try? await serving.value
+      #expect(broadcast.count == 0)
+    }
+  }
+}
