@@ -131,7 +131,7 @@ let package = Package(
         "Sluice",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: settings),
+      resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
     // The README's examples, compiled with everything else.
     .executableTarget(name: "examples", dependencies: ["Sluice"], path: "Examples", swiftSettings: settings),
     // The loop with virtual time and the network in memory that drive the contract's tests.

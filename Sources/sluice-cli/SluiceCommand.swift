@@ -6,7 +6,10 @@ struct SluiceCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sluice",
     abstract: "Connects anything with anything: sockets, WebSockets, files, commands, standard input and output.",
-    usage: "sluice [OPTIONS] SOURCE [TARGET]",
+    usage: """
+      sluice [OPTIONS] SOURCE [TARGET]
+      sluice demo [--listen HOST:PORT]
+      """,
     discussion: """
       What SOURCE gives goes to TARGET, and what TARGET gives goes to SOURCE, each at the speed of the slower. TARGET is '-', \
       standard input and output, when left out.
@@ -43,6 +46,7 @@ struct SluiceCommand: AsyncParsableCommand {
         A server in TLS:                    sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
         A command per connection:           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
         Forward a Unix socket:              sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
+        A page that shows all this:         sluice demo
 
       EXIT STATUS
         0 ended well, 1 another failure, 3 protocol violation, 4 closed abnormally, 5 no connection, 6 handshake refused, \
@@ -97,6 +101,9 @@ struct SluiceCommand: AsyncParsableCommand {
   }
 
   static func main() async {
+    let arguments = CommandLine.arguments.dropFirst()
+    // Not as a subcommand of the parser's, which would take the word for a SOURCE.
+    if arguments.first == "demo" { return await DemoCommand.main(Array(arguments.dropFirst())) }
     do {
       var command = try Self.parseAsRoot()
       if var command = command as? any AsyncParsableCommand {

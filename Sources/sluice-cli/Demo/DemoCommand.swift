@@ -1,0 +1,39 @@
+import ArgumentParser
+import Sluice
+
+/// `sluice demo`: a page that shows what Sluice does, for a browser.
+struct DemoCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sluice demo",
+    abstract: "Serves a page with a WebSocket, an event stream, a shared room and backpressure to play with.",
+    discussion: "Open the address that it prints in a browser, in several tabs too. Ctrl-C ends it.")
+
+  @Option(help: ArgumentHelp("Where to listen; port 0 is chosen by the system.", valueName: "HOST:PORT"))
+  var listen = "127.0.0.1:8080"
+
+  func run() async throws {
+    let diagnostics = Diagnostics(isVerbose: false, isQuiet: false)
+    do {
+      try await serve(diagnostics)
+    } catch is CancellationError {
+      // Ended as it was asked to.
+    } catch {
+      diagnostics.error(error)
+      throw ExitCode(ExitStatus(error).rawValue)
+    }
+  }
+
+  private func serve(_ diagnostics: Diagnostics) async throws {
+    var options = HTTPServerOptions()
+    options.shutdownTimeout = .seconds(1)
+    let server = try await HTTPServer.listen("http://\(listen)", options: options)
+    diagnostics.notice("open \(server.url) in a browser")
+    let demo = Demo()
+    let running = Task { try await server.run(routes: demo.routes) }
+    let interruption = Interruption()
+    interruption.watch()
+    let stop = interruption.add { running.cancel() }
+    defer { interruption.remove(stop) }
+    try await running.value
+  }
+}
