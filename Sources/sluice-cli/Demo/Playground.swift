@@ -73,14 +73,16 @@ final class Playground: Sendable {
       }
       return isDue ? Self.kibibyte : nil
     }
-    let counted = Writable<Bytes>(onClose: { try await inlet.close() }, onAbort: { inlet.abort($0) }) { chunk in
-      self.state.withLock { $0.isWaiting = true }
-      try await inlet.write(chunk)
-      self.state.withLock { state in
-        state.isWaiting = false
-        state.produced += chunk.count
-      }
-    }
+    let counted = Writable<Bytes>(
+      onClose: { try await inlet.close() }, onAbort: { inlet.abort($0) },
+      { chunk in
+        self.state.withLock { $0.isWaiting = true }
+        try await inlet.write(chunk)
+        self.state.withLock { state in
+          state.isWaiting = false
+          state.produced += chunk.count
+        }
+      })
     let consumer = Writable<Bytes> { chunk in
       self.state.withLock { $0.consumed += chunk.count }
       _ = try await consuming.wait { self.state.withLock { $0.settings.consume } }
