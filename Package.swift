@@ -14,7 +14,11 @@ let package = Package(
     .library(name: "Sluice", targets: ["Sluice"]),
     .library(name: "SluiceStreams", targets: ["SluiceStreams"]),
     .library(name: "SluiceWebSocketProtocol", targets: ["SluiceWebSocketProtocol"]),
+    .library(name: "SluiceNIO", targets: ["SluiceNIO"]),
     .executable(name: "sluice", targets: ["sluice-cli"]),
+  ],
+  traits: [
+    .trait(name: "NIO", description: "SluiceNIO: streams and WebSockets on the channels of a SwiftNIO server.")
   ],
   dependencies: [
     // Deque for queues of chunks, Heap for timers.
@@ -25,6 +29,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
     // A server's errors go to the application's log.
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    // With the trait NIO only.
+    .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
     // The command line tool only.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
   ],
@@ -116,6 +122,18 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),
+    // Empty without the trait NIO.
+    .target(
+      name: "SluiceNIO",
+      dependencies: [
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocket", "SluiceWebSocketProtocol",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["NIO"])),
+        .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["NIO"])),
+      ],
+      swiftSettings: settings),
     .target(
       name: "Sluice",
       dependencies: [
@@ -133,7 +151,8 @@ let package = Package(
       ],
       resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
     // The README's examples, compiled with everything else.
-    .executableTarget(name: "examples", dependencies: ["Sluice"], path: "Examples", swiftSettings: settings),
+    .executableTarget(name: "examples", dependencies: ["Sluice"], path: "Examples", exclude: ["NIO", "Hummingbird"],
+      swiftSettings: settings),
     // The loop with virtual time and the network in memory that drive the contract's tests.
     .target(
       name: "SluiceTestSupport",

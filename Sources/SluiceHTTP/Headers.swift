@@ -25,6 +25,14 @@ public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
     fields.removeAll { names.contains($0.name.lowercased()) }
   }
 
+  /// Whether each could be written into a head.
+  /// - Parameter reserved: Names, in lower case, that the protocol writes itself.
+  package func areSendable(reserved: Set<String>) -> Bool {
+    fields.allSatisfy { name, value in
+      HTTPSyntax.isToken(name) && HTTPSyntax.isValue(value) && !reserved.contains(name.lowercased())
+    }
+  }
+
   public func makeIterator() -> some IteratorProtocol<(name: String, value: String)> {
     fields.makeIterator()
   }

@@ -9,7 +9,7 @@ public final class ScratchBuffers: @unchecked Sendable {  // used on its loop on
   /// - Parameters:
   ///   - size: Bytes of each buffer.
   ///   - keep: Buffers that are kept for the next user.
-  package init(size: Int = 64 << 10, keep: Int = 16) {
+  public init(size: Int = 64 << 10, keep: Int = 16) {
     self.size = size
     self.keep = keep
   }

@@ -77,8 +77,6 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   private func rejecting(_ body: () throws -> Void) throws {
     do { try body() } catch let error as HTTPHeadError {
       try reject(RequestRejection(error))
-    } catch let rejection as HandshakeRejection {
-      try reject(RequestRejection(status: rejection.status, reason: rejection.reason, fields: rejection.fields))
     } catch let rejection as RequestRejection {
       try reject(rejection)
     }
@@ -132,14 +130,10 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   private func answer(
     _ head: WebSocketOpening.Head, _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes
   ) throws {
-    let agreement = try handshake.answer(request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
-    let extra: Headers
-    do { extra = try options.onRequest(request) } catch { throw RequestRejection(thrown: error) }
-    try transport.push(response(agreement, extra))
+    let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+    try transport.push(agreement.response())
     transport.flush()
-    let opening = WebSocketOpening(
-      head: head, version: agreement.version, subprotocol: agreement.subprotocol, limits: options.headLimits,
-      isSecure: isSecure)
+    let opening = WebSocketOpening(head: head, agreement, limits: options.headLimits, isSecure: isSecure)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
     }
@@ -155,12 +149,6 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     finish(with: .success(socket))
   }
 
-  private var handshake: ServerHandshake {
-    ServerHandshake(
-      protocols: options.protocols, chooseProtocol: options.chooseProtocol, extensions: options.extensions,
-      versions: options.versions, origins: options.origins)
-  }
-
   /// draft-hixie-thewebsocketprotocol-76 §5.2: the last eight bytes of the client's handshake are answered with sixteen.
   private func readChallenge(_ challenge: HixieChallenge, _ opening: WebSocketOpening, _ received: Bytes) throws {
     let count = HixieChallenge.bodyLength
@@ -171,18 +159,6 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     try transport.push(challenge.answer(to: received.prefix(count)))
     transport.flush()
     try open(opening, NegotiatedExtensions(), head: received.dropFirst(count))
-  }
-
-  private func response(_ agreement: ServerHandshake.Agreement, _ extra: Headers) throws(RequestRejection) -> Bytes {
-    do {
-      var writer = HeadWriter("HTTP/1.1 101 \(agreement.version.reasonPhrase)")
-      try writer.append(agreement.fields)
-      try writer.append(extra, reserved: HandshakeHeaders.reserved)
-      return writer.finish()
-    } catch {
-      // A field of the application's that can't be sent: its log is told by `onRequest`'s caller, the peer is not.
-      throw RequestRejection(status: 500, reason: "the server failed")
-    }
   }
 
   private func reject(_ rejection: RequestRejection) throws {
@@ -203,16 +179,5 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     if let timer { transport.loop.cancelTimer(timer) }
     if case .failure = result { transport.detachReader() }
     completion(self, result)
-  }
-}
-
-extension WebSocketVersion {
-  /// The words that clients of the first versions want to read behind 101.
-  fileprivate var reasonPhrase: String {
-    switch self {
-    case .hixie75: "Web Socket Protocol Handshake"
-    case .hixie76: "WebSocket Protocol Handshake"
-    case .hybi7, .hybi8, .hybi13: "Switching Protocols"
-    }
   }
 }

@@ -11,7 +11,7 @@ extension WebSocket: ServedConnection {
   /// Runs a server's handler, and closes behind it: with 1000, or with 1011 when it throws, or with 1001 when it was cancelled.
   // An idle connection costs what its task's frames do: what is done once it has ended stands apart, in frames that exist
   // only then.
-  package func serve(logger: Logger, _ handler: @Sendable (WebSocket) async throws -> Void) async {
+  public func serve(logger: Logger, _ handler: @Sendable (WebSocket) async throws -> Void) async {
     var failure: (any Error)?
     do { try await handler(self) } catch { failure = error }
     await close(logger, after: failure)

@@ -1,0 +1,23 @@
+// Hummingbird's router beside Sluice's WebSockets, on one port: swift run hummingbird-chat [PORT]
+import Hummingbird
+import HummingbirdCore
+import Sluice
+
+let router = Router()
+router.get("/") { _, _ in "a room; come with a WebSocket\n" }
+
+let room = WebSocketBroadcast()
+let port = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 8000
+
+let app = Application(
+  router: router,
+  server: HTTPServerBuilder { responder in
+    WebSocketChannel(responder: responder) { ws in
+      try await room.serve(ws) {
+        for try await message in ws { try await room.write(message) }
+      }
+    }
+  },
+  configuration: .init(address: .hostname("127.0.0.1", port: port)),
+  onServerRunning: { channel in print("listening on \(channel.localAddress?.port ?? 0)") })
+try await app.runService()
