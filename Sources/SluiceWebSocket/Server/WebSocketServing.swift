@@ -3,12 +3,17 @@ import SluiceListen
 import SluiceWebSocketProtocol
 
 extension WebSocket: ServedConnection {
-  /// 1001, without waiting.
   package func endForShutdown() {
     close(as: .goingAway, "") { _ in }
   }
 
-  /// Runs a server's handler, and closes behind it: with 1000, or with 1011 when it throws, or with 1001 when it was cancelled.
+  /// The server stops: closes with 1001, without waiting. `WebSocket.serve` does so by itself.
+  public func closeGoingAway() {
+    loop.perform { self.endForShutdown() }
+  }
+
+  /// Runs a server's handler, and closes behind it: with 1000, or with 1011 when it throws, or with 1001 when it was cancelled. For servers
+  /// that `accept` connections; what a handler throws goes to the log, and not to the peer.
   // An idle connection costs what its task's frames do: what is done once it has ended stands apart, in frames that exist
   // only then.
   public func serve(logger: Logger, _ handler: @Sendable (WebSocket) async throws -> Void) async {

@@ -19,5 +19,7 @@ let app = Application(
     }
   },
   configuration: .init(address: .hostname("127.0.0.1", port: port)),
-  onServerRunning: { channel in print("listening on \(channel.localAddress?.port ?? 0)") })
+  onServerRunning: { channel in
+    try? await StandardStream.output().write(Bytes("listening on \(channel.localAddress?.port ?? 0)\n"))
+  })
 try await app.runService()

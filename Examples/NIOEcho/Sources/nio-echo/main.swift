@@ -22,7 +22,7 @@ final class Page: ChannelInboundHandler, RemovableChannelHandler {
 }
 
 var options = WebSocketServerOptions()
-options.protocols = ["echo"]
+options.protocols = ["chat.v2", "chat.v1"]
 options.extensions = [PermessageDeflate()]
 let upgrader = WebSocketUpgrader(options: options) { ws in try await ws.pipe(ws) }
 
@@ -41,5 +41,5 @@ let server = try await ServerBootstrap(group: .singletonMultiThreadedEventLoopGr
     }
   }
   .bind(host: "127.0.0.1", port: port).get()
-print("listening on \(server.localAddress?.port ?? 0)")
+try await StandardStream.output().write(Bytes("listening on \(server.localAddress?.port ?? 0)\n"))
 try await server.closeFuture.get()

@@ -5,6 +5,7 @@ import NIOCore
 import NIOHTTP1
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
+import ServiceLifecycle
 import Sluice
 import SluiceNIO
 
@@ -57,7 +58,12 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
     do {
       switch try await value.outcome.get() {
       case .http(let channel): await handleHTTP(asyncChannel: channel, logger: logger)
-      case .webSocket(let ws): await ws.serve(logger: logger, handler)
+      case .webSocket(let ws):
+        await withGracefulShutdownHandler {
+          await ws.serve(logger: logger, handler)
+        } onGracefulShutdown: {
+          ws.closeGoingAway()
+        }
       }
     } catch {
       // A refused upgrade, for one: it was answered.
