@@ -151,7 +151,8 @@ let package = Package(
       ],
       resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
     // The README's examples, compiled with everything else.
-    .executableTarget(name: "examples", dependencies: ["Sluice"], path: "Examples", exclude: ["NIOEcho", "HummingbirdChat"],
+    .executableTarget(
+      name: "examples", dependencies: ["Sluice"], path: "Examples", exclude: ["NIOEcho", "HummingbirdChat"],
       swiftSettings: settings),
     // The loop with virtual time and the network in memory that drive the contract's tests.
     .target(

@@ -165,7 +165,9 @@
 
     public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
       switch writeState {
-      case .closing(let completions): return writeState = .closing(completions + [completion])
+      case .closing(let completions):
+        writeState = .closing(completions + [completion])
+        return
       case .closed: return completion(nil)
       case .failed(let error): return completion(error)
       case .open: break
@@ -177,7 +179,8 @@
       channel.writeAndFlush(channel.allocator.buffer(capacity: 0)).flatMap {
         // A channel without halves is closed as a whole, once the peer has ended too.
         channel.close(mode: .output).flatMapError { error in
-          error is ChannelError ? channel.eventLoop.makeSucceededVoidFuture() : channel.eventLoop.makeFailedFuture(error)
+          error is ChannelError
+            ? channel.eventLoop.makeSucceededVoidFuture() : channel.eventLoop.makeFailedFuture(error)
         }
       }.whenComplete { result in
         switch result {

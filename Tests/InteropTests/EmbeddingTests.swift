@@ -1,0 +1,101 @@
+import Sluice
+import Testing
+
+/// The packages in `Examples/`, which `scripts/test` builds before the tests.
+@Suite("Inside SwiftNIO and Hummingbird", .timeLimit(.minutes(3)))
+struct EmbeddingTests {
+  enum Example: String, CaseIterable {
+    case nioEcho = "NIOEcho/.build/debug/nio-echo"
+    case hummingbirdChat = "HummingbirdChat/.build/debug/hummingbird-chat"
+  }
+
+  private func running(_ example: Example, _ body: (Int, ChildProcess) async throws -> Void) async throws {
+    let process = try await ChildProcess.spawn(
+      ["timeout", "--foreground", "120", "\(Repository.root)/Examples/\(example.rawValue)", "0"],
+      environment: Repository.environment.merging(["SWIFT_BACKTRACE": "enable=no", "LOG_LEVEL": "error"]) { $1 })
+    let line = try await process.lines.read() ?? ""
+    let result: Result<Void, any Error>
+    do {
+      let port = try #require(Int(line.split(separator: " ").last ?? ""), "\(line)")
+      result = .success(try await body(port, process))
+    } catch { result = .failure(error) }
+    // Had it crashed, there were nobody to be told so.
+    process.send(.interrupt)
+    let end = await process.waitForExit()
+    if case .signalled(_, let signal)? = end { #expect(signal == 2) }
+    try result.get()
+  }
+
+  @Test("clients of four languages talk with the echo on a NIO channel", arguments: Peer.allCases)
+  func peers(_ peer: Peer) async throws {
+    try await running(.nioEcho) { port, _ in
+      let result = try await peer.connect("ws://127.0.0.1:\(port)")
+      #expect(result == "ok protocol=chat.v2 close=1000")
+    }
+  }
+
+  @Test(
+    "what is no WebSocket goes to the server's own routes, what is a wrong one is refused", arguments: Example.allCases)
+  func routes(_ example: Example) async throws {
+    try await running(example) { port, _ in
+      let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+      for (fields, answer) in [
+        ("", "HTTP/1.1 200 OK"), (upgrade + "Sec-WebSocket-Version: 99\r\n", "HTTP/1.1 426 "),
+        (upgrade + "Sec-WebSocket-Version: 13\r\nOrigin: http://evil\r\n", "HTTP/1.1 403 "), ("", "HTTP/1.1 200 OK"),
+      ] {
+        let socket = try await TCP.connect("127.0.0.1", port: port)
+        try await socket.write(Bytes("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\(fields)\r\n"))
+        #expect(try await socket.read()?.string.hasPrefix(answer) == true)
+        socket.abort(StreamError.aborted)
+      }
+    }
+  }
+
+  @Test("a slow reader holds the echo, and everything arrives; frames behind the request are not lost")
+  func backpressure() async throws {
+    try await running(.nioEcho) { port, _ in
+      let ws = try await WebSocket.connect("ws://127.0.0.1:\(port)")
+      let (count, chunk) = (400, Bytes([UInt8](repeating: 0x73, count: 100_000)))
+      async let sent: Int = {
+        for _ in 0..<count { try await ws.send(chunk) }
+        return count
+      }()
+      try await Task.sleep(for: .milliseconds(300))
+      // 40 MB don't fit into the buffers of both ends and the kernel.
+      #expect(await ws.bufferedAmount > 0)
+      for _ in 0..<count { #expect(try await ws.read()?.bytes.count == chunk.count) }
+      #expect(try await sent == count)
+      try await ws.close(.normal)
+      let socket = try await TCP.connect("127.0.0.1", port: port)
+      let request =
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+      try await socket.write(
+        Bytes(Array(request.utf8) + [0x81, 0x82, 0, 0, 0, 0, 0x48, 0x69, 0x88, 0x80, 0, 0, 0, 0]))
+      let answer = Array(try await socket.collect(limit: 10_000) as Bytes)
+      #expect(answer.suffix(6) == [0x81, 2, 0x48, 0x69, 0x88, 0])
+    }
+  }
+
+  @Test("a room in Hummingbird: all hear, and a shutdown closes with 1001")
+  func room() async throws {
+    try await running(.hummingbirdChat) { port, server in
+      let first = try await WebSocket.connect("ws://127.0.0.1:\(port)/")
+      let second = try await WebSocket.connect("ws://127.0.0.1:\(port)/")
+      // Until both are members.
+      try await second.send("hello")
+      #expect(try await second.read() == "hello")
+      try await second.send("hello again")
+      for text in ["hello", "hello again"] {
+        let heard = try await first.read()?.text
+        #expect(heard == text || heard == "hello again")
+        if heard == "hello again" { break }
+      }
+      server.send(.interrupt)
+      #expect(try await first.read() == nil)
+      #expect(await first.closeStatus?.code == .goingAway)
+      // It would be waited for: it has not read the Close.
+      second.abort(StreamError.aborted)
+    }
+  }
+}
