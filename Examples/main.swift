@@ -4,7 +4,7 @@ let examples: [String: @Sendable () async throws -> Void] = [
   "large-message": largeMessage, "sorted-names": sortedNames, "careful-server": carefulServer,
   "own-extension": ownExtension, "secure-client": secureClient, "coming-back": comingBack,
   "secure-server": secureServer,
-  "web-server": webServer, "room": room,
+  "web-server": webServer, "room": room, "driver": driver,
   "event-server": eventServer, "event-client": eventClient, "event-broadcast": eventBroadcast,
 ]
 

@@ -12,8 +12,7 @@ extension WebSocket {
   /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`; `.closeTimeout` if the peer did not answer within
   ///   `closeTimeout` (the connection is cut then), `.connectionLost` if it ended without an answer.
   public func close(_ code: CloseCode, _ reason: String = "") async throws {
-    guard code.isAllowedFromCaller else { throw WebSocketError.invalidCloseCode(code) }
-    guard reason.utf8.count <= 123 else { throw WebSocketError.closeReasonTooLong(byteCount: reason.utf8.count) }
+    try code.checkFromCaller(reason: reason)
     try await close(as: code, reason)
   }
 
@@ -74,7 +73,7 @@ extension WebSocket {
   }
 
   private func appendClose(_ code: CloseCode, _ reason: String) {
-    guard case .hixie(let framing) = coding else { return sendControl(.close, closePayload(code, reason)) }
+    guard case .hixie(let framing) = coding else { return sendControl(.close, code.payload(reason: reason)) }
     let isScheduled = needsFlush
     // A message under way has no end then, so that nobody takes it for a whole one.
     gathered.append(framing.closingHandshake)
@@ -83,15 +82,6 @@ extension WebSocket {
       flush()
       transport.closeWhenFlushed { _ in }
     }
-  }
-
-  /// RFC 6455 §5.5.1: the code in two bytes, then the reason; nothing if there is no code.
-  private func closePayload(_ code: CloseCode, _ reason: String) -> Bytes {
-    if code == .noStatus { return Bytes() }
-    var builder = BytesBuilder(capacity: 2 + reason.utf8.count)
-    builder.append(bigEndian: code.rawValue)
-    builder.append(reason)
-    return builder.take()
   }
 
   func didReceiveClose(_ code: CloseCode?, _ reason: String) {
@@ -212,5 +202,13 @@ extension WebSocket {
       self.reader?.wake()
       self.writer?.wake()
     }
+  }
+}
+
+extension CloseCode {
+  /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`.
+  func checkFromCaller(reason: String) throws {
+    guard isAllowedFromCaller else { throw WebSocketError.invalidCloseCode(self) }
+    guard reason.utf8.count <= 123 else { throw WebSocketError.closeReasonTooLong(byteCount: reason.utf8.count) }
   }
 }

@@ -1,3 +1,5 @@
+import SluiceStreams
+
 /// Why a connection is closed (RFC 6455 §7.4, and the IANA registry of WebSocket close codes).
 public struct CloseCode: RawRepresentable, Sendable, Hashable {
   public let rawValue: UInt16
@@ -81,5 +83,16 @@ extension CloseCode: CustomStringConvertible {
     case .tlsHandshake: "TLS handshake"
     default: nil
     }
+  }
+}
+
+extension CloseCode {
+  /// What a Close frame holds (RFC 6455 §5.5.1): the code in two bytes, then the reason; nothing if there is no code.
+  package func payload(reason: String) -> Bytes {
+    if self == .noStatus { return Bytes() }
+    var builder = BytesBuilder(capacity: 2 + reason.utf8.count)
+    builder.append(bigEndian: rawValue)
+    builder.append(reason)
+    return builder.take()
   }
 }
