@@ -5,6 +5,7 @@ let examples: [String: @Sendable () async throws -> Void] = [
   "own-extension": ownExtension, "secure-client": secureClient, "coming-back": comingBack,
   "secure-server": secureServer,
   "web-server": webServer, "room": room, "driver": driver,
+  "event-style": eventStyle, "event-style-server": eventStyleServer,
   "event-server": eventServer, "event-client": eventClient, "event-broadcast": eventBroadcast,
 ]
 

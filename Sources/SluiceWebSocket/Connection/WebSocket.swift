@@ -50,6 +50,8 @@ import SluiceWebSocketProtocol
   var unsentPong: Bytes?
 
   var pings = PingTracker()
+  /// Is told of the peer's pings and pongs.
+  weak var controls: (any ControlObserver)?
   var closing = ClosingState.none
   /// The code and reason of the peer's Close.
   var received: (code: CloseCode, reason: String)?
@@ -109,6 +111,12 @@ import SluiceWebSocketProtocol
     try transport.attachWriter(TransportWriter(self))
     startWatching()
   }
+}
+
+/// Looks at control frames, which are dealt with already. On the connection's loop.
+protocol ControlObserver: AnyObject {
+  func didReceivePing(_ payload: Bytes)
+  func didReceivePong(_ payload: Bytes)
 }
 
 /// A key source on the heap, so that a server's connections don't hold its memory.

@@ -50,7 +50,7 @@ extension WebSocket {
       // No reserved bit was agreed upon, so that none passes the decoder.
       case .encoded: continue
       case .ping(let payload): answerPing(payload)
-      case .pong(let payload): pings.didReceivePong(payload, at: loop.now)
+      case .pong(let payload): didReceivePong(payload)
       case .close(let code, let reason):
         didReceiveClose(code, reason)
         return nil
@@ -72,7 +72,7 @@ extension WebSocket {
           session.feed(piece)
           if let inflated = try session.nextInflated() { return inflated }
         case .ping(let payload): answerPing(payload)
-        case .pong(let payload): pings.didReceivePong(payload, at: loop.now)
+        case .pong(let payload): didReceivePong(payload)
         case .close(let code, let reason):
           afterReceived { self.didReceiveClose(code, reason) }
           return nil

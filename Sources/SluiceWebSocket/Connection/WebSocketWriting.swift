@@ -100,6 +100,12 @@ extension WebSocket {
   func answerPing(_ payload: Bytes) {
     unsentPong = payload
     flushControl()
+    controls?.didReceivePing(payload)
+  }
+
+  func didReceivePong(_ payload: Bytes) {
+    pings.didReceivePong(payload, at: loop.now)
+    controls?.didReceivePong(payload)
   }
 
   /// Sends what waits to be sent and is not data. One Pong at the most waits for room: the latest ping's.

@@ -1,0 +1,365 @@
+import DequeModule
+import Logging
+import SluiceIO
+import SluiceStreams
+import SluiceWebSocketProtocol
+import Synchronization
+
+/// A WebSocket in the browser's style: closures that are called with what happens, on the connection's loop.
+///
+/// ```swift
+/// let ws = WebSocketEvents.connect("wss://example.com/feed")
+/// ws.onOpen { ws.trySend("hello") }
+/// ws.onMessage { message in print(message.text) }
+/// ws.onClose { code, reason in print("closed", code, reason) }
+/// ```
+/// Handlers must not block: nothing else happens on the loop meanwhile. What happens before its handler is set is kept until then, but for pings and
+/// pongs: messages stay in the connection, whose peer waits when its buffers are full.
+public final class WebSocketEvents: @unchecked Sendable {  // touched on the loop only, but for what is atomic or `let`
+  public let loop: any Loop
+  private var state: State
+  private var openHandler: (() -> Void)?
+  private var messageHandler: ((Message) -> Void)?
+  private var errorHandler: ((any Error) -> Void)?
+  private var closeHandler: ((CloseCode, String) -> Void)?
+  private var drainHandler: (() -> Void)?
+  private var pingHandler: ((Bytes) -> Void)?
+  private var pongHandler: ((Bytes) -> Void)?
+  /// A message that waits for its handler: nothing behind it is read.
+  private var held: Message?
+  private var kept = Deque<Kept>()
+  private var hadNoRoom = false
+  private var isReading = false
+  /// Bytes that were handed to `trySend` and have not left, as far as other threads know.
+  private let buffered = Atomic<Int>(0)
+  private let isClosed = Atomic<Bool>(false)
+  private let highWatermark: Int
+  private var waitingForClose: [CheckedContinuation<Void, Never>] = []
+
+  private enum State {
+    /// What is to be sent at open, and its bytes.
+    case connecting(Deque<Message>, Int)
+    case open(WebSocket)
+    case closed
+  }
+
+  /// What happened and had no handler.
+  private enum Kept {
+    case open
+    case error(any Error)
+    case close(CloseCode, String)
+    case drain
+  }
+
+  private init(_ loop: any Loop, highWatermark: Int) {
+    self.loop = loop
+    self.highWatermark = highWatermark
+    state = .connecting([], 0)
+  }
+
+  /// Takes over a connection, which nobody else reads from then on.
+  public convenience init(_ ws: WebSocket) {
+    self.init(ws.loop, highWatermark: ws.options.writeHighWatermark)
+    loop.perform { self.didOpen(ws) }
+  }
+
+  /// Connects; `onOpen` or `onError` and `onClose` tell how that went. Messages that are sent before it is open leave when it is.
+  public static func connect(
+    _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
+    on loop: UVLoop = .shared
+  ) -> WebSocketEvents {
+    let events = WebSocketEvents(loop, highWatermark: options.connection.writeHighWatermark)
+    Task(executorPreference: loop) {
+      do { events.didOpen(try await WebSocket.connect(url, protocols: protocols, options: options, on: loop)) } catch {
+        events.didEnd(.abnormal, "", error)
+      }
+    }
+    return events
+  }
+
+  // MARK: handlers
+
+  /// The connection is open.
+  public func onOpen(_ handler: @escaping @Sendable () -> Void) { set { $0.openHandler = handler } }
+
+  public func onMessage(_ handler: @escaping @Sendable (Message) -> Void) { set { $0.messageHandler = handler } }
+
+  /// The connection could not be opened, was lost, or its peer broke the protocol. A close follows.
+  public func onError(_ handler: @escaping @Sendable (any Error) -> Void) { set { $0.errorHandler = handler } }
+
+  /// The last event: the peer's code and reason, 1005 without one, 1006 if it is gone without a Close.
+  public func onClose(_ handler: @escaping @Sendable (CloseCode, String) -> Void) { set { $0.closeHandler = handler } }
+
+  /// There is room again, after a `trySend` that found none or filled it.
+  public func onDrain(_ handler: @escaping @Sendable () -> Void) { set { $0.drainHandler = handler } }
+
+  /// The peer's ping, which is answered already.
+  public func onPing(_ handler: @escaping @Sendable (Bytes) -> Void) { set { $0.pingHandler = handler } }
+
+  public func onPong(_ handler: @escaping @Sendable (Bytes) -> Void) { set { $0.pongHandler = handler } }
+
+  private func set(_ change: @escaping @Sendable (WebSocketEvents) -> Void) {
+    loop.perform {
+      change(self)
+      self.deliver()
+    }
+  }
+
+  // MARK: sending
+
+  /// Bytes that were sent and have not left yet.
+  public var bufferedAmount: Int { buffered.load(ordering: .relaxed) }
+
+  /// Sends a message without waiting, from any thread.
+  /// - Returns: false if it was not sent: there is no room, until `onDrain`; or the connection is closed.
+  @discardableResult
+  public func trySend(_ message: Message) -> Bool {
+    if isClosed.load(ordering: .relaxed) { return false }
+    guard loop.isCurrent else {
+      guard bufferedAmount < highWatermark else {
+        loop.execute { self.noteNoRoom() }
+        return false
+      }
+      buffered.add(message.bytes.count, ordering: .relaxed)
+      loop.execute { self.send(message) }
+      return true
+    }
+    guard hasRoom else {
+      noteNoRoom()
+      return false
+    }
+    send(message)
+    return true
+  }
+
+  @discardableResult
+  public func trySend(_ text: String) -> Bool { trySend(Message(text)) }
+
+  @discardableResult
+  public func trySend(_ bytes: Bytes) -> Bool { trySend(.binary(bytes)) }
+
+  private var hasRoom: Bool {
+    switch state {
+    case .closed: false
+    case .connecting(_, let bytes): bytes < highWatermark
+    case .open(let ws): (try? ws.hasRoom()) == true
+    }
+  }
+
+  private func send(_ message: Message) {
+    switch state {
+    case .closed: break
+    case .connecting(var queue, let bytes):
+      queue.append(message)
+      // Empty ones count too.
+      state = .connecting(queue, bytes + message.bytes.count + 1)
+    case .open(let ws): push(message, to: ws)
+    }
+    updateBuffered()
+  }
+
+  private func push(_ message: Message, to ws: WebSocket) {
+    let isScheduled = ws.needsFlush
+    do { try ws.push(message) } catch { return keep(.error(error)) }
+    if !isScheduled && ws.needsFlush { loop.atEndOfTurn(ws) }
+    if !hasRoom { noteNoRoom() }
+  }
+
+  private func noteNoRoom() {
+    if hadNoRoom { return }
+    hadNoRoom = true
+    // What is gathered may leave at once; nobody would tell of that.
+    loop.execute {
+      if case .open(let ws) = self.state { ws.flush() }
+      self.didGetRoom()
+    }
+  }
+
+  private func updateBuffered() {
+    switch state {
+    case .connecting(_, let bytes): buffered.store(bytes, ordering: .relaxed)
+    case .open(let ws): buffered.store(ws.queuedByteCount, ordering: .relaxed)
+    case .closed: buffered.store(0, ordering: .relaxed)
+    }
+  }
+
+  fileprivate func didGetRoom() {
+    updateBuffered()
+    guard hadNoRoom, case .open = state, hasRoom else { return }
+    hadNoRoom = false
+    keep(.drain)
+  }
+
+  /// Sends a ping; `onPong` tells of the answer.
+  public func ping(_ payload: Bytes = Bytes()) {
+    loop.perform {
+      guard case .open(let ws) = self.state, payload.count <= 125, ws.opening.version.hasOpcodes,
+        case .open = ws.writeState
+      else { return }
+      ws.sendControl(.ping, payload)
+    }
+  }
+
+  /// Begins to close; `onClose` tells when it is done.
+  /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`.
+  public func close(_ code: CloseCode = .normal, _ reason: String = "") throws {
+    try code.checkFromCaller(reason: reason)
+    loop.perform {
+      switch self.state {
+      case .open(let ws): ws.close(as: code, reason) { _ in }
+      case .connecting: self.didEnd(.abnormal, "", nil)
+      case .closed: break
+      }
+    }
+  }
+
+  /// Waits for the close. Cancelling the waiting task closes with 1001.
+  public func waitUntilClosed() async {
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        loop.perform {
+          if case .closed = self.state { continuation.resume() } else { self.waitingForClose.append(continuation) }
+        }
+      }
+    } onCancel: {
+      loop.perform { if case .open(let ws) = self.state { ws.endForShutdown() } }
+    }
+  }
+
+  // MARK: what happens
+
+  private func didOpen(_ ws: WebSocket) {
+    guard case .connecting(let queue, _) = state else { return ws.abort(StreamError.aborted) }
+    state = .open(ws)
+    ws.controls = self
+    do {
+      try ws.attachReader(Reading(self))
+      try ws.attachWriter(Room(self))
+    } catch { return didEnd(.abnormal, "", error) }
+    keep(.open)
+    for message in queue { push(message, to: ws) }
+    updateBuffered()
+    read()
+  }
+
+  private func keep(_ event: Kept) {
+    kept.append(event)
+    deliver()
+  }
+
+  /// Gives to their handlers what is kept for them, in order.
+  private func deliver() {
+    while let index = kept.firstIndex(where: hasHandler) { give(kept.remove(at: index)) }
+    if case .open = state { read() }
+  }
+
+  private func hasHandler(for event: Kept) -> Bool {
+    switch event {
+    case .open: openHandler != nil
+    // Whoever looks at closes alone has no use for the error before.
+    case .error: errorHandler != nil || closeHandler != nil
+    case .close: closeHandler != nil
+    // Nobody waits for a drain who has not asked for it.
+    case .drain: true
+    }
+  }
+
+  private func give(_ event: Kept) {
+    switch event {
+    case .open:
+      let handler = openHandler
+      openHandler = nil
+      handler?()
+    case .error(let error): errorHandler?(error)
+    case .drain: drainHandler?()
+    case .close(let code, let reason):
+      let handler = closeHandler
+      // They may hold this object, as handlers do.
+      (openHandler, errorHandler, closeHandler) = (nil, nil, nil)
+      handler?(code, reason)
+    }
+  }
+
+  fileprivate func read() {
+    // A handler may have asked for more from inside.
+    guard !isReading else { return }
+    isReading = true
+    defer { isReading = false }
+    while case .open(let ws) = state {
+      if let message = held {
+        guard let messageHandler else { return }
+        held = nil
+        messageHandler(message)
+        continue
+      }
+      do {
+        switch try ws.poll() {
+        case .element(let message): if let messageHandler { messageHandler(message) } else { held = ws.detach(message) }
+        case .pending: return
+        case .end: didEnd(ws.received?.code ?? .noStatus, ws.received?.reason ?? "", nil)
+        }
+      } catch WebSocketError.closed(let code, let reason) {
+        didEnd(code, reason, nil)
+      } catch {
+        didEnd(ws.received?.code ?? .abnormal, ws.received?.reason ?? "", error)
+      }
+    }
+  }
+
+  private func didEnd(_ code: CloseCode, _ reason: String, _ error: (any Error)?) {
+    if case .closed = state { return }
+    if case .open(let ws) = state {
+      ws.detachReader()
+      ws.detachWriter()
+    }
+    state = .closed
+    isClosed.store(true, ordering: .relaxed)
+    (messageHandler, drainHandler, pingHandler, pongHandler) = (nil, nil, nil, nil)
+    if error == nil { errorHandler = nil }
+    updateBuffered()
+    if let error { keep(.error(error)) }
+    keep(.close(code, reason))
+    let waiting = waitingForClose
+    waitingForClose = []
+    for continuation in waiting { continuation.resume() }
+  }
+
+  /// Tells of what can be read. It keeps the events alive while the connection is open.
+  private final class Reading: Waker {
+    private let events: WebSocketEvents
+    init(_ events: WebSocketEvents) { self.events = events }
+    func wake() { events.read() }
+  }
+
+  private final class Room: Waker {
+    private let events: WebSocketEvents
+    init(_ events: WebSocketEvents) { self.events = events }
+    func wake() { events.didGetRoom() }
+  }
+}
+
+extension WebSocketEvents: ControlObserver {
+  func didReceivePing(_ payload: Bytes) { pingHandler?(payload.compacted()) }
+  func didReceivePong(_ payload: Bytes) { pongHandler?(payload.compacted()) }
+}
+
+extension WebSocket {
+  /// Listens, and gives each connection to a closure that sets its handlers: see `WebSocketEvents`.
+  ///
+  /// ```swift
+  /// try await WebSocket.serveEvents("ws://127.0.0.1:8000") { ws in
+  ///   ws.onMessage { ws.trySend($0) }
+  /// }
+  /// ```
+  /// - Throws: As `WebSocketServer.listen` and `run`.
+  public static func serveEvents(
+    _ url: String, options: WebSocketServerOptions = WebSocketServerOptions(),
+    logger: Logger = Logger(label: "sluice.websocket.server"), _ setUp: @escaping @Sendable (WebSocketEvents) -> Void
+  ) async throws {
+    try await serve(url, options: options, logger: logger) { ws in
+      let events = WebSocketEvents(ws)
+      setUp(events)
+      await events.waitUntilClosed()
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import Sluice
+import SluiceIO
+import SluiceTestSupport
+import Synchronization
+import Testing
+
+@Suite("The event style", .timeLimit(.minutes(1)))
+struct EventsTests {
+  /// What handlers saw, in order.
+  private final class Seen: Sendable {
+    private let lines = Mutex<[String]>([])
+    func add(_ line: String) { lines.withLock { $0.append(line) } }
+    var all: [String] { lines.withLock { $0 } }
+
+    func wait(until isDone: @Sendable ([String]) -> Bool) async throws {
+      for _ in 0..<2000 where !isDone(all) { try await Task.sleep(for: .milliseconds(2)) }
+      #expect(isDone(all), "\(all.suffix(5))")
+    }
+  }
+
+  private func serving(
+    _ setUp: @escaping @Sendable (WebSocketEvents) -> Void, _ body: (String) async throws -> Void
+  ) async throws {
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
+    let running = Task {
+      try await server.run { ws in
+        let events = WebSocketEvents(ws)
+        setUp(events)
+        await events.waitUntilClosed()
+      }
+    }
+    try await body(server.url)
+    running.cancel()
+    _ = try? await running.value
+  }
+
+  @Test("an echo: open, messages in order, ping and pong, close with code and reason")
+  func echo() async throws {
+    let server = Seen()
+    try await serving { ws in
+      ws.onOpen { server.add("open") }
+      ws.onMessage { ws.trySend($0) }
+      ws.onPing { server.add("ping \($0.string)") }
+      ws.onClose { code, reason in server.add("close \(code.rawValue) \(reason)") }
+    } _: { url in
+      let client = Seen()
+      let ws = WebSocketEvents.connect(url)
+      // Sent before it is open, and from another thread.
+      #expect(ws.trySend("first"))
+      ws.onOpen { client.add("open") }
+      ws.onMessage { client.add($0.text) }
+      ws.onPong { client.add("pong \($0.string)") }
+      ws.onError { client.add("error \($0)") }
+      ws.onClose { code, reason in client.add("close \(code.rawValue) \(reason)") }
+      for number in 0..<100 { #expect(ws.trySend("\(number)")) }
+      ws.ping("hello")
+      try await client.wait { $0.count == 102 || $0.contains("pong hello") && $0.count == 103 }
+      #expect(client.all.filter { !$0.hasPrefix("pong") } == ["open", "first"] + (0..<100).map(String.init))
+      try ws.close(CloseCode(rawValue: 4002), "bye")
+      await ws.waitUntilClosed()
+      try await client.wait { $0.last == "close 4002 " }
+      try await server.wait { $0.last == "close 4002 bye" }
+      #expect(!ws.trySend("late") && ws.bufferedAmount == 0)
+      await #expect(throws: WebSocketError.self) { try await Task { try ws.close(.goingAway) }.value }
+    }
+  }
+
+  @Test("what happens before its handler is set is kept")
+  func kept() async throws {
+    try await serving { ws in
+      for number in 0..<10 { ws.trySend("\(number)") }
+      try? ws.close(.normal, "that was all")
+    } _: { url in
+      let ws = WebSocketEvents(try await WebSocket.connect(url))
+      try await Task.sleep(for: .milliseconds(100))
+      let seen = Seen()
+      ws.onMessage { seen.add($0.text) }
+      try await seen.wait { $0.count == 10 }
+      try await Task.sleep(for: .milliseconds(50))
+      ws.onOpen { seen.add("open") }
+      ws.onClose { code, reason in seen.add("close \(code.rawValue) \(reason)") }
+      try await seen.wait { $0.count == 12 }
+      #expect(seen.all == (0..<10).map(String.init) + ["open", "close 1000 that was all"])
+    }
+  }
+
+  @Test("what can't be sent now is refused, and a drain tells when it can; nothing is lost or held without bound")
+  func drain() async throws {
+    let server = Seen()
+    let received = Mutex(0)
+    try await serving { ws in
+      let size = 10_000
+      let left = Mutex(500)
+      let fill: @Sendable () -> Void = {
+        while left.withLock({ $0 > 0 }), ws.trySend(Bytes([UInt8](repeating: 1, count: size))) {
+          left.withLock { $0 -= 1 }
+        }
+        #expect(ws.bufferedAmount < 4 << 20)
+        if left.withLock({ $0 == 0 }) { try? ws.close() } else { server.add("full") }
+      }
+      ws.onOpen { fill() }
+      ws.onDrain { fill() }
+    } _: { url in
+      let ws = try await WebSocket.connect(url)
+      try await Task.sleep(for: .milliseconds(200))
+      while let message = try await ws.read() { received.withLock { $0 += message.bytes.count } }
+      #expect(received.withLock { $0 } == 5_000_000)
+      #expect(server.all.count > 1)
+    }
+  }
+
+  @Test("no connection, and one that is lost: an error, and a close with 1006")
+  func errors() async throws {
+    let seen = Seen()
+    let nobody = WebSocketEvents.connect("ws://127.0.0.1:1")
+    nobody.onError { _ in seen.add("error") }
+    nobody.onClose { code, _ in seen.add("close \(code.rawValue)") }
+    try await seen.wait { $0 == ["error", "close 1006"] }
+    try await SimulatedWire.run { near, far, loop in
+      let ws = WebSocketEvents(try await SimulatedWire.open(near, far))
+      let lost = Seen()
+      ws.onError { _ in lost.add("error") }
+      ws.onClose { code, _ in lost.add("close \(code.rawValue)") }
+      try await near.close()
+      await ws.waitUntilClosed()
+      #expect(lost.all == ["error", "close 1006"])
+    }
+  }
+
+  @Test("handlers that hold their own connection leave nothing behind when it is closed")
+  func released() async throws {
+    weak var events: WebSocketEvents?
+    try await serving { ws in
+      ws.onMessage { ws.trySend($0) }
+    } _: { url in
+      do {
+        let ws = WebSocketEvents.connect(url)
+        events = ws
+        ws.onOpen { ws.trySend("x") }
+        ws.onMessage { _ in try? ws.close() }
+        ws.onError { _ in ws.ping() }
+        await ws.waitUntilClosed()
+      }
+      for _ in 0..<200 where events != nil { try await Task.sleep(for: .milliseconds(5)) }
+      #expect(events == nil)
+    }
+  }
+}
