@@ -15,10 +15,14 @@ let package = Package(
     .library(name: "SluiceStreams", targets: ["SluiceStreams"]),
     .library(name: "SluiceWebSocketProtocol", targets: ["SluiceWebSocketProtocol"]),
     .library(name: "SluiceNIO", targets: ["SluiceNIO"]),
+    .library(name: "SluiceMetrics", targets: ["SluiceMetrics"]),
+    .library(name: "SluiceLifecycle", targets: ["SluiceLifecycle"]),
     .executable(name: "sluice", targets: ["sluice-cli"]),
   ],
   traits: [
-    .trait(name: "NIO", description: "SluiceNIO: streams and WebSockets on the channels of a SwiftNIO server.")
+    .trait(name: "NIO", description: "SluiceNIO: streams and WebSockets on the channels of a SwiftNIO server."),
+    .trait(name: "Metrics", description: "SluiceMetrics: what WebSockets do, counted with swift-metrics."),
+    .trait(name: "ServiceLifecycle", description: "SluiceLifecycle: servers as services of swift-service-lifecycle."),
   ],
   dependencies: [
     // Deque for queues of chunks, Heap for timers.
@@ -29,8 +33,10 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
     // A server's errors go to the application's log.
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
-    // With the trait NIO only.
+    // Each with the trait of its name only.
     .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     // The command line tool only.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
   ],
@@ -134,6 +140,24 @@ let package = Package(
         .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["NIO"])),
       ],
       swiftSettings: settings),
+    // Empty without the trait Metrics.
+    .target(
+      name: "SluiceMetrics",
+      dependencies: [
+        "SluiceWebSocket", "SluiceWebSocketProtocol",
+        .product(name: "CoreMetrics", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+      ],
+      swiftSettings: settings),
+    // Empty without the trait ServiceLifecycle.
+    .target(
+      name: "SluiceLifecycle",
+      dependencies: [
+        "SluiceWebSocket", "SluiceEventSource", "SluiceServer", .product(name: "Logging", package: "swift-log"),
+        .product(
+          name: "ServiceLifecycle", package: "swift-service-lifecycle",
+          condition: .when(traits: ["ServiceLifecycle"])),
+      ],
+      swiftSettings: settings),
     .target(
       name: "Sluice",
       dependencies: [
@@ -152,7 +176,8 @@ let package = Package(
       resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
     // The README's examples, compiled with everything else.
     .executableTarget(
-      name: "examples", dependencies: ["Sluice"], path: "Examples", exclude: ["NIOEcho", "HummingbirdChat"],
+      name: "examples", dependencies: ["Sluice"], path: "Examples",
+      exclude: ["NIOEcho", "HummingbirdChat", "MeteredService"],
       swiftSettings: settings),
     // The loop with virtual time and the network in memory that drive the contract's tests.
     .target(

@@ -7,6 +7,7 @@ struct EmbeddingTests {
   enum Example: String, CaseIterable {
     case nioEcho = "NIOEcho/.build/debug/nio-echo"
     case hummingbirdChat = "HummingbirdChat/.build/debug/hummingbird-chat"
+    case meteredService = "MeteredService/.build/debug/metered-service"
   }
 
   private func running(_ example: Example, _ body: (Int, ChildProcess) async throws -> Void) async throws {
@@ -35,7 +36,8 @@ struct EmbeddingTests {
   }
 
   @Test(
-    "what is no WebSocket goes to the server's own routes, what is a wrong one is refused", arguments: Example.allCases)
+    "what is no WebSocket goes to the server's own routes, what is a wrong one is refused",
+    arguments: [Example.nioEcho, .hummingbirdChat])
   func routes(_ example: Example) async throws {
     try await running(example) { port, _ in
       let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -74,6 +76,38 @@ struct EmbeddingTests {
         Bytes(Array(request.utf8) + [0x81, 0x82, 0, 0, 0, 0, 0x48, 0x69, 0x88, 0x80, 0, 0, 0, 0]))
       let answer = Array(try await socket.collect(limit: 10_000) as Bytes)
       #expect(answer.suffix(6) == [0x81, 2, 0x48, 0x69, 0x88, 0])
+    }
+  }
+
+  @Test("a service counts, and its graceful shutdown closes with 1001")
+  func service() async throws {
+    try await running(.meteredService) { port, server in
+      let ws = try await WebSocket.connect("ws://127.0.0.1:\(port)")
+      for message in ["one", "three"] as [Message] {
+        try await ws.send(message)
+        #expect(try await ws.read() == message)
+      }
+      await #expect(throws: WebSocketConnectError.self) {
+        var options = WebSocketClientOptions()
+        options.headers = ["Origin": "http://evil"]
+        _ = try await WebSocket.connect("ws://127.0.0.1:\(port)", options: options)
+      }
+      server.send(.terminate)
+      #expect(try await ws.read() == nil)
+      #expect(await ws.closeStatus?.code == .goingAway)
+      let counts = try await server.lines.collect(limit: 100).joined(separator: "\n")
+      #expect(
+        counts == """
+          sluice.websocket.bytes direction=in 8
+          sluice.websocket.bytes direction=out 8
+          sluice.websocket.closes code=1001 1
+          sluice.websocket.connections 0.0
+          sluice.websocket.handshake_failures status=403 1
+          sluice.websocket.high_watermark 0
+          sluice.websocket.messages direction=in 2
+          sluice.websocket.messages direction=out 2
+          sluice.websocket.opened 1
+          """)
     }
   }
 

@@ -10,6 +10,8 @@ struct Activity: OptionSet {
   static let data = Activity(rawValue: 2)
   /// All that came was read, and nothing is known to wait: not this side is it that is slow.
   static let starved = Activity(rawValue: 4)
+  /// What waits to be sent is above the watermark.
+  static let full = Activity(rawValue: 8)
 }
 
 /// The timers that look whether a connection lives, where there are any.
@@ -49,6 +51,7 @@ extension WebSocket {
     watch = ConnectionWatch()
     if let keepalive = options.keepalive, opening.version.hasOpcodes { awaitQuiet(keepalive) }
     if let time = options.idleTimeout { awaitIdleness(time) }
+    options.observer?.didOpen()
   }
 
   func stopWatching() {

@@ -57,7 +57,7 @@ import SluiceWebSocketProtocol
   var received: (code: CloseCode, reason: String)?
   /// Whether messages are dropped, because the read half was cancelled.
   var isDiscarding = false
-  /// Whether a timer looks at what happens.
+  /// Whether a timer, or an observer, looks at what happens.
   let isWatched: Bool
   var activity = Activity()
   var watch: ConnectionWatch?
@@ -101,7 +101,7 @@ import SluiceWebSocketProtocol
     self.opening = opening
     self.options = options
     loop = transport.loop
-    isWatched = options.keepalive != nil || options.idleTimeout != nil
+    isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
     maskingKeys = role == .client ? MaskingKeys() : nil
     decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
     coding = MessageCoding(opening, extensions, options, on: transport.loop)

@@ -28,7 +28,7 @@ extension WebSocket: BroadcastMember {
     guard let frame = prepared.frame, case .plain = coding, maskingKeys == nil, case .open = writeState else {
       return try push(prepared.message)
     }
-    note(.data)
+    noteSent(prepared.message.bytes.count, endsMessage: true)
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
     gathered.append(frame.span)
     if gathered.count >= options.writeHighWatermark { try handGatheredOver() }

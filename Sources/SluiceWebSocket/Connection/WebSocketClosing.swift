@@ -183,6 +183,7 @@ extension WebSocket {
     }
     closing = .done
     slot = nil
+    options.observer?.didEnd(received?.code ?? .abnormal)
     stopWatching()
     coding.close()
     transport.detachReader()

@@ -101,7 +101,7 @@ extension WebSocket {
       _ = try hasRoom()
       return
     }
-    note(.data)
+    noteSent(fragment.bytes.count, endsMessage: fragment.isFinal)
     switch coding {
     case .plain: try appendFragment(fragment.kind, isFinal: fragment.isFinal, fragment.bytes)
     case .deflate(let session):

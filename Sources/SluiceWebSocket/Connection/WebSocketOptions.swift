@@ -17,6 +17,8 @@ public struct WebSocketOptions: Sendable {
 
   /// Pings a silent peer, and cuts a connection whose peer is gone. Default: nil, no pings.
   public var keepalive: Keepalive?
+  /// Is told what the connection does. Default: nil.
+  public var observer: (any WebSocketObserver)?
   /// How long there may be no message either way before the connection is closed with 1001; it is between one and two of these.
   /// Pings and pongs don't count. Default: nil, for ever.
   public var idleTimeout: Duration?

@@ -9,7 +9,10 @@ extension WebSocket {
       return .element(message)
     }
     while true {
-      if case .extensions(let pipeline) = coding, let message = pipeline.popDecoded() { return .element(message) }
+      if case .extensions(let pipeline) = coding, let message = pipeline.popDecoded() {
+        noteReceived(message.bytes.count, endsMessage: true)
+        return .element(message)
+      }
       switch readState {
       case .open: break
       case .closed: return .end
@@ -45,7 +48,7 @@ extension WebSocket {
     while let event = try decoder.next(assembling: &assembler) {
       switch event {
       case .message(let message):
-        note(.data)
+        noteReceived(message.bytes.count, endsMessage: true)
         return message
       // No reserved bit was agreed upon, so that none passes the decoder.
       case .encoded: continue
@@ -63,14 +66,14 @@ extension WebSocket {
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextPiece() throws -> DataPiece? {
     do {
-      if case .deflate(let session) = coding, let piece = try session.nextInflated() { return piece }
+      if case .deflate(let session) = coding, let piece = try session.nextInflated() { return noted(piece) }
       while let event = try nextEvent() {
         switch event {
         case .data(let piece):
+          guard !piece.reserved.isEmpty, case .deflate(let session) = coding else { return noted(piece) }
           note(.data)
-          guard !piece.reserved.isEmpty, case .deflate(let session) = coding else { return piece }
           session.feed(piece)
-          if let inflated = try session.nextInflated() { return inflated }
+          if let inflated = try session.nextInflated() { return noted(inflated) }
         case .ping(let payload): answerPing(payload)
         case .pong(let payload): didReceivePong(payload)
         case .close(let code, let reason):
@@ -83,6 +86,12 @@ extension WebSocket {
       try failReading(error)
       return nil
     }
+  }
+
+  private func noted(_ piece: DataPiece) -> DataPiece {
+    // What an extension is to decode counts when it has.
+    if case .extensions = coding { note(.data) } else { noteReceived(piece.bytes.count, endsMessage: piece.isFinal) }
+    return piece
   }
 
   /// - Throws: the failure, unless messages that came before it are still to be decoded.

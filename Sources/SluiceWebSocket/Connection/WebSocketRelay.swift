@@ -5,7 +5,9 @@ import SluiceWebSocketProtocol
 /// frames to be written, and no message is made of them.
 extension WebSocket {
   public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Message {
-    if let target = sink as? WebSocket, coding.relaysFrames, target.coding.isPlain {
+    if let target = sink as? WebSocket, coding.relaysFrames, target.coding.isPlain,
+      options.observer == nil, target.options.observer == nil
+    {
       return { self.relay(into: target) }
     }
     return { self.drainElements(into: sink) }

@@ -20,7 +20,7 @@ extension WebSocket {
       _ = try hasRoom()
       return
     }
-    note(.data)
+    noteSent(message.bytes.count, endsMessage: true)
     switch coding {
     case .plain: try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
     case .deflate(let session):

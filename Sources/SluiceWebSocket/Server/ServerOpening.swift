@@ -174,6 +174,9 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
 
   private func finish(with result: Result<WebSocket, any Error>) {
     if case .done = state { return }
+    if case .failure(let error) = result {
+      options.connection.observer?.didFailHandshake(status: (error as? RequestRejection)?.status)
+    }
     state = .done
     admission = nil
     if let timer { transport.loop.cancelTimer(timer) }

@@ -1,0 +1,48 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// Is told what connections do, to count it: `WebSocketMetrics`, with the package trait `Metrics`, is one. Called on the connections' loops, it must
+/// not block.
+public protocol WebSocketObserver: AnyObject, Sendable {
+  /// An opening handshake is done.
+  func didOpen()
+  /// A server refused a request, with this status, or its client left before the handshake was done: nil.
+  func didFailHandshake(status: Int?)
+  /// A message, or a part of one where it is read in parts, has come.
+  func didReceive(byteCount: Int, endsMessage: Bool)
+  func didSend(byteCount: Int, endsMessage: Bool)
+  /// More waits to be sent than the high watermark: senders wait from now on.
+  func didReachHighWatermark()
+  /// A connection has ended: the peer's code, 1005 without one, 1006 if it is gone without a Close.
+  func didEnd(_ code: CloseCode)
+}
+
+extension WebSocket {
+  /// A part of a message came, of which the connection's timers and its observer want to know.
+  @inline(__always)
+  func noteReceived(_ byteCount: Int, endsMessage: Bool) {
+    if isWatched { tellReceived(byteCount, endsMessage) }
+  }
+
+  private func tellReceived(_ byteCount: Int, _ endsMessage: Bool) {
+    activity.insert(.data)
+    options.observer?.didReceive(byteCount: byteCount, endsMessage: endsMessage)
+  }
+
+  @inline(__always)
+  func noteSent(_ byteCount: Int, endsMessage: Bool) {
+    if isWatched { tellSent(byteCount, endsMessage) }
+  }
+
+  private func tellSent(_ byteCount: Int, _ endsMessage: Bool) {
+    activity.insert(.data)
+    guard let observer = options.observer else { return }
+    observer.didSend(byteCount: byteCount, endsMessage: endsMessage)
+    // Once for each time that it fills.
+    if queuedByteCount + byteCount < options.writeHighWatermark {
+      activity.remove(.full)
+    } else if activity.insert(.full).inserted {
+      observer.didReachHighWatermark()
+    }
+  }
+}
