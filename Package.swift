@@ -96,9 +96,11 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       swiftSettings: settings),
+    // Compressed bytes, raw for WebSockets and as gzip for HTTP.
+    .target(name: "SluiceZlib", dependencies: ["SluiceStreams", "CSluiceZlib"], swiftSettings: settings),
     .target(
       name: "SluiceWebSocketProtocol",
-      dependencies: ["SluiceStreams", "CSluiceZlib", .product(name: "HTTPTypes", package: "swift-http-types")],
+      dependencies: ["SluiceStreams", "SluiceZlib", .product(name: "HTTPTypes", package: "swift-http-types")],
       swiftSettings: settings),
     .target(
       name: "SluiceWebSocket",
@@ -113,7 +115,7 @@ let package = Package(
     .target(
       name: "SluiceEventSource",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceListen",
+        "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceListen", "SluiceZlib",
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
       ],

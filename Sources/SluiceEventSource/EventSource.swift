@@ -22,4 +22,13 @@ public enum EventSource {
     }
     return types.contains("text/event-stream") || (!exactly && (types.contains("*/*") || types.contains("text/*")))
   }
+
+  /// Whether `Accept-Encoding` (RFC 9110 §12.5.3) allows gzip.
+  static func acceptsGzip(_ request: HTTPRequest) -> Bool {
+    request.headerFields[values: .acceptEncoding].flatMap { $0.split(separator: ",") }.contains { entry in
+      let parts = entry.split(separator: ";").map { $0.filter { $0 != " " && $0 != "\t" }.lowercased() }
+      guard parts.first == "gzip" || parts.first == "x-gzip" else { return false }
+      return parts.dropFirst().allSatisfy { !$0.hasPrefix("q=") || (Double($0.dropFirst(2)) ?? 0) > 0 }
+    }
+  }
 }

@@ -209,6 +209,41 @@ struct EventSourceTests {
     #expect(head.hasPrefix("HTTP/1.1 200 OK\r\n") && head.hasSuffix("\r\n\r\n"))
   }
 
+  @Test("compressed where the client accepts it, and each event can be read at once")
+  func gzip() async throws {
+    var options = unhurried
+    options.compresses = true
+    let (step, stepping) = AsyncStream<Int>.makeStream()
+    let long = String(repeating: "grüße ", count: 50_000)
+    try await serving(options) { events in
+      try await events.send("0", id: "0")
+      for await number in step {
+        try await events.send(number == 3 ? long : "\(number)", id: "\(number)")
+        if number == 4 { break }
+      }
+    } _: { server in
+      var client = quick
+      client.reconnects = false
+      let feed = try await EventSource.connect(server.url, options: client)
+      for number in 0...4 {
+        #expect(try await feed.read() == ServerSentEvent(number == 3 ? long : "\(number)", id: "\(number)"))
+        stepping.yield(number + 1)
+      }
+      #expect(try await feed.read() == nil)
+    }
+    let request = { (field: String) in "GET /feed HTTP/1.1\r\nHost: a\r\n\(field)\r\n" }
+    for (field, isCompressed) in [
+      ("Accept-Encoding: gzip\r\n", true), ("Accept-Encoding: br, GZIP;q=0.5\r\n", true), ("", false),
+      ("Accept-Encoding: gzip;q=0\r\n", false), ("Accept-Encoding: br\r\n", false),
+    ] {
+      // What is compressed is no text.
+      let answer = try await answer(request(field), options)
+      #expect(answer.contains("\r\nContent-Encoding: gzip\r\n") == isCompressed, "\(field)")
+      #expect(answer.contains("\r\nVary: Accept-Encoding\r\n") && answer.contains("data: hello") != isCompressed)
+    }
+    #expect(!(try await answer(request("Accept-Encoding: gzip\r\n"))).contains("Content-Encoding"))
+  }
+
   @Test(
     "other requests get the right status",
     arguments: [

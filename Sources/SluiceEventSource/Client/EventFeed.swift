@@ -1,6 +1,7 @@
 import SluiceConnect
 import SluiceHTTP
 import SluiceStreams
+import SluiceZlib
 import Synchronization
 
 /// The events of one connection.
@@ -13,6 +14,9 @@ final class EventFeed: Sendable {
 
   fileprivate struct State {
     var body: Body
+    let inflater: Inflater?
+    /// What is to be inflated: no more is than the next events need.
+    var compressed = TransformOutput<Bytes>()
     var parser: EventStreamParser
     var events = TransformOutput<ServerSentEvent>()
     var rest: Bytes?
@@ -23,11 +27,12 @@ final class EventFeed: Sendable {
   private let state: Mutex<State>
 
   init(
-    _ transport: Connect.ByteStream, rest: Bytes, _ body: Body, _ parser: EventStreamParser, silenceTimeout: Duration?
+    _ transport: Connect.ByteStream, rest: Bytes, _ body: Body, _ inflater: Inflater?,
+    _ parser: EventStreamParser, silenceTimeout: Duration?
   ) {
     self.transport = transport
     self.silenceTimeout = silenceTimeout
-    state = Mutex(State(body: body, parser: parser, rest: rest))
+    state = Mutex(State(body: body, inflater: inflater, parser: parser, rest: rest))
   }
 
   var lastEventID: String? { state.withLock { $0.parser.lastEventID } }
@@ -37,7 +42,9 @@ final class EventFeed: Sendable {
   func read() async throws -> ServerSentEvent? {
     do {
       while true {
-        let (event, hasEnded, rest) = state.withLock { ($0.events.popFirst(), $0.hasEnded, $0.rest.take()) }
+        let (event, hasEnded, rest) = try state.withLock { state in
+          (try state.nextEvent(), state.hasEnded, state.rest.take())
+        }
         if let event { return event }
         if hasEnded {
           transport.abort(StreamError.aborted)
@@ -68,6 +75,26 @@ final class EventFeed: Sendable {
 }
 
 extension EventFeed.State {
+  fileprivate mutating func nextEvent() throws -> ServerSentEvent? {
+    while true {
+      if let event = events.popFirst() { return event }
+      guard let inflater, let part = compressed.popFirst() else { return nil }
+      try inflate(part, with: inflater)
+    }
+  }
+
+  /// One step of a part; the rest stays.
+  private mutating func inflate(_ part: Bytes, with inflater: Inflater) throws {
+    var inflated = BytesBuilder(capacity: 64 << 10)
+    guard let step = inflater.inflate(part.span, to: &inflated, limit: 64 << 10) else {
+      throw EventSourceError.unsupportedBody("what is no gzip")
+    }
+    guard step.consumed > 0 || !inflated.isEmpty else { throw EventSourceError.unsupportedBody("what is no gzip") }
+    let rest = part.dropFirst(step.consumed)
+    if !rest.isEmpty || step.hasMore { compressed.prepend(rest) }
+    try parser.transform(inflated.take(), into: &events)
+  }
+
   /// Takes bytes of the connection, or its end.
   fileprivate mutating func take(_ bytes: Bytes?) throws {
     var parts = TransformOutput<Bytes>()
@@ -81,7 +108,9 @@ extension EventFeed.State {
     case .untilEnd:
       if let bytes { parts.append(bytes) }
     }
-    while let part = parts.popFirst() { try parser.transform(part, into: &events) }
+    while let part = parts.popFirst() {
+      if inflater == nil { try parser.transform(part, into: &events) } else { compressed.append(part) }
+    }
     hasEnded = hasEnded || bytes == nil || parts.hasEnded
   }
 }

@@ -192,6 +192,7 @@ public final class EventSourceClient: ReadableStream {
     var writer = HeadWriter("GET \(url.target) HTTP/1.1")
     try writer.append("Host", url.authority)
     try writer.append("Accept", "text/event-stream")
+    try writer.append("Accept-Encoding", "gzip")
     try writer.append("Cache-Control", "no-store")
     var reserved: Set<String> = [
       "host", "accept", "last-event-id", "content-length", "transfer-encoding", "connection",

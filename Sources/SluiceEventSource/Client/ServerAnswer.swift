@@ -3,6 +3,7 @@ import SluiceConnect
 import SluiceHTTP
 import SluiceIO
 import SluiceStreams
+import SluiceZlib
 
 /// The head of a server's answer, and the connection behind it.
 struct ServerAnswer: Sendable {
@@ -52,19 +53,28 @@ struct ServerAnswer: Sendable {
         throw EventSourceError.wrongContentType(type)
       }
       let parser = EventStreamParser(limits: options.limits, lastEventID: lastEventID)
-      return EventFeed(transport, rest: rest, try body(), parser, silenceTimeout: options.silenceTimeout)
+      return EventFeed(
+        transport, rest: rest, try body(), try inflater(), parser, silenceTimeout: options.silenceTimeout)
     } catch {
       transport.abort(error)
       throw error
     }
   }
 
+  /// What the body is compressed with, if it is.
+  private func inflater() throws -> Inflater? {
+    switch response.headerFields[.contentEncoding]?.lowercased() {
+    case nil, "identity": return nil
+    case "gzip", "x-gzip":
+      guard let inflater = Inflater(windowBits: 15, format: .gzip) else { throw EventSourceError.outOfMemory }
+      return inflater
+    case let other?: throw EventSourceError.unsupportedBody("Content-Encoding \(other)")
+    }
+  }
+
   /// How the body ends (RFC 9112 §6.3).
   private func body() throws -> EventFeed.Body {
     let fields = response.headerFields
-    if let encoding = fields[.contentEncoding], encoding.lowercased() != "identity" {
-      throw EventSourceError.unsupportedBody("Content-Encoding \(encoding)")
-    }
     if let encoding = fields[.transferEncoding] {
       guard encoding.lowercased() == "chunked" else {
         throw EventSourceError.unsupportedBody("Transfer-Encoding \(encoding)")

@@ -75,7 +75,8 @@ extension EventSource {
     if hasBody { throw RequestRejection(status: 400, reason: "a request for an event stream has no body") }
     try check(request, options)
     if request.method == .head {
-      try await transport.write(try responseHead(request, isChunked: false, options))
+      let isCompressed = options.compresses && acceptsGzip(request)
+      try await transport.write(try responseHead(request, isChunked: false, isCompressed: isCompressed, options))
       try await transport.close()
       throw RequestRejection(status: 200, reason: "HEAD was answered")
     }
@@ -102,17 +103,18 @@ extension EventSource {
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
     _ options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
-    try await transport.write(try responseHead(request, isChunked: isHTTP11, options))
+    let isCompressed = options.compresses && acceptsGzip(request)
+    try await transport.write(try responseHead(request, isChunked: isHTTP11, isCompressed: isCompressed, options))
     // What is written to the connection is flushed with it from here on.
     transport.flush()
     let connection = try EventStreamConnection(
-      over: transport, request: request, isChunked: isHTTP11, options: options)
+      over: transport, request: request, isChunked: isHTTP11, isCompressed: isCompressed, options: options)
     if let retry = options.retry { try connection.pushRetry(retry) }
     return connection
   }
 
   private static func responseHead(
-    _ request: HTTPRequest, isChunked: Bool, _ options: EventSourceServerOptions
+    _ request: HTTPRequest, isChunked: Bool, isCompressed: Bool, _ options: EventSourceServerOptions
   ) throws -> Bytes {
     var writer = HeadWriter("HTTP/1.1 200 OK")
     try writer.append("Content-Type", "text/event-stream")
@@ -120,6 +122,8 @@ extension EventSource {
     try writer.append("Cache-Control", "no-cache, no-transform")
     try writer.append("Connection", "close")
     if isChunked { try writer.append("Transfer-Encoding", "chunked") }
+    if isCompressed { try writer.append("Content-Encoding", "gzip") }
+    if options.compresses { try writer.append("Vary", "Accept-Encoding") }
     if let origin = options.allowedOrigin {
       try writer.append("Access-Control-Allow-Origin", origin)
       if origin != "*" {
@@ -132,7 +136,9 @@ extension EventSource {
   }
 
   /// Fields that the stream writes itself.
-  private static let reserved: Set<String> = ["content-type", "connection", "transfer-encoding", "content-length"]
+  private static let reserved: Set<String> = [
+    "content-type", "connection", "transfer-encoding", "content-length", "content-encoding",
+  ]
 
   private static func reject(
     _ rejection: RequestRejection, over transport: some PolledDuplexStream<Bytes, Bytes>
@@ -169,6 +175,8 @@ public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible
   case unsupportedBody(String)
   /// A redirect that is not followed, and why.
   case redirect(String)
+  /// There is no memory for a compression context.
+  case outOfMemory
 
   public var description: String {
     switch self {
@@ -180,6 +188,7 @@ public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible
     case .unsupportedBody(let what):
       "the server's answer is encoded in a way that is not understood: \(what.escapingControls)"
     case .redirect(let reason): "the server redirects, and that is not followed: \(reason)"
+    case .outOfMemory: "there is no memory for a compression context"
     }
   }
 }

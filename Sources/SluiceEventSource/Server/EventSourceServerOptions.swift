@@ -21,6 +21,9 @@ public struct EventSourceServerOptions: Sendable {
   public var closeTimeout: Duration = .seconds(10)
   /// The same: limits of the head. Default: 16 KiB, 100 fields.
   public var headLimits = HeadLimits()
+  /// Compresses streams (gzip) to clients that accept it, each event so that it can be read at once. Costs 32 KiB for each of these connections, and
+  /// shows by the length of what is sent how alike its parts are: not for secrets beside what others choose. Default: no.
+  public var compresses = false
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10
 

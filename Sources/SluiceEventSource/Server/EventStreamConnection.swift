@@ -2,6 +2,7 @@ import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
 import SluiceTLS
+import SluiceZlib
 
 /// One client of an event stream, as its server sees it: a writable stream of events.
 ///
@@ -24,6 +25,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private let options: EventSourceServerOptions
   private var state = State.open
   private var gathered = BytesBuilder()
+  /// Compresses what is sent, where the client takes that.
+  private var deflater: Deflater?
   private var writer: (any Waker)?
   private var pingTimer: LoopTimer?
   private var waitingForEnd: [CheckedContinuation<Void, Never>] = []
@@ -36,9 +39,13 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   /// Takes over a transport on which the response head is on its way. On its loop only.
   init(
-    over transport: any PolledDuplexStream<Bytes, Bytes>, request: HTTPRequest, isChunked: Bool,
+    over transport: any PolledDuplexStream<Bytes, Bytes>, request: HTTPRequest, isChunked: Bool, isCompressed: Bool,
     options: EventSourceServerOptions
   ) throws {
+    if isCompressed {
+      guard let deflater = Deflater(Self.compression) else { throw EventSourceError.outOfMemory }
+      self.deflater = deflater
+    }
     self.transport = transport
     self.request = request
     self.isChunked = isChunked
@@ -115,8 +122,19 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   func append(_ text: Bytes) {
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
-    if isChunked { gathered.append(chunk: text.span) } else { gathered.append(text) }
+    guard let deflater else { return appendToBody(text.span) }
+    var compressed = BytesBuilder(capacity: 64 + text.count / 4)
+    // Each event to a byte's end, so that it can be read at once.
+    deflater.compress(text.span, to: &compressed)
+    appendToBody(compressed.take().span)
   }
+
+  private func appendToBody(_ bytes: Span<UInt8>) {
+    if isChunked { gathered.append(chunk: bytes) } else { gathered.append(bytes) }
+  }
+
+  /// A connection's context takes 32 KiB: events are short, and servers have many clients.
+  private static let compression = DeflateSettings(format: .gzip, windowBits: 12, memoryLevel: 5)
 
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
   public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
@@ -165,10 +183,13 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     case .failed(let error): return completion(error)
     case .open: break
     }
-    if isChunked {
-      if gathered.capacity == 0 { gathered = loop.scratch.take() }
-      gathered.appendLastChunk()
+    if gathered.capacity == 0 { gathered = loop.scratch.take() }
+    if let deflater {
+      var end = BytesBuilder(capacity: 64)
+      deflater.finish(to: &end)
+      appendToBody(end.take().span)
     }
+    if isChunked { gathered.appendLastChunk() }
     flush()
     end(.closed)
     let transport = transport

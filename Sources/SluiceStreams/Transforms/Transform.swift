@@ -44,6 +44,9 @@ public struct TransformOutput<Element> {
   @inlinable
   public mutating func popFirst() -> Element? { elements.popFirst() }
 
+  /// Puts back what was taken.
+  package mutating func prepend(_ element: consuming Element) { elements.prepend(element) }
+
   /// Nothing will follow: the source is cancelled, and the stream ends behind what was appended.
   public mutating func end() { hasEnded = true }
 }

@@ -1,4 +1,5 @@
 import SluiceStreams
+import SluiceZlib
 
 /// zlib's contexts that the connections of one loop take turns with: they are lent for a message, and kept for the next.
 ///

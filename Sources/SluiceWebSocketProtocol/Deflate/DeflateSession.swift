@@ -1,4 +1,5 @@
 import SluiceStreams
+import SluiceZlib
 
 /// permessage-deflate on one connection.
 ///

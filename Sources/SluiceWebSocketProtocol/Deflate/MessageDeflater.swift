@@ -1,4 +1,5 @@
 import SluiceStreams
+import SluiceZlib
 
 /// Compresses messages, whole or in fragments (RFC 7692 §7.2.1).
 struct MessageDeflater: ~Copyable {

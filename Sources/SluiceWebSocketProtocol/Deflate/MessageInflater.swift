@@ -1,4 +1,5 @@
 import SluiceStreams
+import SluiceZlib
 
 /// Inflates the pieces of compressed messages as they come, a bounded part at a time (RFC 7692 §7.2.2).
 struct MessageInflater: ~Copyable {

@@ -1,3 +1,5 @@
+import SluiceZlib
+
 /// Compression of messages (RFC 7692).
 ///
 /// ```swift
@@ -26,9 +28,7 @@ public struct PermessageDeflate: WebSocketExtension {
   }
 
   /// How zlib looks for matches: its `strategy`.
-  public enum Strategy: Sendable, Hashable {
-    case normal, filtered, huffmanOnly, runLength, fixed
-  }
+  public typealias Strategy = DeflateStrategy
 
   /// What is sent.
   public var outgoing: Window

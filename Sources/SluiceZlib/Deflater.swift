@@ -1,16 +1,41 @@
 import CSluiceZlib
 import SluiceStreams
 
+/// How zlib looks for matches: its `strategy`.
+public enum DeflateStrategy: Sendable, Hashable {
+  case normal, filtered, huffmanOnly, runLength, fixed
+}
+
+/// What stands around a deflate stream.
+package enum DeflateFormat: Sendable, Hashable {
+  /// Nothing (RFC 1951).
+  case raw
+  /// A header and a checksum (RFC 1952).
+  case gzip
+}
+
 /// What a compressor is set up with, and so what makes two of them interchangeable.
 package struct DeflateSettings: Sendable, Hashable {
+  package var format: DeflateFormat
   package var windowBits: Int
   package var level: Int
   package var memoryLevel: Int
-  package var strategy: PermessageDeflate.Strategy
+  package var strategy: DeflateStrategy
+
+  package init(
+    format: DeflateFormat = .raw, windowBits: Int, level: Int = 6, memoryLevel: Int = 8,
+    strategy: DeflateStrategy = .normal
+  ) {
+    self.format = format
+    self.windowBits = windowBits
+    self.level = level
+    self.memoryLevel = memoryLevel
+    self.strategy = strategy
+  }
 
   /// For a message that starts anew: as much window as it can use, and a table to search it that is cleared in proportion to
   /// the message. A smaller window than agreed upon is always allowed.
-  func fitted(to byteCount: Int) -> DeflateSettings {
+  package func fitted(to byteCount: Int) -> DeflateSettings {
     var fitted = self
     if byteCount <= 4 << 10 {
       fitted.windowBits = Swift.min(windowBits, 12)
@@ -20,7 +45,7 @@ package struct DeflateSettings: Sendable, Hashable {
   }
 }
 
-/// A raw deflate stream of zlib.
+/// A deflate stream of zlib.
 @safe package final class Deflater {
   package let settings: DeflateSettings
   private let stream: UnsafeMutablePointer<z_stream>
@@ -33,7 +58,8 @@ package struct DeflateSettings: Sendable, Hashable {
     // (it keeps 262 ahead), which a reader with a window of 2^8 understands.
     let bits = Int32(Swift.max(settings.windowBits, 9))
     let status = unsafe sluice_deflate_init(
-      stream, Int32(settings.level), -bits, Int32(settings.memoryLevel), settings.strategy.number)
+      stream, Int32(settings.level), settings.format == .raw ? -bits : bits + 16, Int32(settings.memoryLevel),
+      settings.strategy.number)
     guard status == Z_OK else {
       unsafe stream.deallocate()
       return nil
@@ -51,19 +77,30 @@ package struct DeflateSettings: Sendable, Hashable {
   /// Compresses `input` to the end, and up to a byte's end (Z_SYNC_FLUSH): what is appended closes with 00 00 FF FF, unless
   /// there was nothing to flush.
   package func compress(_ input: Span<UInt8>, to output: inout BytesBuilder) {
+    compress(input, flush: Z_SYNC_FLUSH, to: &output)
+  }
+
+  /// Ends the stream.
+  package func finish(to output: inout BytesBuilder) {
+    let nothing = Bytes()
+    compress(nothing.span, flush: Z_FINISH, to: &output)
+  }
+
+  private func compress(_ input: Span<UInt8>, flush: Int32, to output: inout BytesBuilder) {
     unsafe input.withUnsafeBufferPointer { buffer in
       var rest = unsafe buffer
       repeat {
         // zlib counts with 32 bits.
         let part = Swift.min(rest.count, 1 << 30)
-        unsafe compress(rest.baseAddress, count: part, isLast: part == rest.count, to: &output)
+        unsafe compress(
+          rest.baseAddress, count: part, flush: part == rest.count ? flush : Z_NO_FLUSH, to: &output)
         unsafe rest = UnsafeBufferPointer(rebasing: rest[part...])
       } while !rest.isEmpty
     }
   }
 
   private func compress(
-    _ input: UnsafePointer<UInt8>?, count: Int, isLast: Bool, to output: inout BytesBuilder
+    _ input: UnsafePointer<UInt8>?, count: Int, flush: Int32, to output: inout BytesBuilder
   ) {
     unsafe stream.pointee.next_in = UnsafeMutablePointer(mutating: input)
     unsafe stream.pointee.avail_in = UInt32(count)
@@ -72,7 +109,7 @@ package struct DeflateSettings: Sendable, Hashable {
       unsafe output.appendInitializing(upTo: room) { target in
         unsafe stream.pointee.next_out = target
         unsafe stream.pointee.avail_out = UInt32(room)
-        _ = unsafe deflate(stream, isLast ? Z_SYNC_FLUSH : Z_NO_FLUSH)
+        _ = unsafe deflate(stream, flush)
         return room - Int(unsafe stream.pointee.avail_out)
       }
       // A full output may hide more; with room left all is out.
@@ -82,7 +119,7 @@ package struct DeflateSettings: Sendable, Hashable {
   }
 }
 
-extension PermessageDeflate.Strategy {
+extension DeflateStrategy {
   fileprivate var number: Int32 {
     switch self {
     case .normal: Z_DEFAULT_STRATEGY

@@ -1,16 +1,19 @@
 import CSluiceZlib
 import SluiceStreams
 
-/// A raw inflate stream of zlib.
-@safe package final class Inflater {
+/// An inflate stream of zlib.
+@safe package final class Inflater: @unchecked Sendable {  // used by one owner at a time
   package let windowBits: Int
+  private let format: DeflateFormat
   private let stream: UnsafeMutablePointer<z_stream>
 
   /// - Returns: nil if there is no memory.
-  package init?(windowBits: Int) {
+  package init?(windowBits: Int, format: DeflateFormat = .raw) {
     self.windowBits = windowBits
+    self.format = format
     unsafe stream = .allocate(capacity: 1)
-    guard unsafe sluice_inflate_init(stream, -Int32(windowBits)) == Z_OK else {
+    guard unsafe sluice_inflate_init(stream, format == .raw ? -Int32(windowBits) : Int32(windowBits) + 16) == Z_OK
+    else {
       unsafe stream.deallocate()
       return nil
     }
@@ -27,9 +30,9 @@ import SluiceStreams
   /// What one step did.
   package struct Step {
     /// Bytes of the input that were used.
-    var consumed: Int
+    package var consumed: Int
     /// Whether more output may come without more input.
-    var hasMore: Bool
+    package var hasMore: Bool
   }
 
   /// Inflates a part of `input` into the room that `output` has, at most `limit` bytes.
@@ -58,7 +61,8 @@ import SluiceStreams
       case Z_STREAM_END:
         // RFC 7692 §7.2.3.4: a block may be marked as the last; another stream follows it, with the same window.
         // Copying the window out and in again would let a sender have 64 KiB copied for each empty block, of two bytes.
-        unsafe _ = inflateResetKeep(stream)
+        // Of gzip's members (RFC 1952 §2.2), each stands for itself.
+        if format == .raw { unsafe _ = inflateResetKeep(stream) } else { unsafe _ = inflateReset(stream) }
         return Step(consumed: count - rest, hasMore: rest > 0 || buffer.count > count)
       default: return nil
       }
