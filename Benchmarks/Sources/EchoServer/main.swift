@@ -1,5 +1,13 @@
-// The server that the echo benchmark measures: `echo-server pipe|await|compress|tcp` prints its port and serves until it is killed.
+// The server that the benchmarks measure: `echo-server pipe|await|compress|tcp [CERTIFICATE KEY]`, or `files CERTIFICATE KEY FOLDER`, prints its port and
+// serves until it is killed; in TLS with a certificate.
 import Sluice
+
+let arguments = Array(CommandLine.arguments.dropFirst(2))
+let tls: TLSServerContext? =
+  if arguments.count >= 2 {
+    try TLSServerContext(
+      TLSServerOptions(.pem(certificates: .file(FilePath(arguments[0])), key: .file(FilePath(arguments[1])))))
+  } else { nil }
 
 switch CommandLine.arguments.dropFirst().first {
 case "pipe": try await serve { ws in try await ws.pipe(ws) }
@@ -16,14 +24,22 @@ case "tcp":
       group.addTask(executorPreference: UVLoop.shared) { try? await socket.pipe(socket) }
     }
   }
-default: print("usage: echo-server pipe|await|compress|tcp")
+case "files" where arguments.count == 3:
+  var options = HTTPServerOptions()
+  options.tls = tls
+  let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
+  try await tell(server.port)
+  try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
+default: print("usage: echo-server pipe|await|compress|tcp [CERTIFICATE KEY], echo-server files CERTIFICATE KEY FOLDER")
 }
 
 func serve(
   _ options: WebSocketServerOptions = WebSocketServerOptions(),
   _ handler: @escaping @Sendable (WebSocket) async throws -> Void
 ) async throws {
-  let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
+  var options = options
+  options.tls = tls
+  let server = try await WebSocketServer.listen("\(tls == nil ? "ws" : "wss")://127.0.0.1:0", options: options)
   try await tell(server.port)
   try await server.run(handler)
 }
