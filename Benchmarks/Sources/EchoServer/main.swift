@@ -1,4 +1,4 @@
-// The server that the benchmarks measure: `echo-server pipe|await|compress|tcp [CERTIFICATE KEY]`, or `files CERTIFICATE KEY FOLDER`, prints its port and
+// The server that the benchmarks measure: `echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]`, or `files CERTIFICATE KEY FOLDER`, prints its port and
 // serves until it is killed; in TLS with a certificate.
 import Sluice
 
@@ -12,6 +12,11 @@ let tls: TLSServerContext? =
 switch CommandLine.arguments.dropFirst().first {
 case "pipe": try await serve { ws in try await ws.pipe(ws) }
 case "await": try await serve { ws in for try await message in ws { try await ws.send(message) } }
+case "broadcast":
+  let room = WebSocketBroadcast()
+  try await serve { ws in
+    try await room.serve(ws) { for try await message in ws { try await room.write(message) } }
+  }
 case "compress":
   var options = WebSocketServerOptions()
   options.extensions = [PermessageDeflate()]
@@ -30,7 +35,7 @@ case "files" where arguments.count == 3:
   let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
   try await tell(server.port)
   try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
-default: print("usage: echo-server pipe|await|compress|tcp [CERTIFICATE KEY], echo-server files CERTIFICATE KEY FOLDER")
+default: print("usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY], echo-server files CERTIFICATE KEY FOLDER")
 }
 
 func serve(
