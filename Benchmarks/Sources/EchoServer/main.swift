@@ -35,7 +35,8 @@ case "files" where arguments.count == 3:
   let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
   try await tell(server.port)
   try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
-default: print("usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY], echo-server files CERTIFICATE KEY FOLDER")
+default:
+  print("usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY], echo-server files CERTIFICATE KEY FOLDER")
 }
 
 func serve(

@@ -121,6 +121,75 @@ def tls_streams():
         check(b"www.example.com" in wrong.stderr and b"other.example" in wrong.stderr, wrong.stderr.decode())
 
 
+def key_updates_and_renegotiation():
+    """A peer that changes its keys again and again costs nothing that grows; renegotiation and TLS 1.0 are refused."""
+    with sluice(*SERVER, "listen+tls://127.0.0.1:0", "echo:") as url:
+        address = f"127.0.0.1:{port_of(url)}"
+        server = int(subprocess.run(
+            ["pgrep", "-f", "-n", "listen[+]tls"], capture_output=True, check=True, text=True).stdout)
+        client = subprocess.Popen(
+            ["openssl", "s_client", "-connect", address, "-tls1_3", "-CAfile", file("root.pem")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output = b""
+
+        def collect():
+            nonlocal output
+            while chunk := client.stdout.read1():
+                output += chunk
+
+        reading = threading.Thread(target=collect)
+        reading.start()
+
+        def until(text):
+            for _ in range(400):
+                if text in output:
+                    return True
+                time.sleep(0.02)
+            return False
+
+        # Whatever is read at once is one command.
+        check(until(b"Verify return code"), "s_client does not connect")
+        client.stdin.write(b"before\n")
+        client.stdin.flush()
+        check(until(b"before\n"), "no echo before the updates")
+        resident = memory_of(server)
+        for _ in range(1000):
+            client.stdin.write(b"K\n")
+            client.stdin.flush()
+            time.sleep(0.002)
+        client.stdin.write(b"behind\n")
+        client.stdin.flush()
+        check(until(b"behind\n"), "no echo behind the updates")
+        check(output.count(b"KEYUPDATE") > 500, f"only {output.count(b'KEYUPDATE')} key updates")
+        check(memory_of(server) - resident < 4 << 20, "memory grows with key updates")
+        client.stdin.close()
+        client.wait(LIMIT)
+        reading.join()
+
+        renegotiating = subprocess.run(
+            ["sh", "-c", f"(sleep 0.3; echo R; sleep 0.3; echo hello; sleep 0.3) | openssl s_client -connect {address} -tls1_2"],
+            capture_output=True, timeout=LIMIT)
+        told = renegotiating.stdout + renegotiating.stderr
+        check(b"RENEGOTIATING" in told, "s_client did not renegotiate")
+        check(b"no renegotiation" in told, f"renegotiation: {told.decode()}")
+        still = subprocess.run(
+            ["sh", "-c", f"(echo still; sleep 0.3) | openssl s_client -connect {address} -quiet -no_ign_eof"],
+            capture_output=True, timeout=LIMIT)
+        check(b"still" in still.stdout, "the server is gone")
+
+    port = free_port()
+    with program(
+            port, "openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", file("good.pem"), "-key", file("good.key"),
+            "-tls1", "-cipher", "DEFAULT@SECLEVEL=0", "-quiet"):
+        refused = run(*CA, f"tls://127.0.0.1:{port}", status=5).stderr.decode()
+        check("version" in refused.lower() or "protocol" in refused.lower(), f"TLS 1.0: {refused}")
+
+
+def memory_of(process):
+    with open(f"/proc/{process}/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+
+
 def alpn_and_key_log():
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "keys")
