@@ -7,8 +7,8 @@ struct SecureToolTests {
   @Test(
     "its scenarios with other programs, on the release build",
     arguments: [
-      "tls_streams", "key_updates_and_renegotiation", "alpn_and_key_log", "client_certificates", "web_sockets", "http_proxies", "socks_proxies",
-      "reverse_proxy", "load_balancer", "credentials", "event_streams",
+      "tls_streams", "key_updates_and_renegotiation", "alpn_and_key_log", "client_certificates", "web_sockets",
+      "http_proxies", "socks_proxies", "reverse_proxy", "load_balancer", "credentials", "event_streams",
     ])
   func scenario(name: String) async throws {
     let certificates = try await Certificates.load()

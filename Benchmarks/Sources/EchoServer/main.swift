@@ -36,7 +36,8 @@ case "files" where arguments.count == 3:
   try await tell(server.port)
   try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
 default:
-  print("usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY], echo-server files CERTIFICATE KEY FOLDER")
+  print(
+    "usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER")
 }
 
 func serve(
