@@ -81,13 +81,6 @@
     fileprivate func didReadAll() {
       isReading = false
       reader?.wake()
-      // Whoever was woken has taken what there was, or a reader comes later.
-      if let reader, arrived.isEmpty, readEnd == nil, !isReading { readMore(for: reader) }
-    }
-
-    private func readMore(for _: any Waker) {
-      isReading = true
-      channel.read()
     }
 
     fileprivate func inputDidEnd(_ error: (any Error)?) {

@@ -317,7 +317,8 @@ struct EventSourceTests {
   func bodies() async throws {
     let requests = try await literal([
       Self.head + "Transfer-Encoding: chunked\r\n\r\n8\r\nid: 1\nda\r\n8\r\nta: a\n\nd\r\n3\r\nata\r\n0\r\n\r\n",
-      Self.head + "Content-Length: 9\r\n\r\ndata: b\n\ndata: not this\n\n", Self.head + "\r\ndata: c\n\n",
+      "HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 100 C\r\n\r\n" + Self.head
+        + "Content-Length: 9\r\n\r\ndata: b\n\ndata: not this\n\n", Self.head + "\r\ndata: c\n\n",
       "HTTP/1.1 204 No Content\r\n\r\n",
     ]) { url in
       let client = try await EventSource.connect(url, options: quick)
@@ -334,7 +335,7 @@ struct EventSourceTests {
   func refusals() async throws {
     for answer in [
       "HTTP/1.1 404 Not Found\r\n\r\nnowhere", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
-      "HTTP/1.1 200 OK\r\n\r\n",
+      "HTTP/1.1 200 OK\r\n\r\n", String(repeating: "HTTP/1.1 100 C\r\n\r\n", count: 2000), "HTTP/1.1 101 S\r\n\r\n",
       "nonsense\r\n\r\n", Self.head + "Content-Encoding: br\r\n\r\n", Self.head + "Transfer-Encoding: gzip\r\n\r\n", "",
     ] {
       _ = try await literal([answer]) { url in

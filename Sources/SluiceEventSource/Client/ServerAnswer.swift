@@ -22,16 +22,27 @@ struct ServerAnswer: Sendable {
     defer { loop.cancelTimer(timer) }
     do {
       try await transport.write(request)
-      var reader = HeadReader(limits: options.headLimits)
-      while let chunk = try await transport.read() {
-        guard let (head, rest) = try reader.consume(chunk) else { continue }
-        let response = try ResponseHead(head, limits: options.headLimits).response
-        if response.status.kind == .informational {
-          throw EventSourceError.unsupportedBody("status \(response.status.code)")
+      var limits = options.headLimits
+      var reader = HeadReader(limits: limits)
+      var rest = Bytes()
+      while true {
+        if rest.isEmpty {
+          guard let chunk = try await transport.read() else { throw EventSourceError.endedEarly }
+          rest = chunk
         }
-        return ServerAnswer(response: response, transport: transport, rest: rest)
+        guard let (head, behind) = try reader.consume(rest) else {
+          rest = Bytes()
+          continue
+        }
+        let response = try ResponseHead(head, limits: limits).response
+        guard response.status.kind == .informational else {
+          return ServerAnswer(response: response, transport: transport, rest: behind)
+        }
+        // Interim ones (RFC 9110 §15.2) are passed over; all share the limit.
+        limits.maxHeadBytes -= head.count
+        reader = HeadReader(limits: limits)
+        rest = behind
       }
-      throw EventSourceError.endedEarly
     } catch {
       transport.abort(error)
       if let error = error as? HTTPHeadError { throw EventSourceError.malformedResponse(error) }
