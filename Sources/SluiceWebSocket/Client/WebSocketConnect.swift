@@ -116,7 +116,7 @@ extension WebSocket {
         limits: options.headLimits)
       return try WebSocket(
         over: transport, role: .client, head: answer.rest, opening: opening, extensions: agreement.extensions,
-        options: options.connection)
+        options: SharedOptions(options.connection))
     } catch {
       transport.abort(error)
       switch error {

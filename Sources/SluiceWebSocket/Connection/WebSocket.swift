@@ -28,8 +28,12 @@ import SluiceWebSocketProtocol
   let opening: WebSocketOpening
   let transport: Transport
   let role: WebSocketRole
-  let options: WebSocketOptions
+  private let sharedOptions: SharedOptions
   let coding: MessageCoding
+
+  var options: WebSocketOptions {
+    @inline(__always) _read { yield sharedOptions.value }
+  }
 
   var decoder: FrameDecoder
   var assembler: MessageAssembler
@@ -94,12 +98,13 @@ import SluiceWebSocketProtocol
   /// - Parameter head: What was read behind the handshake.
   init(
     over transport: Transport, role: WebSocketRole, head: Bytes, opening: WebSocketOpening,
-    extensions: NegotiatedExtensions = NegotiatedExtensions(), options: WebSocketOptions
+    extensions: NegotiatedExtensions = NegotiatedExtensions(), options sharedOptions: SharedOptions
   ) throws {
+    let options = sharedOptions.value
+    self.sharedOptions = sharedOptions
     self.transport = transport
     self.role = role
     self.opening = opening
-    self.options = options
     loop = transport.loop
     isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
     maskingKeys = role == .client ? MaskingKeys() : nil
@@ -117,6 +122,13 @@ import SluiceWebSocketProtocol
 protocol ControlObserver: AnyObject {
   func didReceivePing(_ payload: Bytes)
   func didReceivePong(_ payload: Bytes)
+}
+
+/// Options on the heap, so that the connections of one server don't hold their memory each.
+final class SharedOptions: Sendable {
+  let value: WebSocketOptions
+
+  init(_ value: WebSocketOptions) { self.value = value }
 }
 
 /// A key source on the heap, so that a server's connections don't hold its memory.

@@ -15,6 +15,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   let listener: SocketListener
   private let path: String?
   private let options: WebSocketServerOptions
+  private let connectionOptions: SharedOptions
   private let counter: ConnectionCounter
   private var opening: [ObjectIdentifier: ServerOpening] = [:]
   private var securing: [ObjectIdentifier: TLSHandshake] = [:]
@@ -29,6 +30,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
     self.counter = counter
     self.path = path
     self.options = options
+    connectionOptions = SharedOptions(options.connection)
   }
 
   var loop: any Loop { listener.loop }
@@ -82,7 +84,8 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
 
   private func open(_ transport: WebSocket.Transport, within time: Duration, _ admission: Admission) {
     let opening = ServerOpening(
-      transport: transport, path: path, options: options, time: time, admission: admission
+      transport: transport, path: path, options: options, connectionOptions: connectionOptions, time: time,
+      admission: admission
     ) { opening, result in
       self.opening[ObjectIdentifier(opening)] = nil
       guard case .success(let socket) = result else { return }

@@ -58,7 +58,7 @@ extension WebSocket {
       head: .parsed(ParsedRequest(request)), agreement, limits: options.headLimits, isSecure: isSecure)
     try self.init(
       over: transport, role: .server, head: Bytes(), opening: opening, extensions: agreement.extensions,
-      options: options.connection)
+      options: SharedOptions(options.connection))
   }
 }
 

@@ -9,6 +9,7 @@ import SluiceWebSocketProtocol
 final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop only
   private let transport: WebSocket.Transport
   private let options: WebSocketServerOptions
+  private let connectionOptions: SharedOptions
   /// The one path that is served, or nil if every one is.
   private let path: String?
   private let completion: (ServerOpening, Result<WebSocket, any Error>) -> Void
@@ -33,12 +34,14 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   /// - Parameter completion: Is called once: with the `RequestRejection` that was answered, or what else went wrong, if there
   ///   will be no WebSocket.
   init(
-    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions, time: Duration? = nil,
-    admission: Admission? = nil, completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
+    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions,
+    connectionOptions: SharedOptions? = nil, time: Duration? = nil, admission: Admission? = nil,
+    completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
   ) {
     self.transport = transport
     self.path = path
     self.options = options
+    self.connectionOptions = connectionOptions ?? SharedOptions(options.connection)
     self.time = time ?? options.handshakeTimeout
     self.admission = admission
     self.completion = completion
@@ -144,7 +147,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     transport.detachReader()
     let socket = try WebSocket(
       over: transport, role: .server, head: head, opening: opening, extensions: extensions,
-      options: options.connection)
+      options: connectionOptions)
     socket.slot = admission?.slot
     finish(with: .success(socket))
   }
