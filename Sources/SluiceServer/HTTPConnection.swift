@@ -49,7 +49,11 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       try await open()
       var isFirst = true
       while let head = try await readHead(isFirst: isFirst), try await answer(head) { isFirst = false }
-      await end()
+      switch phase {
+      // These have ended the transport in their own way.
+      case .webSocket, .events: break
+      case .opening, .idle, .answering: await end()
+      }
     } catch let rejection as RequestRejection {
       await refuse(rejection)
     } catch let error as HTTPHeadError {
