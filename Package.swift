@@ -190,7 +190,7 @@ let package = Package(
       ],
       exclude: ["Certificates/make"], swiftSettings: settings),
     .testTarget(
-      name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTestSupport"],
+      name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceTestSupport"],
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
@@ -209,7 +209,7 @@ let package = Package(
     .testTarget(
       name: "SluiceTLSTests",
       dependencies: [
-        "SluiceTLS", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
+        "SluiceTLS", "SluiceConnect", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),
