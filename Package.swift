@@ -214,7 +214,11 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
+      name: "SluiceWebSocketTests",
+      dependencies: [
+        "Sluice", "SluiceIO", "SluiceTestSupport", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings),
     // The list of attacks, on the real server in a process of its own and on simulated networks.
     .executableTarget(
       name: "attacked-server",

@@ -178,6 +178,37 @@ struct SocketTests {
     await #expect(throws: IOError.self) { try await UnixSocket.connect(String(repeating: "x", count: 200)) }
   }
 
+  @Test("what waits to be written keeps no larger buffer alive, whether it was flushed before or not")
+  func queuedMemory() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    try await client.loop.run {
+      let chunk = Bytes([UInt8](repeating: 1, count: 64 << 10))
+      while client.queuedByteCount == 0 {
+        try client.push(chunk)
+        client.flush()
+      }
+      for pushesFlushing in [false, true] {
+        weak var buffer: ByteStorage?
+        do {
+          let storage = ByteStorage(capacity: 256 << 10)
+          unsafe storage.pointer.update(repeating: 7, count: 1000)
+          buffer = storage
+          for index in 0..<1000 {
+            let byte = Bytes(storage: storage, start: index, end: index + 1)
+            if pushesFlushing { try client.pushFlushing(byte) } else { try client.push(byte) }
+          }
+          client.flush()
+        }
+        #expect(buffer == nil)
+      }
+    }
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
   @Test("several loops share a port")
   func sharedPort() async throws {
     let (one, two) = (UVLoop(name: "one"), UVLoop(name: "two"))

@@ -81,6 +81,8 @@ import SluiceStreams
     reader = waker
   }
 
+  public var hasReader: Bool { reader != nil }
+
   public func detachReader() { reader = nil }
 
   /// Stops listening. Connections that were accepted go on.

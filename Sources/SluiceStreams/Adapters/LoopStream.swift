@@ -107,6 +107,8 @@ where Base.Output == Bytes, Base.Input == Bytes {
     reader = waker
   }
 
+  public var hasReader: Bool { reader != nil }
+
   public func detachReader() { reader = nil }
 
   public func cancel(_ reason: (any Error)?) {

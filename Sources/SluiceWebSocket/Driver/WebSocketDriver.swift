@@ -300,9 +300,8 @@ extension WebSocketDriver {
   }
 
   private func take(_ piece: DataPiece) throws {
-    guard var message = try assembler.append(piece) else { return }
-    message.bytes = message.bytes.compacted()
-    events.append(.message(message))
+    guard let message = try assembler.append(piece) else { return }
+    events.append(.message(message.compacted()))
   }
 
   private func didReceiveClose(_ code: CloseCode?, _ reason: String) {

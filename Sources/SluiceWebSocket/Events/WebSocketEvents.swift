@@ -30,8 +30,10 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private var kept = Deque<Kept>()
   private var hadNoRoom = false
   private var isReading = false
-  /// Bytes that were handed to `trySend` and have not left, as far as other threads know.
+  /// Bytes that the connection has taken and that have not left, as far as other threads know.
   private let buffered = Atomic<Int>(0)
+  /// Bytes that other threads have given to `trySend` and that are on their way to the loop.
+  private let handedOver = Atomic<Int>(0)
   private let isClosed = Atomic<Bool>(false)
   private let highWatermark: Int
   private var waitingForClose: [CheckedContinuation<Void, Never>] = []
@@ -108,7 +110,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   // MARK: sending
 
   /// Bytes that were sent and have not left yet.
-  public var bufferedAmount: Int { buffered.load(ordering: .relaxed) }
+  public var bufferedAmount: Int { buffered.load(ordering: .relaxed) + handedOver.load(ordering: .relaxed) }
 
   /// Sends a message without waiting, from any thread.
   /// - Returns: false if it was not sent: there is no room, until `onDrain`; or the connection is closed.
@@ -120,8 +122,13 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
         loop.execute { self.noteNoRoom() }
         return false
       }
-      buffered.add(message.bytes.count, ordering: .relaxed)
-      loop.execute { self.send(message) }
+      // Empty ones count too.
+      let cost = max(message.bytes.count, 1)
+      handedOver.add(cost, ordering: .relaxed)
+      loop.execute {
+        self.send(message)
+        self.handedOver.subtract(cost, ordering: .relaxed)
+      }
       return true
     }
     guard hasRoom else {
@@ -230,16 +237,22 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 
   private func didOpen(_ ws: WebSocket) {
     guard case .connecting(let queue, _) = state else { return ws.abort(StreamError.aborted) }
+    do { try attach(to: ws) } catch { return didEnd(.abnormal, "", error) }
     state = .open(ws)
     ws.controls = self
-    do {
-      try ws.attachReader(Reading(self))
-      try ws.attachWriter(Room(self))
-    } catch { return didEnd(.abnormal, "", error) }
     keep(.open)
     for message in queue { push(message, to: ws) }
     updateBuffered()
     read()
+  }
+
+  /// - Throws: `StreamError.concurrentRead` or `.concurrentWrite` if somebody else uses the connection.
+  private func attach(to ws: WebSocket) throws {
+    try ws.attachReader(Reading(self))
+    do { try ws.attachWriter(Room(self)) } catch {
+      ws.detachReader()
+      throw error
+    }
   }
 
   private func keep(_ event: Kept) {

@@ -25,6 +25,9 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
 
   var testDescription: String { rawValue }
 
+  /// Those with the polled gear, and memory of their own for what is written.
+  static let polled: [StreamPair] = [.simulated, .tcp, .unix, .tls]
+
   /// Whether an abort looks different from an end to the peer. Unix sockets have no reset.
   var hasReset: Bool { self != .unix && self != .abstractUnix }
 
