@@ -15,6 +15,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   private let transport: Transport
   private let engine: TLSEngine
   private let buffers: PlainBuffers
+  /// Bytes of the handshake that leave with the first flush; they ask for none.
+  private var unsentHandshake = 0
   private var readState = ReadState.open
   private var writeState = WriteState.open
   private var reader: (any Waker)?
@@ -40,7 +42,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Encrypted bytes that may be gathered before a write waits.
   private static let highWatermark = 64 << 10
 
-  /// Takes over a transport on which the handshake is done. On its loop only.
+  /// Takes over a transport on which the handshake is done, but for what the engine still has to send. On its loop only.
   init(_ engine: TLSEngine, over transport: Transport) throws {
     self.engine = engine
     self.transport = transport
@@ -48,6 +50,9 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     buffers = transport.loop.locals.value { PlainBuffers() }
     try transport.attachReader(TransportReader(self))
     try transport.attachWriter(TransportWriter(self))
+    // What ends the handshake leaves with the first data, if there is some in this turn: one packet, one wake of the peer.
+    unsentHandshake = engine.output.count
+    if engine.output.capacity > 0 { loop.atEndOfTurn(self) }
   }
 
   /// What the handshake settled.
@@ -111,6 +116,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       case .wantsInput: break reading
       case .closed:
         readState = .ended
+        releaseIfDone()
         break reading
       }
     }
@@ -149,6 +155,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       _ = try hasRoom()
       return
     }
+    // Nothing would be sent that gives the memory back.
+    if bytes.isEmpty { return }
     if engine.output.capacity == 0 { engine.output = loop.scratch.take() }
     do { try engine.write(bytes.span) } catch {
       fail(error)
@@ -160,6 +168,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Gives what is encrypted to the transport, which may still be filling its own queue.
   private func handOver() throws {
     guard !engine.output.isEmpty else { return }
+    unsentHandshake = 0
     var full = BytesBuilder()
     swap(&full, &engine.output)
     try transport.push(full.take())
@@ -167,14 +176,11 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   /// Sends what is encrypted.
   private func sendOutput() throws {
-    guard engine.output.capacity > 0 else { return transport.flush() }
-    if engine.output.isEmpty { transport.flush() } else { try transport.pushFlushing(engine.output.lend()) }
-    var used = BytesBuilder()
-    swap(&used, &engine.output)
-    loop.scratch.give(used)
+    unsentHandshake = 0
+    try engine.sendOutput(to: transport)
   }
 
-  public var needsFlush: Bool { !engine.output.isEmpty || transport.needsFlush }
+  public var needsFlush: Bool { engine.output.count > unsentHandshake || transport.needsFlush }
   public var queuedByteCount: Int { engine.output.count + transport.queuedByteCount }
 
   public func flush() {
@@ -225,13 +231,14 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     writer?.wake()
   }
 
-  /// Lets go of the transport, which keeps this alive.
+  /// Lets go of the transport, which keeps this alive, and of what the peer may still send to it.
   private func releaseIfDone() {
     switch (readState, writeState) {
     case (.open, _), (_, .open): return
     default:
       transport.detachReader()
       transport.detachWriter()
+      transport.cancel(nil)
     }
   }
 
