@@ -1,4 +1,5 @@
 import DequeModule
+import HTTPTypes
 import Logging
 import SluiceIO
 import SluiceStreams
@@ -70,11 +71,35 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
     on loop: UVLoop = .shared
   ) -> WebSocketEvents {
-    let events = WebSocketEvents(loop, highWatermark: options.connection.writeHighWatermark)
+    opening(on: loop, options.connection) {
+      try await WebSocket.connect(url, protocols: protocols, options: options, on: loop)
+    }
+  }
+
+  /// Answers a request whose head another server has read, and takes its connection over, as `WebSocket.accept` does; `onOpen` or `onError` and `onClose`
+  /// tell how that went. Messages that are sent before it is open leave when it is.
+  ///
+  /// ```swift
+  /// let ws = WebSocketEvents.accept(request, over: connection, head: rest, protocols: ["chat"])
+  /// ws.trySend("welcome")
+  /// ws.onMessage { ws.trySend($0) }
+  /// ```
+  public static func accept(
+    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
+    isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketServerOptions = WebSocketServerOptions()
+  ) -> WebSocketEvents {
+    opening(on: transport.loop, options.connection) {
+      try await WebSocket.accept(
+        request, over: transport, head: head, isHTTP11: isHTTP11, protocols: protocols, options: options)
+    }
+  }
+
+  private static func opening(
+    on loop: any Loop, _ options: WebSocketOptions, _ open: @escaping @Sendable () async throws -> WebSocket
+  ) -> WebSocketEvents {
+    let events = WebSocketEvents(loop, highWatermark: options.writeHighWatermark)
     Task(executorPreference: loop) {
-      do { events.didOpen(try await WebSocket.connect(url, protocols: protocols, options: options, on: loop)) } catch {
-        events.didEnd(.abnormal, "", error)
-      }
+      do { events.didOpen(try await open()) } catch { events.didEnd(.abnormal, "", error) }
     }
     return events
   }
