@@ -56,7 +56,10 @@ struct HeadTests {
       ("GET / HTTP/1.1\r\nHost: x\r\nA: \u{0}\r\n\r\n", .invalidFieldValue(name: "A"), 400),
       ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", .ambiguousLength, 400),
       ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", .ambiguousLength, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", .ambiguousLength, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\n", .ambiguousLength, 400),
       ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n", .ambiguousLength, 400),
+      ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n", .ambiguousLength, 400),
     ])
   func malformed(text: String, expected: HTTPHeadError, status: Int) throws {
     #expect(throws: expected) { try request(text) }
