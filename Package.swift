@@ -204,7 +204,11 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "SluiceConnectTests", dependencies: ["SluiceConnect", "SluiceHTTP", "SluiceStreams"],
+      name: "SluiceConnectTests",
+      dependencies: [
+        "SluiceConnect", "SluiceHTTP", "SluiceIO", "SluiceStreams",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "SluiceTLSTests",

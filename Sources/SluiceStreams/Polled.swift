@@ -120,6 +120,10 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
   /// Bytes that were pushed and have not left yet; elements, where they are not bytes.
   var queuedByteCount: Int { get }
 
+  /// Bytes that the peer's system has taken since the beginning, where that is known: tells a peer that is slow from one that is gone. Only its
+  /// growth has a meaning. Default: nil, not known.
+  var deliveredByteCount: Int? { get }
+
   /// Hands what was pushed to the system.
   func flush()
 
@@ -145,4 +149,5 @@ extension PolledWritableStream {
   }
 
   public var queuedByteCount: Int { 0 }
+  public var deliveredByteCount: Int? { nil }
 }

@@ -189,6 +189,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   public var needsFlush: Bool { engine.output.count > unsentHandshake || transport.needsFlush }
   public var queuedByteCount: Int { engine.output.count + transport.queuedByteCount }
+  public var deliveredByteCount: Int? { transport.deliveredByteCount }
 
   public func flush() {
     // A transport that has failed says so itself, at the next `hasRoom`.

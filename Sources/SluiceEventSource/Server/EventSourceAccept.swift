@@ -37,7 +37,7 @@ extension EventSource {
   ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
       try await answering(over: transport) {
-        let hasBody = RequestHead.hasBody(request.headerFields)
+        let hasBody = try !BodyFraming(request.headerFields).isEmpty
         return try await begin(
           request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options)
       }

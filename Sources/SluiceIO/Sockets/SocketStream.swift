@@ -223,6 +223,12 @@ extension SocketStream {
   /// Bytes pushed that the system has not taken yet.
   public var queuedByteCount: Int { queue.count }
 
+  /// Of TCP: what the peer has acknowledged.
+  public var deliveredByteCount: Int? {
+    guard let socketDescriptor, !isHandleClosed else { return nil }
+    return Int(exactly: sluice_acknowledged(socketDescriptor)).flatMap { $0 < 0 ? nil : $0 }
+  }
+
   public func flush() {
     guard !queue.isEmpty, !isWriteInFlight, !isHandleClosed else { return }
     let written = unsafe withBuffers(queue.front(limit: Self.maxGathered)) { buffers in

@@ -92,8 +92,8 @@ public final class WebSocketDriver {
   ) -> WebSocketDriver {
     let driver = WebSocketDriver(.server, options.connection, options.headLimits)
     driver.advance {
-      try driver.answer(
-        request, isHTTP11: isHTTP11, hasBody: RequestHead.hasBody(request.headerFields), rest: Bytes(), options)
+      let hasBody = try !BodyFraming(request.headerFields).isEmpty
+      try driver.answer(request, isHTTP11: isHTTP11, hasBody: hasBody, rest: Bytes(), options)
     }
     return driver
   }

@@ -59,7 +59,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   /// - Parameter rest: What was read behind its head.
   func start(_ request: HTTPRequest, isHTTP11: Bool, rest: Bytes) {
     begin {
-      let hasBody = RequestHead.hasBody(request.headerFields)
+      let hasBody = try !BodyFraming(request.headerFields).isEmpty
       try self.answer(.parsed(ParsedRequest(request)), request, isHTTP11: isHTTP11, hasBody: hasBody, rest: rest)
     }
   }
