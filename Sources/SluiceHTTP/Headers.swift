@@ -25,6 +25,12 @@ public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
     fields.removeAll { names.contains($0.name.lowercased()) }
   }
 
+  /// - Throws: as a head into which they were written would.
+  package func checkSendable(reserved: Set<String>) throws(HTTPFieldError) {
+    var writer = HeadWriter("")
+    try writer.append(self, reserved: reserved)
+  }
+
   /// Whether each could be written into a head.
   /// - Parameter reserved: Names, in lower case, that the protocol writes itself.
   package func areSendable(reserved: Set<String>) -> Bool {

@@ -77,7 +77,7 @@ struct Connector: Sendable {
     case .bytes(let stream): Ends(stream)
     case .source(let stream): Ends(readable: stream)
     case .sink(let stream): Ends(writable: stream)
-    case .null, .echo, .messages: Ends(readable: SequenceStream([]), writable: Writable { _ in })
+    case .echo, .messages: Ends(readable: SequenceStream([]), writable: Writable { _ in })
     }
   }
 

@@ -59,6 +59,28 @@ enum Endpoint: Equatable {
     }
   }
 
+  /// Its form, for messages.
+  var name: String {
+    switch self {
+    case .standardIO: "'-'"
+    case .webSocket: "ws:"
+    case .tcp: "tcp:"
+    case .tls: "tls:"
+    case .unix: "unix:"
+    case .file: "file:"
+    case .exec: "exec:"
+    case .echo: "echo:"
+    case .null: "null:"
+    case .eventSource: "sse+http:"
+    case .broadcast: "listen+sse+http:"
+    case .listenWebSocket: "listen+ws:"
+    case .listenTCP: "listen+tcp:"
+    case .listenTLS: "listen+tls:"
+    case .listenUnix: "listen+unix:"
+    }
+  }
+
+  /// Whether it serves connections, each with a target of its own.
   var isListener: Bool {
     switch self {
     case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix: true
@@ -79,6 +101,36 @@ enum Endpoint: Equatable {
     case .broadcast(let url): url.lowercased().hasPrefix("https:")
     default: false
     }
+  }
+
+  /// Whether it sends requests, with credentials and headers.
+  var isHTTPClient: Bool {
+    switch self {
+    case .webSocket, .eventSource: true
+    default: false
+    }
+  }
+
+  /// Whether it answers requests, and so can ask for credentials.
+  var isHTTPServer: Bool {
+    switch self {
+    case .listenWebSocket, .broadcast: true
+    default: false
+    }
+  }
+
+  /// Whether its URL has a user and a password.
+  var hasCredentials: Bool {
+    switch self {
+    case .webSocket(let url), .eventSource(let url): Self.authority(of: url)?.contains("@") ?? false
+    default: false
+    }
+  }
+
+  /// What stands between "//" and the path; nil for a URL without.
+  private static func authority(of url: String) -> Substring? {
+    guard let colon = url.firstIndex(of: ":"), url[colon...].hasPrefix("://") else { return nil }
+    return url[colon...].dropFirst(3).prefix { !"/?#".contains($0) }
   }
 
   /// Whether it moves messages rather than bytes.

@@ -27,17 +27,48 @@ struct EventCommandOptions: ParsableArguments {
   }
 
   /// A sink whose lines go to all who listen.
-  func broadcast(_ url: String, _ tls: TLSServerContext?) async throws -> any WritableStream<Bytes> {
-    var options = EventSourceServerOptions()
-    options.allowedOrigin = "*"
-    var serving = HTTPServerOptions()
-    serving.tls = tls
-    let server = try await EventSourceServer.listen(url, options: options, server: serving)
-    Diagnostics(isVerbose: false, isQuiet: false).notice("listening on sse+\(server.url)")
+  func broadcast(_ url: String, _ service: EventService) async throws -> any WritableStream<Bytes> {
+    let server = try await EventSourceServer.listen(url, options: service.events, server: service.server)
+    service.diagnostics.notice("listening on sse+\(server.url)")
     let broadcast = EventBroadcast()
-    Task { try await server.run { try await broadcast.serve($0) } }
+    Task {
+      do { try await server.run { try await broadcast.serve($0) } } catch {
+        service.diagnostics.notice("no more clients are taken: \(error)")
+      }
+    }
     let type = event
     return broadcast.behind(LinesToEvents(type: type))
+  }
+}
+
+/// How events are given to those who listen.
+struct EventService: Sendable {
+  var events = EventSourceServerOptions()
+  var server = HTTPServerOptions()
+  let diagnostics: Diagnostics
+
+  /// - Parameters:
+  ///   - headers: Added to each answer.
+  ///   - origins: Whose pages may read the events. Those of the server's own host need no permission.
+  init(headers: Headers, origins: OriginPolicy, credentials: CredentialUse, _ diagnostics: Diagnostics) {
+    self.diagnostics = diagnostics
+    events.headers = headers
+    events.onRequest = { request in
+      try credentials.check(request)
+      return origins.permission(for: request)
+    }
+  }
+}
+
+extension OriginPolicy {
+  /// The fields that let the page read the answer (the Fetch standard, §3.2).
+  fileprivate func permission(for request: HTTPRequest) -> Headers {
+    if self == .any { return ["Access-Control-Allow-Origin": "*"] }
+    guard self != .sameOrigin else { return [:] }
+    guard let origin = request.headerFields[.origin], allows(request) else { return ["Vary": "Origin"] }
+    return [
+      "Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin",
+    ]
   }
 }
 

@@ -5,13 +5,12 @@ typealias ByteStream = any DuplexStream<Bytes, Bytes>
 /// An endpoint that was opened: what it is a stream of.
 enum OpenEndpoint {
   case bytes(ByteStream)
-  /// Bytes in one direction only: a file that is read.
+  /// Bytes in one direction only: a file that is read, events.
   case source(any ReadableStream<Bytes>)
-  /// A file that is written.
+  /// A file that is written, those who listen to events.
   case sink(any WritableStream<Bytes>)
   case messages(WebSocket)
   case echo
-  case null
 }
 
 /// Opens endpoints as the command line has them.
@@ -20,7 +19,7 @@ struct EndpointOpener: Sendable {
   let protocols: [String]
   let appends: Bool
   let events: EventCommandOptions
-  let server: TLSServerContext?
+  let service: EventService
 
   enum Role {
     case source, target
@@ -48,9 +47,10 @@ struct EndpointOpener: Sendable {
       guard role == .target else {
         throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE listen+sse+http://…")
       }
-      return .sink(try await events.broadcast(url, server))
+      return .sink(try await events.broadcast(url, service))
     case .echo: return .echo
-    case .null: return .null
+    // As a file that is empty: it neither answers nor ends the other direction.
+    case .null: return role == .source ? .source(SequenceStream([])) : .sink(Writable { _ in })
     case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix:
       throw UsageError("a listening endpoint stands first: sluice listen+… TARGET")
     }

@@ -44,12 +44,12 @@ struct SecurityOptions: ParsableArguments {
       valueName: "URL"))
   var proxy: String?
 
-  @Option(help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake.", valueName: "N"))
+  @Option(help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake. Default: none.", valueName: "N"))
   var followRedirects = 0
 
   @Option(
     help: ArgumentHelp(
-      "Send these credentials, or as a server ask for them; also taken from SLUICE_BASIC_AUTH, where others can't read them.",
+      "As a server of WebSockets or events, ask for these credentials, or else send them; also taken from SLUICE_BASIC_AUTH, where others can't read them.",
       valueName: "USER:PASSWORD"))
   var basicAuth: String?
 
@@ -94,13 +94,44 @@ struct SecurityOptions: ParsableArguments {
     return proxy == "none" ? .none : .through(try Proxy(proxy))
   }
 
-  var credentials: BasicCredentials? {
-    get throws {
-      guard let text = basicAuth ?? Self.environment("SLUICE_BASIC_AUTH") else { return nil }
-      guard let credentials = BasicCredentials(text) else {
-        throw UsageError("--basic-auth needs the form 'USER:PASSWORD', but has no colon")
+  /// What becomes of the credentials between these endpoints.
+  func credentials(_ source: Endpoint, _ target: Endpoint) throws(UsageError) -> CredentialUse {
+    let variable = "SLUICE_BASIC_AUTH"
+    guard let text = basicAuth ?? Self.environment(variable) else { return .none }
+    let name = basicAuth == nil ? variable : "--basic-auth"
+    let isAsked = source.isHTTPServer || target.isHTTPServer
+    let clients = [source, target].filter(\.isHTTPClient)
+    if !isAsked {
+      // The variable may be there for another program, but not where something is served that it does not protect.
+      guard !clients.isEmpty else {
+        guard source.isListener else { return .none }
+        throw UsageError(
+          "\(source.name) can't ask for the credentials in \(variable); listen+ws:, listen+wss: and listen+sse+http: can"
+        )
       }
-      return credentials
+      if let endpoint = clients.first(where: \.hasCredentials) {
+        // What is said of this one endpoint goes before what the environment says of all.
+        if basicAuth == nil { return .none }
+        throw UsageError("the URL of \(endpoint.name) has credentials already; --basic-auth would be a second pair")
+      }
     }
+    guard let credentials = BasicCredentials(text) else {
+      throw UsageError("\(name) needs the form 'USER:PASSWORD', but has no colon")
+    }
+    return isAsked ? .asked(credentials) : .sent(credentials)
+  }
+}
+
+/// Credentials of the command line.
+enum CredentialUse {
+  case none
+  /// Clients must have them.
+  case asked(BasicCredentials)
+  /// Servers are given them.
+  case sent(BasicCredentials)
+
+  /// - Throws: `RequestRejection` if they are asked for and a request does not have them.
+  func check(_ request: HTTPRequest) throws(RequestRejection) {
+    if case .asked(let credentials) = self, !credentials.matches(request) { throw .unauthorized(realm: "sluice") }
   }
 }

@@ -19,12 +19,19 @@ struct Session: Sendable {
       throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE \(command.source)")
     }
     guard !target.isListener else { throw UsageError("a listening endpoint stands first: sluice \(command.target) …") }
+    try OptionScope.check(CommandLine.arguments.dropFirst(), source, target)
     let security = command.security
-    var headers = try command.webSocket.parsedHeaders()
-    if let credentials = try security.credentials, !source.isListener {
-      headers.append(name: "Authorization", value: credentials.field)
+    let credentials = try security.credentials(source, target)
+    var headers = try command.webSocket.requestHeaders()
+    if case .sent(let sent) = credentials {
+      if headers.contains(where: { $0.name.lowercased() == "authorization" }) {
+        throw UsageError("--basic-auth and --header Authorization would send two pairs of credentials")
+      }
+      headers.append(name: "Authorization", value: sent.field)
+      if source.isListener {
+        diagnostics.notice("\(source.name) asks nobody for credentials: they are sent to \(target.name)")
+      }
     }
-    let added = headers
     var connection = WebSocketOptions()
     connection.maxMessageSize = command.webSocket.maxMessage
     // What was sent before the Close may still have to pass a slow reader at the other end.
@@ -38,19 +45,24 @@ struct Session: Sendable {
     client.maxRedirects = security.followRedirects
     client.extensions = command.webSocket.extensions
     tls = source.servesTLS || target.servesTLS ? try security.server() : nil
+    let origins = command.webSocket.originPolicy
+    let answers = try command.webSocket.responseHeaders(
+      of: target.isBroadcast ? EventSource.reservedFields : HandshakeHeaders.reserved)
+    var service = EventService(headers: answers, origins: origins, credentials: credentials, diagnostics)
+    service.server.tls = tls
+    service.server.proxyProtocolFrom = command.webSocket.loadBalancers
     opener = EndpointOpener(
       client: client, protocols: command.webSocket.protocols, appends: command.append, events: command.events,
-      server: tls)
+      service: service)
     var server = WebSocketServerOptions()
     server.protocols = command.webSocket.protocols
     server.connection = connection
     server.extensions = command.webSocket.extensions
-    server.origins = command.webSocket.originPolicy
+    server.origins = origins
     server.proxyProtocolFrom = command.webSocket.loadBalancers
-    let credentials = try security.credentials
     server.onRequest = { request in
-      if let credentials, !credentials.matches(request) { throw RequestRejection.unauthorized() }
-      return added
+      try credentials.check(request)
+      return answers
     }
     if case .listenWebSocket = source { server.tls = tls }
     self.server = server
@@ -146,7 +158,7 @@ extension OpenEndpoint {
     case .source(let stream): stream.cancel(reason)
     case .sink(let stream): stream.abort(reason)
     case .messages(let socket): socket.cancel(reason)
-    case .echo, .null: break
+    case .echo: break
     }
   }
 }

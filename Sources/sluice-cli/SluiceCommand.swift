@@ -157,8 +157,13 @@ struct FramingOptions: ParsableArguments {
 struct WebSocketCommandOptions: ParsableArguments {
   @Option(
     name: .customLong("header"),
-    help: ArgumentHelp("Add a header to the handshake; may be repeated.", valueName: "NAME: VALUE"))
+    help: ArgumentHelp("As a client, add a header to requests; may be repeated.", valueName: "NAME: VALUE"))
   var headers: [String] = []
+
+  @Option(
+    name: .customLong("response-header"),
+    help: ArgumentHelp("As a server, add a header to answers; may be repeated.", valueName: "NAME: VALUE"))
+  var responseHeaders: [String] = []
 
   @Option(
     name: .customLong("protocol"),
@@ -171,7 +176,7 @@ struct WebSocketCommandOptions: ParsableArguments {
   @Option(
     name: .customLong("allow-origin"),
     help: ArgumentHelp(
-      "As a server, let pages of this origin connect too, such as https://example.com; may be repeated. '*' is any. Without it, pages of this server's own host.",
+      "As a server, let pages of this origin connect, such as https://example.com or https://*.example.com; may be repeated. '*' is any. Without it, pages of this server's own host.",
       valueName: "ORIGIN"))
   var origins: [String] = []
 
@@ -198,6 +203,9 @@ struct WebSocketCommandOptions: ParsableArguments {
 
   func validate() throws {
     if maxMessage < 1 { throw ValidationError("--max-message must be 1 or more, not \(maxMessage).") }
+    if let origin = origins.first(where: { $0 != "*" && !OriginPolicy.isOrigin($0) }) {
+      throw ValidationError("--allow-origin needs SCHEME://HOST[:PORT] or '*', not '\(origin)'.")
+    }
     try checkSeconds("--ping", ping, above: 0)
     try checkSeconds("--connect-timeout", connectTimeout, above: 0)
   }
@@ -212,16 +220,27 @@ struct WebSocketCommandOptions: ParsableArguments {
     origins.isEmpty ? .sameOrigin : origins.contains("*") ? .any : .only(origins)
   }
 
-  func parsedHeaders() throws -> Headers {
+  func requestHeaders() throws(UsageError) -> Headers {
+    try Self.parse(headers, of: "--header", reserved: HandshakeHeaders.reserved)
+  }
+
+  func responseHeaders(of reserved: Set<String>) throws(UsageError) -> Headers {
+    try Self.parse(responseHeaders, of: "--response-header", reserved: reserved)
+  }
+
+  private static func parse(
+    _ headers: [String], of option: String, reserved: Set<String>
+  ) throws(UsageError) -> Headers {
     var parsed: Headers = [:]
     for header in headers {
       guard let colon = header.firstIndex(of: ":") else {
-        throw UsageError("--header needs the form 'NAME: VALUE', but has no colon")
+        throw UsageError("\(option) needs the form 'NAME: VALUE', but has no colon")
       }
       parsed.append(
         name: String(header[..<colon]),
         value: String(header[header.index(after: colon)...].drop { $0 == " " || $0 == "\t" }))
     }
+    do { try parsed.checkSendable(reserved: reserved) } catch { throw UsageError("\(option): \(error)") }
     return parsed
   }
 }

@@ -9,6 +9,8 @@ struct SecureToolTests {
     arguments: [
       "tls_streams", "key_updates_and_renegotiation", "alpn_and_key_log", "client_certificates", "web_sockets",
       "http_proxies", "socks_proxies", "reverse_proxy", "load_balancer", "credentials", "event_streams",
+      "event_stream_access",
+      "headers_for_whom",
     ])
   func scenario(name: String) async throws {
     let certificates = try await Certificates.load()

@@ -75,19 +75,20 @@ extension EventSource {
     options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
     if hasBody { throw RequestRejection(status: 400, reason: "a request for an event stream has no body") }
-    try check(request, options)
+    let added = try check(request, options)
     if request.method == .head {
       let isCompressed = options.compresses && acceptsGzip(request)
-      try await transport.write(try responseHead(request, isChunked: false, isCompressed: isCompressed, options))
+      try await transport.write(try responseHead(added, isChunked: false, isCompressed: isCompressed, options))
       try await transport.close()
       throw RequestRejection(status: 200, reason: "HEAD was answered")
     }
-    return try await open(request, over: transport, isHTTP11: isHTTP11, options)
+    return try await open(request, added, over: transport, isHTTP11: isHTTP11, options)
   }
 
+  /// - Returns: what the application adds to the response.
   private static func check(
     _ request: HTTPRequest, _ options: EventSourceServerOptions
-  ) throws {
+  ) throws -> Headers {
     guard request.method == .get || request.method == .head else {
       throw RequestRejection(
         status: 405, reason: "an event stream is asked for with GET, not \(request.method.rawValue)",
@@ -96,17 +97,17 @@ extension EventSource {
     guard accepts(request, exactly: false) else {
       throw RequestRejection(status: 406, reason: "this is text/event-stream, which the request does not accept")
     }
-    do { try options.onRequest(request) } catch {
+    do { return try options.onRequest(request) } catch {
       throw RequestRejection(thrown: error)
     }
   }
 
   private static func open(
-    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
+    _ request: HTTPRequest, _ added: Headers, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
     _ options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
     let isCompressed = options.compresses && acceptsGzip(request)
-    try await transport.write(try responseHead(request, isChunked: isHTTP11, isCompressed: isCompressed, options))
+    try await transport.write(try responseHead(added, isChunked: isHTTP11, isCompressed: isCompressed, options))
     // What is written to the connection is flushed with it from here on.
     transport.flush()
     let connection = try EventStreamConnection(
@@ -116,7 +117,7 @@ extension EventSource {
   }
 
   private static func responseHead(
-    _ request: HTTPRequest, isChunked: Bool, isCompressed: Bool, _ options: EventSourceServerOptions
+    _ added: Headers, isChunked: Bool, isCompressed: Bool, _ options: EventSourceServerOptions
   ) throws -> Bytes {
     var writer = HeadWriter("HTTP/1.1 200 OK")
     try writer.append("Content-Type", "text/event-stream")
@@ -133,12 +134,13 @@ extension EventSource {
         try writer.append("Vary", "Origin")
       }
     }
-    try writer.append(options.headers, reserved: reserved)
+    try writer.append(options.headers, reserved: reservedFields)
+    try writer.append(added, reserved: reservedFields)
     return writer.finish()
   }
 
-  /// Fields that the stream writes itself.
-  private static let reserved: Set<String> = [
+  /// Fields, in lower case, that the stream writes itself.
+  package static let reservedFields: Set<String> = [
     "content-type", "connection", "transfer-encoding", "content-length", "content-encoding",
   ]
 

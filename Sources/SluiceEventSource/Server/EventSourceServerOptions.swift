@@ -12,9 +12,9 @@ public struct EventSourceServerOptions: Sendable {
   /// The origin whose pages may read the stream (`Access-Control-Allow-Origin`): `https://example.com`, or `*` for all. Default:
   /// nil, only pages of the server's own.
   public var allowedOrigin: String?
-  /// Looks at a request before it is accepted; what it throws refuses it: a `RequestRejection` with its status, anything else with
-  /// 500. Called on the connection's loop: it must not block.
-  public var onRequest: @Sendable (HTTPRequest) throws -> Void = { _ in }
+  /// Looks at a request before it is accepted. What it returns is added to the response; what it throws refuses it: a `RequestRejection`
+  /// with its status, anything else with 500. Called on the connection's loop: it must not block.
+  public var onRequest: @Sendable (HTTPRequest) throws -> Headers = { _ in [:] }
   /// Where `accept` reads the request itself: time for its head. Default: 10 seconds.
   public var requestTimeout: Duration = .seconds(10)
   /// How long the last events of a stream that ends may take to leave. Default: 10 seconds.

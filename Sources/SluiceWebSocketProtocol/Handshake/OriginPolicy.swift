@@ -29,6 +29,14 @@ public struct OriginPolicy: Sendable, Hashable {
 
   public static func only(_ origins: [String]) -> OriginPolicy { OriginPolicy(rule: .only(origins)) }
 
+  /// Whether a page's request is allowed; one without an origin, which is no page's, is.
+  public func allows(_ request: HTTPRequest) -> Bool {
+    allows(request.headerFields[values: .origin], host: request.authority ?? "")
+  }
+
+  /// Whether `only` could ever let a page in by it: `SCHEME://HOST[:PORT]`, without a path.
+  public static func isOrigin(_ text: String) -> Bool { Origin(text) != nil }
+
   /// - Parameter host: The request's Host.
   func allows(_ origins: [String], host: String) -> Bool {
     if case .any = rule { return true }

@@ -1,5 +1,6 @@
 """What the tool must do, run as a user runs it: scenarios.py NAME TOOL. Exits 1 and says why when something differs."""
 import hashlib
+import json
 import os
 import pty
 import re
@@ -123,7 +124,7 @@ def pair(source, target, folder, path, consume, digest):
     def listening(kind, *rest):
         endpoint = {"tcp": "listen+tcp://127.0.0.1:0", "unix": f"listen+unix:{folder}/{len(servers)}.sock",
                     "ws": "listen+ws://127.0.0.1:0"}[kind]
-        servers.append(Server("--binary", endpoint, *rest))
+        servers.append(Server(*(["--binary"] if kind == "ws" else []), endpoint, *rest))
         return servers[-1].url
 
     try:
@@ -135,9 +136,12 @@ def pair(source, target, folder, path, consume, digest):
             second = listening(target, consume)
         else:
             second = {"-": "-", "exec": consume, "file": f"file:{folder}/copy"}[target]
+        options = ["--binary"] if (source == "ws") != (target == "ws") else []
+        if source == "ws" and target != "file":
+            options += ["--on-end", "defer"]
         with open(path, "rb") as reading:
             client = subprocess.Popen(
-                [tool, "--binary", "--on-end", "defer" if source == "ws" else "close", first, second], stdin=reading if source == "-" else subprocess.DEVNULL,
+                [tool, *options, first, second], stdin=reading if source == "-" else subprocess.DEVNULL,
                 stdout=subprocess.PIPE)
             if target == "-":
                 time.sleep(0.5)
@@ -194,6 +198,14 @@ def listeners():
     once.stdin.close()
     check(client.stdout.read() == b"to the client\n", "a listener on standard input")
     check(client.wait(10) == 0 and once.wait(10) == 0, "exit status of a single connection")
+
+
+def null_takes_everything():
+    """Taking everything is no answer: what comes is taken to its end, however long it is silent."""
+    with Server("listen+ws://127.0.0.1:0", "exec:sleep 2.5; printf 'late\\n'") as server:
+        told = run("--progress", "--half-close-timeout", "1", server.url, "null:").stderr
+        check(b"4 B in 1 messages" in told.splitlines()[-1], f"null: did not wait: {told}")
+    check(run("null:", "-").stdout == b"", "null gives nothing")
 
 
 def one_message_and_linger():
@@ -271,6 +283,50 @@ def origins():
     for allowed in ["https://page.example", "https://*.example", "*"]:
         with Server("listen+ws://127.0.0.1:0", "echo:", "--allow-origin", allowed) as server:
             check(run(*page, server.url, data=b"a\n").stdout == b"a\n", f"--allow-origin {allowed}")
+
+
+# Of every option a pair of endpoints that it is for; "" stands for those that go with all.
+OPTION_PLACES = {
+    ("ws://h", "-"): ["lines", "null", "length-prefixed", "chunks", "binary", "text", "header", "protocol", "compress", "max-message",
+                      "ping", "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end",
+                      "half-close-timeout"],
+    ("listen+ws://127.0.0.1:0", "-"): ["response-header", "allow-origin", "proxy-protocol-from"],
+    ("sse+http://h", "-"): ["event", "last-event-id", "json"],
+    ("listen+tls://127.0.0.1:0", "-"): ["cert"],
+    ("wss://h", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni"],
+    ("-", "file:/dev/null"): ["append"],
+    "": ["linger", "progress", "verbose", "quiet", "help"],
+}
+OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
+                 "basic-auth": "a:b"}
+
+
+def option_scopes():
+    """Every option is refused, by its name, where it would mean nothing."""
+    dump = json.loads(subprocess.run([tool, "--experimental-dump-help"], capture_output=True, timeout=LIMIT).stdout)
+    options = {}
+    for argument in dump["command"]["arguments"]:
+        for known in argument.get("names", []):
+            if known["kind"] == "long":
+                options[known["name"]] = argument["kind"] == "option"
+    places = {option: place for place, names in OPTION_PLACES.items() for option in names}
+    check(set(options) == set(places), f"options without a place: {set(options) ^ set(places)}")
+    for option, place in places.items():
+        words = [f"--{option}"] + ([OPTION_VALUES.get(option, "9")] if options[option] else [])
+        if option == "key":
+            words += ["--cert", "9", "--client-cert", "9"]
+        if place:
+            refused = run(*words, "file:/dev/null", "null:", status=64).stderr
+            check(f"--{option} means nothing".encode() in refused, f"--{option}: {refused}")
+            check(b"it is for" in refused, f"--{option}: {refused}")
+    # An option where it belongs is no usage error: nobody listens at the port 1.
+    for words in [["--header", "A: b", "ws://127.0.0.1:1"], ["--json", "sse+http://127.0.0.1:1"], ["--sni", "h", "tls://127.0.0.1:1"],
+                  ["--ca", "x", "--follow-redirects", "1", "ws://127.0.0.1:1"], ["--connect-timeout=3", "-", "unix:/nonexistent"]]:
+        done = subprocess.run([tool, *words], input=b"", capture_output=True, timeout=LIMIT)
+        check(b"means nothing" not in done.stderr, f"{words}: {done.stderr}")
+    check(b"--header: " in run("--header", "A B: c", "ws://h", status=64).stderr, "a header's name")
+    check(b"Upgrade" in run("--response-header", "Upgrade: c", "listen+ws://127.0.0.1:0", status=64).stderr, "a reserved header")
+    check(b"SCHEME://HOST" in run("--allow-origin", "foo", "listen+ws://127.0.0.1:0", status=64).stderr, "an origin that is none")
 
 
 globals()[name]()

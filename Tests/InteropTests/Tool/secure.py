@@ -494,6 +494,97 @@ def credentials():
         echo_through(url, "--basic-auth", "ann:secret")
         echo_through(url, environment={"SLUICE_BASIC_AUTH": "ann:secret"})
         echo_through(url.replace("ws://", "ws://ann:secret@"))
+    # What stands in one endpoint's URL goes before what the environment says of all.
+    with sluice("--basic-auth", "ann:secret", "listen+ws://127.0.0.1:0", "echo:") as url:
+        echo_through(url.replace("ws://", "ws://ann:secret@"), environment={"SLUICE_BASIC_AUTH": "bob:other"})
+    for words, told in [
+            (["--basic-auth", "a:b", "ws://c:d@127.0.0.1:1"], b"--basic-auth"),
+            (["--basic-auth", "a:b", "--header", "authorization: Bearer x", "ws://127.0.0.1:1"], b"--header Authorization"),
+            (["--basic-auth", "a:b", "listen+tcp://127.0.0.1:0", "echo:"], b"--basic-auth"),
+            (["--basic-auth", "nocolon", "ws://127.0.0.1:1"], b"USER:PASSWORD")]:
+        check(told in run(*words, status=64).stderr, f"{words}")
+    refused = run("listen+tcp://127.0.0.1:0", "echo:", environment={"SLUICE_BASIC_AUTH": "a:b"}, status=64)
+    check(b"SLUICE_BASIC_AUTH" in refused.stderr, refused.stderr.decode())
+    run("file:/dev/null", "null:", environment={"SLUICE_BASIC_AUTH": "a:b"})
+    # Where nobody can be asked they are sent, and that is said.
+    told = run("--basic-auth", "a:b", "listen+tcp://nonexistent.invalid:0", "ws://127.0.0.1:1", status=5).stderr
+    check(b"asks nobody" in told, told.decode())
+
+
+def event_stream_access():
+    """Whoever has no credentials, and whoever's page is of another origin, does not read the events."""
+    with broadcast("--basic-auth", "ann:secret", "--response-header", "X-Mine: yes", "--allow-origin", "https://page.example",
+                   "--allow-origin", "https://*.wild.example") as url:
+        check(answer_of(url)[0].startswith("HTTP/1.1 401"), "an anonymous client was served")
+        check(answer_of(url, "-u", "ann:wrong")[0].startswith("HTTP/1.1 401"), "a wrong password was taken")
+        status, *fields = answer_of(url, "-u", "ann:secret", "-H", "Origin: https://a.wild.example")
+        check(status.startswith("HTTP/1.1 200") and "x-mine: yes" in fields, f"{status} {fields}")
+        check("access-control-allow-origin: https://a.wild.example" in fields and "vary: origin" in fields, f"{fields}")
+        stranger = answer_of(url, "-u", "ann:secret", "-H", "Origin: https://evil.example")
+        check(not any("access-control" in field for field in stranger) and "vary: origin" in stranger, f"{stranger}")
+        client = subprocess.Popen(
+            [tool, "--one-message", "--basic-auth", "ann:secret", f"sse+{url}"], stdout=subprocess.PIPE, env=CLEAN)
+        check(client.communicate(timeout=LIMIT)[0] == b"hello\n" and client.returncode == 0, f"one event: {client.returncode}")
+        check(b"401" in run(f"sse+{url}", status=6).stderr, "the tool was served without credentials")
+    with broadcast() as url:
+        fields = answer_of(url, "-H", "Origin: https://page.example")
+        check(fields[0].startswith("HTTP/1.1 200") and not any("access-control" in field for field in fields), f"{fields}")
+    with broadcast("--allow-origin", "*") as url:
+        check("access-control-allow-origin: *" in answer_of(url, "-H", "Origin: https://page.example"), "any origin")
+    quiet = subprocess.run([tool, "-q", "-", "listen+sse+http://127.0.0.1:0"], input=b"", capture_output=True, timeout=LIMIT, env=CLEAN)
+    check(quiet.returncode == 0 and quiet.stderr == b"", f"-q: {quiet}")
+
+
+def headers_for_whom():
+    """What a client is told to send is never given to the clients of a listening endpoint."""
+    seen = []
+
+    def serve(listener):
+        connection, _ = listener.accept()
+        with connection:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += connection.recv(4096)
+            seen.append(request)
+            accept = base64.b64encode(hashlib.sha1(
+                re.search(rb"(?i)sec-websocket-key: *(\S+)", request)[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            connection.sendall(b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept
+                               + b"\r\n\r\n\x88\x02\x03\xe8")
+            connection.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        with sluice("--header", "Authorization: Bearer upstream-secret", "--response-header", "X-Answer: 7", "listen+ws://127.0.0.1:0",
+                    f"ws://127.0.0.1:{listener.getsockname()[1]}") as url:
+            key = base64.b64encode(os.urandom(16)).decode()
+            answer = "\n".join(answer_of(
+                url.replace("ws:", "http:"), "-H", "Upgrade: websocket", "-H", "Connection: Upgrade", "-H", f"Sec-WebSocket-Key: {key}",
+                "-H", "Sec-WebSocket-Version: 13"))
+            check("x-answer: 7" in answer and "upstream-secret" not in answer, answer)
+    check(seen and b"upstream-secret" in seen[0] and b"X-Answer" not in seen[0], f"{seen}")
+
+
+@contextlib.contextmanager
+def broadcast(*arguments):
+    """A broadcast of "hello", again and again."""
+    source = subprocess.Popen(
+        [tool, *arguments, "exec:while sleep 0.2; do echo hello; done", "listen+sse+http://127.0.0.1:0/log"],
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=CLEAN)
+    try:
+        line = source.stderr.readline().decode()
+        check("listening on sse+" in line, f"no address: {line}")
+        yield line.split("sse+")[1].strip()
+    finally:
+        source.send_signal(signal.SIGINT)
+        source.wait(15)
+
+
+def answer_of(url, *arguments):
+    """Status and fields of an answer, in lower case but for the status."""
+    done = subprocess.run(
+        ["curl", "-sS", "-i", "-N", "--http1.1", "--max-time", "2", *arguments, url], capture_output=True, timeout=LIMIT, env=CLEAN)
+    status, *fields = done.stdout.decode(errors="replace").split("\r\n\r\n")[0].split("\r\n")
+    return [status, *(field.lower() for field in fields)]
 
 
 globals()[name]()

@@ -1,0 +1,131 @@
+/// Where the options of the command line mean something.
+///
+/// One that would be ignored is refused instead: whoever gives it counts on it.
+struct OptionScope: Sendable {
+  private let options: [String]
+  /// As in "it is for …".
+  private let place: String
+  private let includes: @Sendable (CommandEndpoints) -> Bool
+
+  private init(_ options: [String], for place: String, _ includes: @escaping @Sendable (CommandEndpoints) -> Bool) {
+    self.options = options
+    self.place = place
+    self.includes = includes
+  }
+
+  /// An option for endpoints of certain kinds, at either place.
+  private init(_ options: [String], forAny place: String, _ includes: @escaping @Sendable (Endpoint) -> Bool) {
+    self.init(options, for: place) { includes($0.source) || includes($0.target) }
+  }
+
+  /// Every option that does not go with all endpoints. The others are --linger, --progress, --verbose and --quiet.
+  private static let all = [
+    OptionScope(
+      ["--lines", "--null", "--length-prefixed", "--chunks", "--binary", "--text"],
+      for: "a WebSocket with a stream of bytes at the other end"
+    ) { $0.framesMessages },
+    OptionScope(
+      ["--protocol", "--compress", "--max-message", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:"
+    ) {
+      $0.isMessageBased
+    },
+    OptionScope(["--one-message"], forAny: "ws:, wss:, listen+ws:, listen+wss: and sse+http:") {
+      $0.isMessageBased || $0.isEventSource
+    },
+    OptionScope(["--header"], forAny: "the requests of ws:, wss: and sse+http:; --response-header is for answers") {
+      $0.isHTTPClient
+    },
+    OptionScope(["--response-header"], forAny: "the answers of listen+ws:, listen+wss: and listen+sse+http:") {
+      $0.isHTTPServer
+    },
+    OptionScope(["--allow-origin"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") { $0.isHTTPServer },
+    OptionScope(["--proxy-protocol-from"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") { $0.isHTTPServer },
+    OptionScope(["--basic-auth"], forAny: "ws:, wss:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
+      $0.isHTTPClient || $0.isHTTPServer
+    },
+    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix: and sse+http:") { $0.connects },
+    OptionScope(["--event"], forAny: "sse+http: and listen+sse+http:") { $0.isEventSource || $0.isBroadcast },
+    OptionScope(["--last-event-id", "--json"], forAny: "sse+http:") { $0.isEventSource },
+    OptionScope(
+      ["--key", "--ca", "--alpn"], for: "TLS: wss:, tls:, sse+https:, listen+wss:, listen+tls: and listen+sse+https:"
+    ) { $0.connectsInTLS || $0.target.servesTLS || $0.source.servesTLS },
+    OptionScope(["--cert"], forAny: "listen+wss:, listen+tls: and listen+sse+https:") { $0.servesTLS },
+    OptionScope(["--client-cert", "--insecure", "--sni"], for: "wss:, tls: and sse+https:") { $0.connectsInTLS },
+    OptionScope(["--proxy"], forAny: "ws:, wss:, tcp:, tls: and sse+http:") { $0.connectsOverTCP },
+    OptionScope(["--follow-redirects"], forAny: "ws: and wss:; an event stream follows five") {
+      if case .webSocket = $0 { true } else { false }
+    },
+    OptionScope(["--on-end"], for: "a WebSocket whose other end gives and takes") { $0.hasWebSocket && $0.isTwoWay },
+    OptionScope(["--half-close-timeout"], for: "endpoints that both give and take") { $0.isTwoWay || $0.hasWebSocket },
+    OptionScope(["--append"], for: "file: as TARGET") { $0.target.isFile },
+  ]
+
+  /// - Parameter arguments: The command line, which the parser has accepted.
+  /// - Throws: `UsageError` for the first option that means nothing for these endpoints.
+  static func check(_ arguments: some Sequence<String>, _ source: Endpoint, _ target: Endpoint) throws(UsageError) {
+    // The parser takes no value that looks like an option, so that each of these is one.
+    let given = Set(arguments.prefix { $0 != "--" }.map { String($0.prefix { $0 != "=" }) })
+    let endpoints = CommandEndpoints(
+      source: source, target: target, followsRedirects: given.contains("--follow-redirects"))
+    for scope in all where !scope.includes(endpoints) {
+      guard let option = scope.options.first(where: given.contains) else { continue }
+      throw UsageError("\(option) means nothing between \(source.name) and \(target.name); it is for \(scope.place)")
+    }
+  }
+}
+
+/// The endpoints of a command line, as its options see them.
+private struct CommandEndpoints {
+  let source: Endpoint
+  let target: Endpoint
+  let followsRedirects: Bool
+
+  var hasWebSocket: Bool { source.isMessageBased || target.isMessageBased }
+
+  /// Whether messages become bytes between the two, or the other way round. An echo gives messages back as they are.
+  var framesMessages: Bool {
+    source.isMessageBased != target.isMessageBased && source != .echo && target != .echo
+  }
+
+  /// Whether something comes back from the target.
+  var isTwoWay: Bool {
+    let answers = !target.isFile && !target.isBroadcast && target != .null && target != .echo && source != .echo
+    return answers && !(source == .standardIO && target == .standardIO)
+  }
+
+  /// Whether it speaks TLS as a client, or might once it is redirected.
+  var connectsInTLS: Bool {
+    [source, target].contains {
+      switch $0 {
+      case .tls, .eventSource: true
+      case .webSocket(let url): url.lowercased().hasPrefix("wss") || followsRedirects
+      default: false
+      }
+    }
+  }
+}
+
+extension Endpoint {
+  fileprivate var isEventSource: Bool {
+    if case .eventSource = self { true } else { false }
+  }
+
+  fileprivate var isFile: Bool {
+    if case .file = self { true } else { false }
+  }
+
+  fileprivate var connectsOverTCP: Bool {
+    switch self {
+    case .webSocket(let url): !url.lowercased().hasPrefix("ws+unix:") && !url.lowercased().hasPrefix("wss+unix:")
+    case .tcp, .tls, .eventSource: true
+    default: false
+    }
+  }
+
+  fileprivate var connects: Bool {
+    switch self {
+    case .webSocket, .tcp, .tls, .unix, .eventSource: true
+    default: false
+    }
+  }
+}
