@@ -45,6 +45,17 @@ extension Loop {
     if isCurrent { work() } else { execute(work) }
   }
 
+  /// Runs `body` on the loop, and waits for it wherever the caller runs.
+  @usableFromInline
+  func runAnywhere(_ body: @escaping @Sendable () -> Void) async {
+    await withCheckedContinuation { continuation in
+      perform {
+        body()
+        continuation.resume()
+      }
+    }
+  }
+
   /// Runs `body` on the loop and returns its result.
   public func run<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
     try await withCheckedThrowingContinuation { continuation in
