@@ -82,6 +82,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   private var writer: (any Waker)?
   private var queue = Deque<Bytes>()
   private var queuedBytes = 0
+  private var sentBytes = 0
   private var readFailure: (any Error)?
   private var isCancelled = false
   private var writeState = WriteState.open
@@ -170,6 +171,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       // What is in memory that the sender uses again must not change under way.
       outgoing.send(Bytes(copying: part.span))
       queuedBytes -= part.count
+      sentBytes += part.count
       if part.count == first.count { queue.removeFirst() } else { queue[0] = first.dropFirst(part.count) }
     }
     if queue.isEmpty, case .closing(let completions) = writeState {
@@ -220,6 +222,10 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     for completion in waiting { completion(error) }
     writer?.wake()
   }
+}
+
+extension SimulatedStream: SentByteCounting {
+  package var sentByteCount: Int? { sentBytes }
 }
 
 /// What the other end sees of an abort.

@@ -50,6 +50,11 @@ import SluiceStreams
   private var writer: (any Waker)?
   private var queue = Deque<Bytes>()
   private var queuedBytes = 0
+  /// Bytes that the system has taken and that are not in `queue` any more.
+  private var takenBytes = 0
+  /// Bytes of the write in flight, and those of them that the system had taken when that was looked at last.
+  private var byteCountInFlight = 0
+  private var takenInFlight = 0
 
   public static let defaultHighWatermark = 64 << 10
 
@@ -164,6 +169,7 @@ extension SocketStream {
         pending = uvLoop.readBuffer.filled(count)
       } else {
         stopReading()
+        noteProgress()
         readState = CInt(count) == UV_EOF.rawValue ? .ended : .failed(IOError("read", name, status: CInt(count)))
       }
       reader?.wake()
@@ -221,7 +227,10 @@ extension SocketStream {
   public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
-  public var queuedByteCount: Int { queuedBytes }
+  public var queuedByteCount: Int {
+    noteProgress()
+    return queuedBytes - takenInFlight
+  }
 
   public func flush() {
     guard !queue.isEmpty, !isWriteInFlight, !isHandleClosed else { return }
@@ -247,6 +256,7 @@ extension SocketStream {
       return flush()
     }
     let written = unsafe bytes.withUnsafeBytes { unsafe sluice_send(descriptor, $0.baseAddress, UInt($0.count)) }
+    if written > 0 { takenBytes += Int(written) }
     if written == bytes.count { return }
     guard written > 0 || written == UV_EAGAIN.rawValue else {
       return failWriting(IOError("write", name, status: CInt(clamping: written)))
@@ -277,6 +287,7 @@ extension SocketStream {
 
   private func drop(_ count: Int) {
     queuedBytes -= count
+    takenBytes += count
     var left = count
     while left > 0, let first = queue.first {
       if first.count <= left {
@@ -299,10 +310,19 @@ extension SocketStream {
     }
     if status == 0 {
       isWriteInFlight = true
+      byteCountInFlight = request.byteCount
     } else {
       request.discard()
       failWriting(IOError("write", name, status: status))
     }
+  }
+
+  /// Looks how much of the write in flight has left: when that fails, libuv does not tell.
+  private func noteProgress() {
+    guard isWriteInFlight, !isHandleClosed else { return }
+    if case .failed = writeState { return }
+    let left = unsafe uv_stream_get_write_queue_size(handle)
+    takenInFlight = Swift.max(takenInFlight, byteCountInFlight - left)
   }
 
   fileprivate func didWrite(_ count: Int, status: CInt) {
@@ -312,6 +332,7 @@ extension SocketStream {
         if !isHandleClosed { failWriting(IOError("write", name, status: status)) }
         return
       }
+      takenInFlight = 0
       drop(count)
       if queue.isEmpty { didDrain() } else { flush() }
       if queuedBytes <= highWatermark / 2 { writer?.wake() }
@@ -326,6 +347,8 @@ extension SocketStream {
     let waiting: [@Sendable ((any Error)?) -> Void]
     if case .closing(let completions) = writeState { waiting = completions } else { waiting = [] }
     writeState = .failed(error)
+    takenBytes += takenInFlight
+    takenInFlight = 0
     queue.removeAll()
     queuedBytes = 0
     for completion in waiting { completion(error) }
@@ -380,6 +403,7 @@ extension SocketStream {
   }
 
   private func abortOnLoop(_ reason: any Error) {
+    noteProgress()
     switch writeState {
     case .open, .closing: failWriting(reason)
     case .closed, .failed: break
@@ -417,11 +441,18 @@ extension SocketStream {
   }
 }
 
+extension SocketStream: SentByteCounting {
+  package var sentByteCount: Int? {
+    noteProgress()
+    return takenBytes + takenInFlight
+  }
+}
+
 /// A libuv write under way: it keeps the stream, and so the queue with the bytes, alive.
 @safe private final class WriteRequest {
   private let request = UnsafeMutablePointer<uv_write_t>.allocate(capacity: 1)
   private let stream: SocketStream
-  private let byteCount: Int
+  let byteCount: Int
 
   init(stream: SocketStream, byteCount: Int) {
     self.stream = stream
