@@ -59,6 +59,36 @@ enum Endpoint: Equatable {
     }
   }
 
+  /// Its form, for messages.
+  var name: String {
+    switch self {
+    case .standardIO: "'-'"
+    case .webSocket: "ws:"
+    case .tcp: "tcp:"
+    case .tls: "tls:"
+    case .unix: "unix:"
+    case .file: "file:"
+    case .exec: "exec:"
+    case .echo: "echo:"
+    case .null: "null:"
+    case .eventSource: "sse+http:"
+    case .broadcast: "listen+sse+http:"
+    case .listenWebSocket: "listen+ws:"
+    case .listenTCP: "listen+tcp:"
+    case .listenTLS: "listen+tls:"
+    case .listenUnix: "listen+unix:"
+    }
+  }
+
+  /// Whether it connects to something that may go away and come back.
+  var isRemote: Bool {
+    switch self {
+    case .webSocket, .tcp, .tls, .unix, .eventSource: true
+    default: false
+    }
+  }
+
+  /// Whether it serves connections, each with a target of its own.
   var isListener: Bool {
     switch self {
     case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix: true
