@@ -82,6 +82,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   private var writer: (any Waker)?
   private var queue = ByteQueue()
   private var watermark = Watermark(high: 16 << 10)
+  private var sentBytes = 0
   private var readFailure: (any Error)?
   private var isCancelled = false
   private var writeState = WriteState.open
@@ -173,6 +174,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       // What is in memory that the sender uses again must not change under way.
       outgoing.send(Bytes(copying: part.span))
       queue.dropFirst(part.count)
+      sentBytes += part.count
     }
     queue.settle()
     if watermark.isReached(queued: queue.count) { writer?.wake() }
@@ -220,6 +222,10 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     for completion in waiting { completion(error) }
     writer?.wake()
   }
+}
+
+extension SimulatedStream: SentByteCounting {
+  package var sentByteCount: Int? { sentBytes }
 }
 
 /// What the other end sees of an abort.

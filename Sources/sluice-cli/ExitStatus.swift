@@ -32,6 +32,7 @@ enum ExitStatus: Int32, CaseIterable {
       case .closed, .connectionLost, .closeTimeout, .keepaliveTimeout, .idle: self = .abnormalClose
       default: self = .failure
       }
+    case is ConnectionEnded: self = .abnormalClose
     case is TLSError, is ConnectError: self = .connect
     case is EventSourceError: self = .handshake
     case is WebSocketConnectError: self = .handshake

@@ -39,7 +39,9 @@ struct OptionScope: Sendable {
       $0.isHTTPServer
     },
     OptionScope(["--allow-origin"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") { $0.isHTTPServer },
-    OptionScope(["--proxy-protocol-from"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") { $0.isHTTPServer },
+    OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints with an address: not listen+unix:") {
+      $0.isListener && !$0.isUnix || $0.isBroadcast
+    },
     OptionScope(["--basic-auth"], forAny: "ws:, wss:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
       $0.isHTTPClient || $0.isHTTPServer
     },
@@ -108,6 +110,10 @@ private struct CommandEndpoints {
 extension Endpoint {
   fileprivate var isEventSource: Bool {
     if case .eventSource = self { true } else { false }
+  }
+
+  fileprivate var isUnix: Bool {
+    if case .listenUnix = self { true } else { false }
   }
 
   fileprivate var isFile: Bool {

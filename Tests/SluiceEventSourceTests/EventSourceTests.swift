@@ -56,27 +56,6 @@ struct EventSourceTests {
     }
   }
 
-  @Test("a client comes back with the last event that it saw, and waits as the server says")
-  func resumes() async throws {
-    let seen = Mutex<[String?]>([])
-    try await serving(unhurried) { events in
-      seen.withLock { $0.append(events.lastEventID) }
-      let start = Int(events.lastEventID ?? "0") ?? 0
-      try await events.write(ServerSentEvent("\(start + 1)", id: "\(start + 1)", retry: .milliseconds(5)))
-      try await events.send("\(start + 2)", id: "\(start + 2)")
-      // The first stream ends as it should, the next is cut.
-      if start > 0 {
-        try await Task.sleep(for: .milliseconds(100))
-        throw StreamError.aborted
-      }
-    } _: { server in
-      let client = try await EventSource.connect(server.url, options: quick)
-      for number in 1...8 { #expect(try await client.read()?.data == "\(number)") }
-      client.cancel(nil)
-      #expect(seen.withLock { $0.prefix(4) } == [nil, "2", "4", "6"])
-    }
-  }
-
   @Test("a slow client holds its producer, and one that leaves ends it")
   func backpressure() async throws {
     let count = Mutex(0)

@@ -156,7 +156,7 @@ struct EventsTests {
   func takingOverWhileRead() async throws {
     try await SimulatedConnection.run { ends, loop in
       let reading = Task(executorPreference: loop) { try await ends.server.read() }
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       let seen = Seen()
       let events = WebSocketEvents(ends.server)
       events.onError { seen.add("\($0)") }

@@ -49,6 +49,11 @@ import SluiceStreams
   private var writer: (any Waker)?
   private var queue = ByteQueue()
   private var watermark: Watermark
+  /// Bytes that the system has taken and that are not in `queue` any more.
+  private var takenBytes = 0
+  /// Bytes of the write in flight, and those of them that the system had taken when that was looked at last.
+  private var byteCountInFlight = 0
+  private var takenInFlight = 0
 
   public static let defaultHighWatermark = 64 << 10
 
@@ -165,6 +170,7 @@ extension SocketStream {
         pending = uvLoop.readBuffer.filled(count)
       } else {
         stopReading()
+        noteProgress()
         readState = CInt(count) == UV_EOF.rawValue ? .ended : .failed(IOError("read", name, status: CInt(count)))
       }
       reader?.wake()
@@ -221,7 +227,10 @@ extension SocketStream {
   public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
-  public var queuedByteCount: Int { queue.count }
+  public var queuedByteCount: Int {
+    noteProgress()
+    return queue.count - takenInFlight
+  }
 
   /// Of TCP: what the peer has acknowledged.
   public var deliveredByteCount: Int? {
@@ -235,7 +244,7 @@ extension SocketStream {
       unsafe uv_try_write(handle, buffers.baseAddress, UInt32(buffers.count))
     }
     if written > 0 {
-      queue.dropFirst(Int(written))
+      drop(Int(written))
     } else if written != UV_EAGAIN.rawValue {
       return failWriting(IOError("write", name, status: written))
     }
@@ -254,6 +263,7 @@ extension SocketStream {
       return flush()
     }
     let written = unsafe bytes.withUnsafeBytes { unsafe sluice_send(descriptor, $0.baseAddress, UInt($0.count)) }
+    if written > 0 { takenBytes += Int(written) }
     if written == bytes.count { return }
     guard written > 0 || written == UV_EAGAIN.rawValue else {
       return failWriting(IOError("write", name, status: CInt(clamping: written)))
@@ -287,6 +297,11 @@ extension SocketStream {
     }
   }
 
+  private func drop(_ count: Int) {
+    takenBytes += count
+    queue.dropFirst(count)
+  }
+
   /// Lets libuv write when the kernel has room.
   private func writeRest() {
     queue.settle()
@@ -298,10 +313,19 @@ extension SocketStream {
     }
     if status == 0 {
       isWriteInFlight = true
+      byteCountInFlight = request.byteCount
     } else {
       request.discard()
       failWriting(IOError("write", name, status: status))
     }
+  }
+
+  /// Looks how much of the write in flight has left: when that fails, libuv does not tell.
+  private func noteProgress() {
+    guard isWriteInFlight, !isHandleClosed else { return }
+    if case .failed = writeState { return }
+    let left = unsafe uv_stream_get_write_queue_size(handle)
+    takenInFlight = Swift.max(takenInFlight, byteCountInFlight - left)
   }
 
   fileprivate func didWrite(_ count: Int, status: CInt) {
@@ -311,7 +335,8 @@ extension SocketStream {
         if !isHandleClosed { failWriting(IOError("write", name, status: status)) }
         return
       }
-      queue.dropFirst(count)
+      takenInFlight = 0
+      drop(count)
       if queue.isEmpty { didDrain() } else { flush() }
     }
   }
@@ -329,6 +354,8 @@ extension SocketStream {
     let waiting: [@Sendable ((any Error)?) -> Void]
     if case .closing(let completions) = writeState { waiting = completions } else { waiting = [] }
     writeState = .failed(error)
+    takenBytes += takenInFlight
+    takenInFlight = 0
     queue.removeAll()
     for completion in waiting { completion(error) }
     writer?.wake()
@@ -381,6 +408,7 @@ extension SocketStream {
   }
 
   private func abortOnLoop(_ reason: any Error) {
+    noteProgress()
     switch writeState {
     case .open, .closing: failWriting(reason)
     case .closed, .failed: break
@@ -417,6 +445,13 @@ extension SocketStream {
       return
     }
     unsafe uv_close(raw.assumingMemoryBound(to: uv_handle_t.self), freed)
+  }
+}
+
+extension SocketStream: SentByteCounting {
+  package var sentByteCount: Int? {
+    noteProgress()
+    return takenBytes + takenInFlight
   }
 }
 
