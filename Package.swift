@@ -231,7 +231,7 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol",
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket",
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       path: "Tests/Fuzz", exclude: ["Corpora"], swiftSettings: settings + [.enableExperimentalFeature("Extern")]),
