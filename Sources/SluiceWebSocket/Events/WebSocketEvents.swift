@@ -273,9 +273,10 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
       try ws.attachReader(Reading(self))
       try ws.attachWriter(Room(self))
     } catch { return didEnd(.abnormal, "", error) }
-    keep(.open)
+    // Before whatever a handler sends.
     for message in queue { push(message, to: ws) }
     updateBuffered()
+    keep(.open)
     read()
   }
 
