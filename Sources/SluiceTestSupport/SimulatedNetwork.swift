@@ -84,15 +84,8 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   private var queuedBytes = 0
   private var readFailure: (any Error)?
   private var isCancelled = false
-  private var writeState = WriteState.open
+  private var writeState = WriteHalf.open
   package let highWatermark = 16 << 10
-
-  private enum WriteState {
-    case open
-    case closing([@Sendable ((any Error)?) -> Void])
-    case closed
-    case failed(any Error)
-  }
 
   fileprivate init(incoming: SimulatedChannel, outgoing: SimulatedChannel) {
     self.incoming = incoming
@@ -147,11 +140,8 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   }
 
   package func hasRoom() throws -> Bool {
-    switch writeState {
-    case .open: return queuedBytes < highWatermark
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
-    }
+    guard case .open = writeState else { throw writeState.refusal }
+    return queuedBytes < highWatermark
   }
 
   package var needsFlush: Bool { !queue.isEmpty && outgoing.room > 0 }
@@ -172,10 +162,10 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       queuedBytes -= part.count
       if part.count == first.count { queue.removeFirst() } else { queue[0] = first.dropFirst(part.count) }
     }
-    if queue.isEmpty, case .closing(let completions) = writeState {
-      writeState = .closed
+    if queue.isEmpty, case .closing = writeState {
+      let waiting = writeState.end(nil)
       outgoing.finish()
-      for completion in completions { completion(nil) }
+      for completion in waiting { completion(nil) }
     }
   }
 
@@ -192,13 +182,10 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   package func detachWriter() { writer = nil }
 
   package func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch writeState {
-    case .open:
-      writeState = .closing([completion])
-      flush()
-    case .closing(let completions): writeState = .closing(completions + [completion])
-    case .closed: completion(nil)
-    case .failed(let error): completion(error)
+    switch writeState.close(completion) {
+    case .begin: flush()
+    case .wait: break
+    case .done(let error): completion(error)
     }
   }
 
@@ -212,9 +199,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   }
 
   private func fail(_ error: any Error) {
-    var waiting: [@Sendable ((any Error)?) -> Void] = []
-    if case .closing(let completions) = writeState { waiting = completions }
-    writeState = .failed(error)
+    let waiting = writeState.end(error)
     queue.removeAll()
     queuedBytes = 0
     for completion in waiting { completion(error) }
