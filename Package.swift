@@ -21,7 +21,7 @@ let package = Package(
   ],
   traits: [
     .trait(name: "NIO", description: "SluiceNIO: streams and WebSockets on the channels of a SwiftNIO server."),
-    .trait(name: "Metrics", description: "SluiceMetrics: what WebSockets do, counted with swift-metrics."),
+    .trait(name: "Metrics", description: "SluiceMetrics: what connections do, counted with swift-metrics."),
     .trait(name: "ServiceLifecycle", description: "SluiceLifecycle: servers as services of swift-service-lifecycle."),
   ],
   dependencies: [
@@ -146,7 +146,7 @@ let package = Package(
     .target(
       name: "SluiceMetrics",
       dependencies: [
-        "SluiceWebSocket", "SluiceWebSocketProtocol",
+        "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceEventSource", "SluiceServer",
         .product(name: "CoreMetrics", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
       ],
       swiftSettings: settings),
@@ -215,6 +215,14 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
+    // Empty without the trait Metrics.
+    .testTarget(
+      name: "SluiceMetricsTests",
+      dependencies: [
+        "Sluice", "SluiceMetrics",
+        .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+      ],
+      swiftSettings: settings),
     // The list of attacks, on the real server in a process of its own and on simulated networks.
     .executableTarget(
       name: "attacked-server",

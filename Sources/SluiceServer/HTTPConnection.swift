@@ -45,6 +45,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
 
   /// Until the connection is over.
   func serve() async {
+    options.observer?.didOpen()
+    defer { options.observer?.didEnd() }
     do {
       try await open()
       var isFirst = true
@@ -148,7 +150,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     let writer = ResponseWriter(
       transport, isHead: head.request.method == .head, isHTTP11: head.isHTTP11,
       keepsAlive: mayGoOn && !isLast, stallTimeout: options.stallTimeout)
-    try await writer.write(response)
+    let byteCount = try await writer.write(response)
+    options.observer?.didAnswer(status: response.status, byteCount: byteCount)
     logger.debug(
       "request answered",
       metadata: [
@@ -206,9 +209,10 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
 
   private func refuse(_ rejection: RequestRejection) async {
     logger.debug("request refused", metadata: ["status": "\(rejection.status)", "reason": "\(rejection.reason)"])
+    options.observer?.didRefuse(status: rejection.status)
     let writer = ResponseWriter(
       transport, isHead: false, isHTTP11: true, keepsAlive: false, stallTimeout: options.stallTimeout)
-    do { try await writer.write(ServerResponse(rejection)) } catch { return transport.abort(error) }
+    do { _ = try await writer.write(ServerResponse(rejection)) } catch { return transport.abort(error) }
     await end()
   }
 
