@@ -134,7 +134,7 @@ let package = Package(
     .target(
       name: "SluiceNIO",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocket", "SluiceWebSocketProtocol",
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceEventSource",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
@@ -189,8 +189,22 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       exclude: ["Certificates/make"], swiftSettings: settings),
+    // The contract's tests, with the trait NIO on its channels too.
     .testTarget(
-      name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTestSupport"],
+      name: "SluiceStreamsTests",
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceNIO", "SluiceTestSupport",
+        .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["NIO"])),
+      ],
+      swiftSettings: settings),
+    // Empty without the trait NIO.
+    .testTarget(
+      name: "SluiceNIOTests",
+      dependencies: [
+        "Sluice", "SluiceNIO",
+        .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["NIO"])),
+        .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["NIO"])),
+      ],
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
