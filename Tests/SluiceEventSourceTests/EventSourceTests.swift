@@ -287,6 +287,28 @@ struct EventSourceTests {
     }
   }
 
+  @Test(
+    "a broadcast that holds for the slow goes on where one turn gathers more than the watermark",
+    arguments: [false, true])
+  func broadcastInOneTurn(isCompressed: Bool) async throws {
+    var options = unhurried
+    options.compresses = isCompressed
+    let broadcast = EventBroadcast(whenSlow: .hold)
+    try await serving(options) { events in
+      try await broadcast.serve(events) {
+        // On the loop, and so without a pause for what was written to leave.
+        for number in 0..<1000 {
+          let noise = (0..<20).map { _ in String(UInt64.random(in: 0 ... .max), radix: 36) }
+          try await broadcast.write(ServerSentEvent(noise.joined(), id: "\(number)"))
+        }
+      }
+    } _: { server in
+      let feed = try await EventSource.connect(server.url, options: quick)
+      for number in 0..<1000 { #expect(try await feed.read()?.id == "\(number)") }
+      feed.cancel(nil)
+    }
+  }
+
   @Test("an observer is told of streams, events, refusals, what was missed and full watermarks")
   func observer() async throws {
     let seen = Seen()

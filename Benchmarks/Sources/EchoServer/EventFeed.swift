@@ -8,19 +8,18 @@ func serveEvents(_ kind: String, size: Int) async throws {
   options.compresses = kind.hasSuffix("gzip")
   options.ping = nil
   let broadcast = EventBroadcast(whenSlow: .hold)
-  let given = Atomic<Int>(0)
-  let listeners = Atomic<Int>(0)
+  let counts = Counts()
   let server = try await EventSourceServer.listen("http://127.0.0.1:0", options: options)
   try await tell(server.port)
   try await withThrowingDiscardingTaskGroup { group in
     group.addTask {
       try await server.run { events in
-        listeners.add(1, ordering: .relaxed)
+        counts.listeners.add(1, ordering: .relaxed)
         if kind.hasPrefix("shared") { return try await broadcast.serve(events) }
-        while listeners.load(ordering: .relaxed) < 1000 { try await Task.sleep(for: .milliseconds(10)) }
+        while counts.listeners.load(ordering: .relaxed) < 1000 { try await Task.sleep(for: .milliseconds(10)) }
         for number in 0... {
           try await events.write(event(number, size))
-          given.add(1, ordering: .relaxed)
+          counts.given.add(1, ordering: .relaxed)
         }
       }
     }
@@ -32,15 +31,21 @@ func serveEvents(_ kind: String, size: Int) async throws {
           continue
         }
         try await broadcast.write(event(number, size))
-        given.add(broadcast.count, ordering: .relaxed)
+        counts.given.add(broadcast.count, ordering: .relaxed)
         number += 1
       }
     }
     while true {
       try await Task.sleep(for: .seconds(1))
-      try await tell(given.load(ordering: .relaxed))
+      try await tell(counts.given.load(ordering: .relaxed))
     }
   }
+}
+
+private final class Counts: Sendable {
+  let listeners = Atomic<Int>(0)
+  /// Events, once for each listener.
+  let given = Atomic<Int>(0)
 }
 
 /// JSON of about that many bytes, as a feed of prices has it.

@@ -152,7 +152,12 @@ private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable 
     var slow: [Member] = []
     for member in members.values {
       // Whoever can't be written to is leaving.
-      guard let hasRoom = try? member.hasRoom() else { continue }
+      guard var hasRoom = try? member.hasRoom() else { continue }
+      if !hasRoom {
+        // What this turn has gathered may leave at once: nobody would tell of that.
+        member.flush()
+        hasRoom = (try? member.hasRoom()) ?? false
+      }
       if hasRoom {
         push(element, to: member)
         continue

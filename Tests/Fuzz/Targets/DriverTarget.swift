@@ -73,6 +73,8 @@ enum DriverTarget: FuzzTarget {
     init(_ stream: Bytes, in pieces: [Bytes], _ settings: Settings) {
       let driver = DriverTarget.driver(settings)
       var sent = BytesBuilder()
+      // A client's request.
+      sent.append(driver.takeOutput())
       var answered = 0
       for piece in pieces {
         driver.receive(piece)
