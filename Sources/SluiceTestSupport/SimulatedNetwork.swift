@@ -85,15 +85,8 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   private var sentBytes = 0
   private var readFailure: (any Error)?
   private var isCancelled = false
-  private var writeState = WriteState.open
+  private var writeState = WriteHalf.open
   package var highWatermark: Int { watermark.high }
-
-  private enum WriteState {
-    case open
-    case closing([@Sendable ((any Error)?) -> Void])
-    case closed
-    case failed(any Error)
-  }
 
   fileprivate init(incoming: SimulatedChannel, outgoing: SimulatedChannel) {
     self.incoming = incoming
@@ -150,11 +143,8 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   }
 
   package func hasRoom() throws -> Bool {
-    switch writeState {
-    case .open: return watermark.hasRoom(queued: queue.count)
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
-    }
+    guard case .open = writeState else { throw writeState.refusal }
+    return watermark.hasRoom(queued: queue.count)
   }
 
   package var needsFlush: Bool { !queue.isEmpty && outgoing.room > 0 }
@@ -178,10 +168,10 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     }
     queue.settle()
     if watermark.isReached(queued: queue.count) { writer?.wake() }
-    if queue.isEmpty, case .closing(let completions) = writeState {
-      writeState = .closed
+    if queue.isEmpty, case .closing = writeState {
+      let waiting = writeState.end(nil)
       outgoing.finish()
-      for completion in completions { completion(nil) }
+      for completion in waiting { completion(nil) }
     }
   }
 
@@ -195,13 +185,10 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   package func detachWriter() { writer = nil }
 
   package func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch writeState {
-    case .open:
-      writeState = .closing([completion])
-      flush()
-    case .closing(let completions): writeState = .closing(completions + [completion])
-    case .closed: completion(nil)
-    case .failed(let error): completion(error)
+    switch writeState.close(completion) {
+    case .begin: flush()
+    case .wait: break
+    case .done(let error): completion(error)
     }
   }
 
@@ -215,9 +202,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   }
 
   private func fail(_ error: any Error) {
-    var waiting: [@Sendable ((any Error)?) -> Void] = []
-    if case .closing(let completions) = writeState { waiting = completions }
-    writeState = .failed(error)
+    let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
     writer?.wake()

@@ -186,6 +186,24 @@ struct EventsTests {
       await ws.waitUntilClosed()
     }
   }
+
+  @Test("pings and pongs that come before their handlers are kept, the latest sixteen of each, also beyond the close")
+  func keptControls() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      let ws = try await SimulatedWire.open(near, far)
+      let events = WebSocketEvents(ws)
+      // Reading goes on although no message has a handler: none comes.
+      for number in 0..<20 { try await near.write(frame(0x89, Bytes("\(number)"))) }
+      try await near.write(frame(0x8A, "unasked"))
+      try await near.write(frame(0x88, [0x03, 0xE8]))
+      let seen = Seen()
+      await events.waitUntilClosed()
+      events.onPing { seen.add("ping \($0.string)") }
+      events.onPong { seen.add("pong \($0.string)") }
+      events.onClose { code, _ in seen.add("close \(code.rawValue)") }
+      #expect(seen.all == (4..<20).map { "ping \($0)" } + ["pong unasked", "close 1000"])
+    }
+  }
 }
 
 private final class Counter: Sendable {

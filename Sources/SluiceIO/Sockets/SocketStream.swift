@@ -33,14 +33,8 @@ import SluiceStreams
     case failed(any Error)
     case cancelled
   }
-  enum WriteState {
-    case open
-    case closing([@Sendable ((any Error)?) -> Void])
-    case closed
-    case failed(any Error)
-  }
   private var readState = ReadState.open
-  private var writeState = WriteState.open
+  private var writeState = WriteHalf.open
   private var isReading = false
   private var isHandleClosed = false
   private var isWriteInFlight = false
@@ -201,20 +195,14 @@ extension SocketStream {
 extension SocketStream {
   public func hasRoom() throws -> Bool {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
-    switch writeState {
-    case .open: return watermark.hasRoom(queued: queue.count)
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
-    }
+    guard case .open = writeState else { throw writeState.refusal }
+    return watermark.hasRoom(queued: queue.count)
   }
 
   public var needsFlush: Bool { !queue.isEmpty && !isWriteInFlight }
 
   public func push(_ bytes: consuming Bytes) throws {
-    guard case .open = writeState else {
-      _ = try hasRoom()
-      return
-    }
+    guard case .open = writeState else { throw writeState.refusal }
     // What has to wait for the kernel stays for longer than this turn.
     if isWriteInFlight { queue.appendSettled(bytes) } else { queue.append(bytes) }
   }
@@ -351,11 +339,9 @@ extension SocketStream {
   }
 
   private func failWriting(_ error: any Error) {
-    let waiting: [@Sendable ((any Error)?) -> Void]
-    if case .closing(let completions) = writeState { waiting = completions } else { waiting = [] }
-    writeState = .failed(error)
     takenBytes += takenInFlight
     takenInFlight = 0
+    let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
     writer?.wake()
@@ -367,14 +353,12 @@ extension SocketStream {
 
 extension SocketStream {
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch writeState {
-    case .open:
-      writeState = .closing([completion])
+    switch writeState.close(completion) {
+    case .begin:
       writer?.wake()
       if queue.isEmpty { didDrain() } else { flush() }
-    case .closing(let completions): writeState = .closing(completions + [completion])
-    case .closed: completion(nil)
-    case .failed(let error): completion(error)
+    case .wait: break
+    case .done(let error): completion(error)
     }
   }
 
@@ -393,12 +377,11 @@ extension SocketStream {
 
   fileprivate func didShutDown(status: CInt) {
     uvLoop.turn {
-      guard case .closing(let completions) = writeState else { return }
+      guard case .closing = writeState else { return }
       // ENOTCONN: the peer was faster. ENOTSOCK: a pipe or terminal has no half to shut down; it ends with its handle.
       let isFine = status == 0 || status == UV_ENOTCONN.rawValue || status == UV_ENOTSOCK.rawValue
       let error = isFine ? nil : IOError("shutdown", name, status: status)
-      writeState = error.map { .failed($0) } ?? .closed
-      for completion in completions { completion(error) }
+      for completion in writeState.end(error) { completion(error) }
       closeHandleIfDone()
     }
   }

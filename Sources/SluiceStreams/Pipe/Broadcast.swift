@@ -9,6 +9,8 @@ public protocol BroadcastMember: PolledWritableStream, AnyObject {
   static func prepare(_ element: Input) throws -> Prepared
   /// As `push`, with an element that was prepared. On the loop only.
   func push(prepared: Prepared) throws
+  /// It had no room, and missed an element. On the loop only.
+  func didMiss()
 }
 
 /// One sink for many: what is written to it goes to each of its members, and is prepared (framed, put into words) once.
@@ -150,14 +152,19 @@ private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable 
     var slow: [Member] = []
     for member in members.values {
       // Whoever can't be written to is leaving.
-      guard let hasRoom = try? member.hasRoom() else { continue }
+      guard var hasRoom = try? member.hasRoom() else { continue }
+      if !hasRoom {
+        // What this turn has gathered may leave at once: nobody would tell of that.
+        member.flush()
+        hasRoom = (try? member.hasRoom()) ?? false
+      }
       if hasRoom {
         push(element, to: member)
         continue
       }
       switch policy {
       case .hold: slow.append(member)
-      case .drop: break
+      case .drop: member.didMiss()
       case .disconnect: member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount))
       }
     }
