@@ -101,6 +101,8 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   func wake() {
     do {
       while true {
+        // What comes behind the handshake is the WebSocket's to read.
+        if case .done = state { return }
         switch (state, try transport.poll()) {
         case (.done, _), (_, .pending): return
         case (.reading, .end), (.readingChallenge, .end): return giveUp(WebSocketConnectError.endedEarly)
