@@ -114,19 +114,20 @@ struct Connector: Sendable {
   private func join<Element: Sendable & ByteCounted>(
     _ a: Ends<Element>, _ b: Ends<Element>, sockets: [WebSocket]
   ) async throws {
+    let (a, b) = (prepare(a), prepare(b))
     try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
       switch (a.readable, a.writable, b.readable, b.writable) {
       case (let from?, let back?, let answer?, let to?):
         try await bridge(
-          JoinedStream(opening: prepare(from), back, endsAsOne: a.endsAsOne),
-          JoinedStream(opening: prepare(answer), to, endsAsOne: b.endsAsOne))
+          JoinedStream(opening: from, back, endsAsOne: a.endsAsOne),
+          JoinedStream(opening: answer, to, endsAsOne: b.endsAsOne))
       // A file goes one way only. What comes back from a stream that is written to is dropped.
       case (let from?, nil, let answer?, let to?):
         try await bridge(
-          JoinedStream(opening: prepare(from), Writable<Element> { _ in }, endsAsOne: false),
-          JoinedStream(opening: prepare(answer), to, endsAsOne: b.endsAsOne))
+          JoinedStream(opening: from, Writable<Element> { _ in }, endsAsOne: false),
+          JoinedStream(opening: answer, to, endsAsOne: b.endsAsOne))
       case (let from?, _, _, let to?):
-        try await pipe(prepare(from), to)
+        try await pipe(from, to)
         try await a.writable?.close()
       default: throw UsageError("these two endpoints can't be connected in this order")
       }
@@ -154,8 +155,17 @@ struct Connector: Sendable {
   }
 
   private func echo<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, sockets: [WebSocket]) async throws {
+    let ends = prepare(ends)
     guard let readable = ends.readable, let writable = ends.writable else { return }
-    try await whileWatching(sockets, cancelling: [readable]) { try await pipe(prepare(readable), writable) }
+    try await whileWatching(sockets, cancelling: [readable]) { try await pipe(readable, writable) }
+  }
+
+  private func prepare<Element: Sendable & ByteCounted>(_ ends: Ends<Element>) -> Ends<Element> {
+    var ends = ends
+    ends.readable = ends.readable.map { prepare($0) }
+    // What ends in both directions at once takes nothing more, however long one stays.
+    if linger > .zero && !ends.endsAsOne { ends.readable = ends.readable.map { lingering($0) } }
+    return ends
   }
 
   /// Adds what the options ask for between a source and its sink.
@@ -165,7 +175,6 @@ struct Connector: Sendable {
     var source = source
     if let progress { source = counted(source, progress) }
     if oneMessage { source = first(source) }
-    if linger > .zero { source = lingering(source) }
     return source
   }
 

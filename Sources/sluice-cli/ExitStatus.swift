@@ -18,7 +18,8 @@ enum ExitStatus: Int32, CaseIterable {
   case inputOutput = 7
   /// The command line is wrong (EX_USAGE of sysexits).
   case usage = 64
-  /// Ended by a second SIGINT, before everything was flushed (128 + 2, as shells have it).
+  /// Ended by SIGINT before everything was flushed: by the second, or before anything was open (128 + 2, as shells have it; 143 by
+  /// SIGTERM).
   case interrupted = 130
 
   /// What an error means to whoever called the tool.

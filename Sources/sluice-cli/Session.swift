@@ -118,33 +118,33 @@ struct Session: Sendable {
     if target == .standardIO {
       guard let connection = try await connections.read() else { return }
       connections.cancel(nil)
-      return try await connector.connect(try await endpoint(connection), try await opener.open(target, as: .target))
+      let opened: OpenEndpoint
+      do { opened = try await interruption.cancelling { try await endpoint(connection) } } catch is CancellationError {
+        return
+      }
+      return try await connector.connect(opened, try await opener.open(target, as: .target))
     }
     try await withThrowingDiscardingTaskGroup { group in
       while let connection = try await connections.read() {
         diagnostics.verbose("accepted a connection")
         group.addTask(executorPreference: UVLoop.shared) {
-          do { await serve(try await endpoint(connection)) } catch {
-            diagnostics.notice("a connection failed: \(error)")
+          do { try await serve(await interruption.cancelling { try await endpoint(connection) }) } catch {
+            if !(error is CancellationError) { diagnostics.notice("a connection failed: \(error)") }
           }
         }
       }
     }
   }
 
-  /// One connection of a server: what goes wrong there does not concern the others.
-  private func serve(_ connection: OpenEndpoint) async {
-    do {
-      let opened: OpenEndpoint
-      do { opened = try await opener.open(target, as: .target) } catch {
-        connection.giveUp(error)
-        throw error
-      }
-      try await connector.connect(connection, opened)
-      diagnostics.verbose("a connection ended")
-    } catch {
-      diagnostics.notice("a connection failed: \(error)")
+  /// One connection of a server, with a target of its own.
+  private func serve(_ connection: OpenEndpoint) async throws {
+    let opened: OpenEndpoint
+    do { opened = try await interruption.cancelling { try await opener.open(target, as: .target) } } catch {
+      connection.giveUp(error)
+      throw error
     }
+    try await connector.connect(connection, opened)
+    diagnostics.verbose("a connection ended")
   }
 }
 

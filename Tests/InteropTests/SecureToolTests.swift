@@ -7,7 +7,8 @@ struct SecureToolTests {
   @Test(
     "its scenarios with other programs, on the release build",
     arguments: [
-      "tls_streams", "key_updates_and_renegotiation", "alpn_and_key_log", "client_certificates", "web_sockets",
+      "tls_streams", "interrupted_handshakes", "key_updates_and_renegotiation", "alpn_and_key_log",
+      "client_certificates", "web_sockets",
       "http_proxies", "socks_proxies", "reverse_proxy", "load_balancer", "credentials", "event_streams",
       "event_stream_access",
       "headers_for_whom",

@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -224,6 +225,35 @@ def interrupt():
         check(client.stdout.readline() == b"hello\n", "no echo")
         client.send_signal(signal.SIGINT)
         check(client.wait(10) == 0, f"exit status {client.returncode} after SIGINT")
+    # Nor does what is still being opened, or lingers, hold up the end.
+    with socket.create_server(("127.0.0.1", 0)) as silent, Server("listen+ws://127.0.0.1:0", "exec:cat") as answering:
+        nobody = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        for listener, target in [("listen+tcp://127.0.0.1:0", nobody), ("listen+ws://127.0.0.1:0", "echo:"),
+                                 ("listen+ws://127.0.0.1:0", nobody)]:
+            server = Server(listener, target)
+            with socket.create_connection(("127.0.0.1", int(server.url.rstrip("/").rsplit(":", 1)[1]))):
+                client = None
+                if listener.startswith("listen+ws") and target == nobody:
+                    client = subprocess.Popen([tool, server.url], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                time.sleep(0.5)
+                server.process.send_signal(signal.SIGTERM)
+                check(server.process.wait(3) == 0, f"{listener} to {target}: {server.process.returncode}")
+                if client:
+                    client.communicate(timeout=15)
+        # The second signal, or the first before anything is open, ends at once.
+        for number in [signal.SIGINT, signal.SIGTERM]:
+            client = subprocess.Popen([tool, nobody], stdin=subprocess.DEVNULL)
+            time.sleep(0.5)
+            client.send_signal(number)
+            check(client.wait(3) == -number or client.returncode == 128 + number, f"{number}: {client.returncode}")
+        client = subprocess.Popen([tool, "--linger", "60", "-", answering.url], stdin=subprocess.DEVNULL)
+        time.sleep(0.5)
+        client.send_signal(signal.SIGINT)
+        check(client.wait(3) == 0, f"a lingering client: {client.returncode}")
+    # Behind a peer's Close nothing is stayed for.
+    with Server("listen+ws://127.0.0.1:0", "exec:echo bye") as server:
+        client = subprocess.Popen([tool, "--linger", "60", server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        check(client.wait(10) == 0 and client.stdout.read() == b"bye\n", f"a client that lingers: {client.returncode}")
     # A pipe whose reader goes away is a quiet end.
     done = subprocess.run(["sh", "-c", f"yes | '{tool}' - | head -n 1"], capture_output=True, timeout=20)
     check(done.stdout == b"y\n" and done.stderr == b"", f"EPIPE: {done}")

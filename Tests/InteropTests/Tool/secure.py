@@ -31,6 +31,7 @@ def file(of):
     return os.path.join(certificates, of)
 
 
+running = []
 CA = ["--ca", file("root.pem")]
 SERVER = ["--cert", file("good.pem"), "--key", file("good.key")]
 
@@ -51,6 +52,7 @@ def free_port():
 @contextlib.contextmanager
 def sluice(*arguments):
     process = subprocess.Popen([tool, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=CLEAN)
+    running.append(process)
     try:
         line = process.stderr.readline().decode()
         check("listening on " in line, f"no address from {arguments}: {line}")
@@ -119,6 +121,17 @@ def tls_streams():
         check(done.stdout == b"cba\n", f"s_server: {done.stdout} {done.stderr.decode()}")
         wrong = run(*CA, "--sni", "other.example", f"tls://127.0.0.1:{port}", data=b"abc\n", status=5)
         check(b"www.example.com" in wrong.stderr and b"other.example" in wrong.stderr, wrong.stderr.decode())
+
+
+def interrupted_handshakes():
+    """A client that never says a word in TLS does not hold up the end."""
+    for scheme in ["tls", "wss"]:
+        with sluice(*SERVER, f"listen+{scheme}://127.0.0.1:0", "echo:") as url:
+            with socket.create_connection(("127.0.0.1", port_of(url))):
+                time.sleep(0.5)
+                process = running[-1]
+                process.send_signal(signal.SIGINT)
+                check(process.wait(3) == 0, f"{scheme}: {process.returncode}")
 
 
 def key_updates_and_renegotiation():
