@@ -60,7 +60,8 @@ struct EndpointOpener: Sendable {
     var options = ConnectOptions()
     options.timeout = client.connectTimeout
     options.tls = client.tls
-    options.proxy = client.proxy
+    // What the environment says of proxies is for HTTP and what begins as HTTP.
+    if case .through = client.proxy { options.proxy = client.proxy }
     return try await Connect.open(origin, options: options)
   }
 

@@ -19,14 +19,20 @@ struct Session: Sendable {
       throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE \(command.source)")
     }
     guard !target.isListener else { throw UsageError("a listening endpoint stands first: sluice \(command.target) …") }
+    if let file = RegularFile.written(by: target), RegularFile.read(by: source) == file {
+      throw UsageError("\(source.name) and \(target.name) are the same file: it would be read while it is written")
+    }
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, target)
     let security = command.security
     let credentials = try security.credentials(source, target)
     var headers = try command.webSocket.requestHeaders()
+    let authorizes = headers.contains { $0.name.lowercased() == "authorization" }
+    if authorizes, let endpoint = [source, target].first(where: \.hasCredentials) {
+      throw UsageError(
+        "the URL of \(endpoint.name) has credentials already; --header Authorization would be a second pair")
+    }
     if case .sent(let sent) = credentials {
-      if headers.contains(where: { $0.name.lowercased() == "authorization" }) {
-        throw UsageError("--basic-auth and --header Authorization would send two pairs of credentials")
-      }
+      if authorizes { throw UsageError("--basic-auth and --header Authorization would send two pairs of credentials") }
       headers.append(name: "Authorization", value: sent.field)
       if source.isListener {
         diagnostics.notice("\(source.name) asks nobody for credentials: they are sent to \(target.name)")
