@@ -190,7 +190,7 @@ let package = Package(
       ],
       exclude: ["Certificates/make"], swiftSettings: settings),
     .testTarget(
-      name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTestSupport"],
+      name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceTestSupport"],
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
@@ -204,17 +204,25 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "SluiceConnectTests", dependencies: ["SluiceConnect", "SluiceHTTP", "SluiceStreams"],
+      name: "SluiceConnectTests",
+      dependencies: [
+        "SluiceConnect", "SluiceHTTP", "SluiceIO", "SluiceStreams",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "SluiceTLSTests",
       dependencies: [
-        "SluiceTLS", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
+        "SluiceTLS", "SluiceConnect", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "SluiceWebSocketTests", dependencies: ["Sluice", "SluiceIO", "SluiceTestSupport"], swiftSettings: settings),
+      name: "SluiceWebSocketTests",
+      dependencies: [
+        "Sluice", "SluiceIO", "SluiceTestSupport", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings),
     // The list of attacks, on the real server in a process of its own and on simulated networks.
     .executableTarget(
       name: "attacked-server",

@@ -23,9 +23,10 @@ public enum Connect {
   public static func open(
     _ origin: Origin, options: ConnectOptions = ConnectOptions(), on loop: UVLoop = .shared
   ) async throws -> ByteStream {
-    let proxy = try options.proxy.proxy(for: origin) { name in
-      unsafe getenv(name).map { unsafe String(cString: $0) }
-    }
+    // A Unix socket is on this machine: no proxy leads to it, and none's credentials are its business.
+    let proxy =
+      options.unixSocket == nil
+      ? try options.proxy.proxy(for: origin) { name in unsafe getenv(name).map { unsafe String(cString: $0) } } : nil
     return try await withTaskExecutorPreference(loop) {
       var way = Way(options: options, loop: loop, start: loop.now)
       return try await way.go(to: origin, through: proxy)
@@ -89,7 +90,8 @@ private struct Way {
   private func askHTTP(
     _ stream: some PolledDuplexStream<Bytes, Bytes>, for origin: Origin, _ proxy: Proxy
   ) async throws {
-    var tunnel = try HTTPTunnel(to: origin, credentials: proxy.credentials, headers: proxy.headers)
+    let credentials = try proxy.credentials.map { try BasicCredentials($0) }
+    var tunnel = try HTTPTunnel(to: origin, credentials: credentials, headers: proxy.headers)
     try await stream.write(tunnel.request)
     while let bytes = try await stream.read() {
       if try tunnel.consume(bytes) { return }

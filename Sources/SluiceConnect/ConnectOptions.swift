@@ -14,7 +14,7 @@ public struct ConnectOptions: Sendable {
   public var unixSocket: String?
   /// Certificates, trust and sessions of a secure origin. Default: nil, the system's roots.
   public var tls: TLSClientContext?
-  /// The proxy to go through. Default: none.
+  /// The proxy to go through, except to a Unix socket. Default: none.
   public var proxy = ProxyChoice.none
 
   public init() {}

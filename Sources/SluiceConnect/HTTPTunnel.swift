@@ -11,15 +11,14 @@ struct HTTPTunnel: ~Copyable {
   /// Fields that CONNECT writes itself.
   private static let reserved: Set<String> = ["host", "content-length", "transfer-encoding"]
 
-  /// - Parameter credentials: "user:password" for Basic authentication (RFC 7617), or nil.
   init(
-    to origin: Origin, credentials: String?, headers: Headers, limits: HeadLimits = HeadLimits()
+    to origin: Origin, credentials: BasicCredentials?, headers: Headers, limits: HeadLimits = HeadLimits()
   ) throws(HTTPFieldError) {
     var writer = HeadWriter("CONNECT \(origin.authority) HTTP/1.1")
     try writer.append("Host", origin.authority)
     var reserved = Self.reserved
     if let credentials {
-      try writer.append("Proxy-Authorization", "Basic " + Base64.encode(credentials.utf8))
+      try writer.append("Proxy-Authorization", credentials.field)
       reserved.insert("proxy-authorization")
     }
     try writer.append(headers, reserved: reserved)

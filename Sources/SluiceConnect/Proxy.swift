@@ -25,8 +25,8 @@ public struct Proxy: Sendable {
   let kind: Kind
   let host: String
   let port: Int
-  /// "user:password". Never sent to the origin.
-  let credentials: String?
+  /// Never sent to the origin.
+  let credentials: ConnectionURL.UserInfo?
   /// Fields that are added to CONNECT.
   public var headers: Headers = [:]
   /// Certificates and trust for a proxy that speaks TLS (`https:`); the origin's don't apply to it. Default: the system's roots.
@@ -41,6 +41,8 @@ public struct Proxy: Sendable {
     host = parsed.host
     port = parsed.port
     credentials = parsed.userInfo
+    // What can't be sent is said here already.
+    if kind != .socks5, let credentials { _ = try BasicCredentials(credentials) }
   }
 }
 

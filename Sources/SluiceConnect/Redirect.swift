@@ -3,6 +3,7 @@ import SluiceHTTP
 
 /// Where a server sends a client instead (RFC 9110 §15.4).
 package struct Redirect {
+  /// With the user and password of the URL that led here, if the origin is the same.
   package let url: ConnectionURL
   /// Whether what is secret may go there too.
   package let keepsOrigin: Bool
@@ -14,14 +15,16 @@ package struct Redirect {
     status: Int, headers: HTTPFields, from url: ConnectionURL, schemes: [String: String]
   ) throws(NotFollowed) {
     guard [301, 302, 303, 307, 308].contains(status), let location = headers[.location] else { return nil }
-    do { self.url = try url.resolving(location, schemes) } catch {
+    let target: ConnectionURL
+    do { target = try url.resolving(location, schemes) } catch {
       throw NotFollowed(reason: "its Location can't be used: \(error)")
     }
-    if self.url.userInfo != nil { throw NotFollowed(reason: "its Location holds user and password") }
-    if url.isSecure && !self.url.isSecure {
-      throw NotFollowed(reason: "it leads from \(url.scheme): to \(self.url.scheme):")
+    if target.userInfo != nil { throw NotFollowed(reason: "its Location holds user and password") }
+    if url.isSecure && !target.isSecure {
+      throw NotFollowed(reason: "it leads from \(url.scheme): to \(target.scheme):")
     }
-    keepsOrigin = self.url.scheme == url.scheme && self.url.host == url.host && self.url.port == url.port
+    keepsOrigin = target.scheme == url.scheme && target.host == url.host && target.port == url.port
+    self.url = keepsOrigin ? target.with(url.userInfo) : target
   }
 
   package struct NotFollowed: Error {

@@ -1,3 +1,4 @@
+import SluiceHTTP
 import SluiceIO
 import SluiceStreams
 
@@ -64,8 +65,7 @@ struct SOCKS5: Sendable {
     case connected(Bytes)
   }
 
-  /// - Parameter credentials: "user:password", or nil.
-  init(_ origin: Origin, credentials: String?) throws(SOCKSError) {
+  init(_ origin: Origin, credentials: ConnectionURL.UserInfo?) throws(SOCKSError) {
     request = try Self.request(origin)
     self.credentials = if let credentials { try Self.credentials(credentials) } else { nil }
   }
@@ -86,12 +86,11 @@ struct SOCKS5: Sendable {
   }
 
   /// RFC 1929 §2.
-  private static func credentials(_ text: String) throws(SOCKSError) -> Bytes {
+  private static func credentials(_ userInfo: ConnectionURL.UserInfo) throws(SOCKSError) -> Bytes {
     var builder = BytesBuilder(capacity: 64)
     builder.append(1)
-    let user = text.prefix { $0 != ":" }
-    try builder.append(counted: String(user), "user")
-    try builder.append(counted: String(text[user.endIndex...].dropFirst()), "password")
+    try builder.append(counted: userInfo.user, "user")
+    try builder.append(counted: userInfo.password, "password")
     return builder.take()
   }
 

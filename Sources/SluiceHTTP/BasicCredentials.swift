@@ -27,6 +27,15 @@ public struct BasicCredentials: Sendable {
     encoded = Base64.encode(text.utf8)
   }
 
+  /// Those of a URL.
+  /// - Throws: `URLError` if the user's name holds a colon, which ends it on the wire.
+  package init(_ userInfo: ConnectionURL.UserInfo) throws(URLError) {
+    guard let credentials = BasicCredentials(user: userInfo.user, password: userInfo.password) else {
+      throw URLError("the user's name holds a colon ('%3A'), which Basic credentials can't have")
+    }
+    self = credentials
+  }
+
   /// The value of an Authorization field.
   public var field: String { "Basic " + encoded }
 

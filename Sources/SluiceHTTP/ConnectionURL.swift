@@ -16,8 +16,8 @@ extension ConnectionURL: CustomStringConvertible {
 public struct ConnectionURL: Hashable, Sendable {
   /// In lower case: "ws", "wss", "http", "https".
   public let scheme: String
-  /// User and password as they stand in the URL, decoded; nil if there are none.
-  public let userInfo: String?
+  /// User and password as they stand in the URL; nil if there are none.
+  public private(set) var userInfo: UserInfo?
   /// A name or an address, an IPv6 one without its brackets.
   public let host: String
   /// The port of the URL, or the scheme's own.
@@ -45,7 +45,7 @@ public struct ConnectionURL: Hashable, Sendable {
     let path = rest[authority.endIndex...]
     target = path.hasPrefix("/") ? String(path) : "/" + path
     let at = authority.lastIndex(of: "@")
-    userInfo = try at.map { index throws(URLError) in try Self.decode(authority[..<index]) }
+    userInfo = try at.flatMap { index throws(URLError) in try UserInfo(authority[..<index]) }
     let hostPort = at.map { authority[authority.index(after: $0)...] } ?? authority
     (host, port) = try Self.hostAndPort(
       hostPort, default: Self.defaultPort(scheme), lowest: allowsPortZero ? 0 : 1)
@@ -95,13 +95,6 @@ public struct ConnectionURL: Hashable, Sendable {
     }
   }
 
-  private static func decode(_ text: Substring) throws(URLError) -> String {
-    guard let bytes = PercentEncoding.decode(text) else {
-      throw URLError("a '%' in the user or password is not followed by two hexadecimal digits")
-    }
-    return String(decoding: bytes, as: UTF8.self)
-  }
-
   private static func list(_ schemes: [String]) -> String {
     schemes.map { $0 + "://" }.joined(separator: " or ")
   }
@@ -115,5 +108,37 @@ public struct ConnectionURL: Hashable, Sendable {
   /// The URL with another port, always written out, and without user and password.
   package func description(withPort port: Int) -> String {
     "\(scheme)://\(host.contains(":") ? "[\(host)]" : host):\(port)\(target)"
+  }
+
+  /// The same with what another URL says of user and password.
+  package func with(_ userInfo: UserInfo?) -> ConnectionURL {
+    var url = self
+    url.userInfo = userInfo
+    return url
+  }
+}
+
+extension ConnectionURL {
+  /// User and password of a URL (RFC 3986 §3.2.1), decoded.
+  public struct UserInfo: Hashable, Sendable {
+    public let user: String
+    /// Empty if there is none.
+    public let password: String
+
+    /// - Returns: nil if there is nothing.
+    init?(_ text: Substring) throws(URLError) {
+      if text.isEmpty { return nil }
+      // A colon that is encoded is part of the user's name.
+      let user = text.prefix { $0 != ":" }
+      self.user = try Self.decode(user)
+      password = try Self.decode(text[user.endIndex...].dropFirst())
+    }
+
+    private static func decode(_ text: Substring) throws(URLError) -> String {
+      guard let bytes = PercentEncoding.decode(text) else {
+        throw URLError("a '%' in the user or password is not followed by two hexadecimal digits")
+      }
+      return String(decoding: bytes, as: UTF8.self)
+    }
   }
 }

@@ -21,7 +21,7 @@ public enum HTTPHeadError: Error, Hashable, Sendable {
   /// RFC 9112 §3.2: HTTP/1.1 asks for one Host.
   case missingHost
   case duplicateField(name: String)
-  /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, or a length that is no number.
+  /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, more than one Content-Length, or one that is no number.
   case ambiguousLength
 
   /// The status that a server answers with.

@@ -17,6 +17,7 @@ package func reasonPhrase(forStatus code: Int) -> String {
   case 404: "Not Found"
   case 405: "Method Not Allowed"
   case 406: "Not Acceptable"
+  case 408: "Request Timeout"
   case 409: "Conflict"
   case 410: "Gone"
   case 413: "Content Too Large"

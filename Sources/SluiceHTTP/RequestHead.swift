@@ -7,6 +7,8 @@ package struct RequestHead: Sendable {
   package var request: HTTPRequest
   /// Whether the version is HTTP/1.1 rather than 1.0.
   package var isHTTP11: Bool
+  /// Where the body ends.
+  package let body: BodyFraming
 
   /// - Parameter head: What `HeadReader` gave.
   package init(_ head: Bytes, limits: HeadLimits = HeadLimits()) throws(HTTPHeadError) {
@@ -25,24 +27,11 @@ package struct RequestHead: Sendable {
     guard let host = lines.hosts.first ?? (isHTTP11 ? nil : "") else { throw .missingHost }
     request = HTTPRequest(
       method: method, scheme: "http", authority: host, path: parts[1].string, headerFields: lines.fields)
-    try checkLength(lines.fields)
-  }
-
-  /// RFC 9112 §6.3: a body whose end two readers may see differently is how requests are smuggled.
-  private func checkLength(_ fields: HTTPFields) throws(HTTPHeadError) {
-    let lengths = fields[values: .contentLength]
-    if lengths.isEmpty { return }
-    guard fields[values: .transferEncoding].isEmpty, Set(lengths).count == 1,
-      lengths[0].utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }), Int(lengths[0]) != nil
-    else { throw .ambiguousLength }
+    body = try BodyFraming(lines.fields)
   }
 
   /// Whether a body follows the head.
-  package var hasBody: Bool { Self.hasBody(request.headerFields) }
-
-  package static func hasBody(_ fields: HTTPFields) -> Bool {
-    fields[.transferEncoding] != nil || (fields[.contentLength].flatMap { Int($0) } ?? 0) != 0
-  }
+  package var hasBody: Bool { !body.isEmpty }
 }
 
 /// A response head, strictly parsed.

@@ -95,6 +95,8 @@
       reader = waker
     }
 
+    public var hasReader: Bool { reader != nil }
+
     public func detachReader() { reader = nil }
 
     public func cancel(_ reason: (any Error)?) {

@@ -144,9 +144,11 @@
   private func agree(
     _ options: WebSocketServerOptions, _ head: HTTPRequestHead
   ) throws(RequestRejection) -> ServerHandshake.Agreement {
-    try options.agree(
-      to: head.request, isHTTP11: head.version == .http1_1, hasBody: RequestHead.hasBody(head.request.headerFields),
-      isSecure: false)
+    let request = head.request
+    let hasBody: Bool
+    do { hasBody = try !BodyFraming(request.headerFields).isEmpty } catch { throw RequestRejection(error) }
+    return try options.agree(
+      to: request, isHTTP11: head.version == .http1_1, hasBody: hasBody, isSecure: false)
   }
 
   extension HTTPRequestHead {

@@ -16,6 +16,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   private let socket: SocketStream
   private var transport: any PolledDuplexStream<Bytes, Bytes>
   private var admission: Admission
+  /// When it was accepted, on the loop's clock: from there on the time for the first head counts, with all that comes before it.
+  private let start: Duration
   private var phase = Phase.opening
   /// What was read and belongs to the next request.
   private var rest = Bytes()
@@ -26,7 +28,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     case opening
     /// Between two requests.
     case idle
-    case answering
+    /// A request has begun to come. The answer to HEAD is a head alone.
+    case answering(isHead: Bool)
     case webSocket(WebSocket)
     case events(EventStreamConnection)
   }
@@ -40,6 +43,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     self.options = options
     self.logger = logger
     transport = socket
+    start = socket.loop.now
     admission = Admission(counter: counter, peer: socket.peerAddress?.ipAddress)
   }
 
@@ -67,16 +71,16 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   // MARK: the way in
 
   private func open() async throws {
-    let (socket, limit, start) = (socket, options.requestTimeout, socket.loop.now)
+    let (socket, limit) = (socket, options.requestTimeout)
     if let peer = admission.peer, options.proxyProtocolFrom.contains(where: { $0.contains(peer) }) {
-      let source = try await ProxyProtocol.read(from: socket, timeout: limit)
+      let source = try await ProxyProtocol.read(from: socket, timeout: start + limit - socket.loop.now)
       admission = Admission(counter: admission.counter, peer: source ?? peer)
     }
     guard let tls = options.tls else { return try admission.enter() }
     // A refusal is not worth a TLS handshake.
     do { try admission.enter() } catch { throw StreamError.aborted }
-    let time = limit - (socket.loop.now - start)
-    transport = try await socket.within(time, orAbort: HTTPServerError.requestTimeout(limit)) {
+    let left = start + limit - socket.loop.now
+    transport = try await socket.within(left, orAbort: HTTPServerError.requestTimeout(limit)) {
       try await tls.accept(over: socket)
     }
   }
@@ -84,33 +88,36 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   /// - Returns: nil when there is no further request.
   private func readHead(isFirst: Bool) async throws -> RequestHead? {
     if isLast { return nil }
+    let loop = transport.loop
     if rest.isEmpty {
       phase = .idle
-      let limit = isFirst ? options.requestTimeout : options.keepAliveTimeout
-      let chunk = try await transport.within(limit, orAbort: nil) { try await transport.read() }
-      guard let chunk else { return nil }
+      let deadline = isFirst ? start + options.requestTimeout : loop.now + options.keepAliveTimeout
+      // A client that has said nothing is told nothing.
+      guard case .element(let chunk) = try await transport.read(before: deadline) else { return nil }
       rest = chunk
     }
-    phase = .answering
-    let limit = options.requestTimeout
-    return try await transport.within(limit, orAbort: HTTPServerError.requestTimeout(limit)) {
-      try await gatherHead()
-    }
+    phase = .answering(isHead: false)
+    return try await gatherHead(before: (isFirst ? start : loop.now) + options.requestTimeout)
   }
 
-  private func gatherHead() async throws -> RequestHead? {
+  private func gatherHead(before deadline: Duration) async throws -> RequestHead? {
     var reader = HeadReader(limits: options.headLimits)
     while true {
       if let (bytes, rest) = try reader.consume(rest) {
         self.rest = rest
         var head = try RequestHead(bytes, limits: options.headLimits)
+        phase = .answering(isHead: head.request.method == .head)
         head.request.takeOriginForm()
         if options.tls != nil { head.request.scheme = "https" }
         try admission.check(head.request)
         return head
       }
-      guard let chunk = try await transport.read() else { return nil }
-      rest = chunk
+      switch try await transport.read(before: deadline) {
+      case .element(let chunk): rest = chunk
+      case .end: return nil
+      case .late:
+        throw RequestRejection(status: 408, reason: "the request's head was not there within \(options.requestTimeout)")
+      }
     }
   }
 
@@ -206,24 +213,16 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
 
   private func refuse(_ rejection: RequestRejection) async {
     logger.debug("request refused", metadata: ["status": "\(rejection.status)", "reason": "\(rejection.reason)"])
+    let isHead = if case .answering(isHead: true) = phase { true } else { false }
     let writer = ResponseWriter(
-      transport, isHead: false, isHTTP11: true, keepsAlive: false, stallTimeout: options.stallTimeout)
+      transport, isHead: isHead, isHTTP11: true, keepsAlive: false, stallTimeout: options.stallTimeout)
     do { try await writer.write(ServerResponse(rejection)) } catch { return transport.abort(error) }
     await end()
   }
 
-  /// Ends our half, and drops what the client still sends for a while: a reset would overtake the response.
   private func end() async {
-    let transport = transport
-    await transport.within(.seconds(2), orAbort: StreamError.aborted) {
-      do {
-        try await transport.close()
-        while try await transport.read() != nil {}
-      } catch {
-        // It is over in any case.
-      }
-    }
-    transport.cancel(nil)
+    await transport.closeLingering(
+      stallTimeout: options.stallTimeout, orAbort: HTTPServerError.stalled(options.stallTimeout))
   }
 
   func endForShutdown() {

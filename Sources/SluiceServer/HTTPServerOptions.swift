@@ -19,11 +19,13 @@ public struct HTTPServerOptions: Sendable {
   public var headLimits = HeadLimits()
   /// Bytes of a request's body: 413 beyond. Default: 16 MiB.
   public var maxBodySize = 16 << 20
-  /// Time for a request's head, from the accepted connection or from its own first byte, however slowly it comes. Default: 10 seconds.
+  /// Time for a request's head, however slowly it comes: the first one's from the accepted connection, with the PROXY protocol and TLS before it;
+  /// a later one's from its own first byte. A head that has begun is answered with 408 then. Default: 10 seconds.
   public var requestTimeout: Duration = .seconds(10)
   /// Time that a connection may wait for its next request. Default: 60 seconds.
   public var keepAliveTimeout: Duration = .seconds(60)
-  /// Time in which a body must go on: a client that sends, or takes, nothing for so long is cut. Default: 30 seconds.
+  /// Time in which a body must go on: a client that sends, or takes, nothing for so long is cut; one that takes a little has no limit, also
+  /// while its connection ends. Noticed up to half as much later. Default: 30 seconds.
   public var stallTimeout: Duration = .seconds(30)
   /// Time for what is under way when the server stops. Default: 10 seconds.
   public var shutdownTimeout: Duration = .seconds(10)

@@ -28,22 +28,22 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
     of head: RequestHead, rest: Bytes, from transport: any PolledDuplexStream<Bytes, Bytes>,
     options: HTTPServerOptions
   ) throws(RequestRejection) {
-    let fields = head.request.headerFields
     self.transport = transport
     self.rest = rest
     maxSize = options.maxBodySize
     stallTimeout = options.stallTimeout
-    if let coding = fields[.transferEncoding] {
+    switch head.body {
+    case .coded(let coding):
       guard coding.lowercased() == "chunked", head.isHTTP11 else {
         throw RequestRejection(status: 501, reason: "of the transfer codings, this server knows chunked")
       }
       decoder = ChunkedDecoder()
-    } else {
-      let length = fields[.contentLength].flatMap { Int($0) } ?? 0
+    case .length(let length):
       guard length <= maxSize else { throw Self.tooLong(maxSize) }
       decoder = LengthDecoder(length)
+    case .unspecified: decoder = LengthDecoder(0)
     }
-    awaitsContinue = head.isHTTP11 && fields[.expect]?.lowercased() == "100-continue"
+    awaitsContinue = head.isHTTP11 && head.request.headerFields[.expect]?.lowercased() == "100-continue"
     // A body without bytes is over before it begins.
     if !head.hasBody { decoded.end() }
   }

@@ -86,10 +86,18 @@ struct ResponseWriter {
     stream.cancel(nil)
   }
 
+  /// Bytes that are written at once: of a large body, no more are encrypted and held than the client is about to take.
+  private static let maxPiece = 64 << 10
+
   private func send(_ bytes: Bytes) async throws {
-    try await transport.within(stallTimeout, orAbort: HTTPServerError.stalled(stallTimeout)) {
-      try await transport.write(bytes)
-    }
+    var rest = bytes
+    repeat {
+      let piece = rest.prefix(Self.maxPiece)
+      rest = rest.dropFirst(piece.count)
+      try await transport.whilePeerTakes(within: stallTimeout, orAbort: HTTPServerError.stalled(stallTimeout)) {
+        try await transport.write(piece)
+      }
+    } while !rest.isEmpty
   }
 }
 

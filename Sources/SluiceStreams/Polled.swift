@@ -8,7 +8,8 @@ public enum Polled<Element> {
 
 /// Is told, on the loop, that a stream may have something to read or room to write.
 ///
-/// A wake is a hint: whoever is woken polls again.
+/// A wake is a hint: whoever is woken polls again. It may come from inside of a call that the woken one has made itself, such
+/// as the `flush` that made room.
 public protocol Waker: AnyObject, Sendable {
   func wake()
 }
@@ -30,17 +31,18 @@ public protocol PolledReadableStream<Output>: ReadableStream {
   /// Registers the one reader. It is woken when `poll` may give something else than `pending`.
   /// - Throws: `StreamError.concurrentRead` if another reader is registered.
   func attachReader(_ waker: any Waker) throws
+  /// Whether a reader is registered: nobody else may poll then.
+  var hasReader: Bool { get }
   func detachReader()
 
   /// Makes an element independent of the loop's buffers.
   func detach(_ element: Output) -> Output
 
   /// The inside of a pipe, chosen once for its two ends: what it returns pushes what is ready into a sink of the same loop
-  /// while that has room, then flushes it, and tells how the pipe ends, or nil when the source has nothing more now or the
-  /// sink no room.
+  /// while that has room, and then flushes it.
   ///
   /// The default polls and pushes in turn. A stream that can hand elements to a certain kind of sink more directly has its own.
-  func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Output
+  func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Output
 }
 
 /// Two polled halves.
@@ -50,37 +52,40 @@ extension PolledReadableStream {
   public func detach(_ element: Output) -> Output { element }
 
   @inlinable
-  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Output {
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Output {
     { drainElements(into: sink) }
   }
 
   /// The default of a pipe's inside, also for a stream that has its own for some sinks.
   @inlinable
-  package func drainElements<Sink: PolledWritableStream>(into sink: Sink) -> PipeOutcome? where Sink.Input == Output {
+  package func drainElements<Sink: PolledWritableStream>(into sink: Sink) -> PipeStep where Sink.Input == Output {
+    var hasMoved = false
     do {
       repeat {
         while try sink.hasRoom() {
           let next: Polled<Output>
           do { next = try poll() } catch {
             sink.flush()
-            return .sourceFailed(error)
+            return .ended(.sourceFailed(error))
           }
           switch next {
-          case .element(let element): try sink.push(element)
+          case .element(let element):
+            try sink.push(element)
+            hasMoved = true
           case .pending:
             sink.flush()
-            return nil
+            return .waiting(hasMoved: hasMoved)
           case .end:
             sink.flush()
-            return .sourceEnded
+            return .ended(.sourceEnded)
           }
         }
         sink.flush()
-        // What did not fit may have left at once: then go on rather than wait for a wake that nobody owes.
+        // What did not fit may have left at once.
       } while try sink.hasRoom()
-      return nil
+      return .waiting(hasMoved: hasMoved)
     } catch {
-      return .sinkFailed(error)
+      return .ended(.sinkFailed(error))
     }
   }
 }
@@ -90,6 +95,14 @@ extension PolledReadableStream where Output == Bytes {
 }
 
 /// The polled gear of a writable stream: every call is made on the loop, and none waits.
+///
+/// Who owes what:
+/// - Whoever pushes owes a `flush` in the same turn of the loop: by calling it, or by `loop.atEndOfTurn(sink)` where
+///   `needsFlush` was false before and is true now.
+/// - A sink that has said, by `hasRoom`, that it has none owes its writer a wake as soon as it has, or has failed: also when it
+///   was the writer's own `flush` that made the room. `Watermark` keeps count of that.
+/// - A sink may keep what is pushed beyond the turn only in memory of its own: `ByteQueue.settle` sees to that for bytes. The
+///   memory of a chunk belongs to the loop, which reads into it again.
 public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
   /// The loop that this stream lives on.
   var loop: any Loop { get }
@@ -97,7 +110,7 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
   /// Whether something that was pushed waits for `flush`.
   var needsFlush: Bool { get }
 
-  /// Whether the queue is below its high watermark.
+  /// Whether the queue is below its high watermark. If it is not, the writer is woken when it is below the low one.
   /// - Throws: `StreamError.closed`, or what the stream failed with.
   func hasRoom() throws -> Bool
 
@@ -106,6 +119,10 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
 
   /// Bytes that were pushed and have not left yet; elements, where they are not bytes.
   var queuedByteCount: Int { get }
+
+  /// Bytes that the peer's system has taken since the beginning, where that is known: tells a peer that is slow from one that is gone. Only its
+  /// growth has a meaning. Default: nil, not known.
+  var deliveredByteCount: Int? { get }
 
   /// Hands what was pushed to the system.
   func flush()
@@ -132,4 +149,5 @@ extension PolledWritableStream {
   }
 
   public var queuedByteCount: Int { 0 }
+  public var deliveredByteCount: Int? { nil }
 }

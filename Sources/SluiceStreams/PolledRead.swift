@@ -5,6 +5,7 @@ extension PolledReadableStream {
     guard loop.isCurrent else {
       return try await withTaskExecutorPreference(loop) { try await readOnLoop() }
     }
+    if hasReader { throw StreamError.concurrentRead }
     // What is ready is taken without suspending.
     switch try poll() {
     case .element(let element): return detach(element)
@@ -16,6 +17,7 @@ extension PolledReadableStream {
   @inlinable
   func readOnLoop() async throws -> Output? {
     while true {
+      if hasReader { throw StreamError.concurrentRead }
       switch try poll() {
       case .element(let element): return detach(element)
       case .end: return nil
@@ -44,7 +46,7 @@ extension PolledWritableStream {
       if try hasRoom() { return }
       flush()
       if try hasRoom() { return }
-      return try await waitForRoom()
+      return try await waitBehindPush()
     }
     try await writeOnLoop(element)
   }
@@ -54,7 +56,13 @@ extension PolledWritableStream {
     try await waitForRoom()
     try push(element)
     flush()
-    try await waitForRoom()
+    try await waitBehindPush()
+  }
+
+  /// Waits for room for the next element. Cancellation ends the waiting without an error, as this element was taken.
+  @inlinable
+  func waitBehindPush() async throws {
+    do { try await waitForRoom() } catch is CancellationError {}
   }
 
   public func close() async throws {
@@ -96,7 +104,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   private var state = State.idle
 
   @usableFromInline
-  init() {}
+  package init() {}
 
   /// Suspends the calling task, which runs on `loop`, until this is woken.
   /// - Throws: `CancellationError` when the task is cancelled.

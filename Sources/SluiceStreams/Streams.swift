@@ -27,6 +27,9 @@ public protocol WritableStream<Input>: Sendable {
   associatedtype Input: Sendable
 
   /// Returns when there is room for the next element: not necessarily when this one has left.
+  ///
+  /// A write whose task is cancelled while there is no room throws `CancellationError`, and has not taken the element; one
+  /// that returns has.
   func write(_ element: Input) async throws
 
   /// Flushes what was written, then ends this half. Closing what is closed already is success.

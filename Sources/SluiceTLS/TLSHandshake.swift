@@ -71,10 +71,9 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
     guard completion != nil else { return }
     do {
       while true {
+        if engine.output.capacity == 0 { engine.output = transport.loop.scratch.take() }
         switch try engine.handshake() {
-        case .done:
-          try sendOutput()
-          return try finish()
+        case .done: return try finish()
         case .closed: throw TLSError.endedEarly
         case .wantsInput: break
         }
@@ -90,9 +89,7 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
     }
   }
 
-  private func sendOutput() throws {
-    if !engine.output.isEmpty { try transport.pushFlushing(engine.output.take()) }
-  }
+  private func sendOutput() throws { try engine.sendOutput(to: transport) }
 
   private func finish() throws {
     guard let completion = take() else { return }

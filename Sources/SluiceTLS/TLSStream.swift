@@ -15,10 +15,14 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   private let transport: Transport
   private let engine: TLSEngine
   private let buffers: PlainBuffers
+  /// Bytes of the handshake that leave with the first flush; they ask for none.
+  private var unsentHandshake = 0
   private var readState = ReadState.open
   private var writeState = WriteState.open
   private var reader: (any Waker)?
   private var writer: (any Waker)?
+  /// Whether somebody was told that there is no room, and waits for it.
+  private var isRoomAwaited = false
 
   private enum ReadState {
     case open
@@ -40,7 +44,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Encrypted bytes that may be gathered before a write waits.
   private static let highWatermark = 64 << 10
 
-  /// Takes over a transport on which the handshake is done. On its loop only.
+  /// Takes over a transport on which the handshake is done, but for what the engine still has to send. On its loop only.
   init(_ engine: TLSEngine, over transport: Transport) throws {
     self.engine = engine
     self.transport = transport
@@ -48,6 +52,9 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     buffers = transport.loop.locals.value { PlainBuffers() }
     try transport.attachReader(TransportReader(self))
     try transport.attachWriter(TransportWriter(self))
+    // What ends the handshake leaves with the first data, if there is some in this turn: one packet, one wake of the peer.
+    unsentHandshake = engine.output.count
+    if engine.output.capacity > 0 { loop.atEndOfTurn(self) }
   }
 
   /// What the handshake settled.
@@ -96,7 +103,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
         engine.output = BytesBuilder()
       }
     }
-    if answerBytes > Self.maxAnswerBytes && transport.queuedByteCount == 0 { answerBytes = 0 }
+    if try answerBytes > Self.maxAnswerBytes && transport.hasRoom() { answerBytes = 0 }
     return answerBytes <= Self.maxAnswerBytes
   }
 
@@ -111,6 +118,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       case .wantsInput: break reading
       case .closed:
         readState = .ended
+        releaseIfDone()
         break reading
       }
     }
@@ -122,6 +130,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     guard reader == nil else { throw StreamError.concurrentRead }
     reader = waker
   }
+
+  public var hasReader: Bool { reader != nil }
 
   public func detachReader() { reader = nil }
 
@@ -138,7 +148,10 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   public func hasRoom() throws -> Bool {
     switch writeState {
-    case .open: return try engine.output.count < Self.highWatermark && transport.hasRoom()
+    case .open:
+      let hasRoom = try engine.output.count < Self.highWatermark && transport.hasRoom()
+      if !hasRoom { isRoomAwaited = true }
+      return hasRoom
     case .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
@@ -149,6 +162,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       _ = try hasRoom()
       return
     }
+    // Nothing would be sent that gives the memory back.
+    if bytes.isEmpty { return }
     if engine.output.capacity == 0 { engine.output = loop.scratch.take() }
     do { try engine.write(bytes.span) } catch {
       fail(error)
@@ -160,6 +175,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Gives what is encrypted to the transport, which may still be filling its own queue.
   private func handOver() throws {
     guard !engine.output.isEmpty else { return }
+    unsentHandshake = 0
     var full = BytesBuilder()
     swap(&full, &engine.output)
     try transport.push(full.take())
@@ -167,19 +183,20 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   /// Sends what is encrypted.
   private func sendOutput() throws {
-    guard engine.output.capacity > 0 else { return transport.flush() }
-    if engine.output.isEmpty { transport.flush() } else { try transport.pushFlushing(engine.output.lend()) }
-    var used = BytesBuilder()
-    swap(&used, &engine.output)
-    loop.scratch.give(used)
+    unsentHandshake = 0
+    try engine.sendOutput(to: transport)
   }
 
-  public var needsFlush: Bool { !engine.output.isEmpty || transport.needsFlush }
+  public var needsFlush: Bool { engine.output.count > unsentHandshake || transport.needsFlush }
   public var queuedByteCount: Int { engine.output.count + transport.queuedByteCount }
+  public var deliveredByteCount: Int? { transport.deliveredByteCount }
 
   public func flush() {
     // A transport that has failed says so itself, at the next `hasRoom`.
     try? sendOutput()
+    guard isRoomAwaited else { return }
+    isRoomAwaited = false
+    if (try? hasRoom()) != false { writer?.wake() }
   }
 
   public func attachWriter(_ waker: any Waker) throws {
@@ -225,13 +242,14 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     writer?.wake()
   }
 
-  /// Lets go of the transport, which keeps this alive.
+  /// Lets go of the transport, which keeps this alive, and of what the peer may still send to it.
   private func releaseIfDone() {
     switch (readState, writeState) {
     case (.open, _), (_, .open): return
     default:
       transport.detachReader()
       transport.detachWriter()
+      transport.cancel(nil)
     }
   }
 
@@ -239,6 +257,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   fileprivate func transportIsWritable() {
     if !engine.output.isEmpty { try? sendOutput() }
+    isRoomAwaited = false
     writer?.wake()
     // Reading may have waited for room.
     reader?.wake()

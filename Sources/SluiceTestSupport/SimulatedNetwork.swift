@@ -80,12 +80,12 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   private let outgoing: SimulatedChannel
   private var reader: (any Waker)?
   private var writer: (any Waker)?
-  private var queue = Deque<Bytes>()
-  private var queuedBytes = 0
+  private var queue = ByteQueue()
+  private var watermark = Watermark(high: 16 << 10)
   private var readFailure: (any Error)?
   private var isCancelled = false
   private var writeState = WriteState.open
-  package let highWatermark = 16 << 10
+  package var highWatermark: Int { watermark.high }
 
   private enum WriteState {
     case open
@@ -104,7 +104,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   package var loop: any Loop { incoming.network.loop }
 
   /// Bytes that this end has sent and the other has not read, and those that wait to be sent.
-  package var unreadByPeer: Int { outgoing.outstanding + queuedBytes }
+  package var unreadByPeer: Int { outgoing.outstanding + queue.count }
 
   /// The peer's kernel takes nothing until `isStalled` is false again.
   package func stall(_ isStalled: Bool) {
@@ -137,6 +137,8 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     reader = waker
   }
 
+  package var hasReader: Bool { reader != nil }
+
   package func detachReader() { reader = nil }
 
   package func cancel(_ reason: (any Error)?) {
@@ -148,30 +150,32 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
 
   package func hasRoom() throws -> Bool {
     switch writeState {
-    case .open: return queuedBytes < highWatermark
+    case .open: return watermark.hasRoom(queued: queue.count)
     case .closing, .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
   }
 
   package var needsFlush: Bool { !queue.isEmpty && outgoing.room > 0 }
-  package var queuedByteCount: Int { queuedBytes }
+  package var queuedByteCount: Int { queue.count }
 
   package func push(_ bytes: consuming Bytes) throws {
-    _ = try hasRoom()
-    if bytes.isEmpty { return }
-    queuedBytes += bytes.count
+    guard case .open = writeState else {
+      _ = try hasRoom()
+      return
+    }
     queue.append(bytes)
   }
 
   package func flush() {
-    while let first = queue.first, outgoing.room > 0 {
+    while let first = queue.front(limit: 1).first, outgoing.room > 0 {
       let part = first.prefix(outgoing.room)
       // What is in memory that the sender uses again must not change under way.
       outgoing.send(Bytes(copying: part.span))
-      queuedBytes -= part.count
-      if part.count == first.count { queue.removeFirst() } else { queue[0] = first.dropFirst(part.count) }
+      queue.dropFirst(part.count)
     }
+    queue.settle()
+    if watermark.isReached(queued: queue.count) { writer?.wake() }
     if queue.isEmpty, case .closing(let completions) = writeState {
       writeState = .closed
       outgoing.finish()
@@ -179,10 +183,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     }
   }
 
-  private func didGetRoom() {
-    flush()
-    if queuedBytes <= highWatermark / 2 { writer?.wake() }
-  }
+  private func didGetRoom() { flush() }
 
   package func attachWriter(_ waker: any Waker) throws {
     guard writer == nil else { throw StreamError.concurrentWrite }
@@ -216,7 +217,6 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     if case .closing(let completions) = writeState { waiting = completions }
     writeState = .failed(error)
     queue.removeAll()
-    queuedBytes = 0
     for completion in waiting { completion(error) }
     writer?.wake()
   }

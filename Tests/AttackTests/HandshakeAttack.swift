@@ -93,6 +93,10 @@ struct HandshakeAttack: Sendable, CustomTestStringConvertible {
     HandshakeAttack(28, "a chunked body", adding: ["Transfer-Encoding: chunked"], status: 400),
     HandshakeAttack(28, "two lengths", adding: ["Content-Length: 0", "Transfer-Encoding: chunked"], status: 400),
     HandshakeAttack(28, "two Content-Lengths", adding: ["Content-Length: 0", "Content-Length: 5"], status: 400),
+    HandshakeAttack(
+      28, "two equal Content-Lengths", adding: ["Content-Length: 38", "Content-Length: 38"], status: 400),
+    HandshakeAttack(28, "two Content-Lengths of 0", adding: ["Content-Length: 0", "Content-Length: 0"], status: 400),
+    HandshakeAttack(28, "a list of equal Content-Lengths", adding: ["Content-Length: 38, 38"], status: 400),
     HandshakeAttack(28, "a Content-Length of +0", adding: ["Content-Length: +0"], status: 400),
     HandshakeAttack(28, "a Content-Length beyond any", adding: ["Content-Length: 99999999999999999999"], status: 400),
   ]

@@ -6,7 +6,7 @@ import Testing
 
 @Suite("HTTP CONNECT (RFC 9110 §9.3.6, ATTACKS 39)")
 struct HTTPTunnelTests {
-  private func tunnel(credentials: String? = nil, headers: Headers = [:]) throws -> HTTPTunnel {
+  private func tunnel(credentials: BasicCredentials? = nil, headers: Headers = [:]) throws -> HTTPTunnel {
     try HTTPTunnel(
       to: Origin(host: "example.com", port: 443, isSecure: true), credentials: credentials, headers: headers)
   }
@@ -24,7 +24,8 @@ struct HTTPTunnelTests {
 
   @Test("what is asked, with credentials and headers of the proxy's own")
   func request() throws {
-    let request = try tunnel(credentials: "ann:secret", headers: ["X-Trace": "7"]).request.string
+    let request = try tunnel(credentials: BasicCredentials(user: "ann", password: "secret"), headers: ["X-Trace": "7"])
+      .request.string
     #expect(
       request == """
         CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\nProxy-Authorization: Basic YW5uOnNlY3JldA==\r\n\

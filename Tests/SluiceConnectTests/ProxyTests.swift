@@ -47,7 +47,10 @@ struct ProxyTests {
     #expect(try Proxy("http://p").port == 80)
     #expect(try Proxy("https://p").port == 443)
     #expect(try Proxy("socks5h://a:b%3Ac@p").port == 1080)
-    #expect(try Proxy("socks5h://a:b%3Ac@p").credentials == "a:b:c")
+    let credentials = try Proxy("socks5h://a%3Ab:c%3Ad@p").credentials
+    #expect(credentials?.user == "a:b" && credentials?.password == "c:d")
+    // What Basic can't say is an error at once, before any proxy is asked.
+    #expect(throws: URLError.self) { try Proxy("http://a%3Ab:c@p") }
     #expect(throws: URLError.self) { try Proxy("ftp://p") }
     #expect(throws: URLError.self) { try Proxy("p:3128") }
   }

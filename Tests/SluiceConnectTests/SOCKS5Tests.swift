@@ -1,3 +1,4 @@
+import SluiceHTTP
 import SluiceStreams
 import Testing
 
@@ -11,7 +12,7 @@ struct SOCKS5Tests {
   private func talk(
     to host: String = "example.com", credentials: String? = nil, _ words: [Bytes], size: Int = .max
   ) throws -> (sent: [Bytes], rest: Bytes?) {
-    var socks = try SOCKS5(origin(host), credentials: credentials)
+    var socks = try SOCKS5(origin(host), credentials: credentials.flatMap(userInfo))
     var sent = [socks.greeting]
     for word in words {
       var rest = word
@@ -71,6 +72,10 @@ struct SOCKS5Tests {
     }
   }
 
+  private func userInfo(_ text: String) throws -> ConnectionURL.UserInfo? {
+    try ConnectionURL("ws://\(text)@proxy").userInfo
+  }
+
   @Test("a host of 255 bytes is sent, one of 256 is refused; so are credentials")
   func lengths() throws {
     let longest = String(repeating: "a", count: 255)
@@ -78,7 +83,7 @@ struct SOCKS5Tests {
     #expect(throws: SOCKSError.tooLong("host name", byteCount: 256)) {
       try SOCKS5(origin(longest + "a"), credentials: nil)
     }
-    #expect(throws: SOCKSError.self) { try SOCKS5(origin("x"), credentials: longest + "a:b") }
-    #expect(throws: SOCKSError.self) { try SOCKS5(origin("x"), credentials: "a:") }
+    #expect(throws: SOCKSError.self) { try SOCKS5(origin("x"), credentials: userInfo(longest + "a:b")) }
+    #expect(throws: SOCKSError.self) { try SOCKS5(origin("x"), credentials: userInfo("a:")) }
   }
 }

@@ -48,4 +48,18 @@ struct BasicCredentialsTests {
     let (early, late) = (time(wrongAtOnce), time(wrongAtTheEnd))
     #expect(early < late * 2 && late < early * 2)
   }
+
+  @Test("those of a URL: a user alone has an empty password, and what is encoded does not part them")
+  func urls() throws {
+    func field(_ url: String) throws -> String? {
+      try ConnectionURL(url).userInfo.map { try BasicCredentials($0).field }
+    }
+    #expect(try field("ws://token@host") == "Basic dG9rZW46")
+    #expect(try field("ws://token:@host") == "Basic dG9rZW46")
+    #expect(try field("ws://ann:p%3Aq@host") == BasicCredentials("ann:p:q")?.field)
+    #expect(try field("ws://ann:p:q@host") == BasicCredentials("ann:p:q")?.field)
+    #expect(try field("ws://:secret@host") == BasicCredentials(":secret")?.field)
+    #expect(try field("ws://@host") == nil && field("ws://host") == nil)
+    #expect(throws: URLError.self) { try field("ws://a%3Ab@host") }
+  }
 }

@@ -178,6 +178,85 @@ struct SocketTests {
     await #expect(throws: IOError.self) { try await UnixSocket.connect(String(repeating: "x", count: 200)) }
   }
 
+  @Test("what waits to be written keeps no larger buffer alive, whether it was flushed before or not")
+  func queuedMemory() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    try await client.loop.run {
+      let chunk = Bytes([UInt8](repeating: 1, count: 64 << 10))
+      while client.queuedByteCount == 0 {
+        try client.push(chunk)
+        client.flush()
+      }
+      for pushesFlushing in [false, true] {
+        weak var buffer: ByteStorage?
+        do {
+          let storage = ByteStorage(capacity: 256 << 10)
+          unsafe storage.pointer.update(repeating: 7, count: 1000)
+          buffer = storage
+          for index in 0..<1000 {
+            let byte = Bytes(storage: storage, start: index, end: index + 1)
+            if pushesFlushing { try client.pushFlushing(byte) } else { try client.push(byte) }
+          }
+          client.flush()
+        }
+        #expect(buffer == nil)
+      }
+    }
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
+  @Test("a file that is no socket is never removed, neither to listen in its place nor when the listening stops")
+  func unixFilesOfOthers() async throws {
+    let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max)).txt"
+    func write(_ text: String) async throws {
+      let file = try await File.create(FilePath(path))
+      try await file.write(Bytes(text))
+      try await file.close()
+    }
+    func contents() async throws -> String { (try await File.open(FilePath(path)).collect(limit: 100) as Bytes).string }
+    try await write("precious")
+    let error = await #expect(throws: IOError.self) { try await UnixSocket.listen(path) }
+    #expect(error?.code == "EADDRINUSE")
+    #expect(try await contents() == "precious")
+    // A link to a socket that is left over is not the socket.
+    let link = path + ".link"
+    #expect(symlink(path, link) == 0)
+    await #expect(throws: IOError.self) { try await UnixSocket.listen(link) }
+    #expect(access(link, F_OK) == 0)
+    unlink(link)
+    // Replaced while it is listened on, by somebody who removed ours.
+    unlink(path)
+    let listener = try await UnixSocket.listen(path)
+    unlink(path)
+    try await write("a later one's")
+    listener.cancel()
+    try await settled()
+    #expect(try await contents() == "a later one's")
+    unlink(path)
+  }
+
+  @Test("an abstract name that is taken leaves no descriptor behind")
+  func abstractNameTaken() async throws {
+    let name = "@sluice-test-\(UInt64.random(in: 0 ... .max))"
+    let listener = try await UnixSocket.listen(name)
+    let before = try openDescriptors()
+    for _ in 0..<400 { await #expect(throws: IOError.self) { try await UnixSocket.listen(name) } }
+    #expect(try openDescriptors() < before + 200)
+    listener.cancel()
+  }
+
+  private func openDescriptors() throws -> Int {
+    let folder = try #require(opendir("/proc/self/fd"))
+    defer { closedir(folder) }
+    var count = 0
+    while readdir(folder) != nil { count += 1 }
+    return count
+  }
+
   @Test("several loops share a port")
   func sharedPort() async throws {
     let (one, two) = (UVLoop(name: "one"), UVLoop(name: "two"))

@@ -33,25 +33,12 @@ struct HTTPServerTests {
     _ options: HTTPServerOptions = HTTPServerOptions(), routes: [HTTPRoute] = HTTPServerTests.routes,
     _ body: (HTTPServer) async throws -> Void
   ) async throws {
-    let scheme = options.tls == nil ? "http" : "https"
-    let server = try await HTTPServer.listen("\(scheme)://127.0.0.1:0", options: options)
-    let running = Task { try await server.run(routes: routes) }
-    try await body(server)
-    running.cancel()
-    await #expect(throws: CancellationError.self) { try await running.value }
+    try await withServer(options, routes: routes, body)
   }
 
   /// What comes back until the server ends the connection, without the dates.
   private func exchange(_ pieces: [Bytes], with server: HTTPServer) async throws -> String {
-    let socket = try await TCP.connect("127.0.0.1", port: server.port)
-    for piece in pieces { try await socket.write(piece) }
-    return try await answers(on: socket)
-  }
-
-  private func answers(on socket: SocketStream) async throws -> String {
-    let all = (try await socket.collect(limit: 1 << 24) as Bytes).string
-    socket.abort(StreamError.aborted)
-    return all.replacing(/Date: ..., .. ... .... ..:..:.. GMT\r\n/, with: "")
+    try await server.exchange(pieces)
   }
 
   private func answer(_ request: String, with server: HTTPServer) async throws -> String {

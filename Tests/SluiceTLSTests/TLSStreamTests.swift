@@ -1,3 +1,4 @@
+import SluiceIO
 import SluiceStreams
 import SluiceTLS
 import SluiceTestSupport
@@ -68,6 +69,59 @@ struct TLSStreamTests {
       await #expect(throws: TLSError.truncated) { try await server.read() }
       await #expect(throws: TLSError.truncated) { try await server.read() }
     }
+  }
+
+  @Test("whichever side ends first, nothing keeps a stream whose halves have both ended", arguments: [true, false])
+  func released(serverEndsFirst: Bool) async throws {
+    let certificates = try await Certificates.load()
+    let (serverContext, clientContext) = (try certificates.server(), try certificates.client())
+    let loop = SimulatedLoop()
+    let network = SimulatedNetwork(loop: loop)
+    try await loop.simulate {
+      weak var left: TLSStream?
+      do {
+        let (near, far) = network.connection()
+        async let accepted = serverContext.accept(over: far)
+        let client = try await clientContext.connect(over: near, to: "www.example.com")
+        let server = try await accepted
+        left = server
+        let (first, second) = serverEndsFirst ? (server, client) : (client, server)
+        try await first.close()
+        #expect(try await second.read() == nil)
+        try await second.close()
+        #expect(try await first.read() == nil)
+      }
+      await loop.sleep(for: .seconds(1))
+      #expect(left == nil)
+    }
+  }
+
+  @Test("a peer that sends on behind its close_notify, and does not end, does not keep our socket open")
+  func bytesBehindTheEnd() async throws {
+    let certificates = try await Certificates.load()
+    let (serverContext, clientContext) = (try certificates.server(), try certificates.client())
+    let loop = UVLoop(name: "behind-the-end")
+    defer { loop.stop() }
+    let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
+    let socket = try await TCP.connect("127.0.0.1", port: listener.port)
+    defer { socket.abort(StreamError.aborted) }
+    let accepting = Task {
+      let socket = try #require(try await listener.read())
+      listener.cancel()
+      return try await serverContext.accept(over: socket)
+    }
+    // TLS ends here without the connection's end.
+    let transport = JoinedStream(reading: socket, writing: Writable { try await socket.write($0) })
+    let client = try await clientContext.connect(over: transport.polled(on: UVLoop.shared), to: "www.example.com")
+    let server = try await accepting.value
+    try await client.close()
+    try await socket.write(Bytes([UInt8](repeating: 0x17, count: 100_000)))
+    #expect(try await server.read() == nil)
+    try await server.close()
+    for _ in 0..<500 where try await loop.run({ loop.openHandles }) > 0 {
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(try await loop.run { loop.openHandles } == 0)
   }
 
   @Test("a reader that stops stops the sender, and all bytes arrive once it goes on")

@@ -1,6 +1,7 @@
 import HTTPTypes
 import Sluice
 import SluiceTestSupport
+import Synchronization
 import Testing
 
 @Suite("Requests that another server has read", .timeLimit(.minutes(2)))
@@ -75,6 +76,58 @@ struct EmbeddingTests {
         try await near.close()
         await #expect(throws: RequestRejection.self) { try await accepted.value }
       }
+    }
+  }
+
+  @Test(
+    "the subprotocol is the first of the call's own, or of the options', that the client offers; options' are those that a call names none of"
+  )
+  func subprotocol() async throws {
+    var fields = Self.fields
+    fields[.secWebSocketProtocol] = "c, b, a"
+    var options = WebSocketServerOptions()
+    options.protocols = ["a", "b"]
+    for (named, expected) in [(["b", "c"], "b"), ([], "a"), (["d"], "")] {
+      try await SimulatedWire.run { [fields, options] near, far, _ in
+        async let accepted = WebSocket.accept(
+          Self.request(.get, fields), over: far, protocols: named, options: options)
+        let answer = try await SimulatedWire.readHead(near)
+        #expect(answer.contains("Sec-WebSocket-Protocol: \(expected)\r\n") == !expected.isEmpty)
+        let ws = try await accepted
+        #expect(ws.protocol == expected)
+        ws.abort(StreamError.aborted)
+      }
+    }
+  }
+
+  @Test("in the style of callbacks: what is sent before the handshake is done leaves behind it, in order")
+  func events() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      let events = WebSocketEvents.accept(Self.request(), over: far, head: frame(0x81, "Hello"), protocols: ["chat"])
+      #expect(events.trySend("first") && events.trySend("second"))
+      events.onMessage { events.trySend($0) }
+      #expect(try await SimulatedWire.readHead(near).hasPrefix("HTTP/1.1 101 "))
+      var answer: [UInt8] = []
+      while answer.count < 22, let more = try await near.read() { answer += more }
+      #expect(answer == [0x81, 5] + "first".utf8 + [0x81, 6] + "second".utf8 + [0x81, 5] + "Hello".utf8)
+      near.abort(StreamError.aborted)
+      await events.waitUntilClosed()
+    }
+  }
+
+  @Test("in the style of callbacks: a refusal is an error and a close")
+  func refusedEvents() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      let events = WebSocketEvents.accept(Self.request(.post), over: far)
+      let closed = Mutex<CloseCode?>(nil)
+      let failed = Mutex<RequestRejection?>(nil)
+      events.onError { error in failed.withLock { $0 = error as? RequestRejection } }
+      events.onClose { code, _ in closed.withLock { $0 = code } }
+      #expect(try await SimulatedWire.readHead(near).hasPrefix("HTTP/1.1 405 "))
+      try await near.close()
+      await events.waitUntilClosed()
+      #expect(failed.withLock { $0?.status } == 405)
+      #expect(closed.withLock { $0 } == .abnormal)
     }
   }
 }

@@ -4,6 +4,12 @@ import SluiceTestSupport
 import Synchronization
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 @Suite("The event style", .timeLimit(.minutes(1)))
 struct EventsTests {
   /// What handlers saw, in order.
@@ -145,4 +151,49 @@ struct EventsTests {
       #expect(events == nil)
     }
   }
+
+  @Test("taking over a connection that somebody reads fails, and leaves the reader alone")
+  func takingOverWhileRead() async throws {
+    try await SimulatedConnection.run { ends, loop in
+      let reading = Task(executorPreference: loop) { try await ends.server.read() }
+      await loop.sleep(for: .seconds(1))
+      let seen = Seen()
+      let events = WebSocketEvents(ends.server)
+      events.onError { seen.add("\($0)") }
+      await events.waitUntilClosed()
+      #expect(seen.all == ["\(StreamError.concurrentRead)"])
+      try await ends.client.send("still here")
+      let message = try await reading.value
+      #expect(message == "still here")
+    }
+  }
+
+  @Test("the watermark holds for messages from other threads too")
+  func watermarkFromOtherThreads() async throws {
+    try await serving { ws in
+      ws.onMessage { _ in }
+    } _: { url in
+      var options = WebSocketClientOptions()
+      options.connection.writeHighWatermark = 1000
+      let ws = WebSocketEvents.connect(url, options: options)
+      try await ws.loop.run { unsafe usleep(1000) }
+      let sent = Counter()
+      // While the loop is busy nothing leaves.
+      ws.loop.execute { unsafe usleep(300_000) }
+      for _ in 0..<1000 where ws.trySend([UInt8](repeating: 1, count: 100).bytes) { sent.add(1) }
+      #expect(sent.value <= 11)
+      try ws.close()
+      await ws.waitUntilClosed()
+    }
+  }
+}
+
+private final class Counter: Sendable {
+  private let count = Atomic(0)
+  func add(_ number: Int) { count.add(number, ordering: .relaxed) }
+  var value: Int { count.load(ordering: .relaxed) }
+}
+
+extension [UInt8] {
+  fileprivate var bytes: Bytes { Bytes(self) }
 }

@@ -199,7 +199,7 @@ public final class EventSourceClient: ReadableStream {
     ]
     if let id = lastEventID, !id.isEmpty { try writer.append("Last-Event-ID", id) }
     if let userInfo = url.userInfo {
-      try writer.append("Authorization", "Basic " + Base64.encode(userInfo.utf8))
+      try writer.append("Authorization", BasicCredentials(userInfo).field)
       reserved.insert("authorization")
     }
     try writer.append(headers, reserved: reserved)

@@ -85,17 +85,18 @@ struct ServerAnswer: Sendable {
 
   /// How the body ends (RFC 9112 §6.3).
   private func body() throws -> EventFeed.Body {
-    let fields = response.headerFields
-    if let encoding = fields[.transferEncoding] {
-      guard encoding.lowercased() == "chunked" else {
-        throw EventSourceError.unsupportedBody("Transfer-Encoding \(encoding)")
+    do {
+      switch try BodyFraming(response.headerFields) {
+      case .unspecified: return .untilEnd
+      case .length(let length): return .length(LengthDecoder(length))
+      case .coded(let coding):
+        guard coding.lowercased() == "chunked" else {
+          throw EventSourceError.unsupportedBody("Transfer-Encoding \(coding)")
+        }
+        return .chunked(ChunkedDecoder())
       }
-      return .chunked(ChunkedDecoder())
+    } catch let error as HTTPHeadError {
+      throw EventSourceError.malformedResponse(error)
     }
-    guard let length = fields[.contentLength] else { return .untilEnd }
-    guard let count = Int(length), count >= 0 else {
-      throw EventSourceError.unsupportedBody("Content-Length \(length)")
-    }
-    return .length(LengthDecoder(count))
   }
 }

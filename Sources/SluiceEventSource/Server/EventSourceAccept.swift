@@ -27,15 +27,17 @@ extension EventSource {
   /// Answers a request whose head another server has read, and takes its connection over.
   /// - Parameters:
   ///   - transport: The byte stream that the request came on. Nothing was answered on it yet, and nobody else reads it.
+  ///   - head: What was read behind the empty line that ends the request's head. It is dropped, as is all that comes later: the stream is the last that
+  ///     this connection answers.
   ///   - isHTTP11: Whether the client speaks HTTP/1.1, and so understands a chunked body.
   /// - Throws: As `accept(over:options:)`.
   public static func accept(
-    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool = true,
-    options: EventSourceServerOptions = EventSourceServerOptions()
+    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
+    isHTTP11: Bool = true, options: EventSourceServerOptions = EventSourceServerOptions()
   ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
       try await answering(over: transport) {
-        let hasBody = RequestHead.hasBody(request.headerFields)
+        let hasBody = try !BodyFraming(request.headerFields).isEmpty
         return try await begin(
           request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options)
       }

@@ -28,6 +28,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   /// Compresses what is sent, where the client takes that.
   private var deflater: Deflater?
   private var writer: (any Waker)?
+  /// Whether somebody was told that there is no room, and waits for it.
+  private var isRoomAwaited = false
   private var pingTimer: LoopTimer?
   private var waitingForEnd: [CheckedContinuation<Void, Never>] = []
 
@@ -101,7 +103,10 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   public func hasRoom() throws -> Bool {
     switch state {
-    case .open: return try gathered.count < options.writeHighWatermark && transport.hasRoom()
+    case .open:
+      let hasRoom = try gathered.count < options.writeHighWatermark && transport.hasRoom()
+      if !hasRoom { isRoomAwaited = true }
+      return hasRoom
     case .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
@@ -140,9 +145,16 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
 
   public func flush() {
-    guard gathered.capacity > 0 else { return transport.flush() }
+    sendGathered()
+    guard isRoomAwaited else { return }
+    isRoomAwaited = false
+    if (try? hasRoom()) != false { writer?.wake() }
+  }
+
+  private func sendGathered() {
+    guard !gathered.isEmpty else { return transport.flush() }
     // A transport that has failed says so itself, at the next `hasRoom`.
-    if !gathered.isEmpty { try? transport.pushFlushing(gathered.lend()) }
+    try? transport.pushFlushing(gathered.lend())
     var used = BytesBuilder()
     swap(&used, &gathered)
     loop.scratch.give(used)
@@ -253,7 +265,10 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
   }
 
-  fileprivate func transportHasRoom() { writer?.wake() }
+  fileprivate func transportHasRoom() {
+    isRoomAwaited = false
+    writer?.wake()
+  }
 }
 
 /// Tells a connection that its client may have left. It keeps the connection alive until then.

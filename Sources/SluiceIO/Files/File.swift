@@ -212,6 +212,8 @@ extension File {
     reader = waker
   }
 
+  public var hasReader: Bool { reader != nil }
+
   public func detachReader() { reader = nil }
 
   public func cancel(_ reason: (any Error)?) {

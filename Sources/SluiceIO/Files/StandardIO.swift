@@ -108,6 +108,7 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
 extension StandardStream {
   public func poll() throws -> Polled<Bytes> { try opened().poll() }
   public func attachReader(_ waker: any Waker) throws { try opened().attachReader(waker) }
+  public var hasReader: Bool { stream?.hasReader ?? false }
   public func detachReader() { stream?.detachReader() }
   public func cancel(_ reason: (any Error)?) { uvLoop.perform { self.stream?.cancel(reason) } }
 
@@ -156,6 +157,7 @@ public struct StandardIO: PolledDuplexStream {
   public var loop: any Loop { input.loop }
   public func poll() throws -> Polled<Bytes> { try input.poll() }
   public func attachReader(_ waker: any Waker) throws { try input.attachReader(waker) }
+  public var hasReader: Bool { input.hasReader }
   public func detachReader() { input.detachReader() }
   public func cancel(_ reason: (any Error)?) { input.cancel(reason) }
 

@@ -185,6 +185,8 @@ extension ChildProcess {
     reader = waker
   }
 
+  public var hasReader: Bool { reader != nil }
+
   public func detachReader() {
     reader = nil
     output.detachReader()

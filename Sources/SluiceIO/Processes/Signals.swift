@@ -80,6 +80,8 @@ public struct Signal: Hashable, Sendable {
     reader = waker
   }
 
+  public var hasReader: Bool { reader != nil }
+
   public func detachReader() { reader = nil }
 
   /// Gives the signals back their default effect.

@@ -25,15 +25,14 @@ import SluiceStreams
   private let makeClient: (UVLoop) -> UnsafeMutablePointer<uv_stream_t>?
   private let describePeer: (UnsafeMutablePointer<uv_stream_t>) -> String
   /// The file of a Unix socket, which goes when the listening does.
-  private let fileToRemove: String?
+  private let fileToRemove: SocketFile?
   private var waiting = 0
   private var isCancelled = false
-  private var failure: IOError?
   private var reader: (any Waker)?
 
   init(
     adopting handle: UnsafeMutablePointer<uv_stream_t>, on loop: UVLoop, name: String, port: Int, backlog: Int,
-    fileToRemove: String? = nil,
+    fileToRemove: SocketFile? = nil,
     makeClient: @escaping (UVLoop) -> UnsafeMutablePointer<uv_stream_t>?,
     describePeer: @escaping (UnsafeMutablePointer<uv_stream_t>) -> String
   ) throws {
@@ -81,6 +80,8 @@ import SluiceStreams
     reader = waker
   }
 
+  public var hasReader: Bool { reader != nil }
+
   public func detachReader() { reader = nil }
 
   /// Stops listening. Connections that were accepted go on.
@@ -88,7 +89,7 @@ import SluiceStreams
     uvLoop.perform {
       guard !self.isCancelled else { return }
       self.isCancelled = true
-      if let path = self.fileToRemove { unsafe unlink(path) }
+      self.fileToRemove?.remove()
       unsafe uv_close(UnsafeMutableRawPointer(self.handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
         unsafe Unmanaged<SocketListener>.fromOpaque(handle!.pointee.data).release()
         unsafe UnsafeMutableRawPointer(handle!).deallocate()

@@ -1,5 +1,4 @@
 import CSluiceUV
-import DequeModule
 import SluiceStreams
 
 #if canImport(Glibc)
@@ -10,23 +9,23 @@ import SluiceStreams
 
 /// A byte stream of the operating system: a TCP connection, a Unix socket, a pipe or a terminal.
 ///
-/// It lives on one loop. Reading goes into the loop's buffer; what `poll` hands out is a slice of it. At most one chunk
-/// that nobody asked for is held (64 KiB of copy at the most); then reading stops, and the peer waits.
+/// It lives on one loop. Reading goes into the loop's buffer of 256 KiB; what `poll` hands out is a slice of it. At most one
+/// chunk that nobody asked for is held; then reading stops, and the peer waits.
 ///
 /// Close, abort, or read to the end and close: an open socket stays open until one of these.
 @safe public final class SocketStream: PolledDuplexStream, @unchecked Sendable {
-  // `uvLoop`, `name` and `highWatermark` never change; everything else is touched on the loop's thread only.
+  // `uvLoop`, `name` and the marks never change; everything else is touched on the loop's thread only.
   public typealias Output = Bytes
   public typealias Input = Bytes
 
   let uvLoop: UVLoop
   /// What this is connected to, for error messages: "127.0.0.1:8000".
   public let name: String
-  /// Bytes that may wait in the write queue before a write waits.
-  public let highWatermark: Int
+  /// Bytes that may wait in the write queue before a write waits, 1 or more.
+  public var highWatermark: Int { watermark.high }
   let handle: UnsafeMutablePointer<uv_stream_t>
-  /// The socket's descriptor; nil for a pipe or terminal.
-  private let socketDescriptor: CInt?
+  /// The socket's descriptor; nil for a pipe or terminal, and once it is closed.
+  private var socketDescriptor: CInt?
 
   enum ReadState {
     case open
@@ -48,8 +47,8 @@ import SluiceStreams
   private var pending: Bytes?
   private var reader: (any Waker)?
   private var writer: (any Waker)?
-  private var queue = Deque<Bytes>()
-  private var queuedBytes = 0
+  private var queue = ByteQueue()
+  private var watermark: Watermark
 
   public static let defaultHighWatermark = 64 << 10
 
@@ -74,7 +73,7 @@ import SluiceStreams
     unsafe self.handle = handle
     socketDescriptor = direction == .duplex ? unsafe Self.descriptor(of: handle) : nil
     self.name = name
-    self.highWatermark = highWatermark
+    watermark = Watermark(high: highWatermark)
     unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
   }
 
@@ -129,6 +128,8 @@ extension SocketStream {
     guard reader == nil else { throw StreamError.concurrentRead }
     reader = waker
   }
+
+  public var hasReader: Bool { reader != nil }
 
   public func detachReader() { reader = nil }
 
@@ -195,7 +196,7 @@ extension SocketStream {
   public func hasRoom() throws -> Bool {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
     switch writeState {
-    case .open: return queuedBytes < highWatermark
+    case .open: return watermark.hasRoom(queued: queue.count)
     case .closing, .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
@@ -208,9 +209,8 @@ extension SocketStream {
       _ = try hasRoom()
       return
     }
-    if bytes.isEmpty { return }
-    queuedBytes += bytes.count
-    queue.append(bytes)
+    // What has to wait for the kernel stays for longer than this turn.
+    if isWriteInFlight { queue.appendSettled(bytes) } else { queue.append(bytes) }
   }
 
   public func attachWriter(_ waker: any Waker) throws {
@@ -221,19 +221,26 @@ extension SocketStream {
   public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
-  public var queuedByteCount: Int { queuedBytes }
+  public var queuedByteCount: Int { queue.count }
+
+  /// Of TCP: what the peer has acknowledged.
+  public var deliveredByteCount: Int? {
+    guard let socketDescriptor, !isHandleClosed else { return nil }
+    return Int(exactly: sluice_acknowledged(socketDescriptor)).flatMap { $0 < 0 ? nil : $0 }
+  }
 
   public func flush() {
     guard !queue.isEmpty, !isWriteInFlight, !isHandleClosed else { return }
-    let written = unsafe withBuffers { buffers in
+    let written = unsafe withBuffers(queue.front(limit: Self.maxGathered)) { buffers in
       unsafe uv_try_write(handle, buffers.baseAddress, UInt32(buffers.count))
     }
     if written > 0 {
-      drop(Int(written))
+      queue.dropFirst(Int(written))
     } else if written != UV_EAGAIN.rawValue {
       return failWriting(IOError("write", name, status: written))
     }
-    if queue.isEmpty { didDrain() } else { writeRest() }
+    if !queue.isEmpty { writeRest() }
+    didDrain()
   }
 
   /// Writes at once what the kernel takes, and queues the rest.
@@ -256,18 +263,23 @@ extension SocketStream {
   }
 
   /// A pipe between two sockets.
-  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Bytes {
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Bytes {
     if let target = sink as? SocketStream { return { self.drainElements(into: target) } }
     return { self.drainElements(into: sink) }
   }
 
-  /// Calls `body` with the front of the queue, at most 64 chunks.
-  private func withBuffers<R>(_ body: (UnsafeMutableBufferPointer<uv_buf_t>) -> R) -> R {
-    let count = Swift.min(queue.count, 64)
-    return unsafe withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: count) { buffers in
-      for index in 0..<count {
-        unsafe queue[index].withUnsafeBytes { bytes in
+  /// Chunks that are written at once, at most.
+  private static let maxGathered = 64
+
+  /// Calls `body` with the front of the queue.
+  private func withBuffers<R>(
+    _ chunks: some Collection<Bytes>, _ body: (UnsafeMutableBufferPointer<uv_buf_t>) -> R
+  ) -> R {
+    unsafe withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: chunks.count) { buffers in
+      for (index, chunk) in chunks.enumerated() {
+        unsafe chunk.withUnsafeBytes { bytes in
           let base = unsafe UnsafeMutableRawPointer(mutating: bytes.baseAddress!).assumingMemoryBound(to: CChar.self)
+          // A queue's chunks are of a size that fits.
           unsafe buffers[index] = unsafe uv_buf_init(base, UInt32(clamping: bytes.count))
         }
       }
@@ -275,24 +287,11 @@ extension SocketStream {
     }
   }
 
-  private func drop(_ count: Int) {
-    queuedBytes -= count
-    var left = count
-    while left > 0, let first = queue.first {
-      if first.count <= left {
-        left -= first.count
-        queue.removeFirst()
-      } else {
-        queue[0] = first.dropFirst(left)
-        left = 0
-      }
-    }
-  }
-
-  /// Lets libuv write when the kernel has room. The chunks stay at the front of the queue, and so alive, until it has.
+  /// Lets libuv write when the kernel has room.
   private func writeRest() {
-    let request = WriteRequest(stream: self, byteCount: queue.prefix(64).reduce(0) { $0 + $1.count })
-    let status = unsafe withBuffers { buffers in
+    queue.settle()
+    let request = WriteRequest(stream: self, chunks: Array(queue.front(limit: Self.maxGathered)))
+    let status = unsafe withBuffers(request.chunks) { buffers in
       unsafe uv_write(request.start(), handle, buffers.baseAddress, UInt32(buffers.count)) { request, status in
         unsafe WriteRequest.finish(request!, status: status)
       }
@@ -312,14 +311,18 @@ extension SocketStream {
         if !isHandleClosed { failWriting(IOError("write", name, status: status)) }
         return
       }
-      drop(count)
+      queue.dropFirst(count)
       if queue.isEmpty { didDrain() } else { flush() }
-      if queuedBytes <= highWatermark / 2 { writer?.wake() }
     }
   }
 
+  /// Something has left, or all.
   private func didDrain() {
-    if case .closing = writeState { shutDown() }
+    if case .closing = writeState {
+      if queue.isEmpty { shutDown() }
+    } else if watermark.isReached(queued: queue.count) {
+      writer?.wake()
+    }
   }
 
   private func failWriting(_ error: any Error) {
@@ -327,7 +330,6 @@ extension SocketStream {
     if case .closing(let completions) = writeState { waiting = completions } else { waiting = [] }
     writeState = .failed(error)
     queue.removeAll()
-    queuedBytes = 0
     for completion in waiting { completion(error) }
     writer?.wake()
     closeHandleIfDone()
@@ -342,8 +344,7 @@ extension SocketStream {
     case .open:
       writeState = .closing([completion])
       writer?.wake()
-      flush()
-      if queue.isEmpty && !isWriteInFlight { didDrain() }
+      if queue.isEmpty { didDrain() } else { flush() }
     case .closing(let completions): writeState = .closing(completions + [completion])
     case .closed: completion(nil)
     case .failed(let error): completion(error)
@@ -402,6 +403,8 @@ extension SocketStream {
   private func closeHandle(reset: Bool) {
     guard !isHandleClosed else { return }
     isHandleClosed = true
+    // The number may be another file's soon.
+    socketDescriptor = nil
     let freed: uv_close_cb = { handle in
       unsafe Unmanaged<SocketStream>.fromOpaque(handle!.pointee.data).release()
       unsafe UnsafeMutableRawPointer(handle!).deallocate()
@@ -417,15 +420,18 @@ extension SocketStream {
   }
 }
 
-/// A libuv write under way: it keeps the stream, and so the queue with the bytes, alive.
+/// A libuv write under way: it keeps the stream and the bytes alive.
 @safe private final class WriteRequest {
   private let request = UnsafeMutablePointer<uv_write_t>.allocate(capacity: 1)
   private let stream: SocketStream
-  private let byteCount: Int
+  /// What is written. An abort empties the stream's queue while the system may still be reading it.
+  let chunks: [Bytes]
+  let byteCount: Int
 
-  init(stream: SocketStream, byteCount: Int) {
+  init(stream: SocketStream, chunks: [Bytes]) {
     self.stream = stream
-    self.byteCount = byteCount
+    self.chunks = chunks
+    byteCount = chunks.reduce(0) { $0 + $1.count }
   }
 
   deinit { unsafe request.deallocate() }

@@ -35,7 +35,8 @@ public enum UnixSocket {
 
   /// Listens at a path, and removes the file when it stops.
   ///
-  /// A socket file at which nobody listens any more, left over by a process that died, is replaced.
+  /// A socket file at which nobody listens any more, left over by a process that died, is replaced. Nothing else is ever removed: neither
+  /// another kind of file, nor one that has taken the place of this listener's own.
   /// - Throws: `IOError`: EADDRINUSE if somebody listens there or the file is no socket, EACCES, ENAMETOOLONG …
   public static func listen(
     _ path: String, backlog: Int = 1024, on loop: UVLoop = .shared
@@ -58,26 +59,44 @@ public enum UnixSocket {
   private static func listen(_ address: UnixAddress, backlog: Int, on loop: UVLoop) throws -> SocketListener {
     let descriptor = try makeSocket("listen on", address)
     var status = unsafe address.use(descriptor, systemBind)
-    if status != 0, errno == EADDRINUSE, address.isAbandoned {
-      unsafe unlink(address.path)
-      status = unsafe address.use(descriptor, systemBind)
+    if status != 0, errno == EADDRINUSE {
+      if let file = abandonedFile(of: address) {
+        file.remove()
+        status = unsafe address.use(descriptor, systemBind)
+      } else {
+        errno = EADDRINUSE
+      }
     }
     guard status == 0 else {
       let failure = errno
       close(descriptor)
       throw IOError("listen on", address.path, status: -failure)
     }
-    let handle = try unsafe PipeHandle.open(descriptor, on: loop, operation: "listen on", subject: address.path)
+    let file = address.isAbstract ? nil : SocketFile(at: address.path)
     do {
-      return try unsafe SocketListener(
-        adopting: handle, on: loop, name: address.path, port: 0, backlog: backlog,
-        fileToRemove: address.isAbstract ? nil : address.path,
-        makeClient: { loop in unsafe PipeHandle.make(on: loop) },
-        describePeer: { _ in "a client of \(address.path)" })
+      let handle = try unsafe PipeHandle.open(descriptor, on: loop, operation: "listen on", subject: address.path)
+      do {
+        return try unsafe SocketListener(
+          adopting: handle, on: loop, name: address.path, port: 0, backlog: backlog, fileToRemove: file,
+          makeClient: { loop in unsafe PipeHandle.make(on: loop) },
+          describePeer: { _ in "a client of \(address.path)" })
+      } catch {
+        unsafe closeAndFree(handle)
+        throw error
+      }
     } catch {
-      unsafe closeAndFree(handle)
+      file?.remove()
       throw error
     }
+  }
+
+  /// The socket file at an address, if nobody listens there any more. Never waits.
+  private static func abandonedFile(of address: UnixAddress) -> SocketFile? {
+    guard !address.isAbstract, let file = SocketFile(at: address.path),
+      let descriptor = try? makeSocket("connect", address)
+    else { return nil }
+    defer { close(descriptor) }
+    return unsafe address.use(descriptor, systemConnect) != 0 && errno == ECONNREFUSED ? file : nil
   }
 
   private static func makeSocket(_ operation: String, _ address: UnixAddress) throws -> CInt {
@@ -139,14 +158,6 @@ private struct UnixAddress {
     unsafe withUnsafePointer(to: storage) { pointer in
       unsafe call(descriptor, UnsafeRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), length)
     }
-  }
-
-  /// Whether the path is a socket at which nobody listens.
-  var isAbandoned: Bool {
-    let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
-    guard descriptor >= 0, !isAbstract else { return false }
-    defer { close(descriptor) }
-    return unsafe use(descriptor, systemConnect) != 0 && errno == ECONNREFUSED
   }
 }
 

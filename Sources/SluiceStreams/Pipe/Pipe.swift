@@ -57,6 +57,13 @@ public enum PipeOutcome: Sendable {
   case cancelled
 }
 
+/// What one turn of a pipe came to.
+public enum PipeStep: Sendable {
+  /// The source has nothing more now, or the sink no room.
+  case waiting(hasMoved: Bool)
+  case ended(PipeOutcome)
+}
+
 /// Closes, aborts and cancels by the rules of a pipe.
 @usableFromInline
 package func settle<Source: ReadableStream, Sink: WritableStream>(
@@ -90,7 +97,8 @@ where Source.Output == Sink.Input {
     if Task.isCancelled { return .cancelled }
     let element: Source.Output
     do {
-      guard let next = try await source.read() else { return .sourceEnded }
+      // A source may take the cancellation of its reader for its end.
+      guard let next = try await source.read() else { return Task.isCancelled ? .cancelled : .sourceEnded }
       element = next
     } catch {
       return Task.isCancelled && error is CancellationError ? .cancelled : .sourceFailed(error)

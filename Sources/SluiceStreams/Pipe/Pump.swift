@@ -20,9 +20,10 @@ where Source.Output == Sink.Input {  // touched on its loop only
   }
   @usableFromInline var state = State.idle
   /// Moves what can be moved; while the pump runs.
-  @usableFromInline var drain: (() -> PipeOutcome?)?
-  /// A wake that comes while the pump moves elements is answered by the same turn.
+  @usableFromInline var drain: (() -> PipeStep)?
   @usableFromInline var isMoving = false
+  /// A wake came while the pump moved elements, such as that of the flush that made room or failed.
+  @usableFromInline var isWokenAgain = false
 
   @usableFromInline
   init(_ source: Source, _ sink: Sink, _ activity: PipeActivity?) {
@@ -74,12 +75,20 @@ where Source.Output == Sink.Input {  // touched on its loop only
 
   @usableFromInline
   package func wake() {
-    guard !isMoving, let drain else { return }
+    guard let drain else { return }
+    if isMoving {
+      isWokenAgain = true
+      return
+    }
     isMoving = true
-    let outcome = drain()
-    activity?.didMove()
-    isMoving = false
-    if let outcome { finish(outcome) }
+    defer { isMoving = false }
+    repeat {
+      isWokenAgain = false
+      switch drain() {
+      case .waiting(let hasMoved): if hasMoved { activity?.didMove() }
+      case .ended(let outcome): return finish(outcome)
+      }
+    } while isWokenAgain
   }
 
   @usableFromInline

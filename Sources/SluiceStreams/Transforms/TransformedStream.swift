@@ -64,6 +64,7 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
   }
 
   public func attachReader(_ waker: any Waker) throws { try source.attachReader(waker) }
+  public var hasReader: Bool { source.hasReader }
   public func detachReader() { source.detachReader() }
 }
 

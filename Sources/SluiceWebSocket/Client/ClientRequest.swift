@@ -18,7 +18,7 @@ struct ClientRequest: Sendable {
     var reserved = HandshakeHeaders.reserved
     if let userInfo = url.userInfo {
       // RFC 7617: what stands in the URL is sent as Basic credentials.
-      try writer.append("Authorization", "Basic " + Base64.encode(userInfo.utf8))
+      try writer.append("Authorization", BasicCredentials(userInfo).field)
       reserved.insert("authorization")
     }
     try writer.append(options.headers, reserved: reserved)

@@ -163,8 +163,8 @@ private struct ServerAnswer {
 
   /// The first bytes of a refusal's body, as far as its length promises them.
   func bodyStart(from transport: some PolledDuplexStream<Bytes, Bytes>) async -> Bytes {
-    let length = response.headerFields[.contentLength].flatMap { Int($0) } ?? rest.count
-    let wanted = Swift.min(Swift.max(length, 0), Self.maxBodyStart)
+    let length = if case .length(let length) = try? BodyFraming(response.headerFields) { length } else { rest.count }
+    let wanted = Swift.min(length, Self.maxBodyStart)
     var start = BytesBuilder(capacity: wanted)
     start.append(rest.prefix(wanted))
     while start.count < wanted, let chunk = try? await transport.read() {

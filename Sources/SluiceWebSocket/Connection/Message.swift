@@ -38,6 +38,14 @@ extension AssembledMessage: ExpressibleByStringLiteral {
   public var text: String { bytes.string }
 }
 
+extension AssembledMessage {
+  /// The same message in memory of its own size, if it keeps a much larger buffer alive.
+  func compacted() -> Message {
+    guard bytes.isWasteful else { return self }
+    return Message(kind: kind, bytes: bytes.compacted(), isCompressible: isCompressible)
+  }
+}
+
 extension AssembledMessage: ByteCounted {
   public var byteCount: Int { bytes.count }
 }

@@ -1,4 +1,3 @@
-import DequeModule
 import HTTPTypes
 import SluiceListen
 import SluiceStreams
@@ -12,9 +11,9 @@ import SluiceWebSocketProtocol
 /// for try await message in ws { print(message.text) }
 /// ```
 ///
-/// It lives on the loop of its connection. Reading a message never waits for a write, and a ping or Close is never behind
-/// queued messages of more than the write watermark. Reading ends with nil when the peer closed with 1000, 1001 or no
-/// code, and throws otherwise.
+/// It lives on the loop of its connection. While nobody reads, it reads ahead, up to the write watermark's number of bytes:
+/// pings are answered and a Close is heeded though the application only writes. Reading ends with nil when the peer closed
+/// with 1000, 1001 or no code, and throws otherwise.
 @safe public final class WebSocket: PolledDuplexStream, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Output = Message
@@ -38,9 +37,7 @@ import SluiceWebSocketProtocol
   var decoder: FrameDecoder
   var assembler: MessageAssembler
   var readState = ReadState.open
-  /// Messages that were decoded while nobody read, because a Pong or Close was awaited.
-  var inbox = Deque<Message>()
-  var inboxBytes = 0
+  var ahead = ReadAhead()
   var reader: (any Waker)?
 
   var writeState = WriteState.open
@@ -49,7 +46,10 @@ import SluiceWebSocketProtocol
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
   var writer: (any Waker)?
-  var sendingFragment: MessageKind?
+  /// Whether somebody was told that there is no room, and waits for it.
+  var isRoomAwaited = false
+  /// The message that is being sent in fragments.
+  var sendingFragments: FragmentSending?
   /// Answer that waits for room: only the latest ping is answered (RFC 6455 §5.5.3).
   var unsentPong: Bytes?
 
@@ -89,9 +89,17 @@ import SluiceWebSocketProtocol
   enum ClosingState {
     case none
     case waiting(LoopTimer, [@Sendable ((any Error)?) -> Void])
-    /// Both sides have closed: the transport is read to its end, or the time limit.
-    case lingering(LoopTimer)
+    /// Both sides have closed: the transport is to end in both directions, within the time limit.
+    case lingering(LoopTimer, until: TransportEnds)
     case done
+  }
+
+  /// The ends of the transport's two directions.
+  struct TransportEnds: OptionSet {
+    let rawValue: UInt8
+    /// All that we wrote has left, our Close behind it.
+    static let ours = TransportEnds(rawValue: 1)
+    static let peers = TransportEnds(rawValue: 2)
   }
 
   /// Takes over a transport on which the opening handshake is done. On the transport's loop only.
@@ -115,6 +123,8 @@ import SluiceWebSocketProtocol
     try transport.attachReader(TransportReader(self))
     try transport.attachWriter(TransportWriter(self))
     startWatching()
+    // A reader is likely to be there soon; if not, nothing else would tell of what has come already.
+    if !head.isEmpty { loop.execute { self.readAheadIfNeeded() } }
   }
 }
 

@@ -25,7 +25,9 @@ extension WebSocket: BroadcastMember {
   }
 
   public func push(prepared: PreparedMessage) throws {
-    guard let frame = prepared.frame, case .plain = coding, maskingKeys == nil, case .open = writeState else {
+    guard let frame = prepared.frame, case .plain = coding, maskingKeys == nil, sendingFragments == nil,
+      case .open = writeState
+    else {
       return try push(prepared.message)
     }
     noteSent(prepared.message.bytes.count, endsMessage: true)

@@ -5,7 +5,8 @@ import SluiceWebSocketProtocol
 extension WebSocket {
   /// Closes: what was sent before is flushed, the Close frame follows it, and the peer's Close is awaited.
   ///
-  /// Returns at once if the connection is closed already. Messages that arrive meanwhile can still be read.
+  /// Returns at once if the connection is closed already. Messages that arrive meanwhile can still be read. In a task that is
+  /// cancelled, before or meanwhile, the connection is cut without a Close.
   /// - Parameters:
   ///   - code: 1000 or 3000-4999 (RFC 6455 §7.4.2).
   ///   - reason: Up to 123 bytes of UTF-8.
@@ -37,6 +38,13 @@ extension WebSocket {
       }
     } onCancel: {
       abort(CancellationError())
+    }
+  }
+
+  /// Closes though the calling task is cancelled; the wait is for `closeTimeout` at the most.
+  func closeInCancelledTask(as code: CloseCode) async {
+    await withCheckedContinuation { continuation in
+      loop.perform { self.close(as: code, "") { _ in continuation.resume() } }
     }
   }
 
@@ -146,14 +154,21 @@ extension WebSocket {
 
   private func endTransport() {
     guard case .waiting(let timer, let completions) = closing else { return }
-    closing = .lingering(timer)
+    closing = .lingering(timer, until: [.ours, .peers])
     flush()
     // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
     let hasAnswered = received != nil
     transport.closeWhenFlushed { error in
       for completion in completions { completion(hasAnswered ? nil : error) }
+      self.didEnd(.ours)
     }
     linger()
+  }
+
+  private func didEnd(_ end: TransportEnds) {
+    guard case .lingering(let timer, let ends) = closing else { return }
+    let left = ends.subtracting(end)
+    if left.isEmpty { finish(with: nil) } else { closing = .lingering(timer, until: left) }
   }
 
   /// RFC 6455 §7.1.1: reads what is still on its way, so that no reset overtakes our Close frame.
@@ -163,7 +178,7 @@ extension WebSocket {
         switch try transport.poll() {
         case .element: continue
         case .pending: return
-        case .end: return finish(with: nil)
+        case .end: return didEnd(.peers)
         }
       }
     } catch {
@@ -179,7 +194,7 @@ extension WebSocket {
     case .waiting(let timer, let completions):
       loop.cancelTimer(timer)
       for completion in completions { completion(error) }
-    case .lingering(let timer): loop.cancelTimer(timer)
+    case .lingering(let timer, _): loop.cancelTimer(timer)
     }
     closing = .done
     slot = nil

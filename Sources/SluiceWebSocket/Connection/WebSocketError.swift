@@ -19,6 +19,8 @@ public enum WebSocketError: Error, Sendable {
   case pingTooLong(byteCount: Int)
   /// A text message that is not UTF-8.
   case invalidText
+  /// A whole message was to be sent while another one is sent in fragments (RFC 6455 §5.4); `write` and `send` wait for its end.
+  case insideMessage
   /// The connection closed before the pong came.
   case noPong
   /// What the version of the protocol that the client speaks does not have: a binary message, a ping, a pong.
@@ -44,6 +46,7 @@ extension WebSocketError: CustomStringConvertible {
     case .closeReasonTooLong(let count): "the close reason has \(count) bytes; 123 are allowed"
     case .pingTooLong(let count): "the ping has \(count) bytes; 125 are allowed"
     case .invalidText: "the text message to send is not UTF-8"
+    case .insideMessage: "a message can't be sent before the last fragment of the one under way"
     case .noPong: "the connection closed before the pong came"
     case .unsupported(let what, let version): "\(version.rawValue), which the client speaks, does not have \(what)"
     case .keepaliveTimeout(let time): "nothing came from the peer within \(time) after a keepalive ping"

@@ -47,13 +47,12 @@ public struct WebSocketFragments: PolledDuplexStream {
 
   public func poll() throws -> Polled<Fragment> { try socket.pollFragment() }
   public func attachReader(_ waker: any Waker) throws { try socket.attachReader(waker) }
+  public var hasReader: Bool { socket.hasReader }
   public func detachReader() { socket.detachReader() }
-  public func detach(_ element: Fragment) -> Fragment {
-    Fragment(kind: element.kind, bytes: element.bytes.compacted(), isFinal: element.isFinal)
-  }
+  public func detach(_ element: Fragment) -> Fragment { socket.detach(element) }
   public func cancel(_ reason: (any Error)?) { socket.cancel(reason) }
 
-  public func hasRoom() throws -> Bool { try socket.hasRoom() }
+  public func hasRoom() throws -> Bool { try socket.hasRoomForFragment() }
   public func push(_ element: consuming Fragment) throws { try socket.push(element) }
   public var needsFlush: Bool { socket.needsFlush }
   public var queuedByteCount: Int { socket.queuedByteCount }
@@ -68,9 +67,12 @@ public struct WebSocketFragments: PolledDuplexStream {
 
 extension WebSocket {
   func pollFragment() throws -> Polled<Fragment> {
-    if let message = inbox.popFirst() {
-      inboxBytes -= message.bytes.count + 1
-      return .element(Fragment(message))
+    if isDiscarding { return .end }
+    while let part = ahead.popFirst() {
+      switch part {
+      case .message(let message): return .element(Fragment(message))
+      case .piece(let piece): if let fragment = Fragment(piece) { return .element(fragment) }
+      }
     }
     // Other extensions than compression know whole messages only.
     if case .extensions = coding {
@@ -87,46 +89,74 @@ extension WebSocket {
       case .failed(let error): throw error
       }
       if let piece = try nextPiece() {
-        if piece.bytes.isEmpty && !piece.isFinal { continue }
-        return .element(Fragment(kind: piece.kind, bytes: piece.bytes, isFinal: piece.isFinal))
+        guard let fragment = Fragment(piece) else { continue }
+        return .element(fragment)
       }
       guard case .open = readState else { continue }
       guard receive() else { return .pending }
     }
   }
 
+  func detach(_ fragment: Fragment) -> Fragment {
+    decoder.settleInput()
+    var detached = fragment
+    detached.bytes = fragment.bytes.compacted()
+    return detached
+  }
+
   /// Sends a fragment as a frame of its own: the message's kind in the first, continuations behind it (RFC 6455 §5.4).
+  /// - Throws: `WebSocketError.invalidText` if the text so far is none; nothing of the fragment is sent then.
   func push(_ fragment: consuming Fragment) throws {
     guard case .open = writeState else {
-      _ = try hasRoom()
+      _ = try hasRoomForFragment()
       return
     }
+    var sending = sendingFragments ?? FragmentSending(kind: fragment.kind)
+    try sending.check(fragment)
+    defer { if sendingFragments == nil && isRoomAwaited { tellOfRoom() } }
     noteSent(fragment.bytes.count, endsMessage: fragment.isFinal)
+    let isFirst = sendingFragments == nil
+    sendingFragments = fragment.isFinal ? nil : sending
+    let opcode = isFirst ? sending.kind.opcode : .continuation
     switch coding {
-    case .plain: try appendFragment(fragment.kind, isFinal: fragment.isFinal, fragment.bytes)
+    case .plain: try appendFrame(opcode, isFinal: fragment.isFinal, fragment.bytes)
     case .deflate(let session):
       let compressed = session.compress(
         fragment: fragment.bytes, isCompressible: fragment.isCompressible, isFinal: fragment.isFinal)
-      try appendFragment(
-        fragment.kind, isFinal: fragment.isFinal, isCompressed: compressed != nil, compressed ?? fragment.bytes)
+      // RFC 7692 §6: only the first frame says that the message is compressed.
+      try appendFrame(
+        opcode, isFinal: fragment.isFinal, reserved: isFirst && compressed != nil ? .rsv1 : [],
+        compressed ?? fragment.bytes)
     case .extensions(let pipeline): pipeline.send(fragment, for: self)
     case .hixie(let framing): try append(fragment.kind, fragment.bytes, isFinal: fragment.isFinal, framing)
     }
   }
+}
 
-  private func appendFragment(
-    _ kind: MessageKind, isFinal: Bool, isCompressed: Bool = false, _ payload: Bytes
-  ) throws {
-    let isFirst = sendingFragment == nil
-    sendingFragment = isFinal ? nil : kind
-    // RFC 7692 §6: only the first frame says that the message is compressed.
-    try appendFrame(
-      isFirst ? kind.opcode : .continuation, isFinal: isFinal, reserved: isFirst && isCompressed ? .rsv1 : [], payload)
+/// A message that is being sent in fragments. What the first one says of its kind counts for all.
+struct FragmentSending {
+  let kind: MessageKind
+  private var text = UTF8Validator()
+
+  init(kind: MessageKind) { self.kind = kind }
+
+  /// RFC 6455 §5.6: the fragments of a text are valid UTF-8 together.
+  mutating func check(_ fragment: borrowing Fragment) throws {
+    guard kind == .text else { return }
+    guard text.consume(fragment.bytes.span), !fragment.isFinal || text.isComplete else {
+      throw WebSocketError.invalidText
+    }
   }
 }
 
 extension Fragment {
   fileprivate init(_ message: Message) {
     self.init(kind: message.kind, bytes: message.bytes, isFinal: true)
+  }
+
+  /// nil for a piece that says nothing: empty, and not the last.
+  fileprivate init?(_ piece: DataPiece) {
+    if piece.bytes.isEmpty && !piece.isFinal { return nil }
+    self.init(kind: piece.kind, bytes: piece.bytes, isFinal: piece.isFinal)
   }
 }

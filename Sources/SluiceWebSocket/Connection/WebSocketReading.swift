@@ -4,11 +4,12 @@ import SluiceWebSocketProtocol
 extension WebSocket {
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
-    if let message = inbox.popFirst() {
-      inboxBytes -= message.bytes.count + 1
-      return .element(message)
-    }
     while true {
+      if isDiscarding { return .end }
+      if !ahead.isEmpty {
+        guard let message = try nextAhead() else { continue }
+        return .element(message)
+      }
       if case .extensions(let pipeline) = coding, let message = pipeline.popDecoded() {
         noteReceived(message.bytes.count, endsMessage: true)
         return .element(message)
@@ -22,6 +23,26 @@ extension WebSocket {
       guard case .open = readState else { continue }
       guard receive() else { return .pending }
     }
+  }
+
+  /// Puts together what was read ahead.
+  /// - Returns: nil when the rest of the message was not read yet.
+  private func nextAhead() throws -> Message? {
+    while let part = ahead.popFirst() {
+      switch part {
+      case .message(let message): return message
+      case .piece(let piece):
+        do { if let message = try assembler.append(piece) { return message } } catch {
+          ahead.removeAll()
+          decoder.fail(error)
+          failProtocol(error)
+          // Too late to tell the peer, if it has closed behind it.
+          if case .closed = readState { readState = .failed(WebSocketError.protocolViolation(error)) }
+          return nil
+        }
+      }
+    }
+    return nil
   }
 
   /// Decodes until a message is whole, acting on control frames on the way.
@@ -144,16 +165,19 @@ extension WebSocket {
     reader = waker
   }
 
+  public var hasReader: Bool { reader != nil }
+
   public func detachReader() {
     reader = nil
-    readAheadIfNeeded()
+    // A reader that has only paused would have to take out again what is read ahead now; the next bytes come soon enough,
+    // unless something in the ones that are here is waited for.
+    if pings.isWaiting || isAwaitingClose || watch?.isAwaitingLife == true { readAheadIfNeeded() }
   }
 
   public func detach(_ element: Message) -> Message {
-    guard element.bytes.isWasteful else { return element }
-    var detached = element
-    detached.bytes = element.bytes.compacted()
-    return detached
+    // What comes behind it may be read in another turn of the loop.
+    decoder.settleInput()
+    return element.compacted()
   }
 
   /// Nobody will read any more: closes, with 1011 if there is a reason, and drops what still comes.
@@ -163,9 +187,9 @@ extension WebSocket {
 
   private func cancelOnLoop(_ reason: (any Error)?) {
     isDiscarding = true
-    inbox.removeAll()
-    inboxBytes = 0
+    ahead.removeAll()
     sendClose(reason == nil ? .normal : .internalError, "")
+    reader?.wake()
     readAheadIfNeeded()
   }
 
@@ -173,32 +197,37 @@ extension WebSocket {
   func transportIsReadable() {
     if isWatched { activity.remove(.starved) }
     if case .lingering = closing { return linger() }
-    if let reader { reader.wake() } else { readAheadIfNeeded() }
+    if let reader, !isDiscarding { reader.wake() } else { readAheadIfNeeded() }
+    decoder.settleInput()
   }
 
   /// The transport has room, or has failed.
   func transportIsWritable() {
     if unsentPong != nil { flushControl() }
-    if let writer { writer.wake() }
+    isRoomAwaited = false
+    writer?.wake()
   }
 
-  /// While a Pong or Close is awaited and nobody reads, messages are decoded into the inbox, up to the watermark.
+  /// While nobody reads, what comes is decoded, up to the watermark: pings are to be answered, and a Pong or Close found.
   func readAheadIfNeeded() {
-    guard reader == nil, isDiscarding || pings.isWaiting || isAwaitingClose || watch?.isAwaitingLife == true else {
-      return
-    }
-    while case .open = readState, isDiscarding || inboxBytes < options.writeHighWatermark {
-      let message: Message?
+    guard reader == nil || isDiscarding else { return }
+    while case .open = readState, isDiscarding || ahead.byteCount < options.writeHighWatermark {
+      let part: ReadAhead.Part?
       // A failure is kept in `readState`, for the next read.
-      do { message = try nextMessage() } catch { return }
-      if let message {
-        if isDiscarding { continue }
-        inboxBytes += message.bytes.count + 1
-        inbox.append(detach(message))
+      do { part = try nextPart() } catch { return }
+      if let part {
+        if !isDiscarding { ahead.append(part) }
       } else if case .open = readState, !receive() {
         return
       }
     }
+  }
+
+  private func nextPart() throws -> ReadAhead.Part? {
+    if case .extensions(let pipeline) = coding { return try nextMessage(from: pipeline).map { .message(detach($0)) } }
+    guard var piece = try nextPiece() else { return nil }
+    piece.bytes = piece.bytes.compacted()
+    return .piece(piece)
   }
 
   private var isAwaitingClose: Bool {

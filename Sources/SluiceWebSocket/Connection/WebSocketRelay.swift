@@ -4,7 +4,7 @@ import SluiceWebSocketProtocol
 /// The inside of a pipe from one WebSocket to another: whole frames are unmasked straight from the read buffer into the
 /// frames to be written, and no message is made of them.
 extension WebSocket {
-  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeOutcome? where Sink.Input == Message {
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Message {
     if let target = sink as? WebSocket, coding.relaysFrames, target.coding.isPlain,
       options.observer == nil, target.options.observer == nil
     {
@@ -13,71 +13,82 @@ extension WebSocket {
     return { self.drainElements(into: sink) }
   }
 
-  private func relay(into target: WebSocket) -> PipeOutcome? {
+  private func relay(into target: WebSocket) -> PipeStep {
+    var hasMoved = false
     do {
       repeat {
         // An end is an end even if the target is closed: it may be this very socket, that has answered the Close.
-        if case .closed = readState, inbox.isEmpty {
+        if isAtEnd {
           target.flush()
-          return .sourceEnded
+          return .ended(.sourceEnded)
         }
         while try target.hasRoom() {
-          guard inbox.isEmpty, case .open = readState else {
-            if let outcome = try relayOne(into: target) { return outcome.pipe }
-            continue
+          if ahead.isEmpty, !isDiscarding, case .open = readState {
+            if !relayWholeFrames(into: target, &hasMoved) {
+              if receive() { continue }
+              target.flush()
+              return .waiting(hasMoved: hasMoved)
+            }
           }
-          if relayWholeFrames(into: target) {
-            if let outcome = try relayOne(into: target) { return outcome.pipe }
-          } else if !receive() {
+          switch try relayOne(into: target) {
+          case .element: hasMoved = true
+          case .pending:
             target.flush()
-            return nil
+            return .waiting(hasMoved: hasMoved)
+          case .end:
+            target.flush()
+            return .ended(.sourceEnded)
+          case .failed(let error):
+            target.flush()
+            return .ended(.sourceFailed(error))
           }
         }
         target.flush()
       } while try target.hasRoom()
-      return nil
+      return .waiting(hasMoved: hasMoved)
     } catch {
-      if case .closed = readState, inbox.isEmpty { return .sourceEnded }
-      return .sinkFailed(error)
+      return .ended(isAtEnd ? .sourceEnded : .sinkFailed(error))
     }
   }
 
-  /// A reason to stop: `pipe` is nil when the source has nothing now.
-  private struct Stop {
-    let pipe: PipeOutcome?
+  private var isAtEnd: Bool {
+    if isDiscarding { return true }
+    if case .closed = readState { return ahead.isEmpty }
+    return false
+  }
+
+  private enum Relayed {
+    case element, pending, end
+    case failed(any Error)
   }
 
   /// Moves one message in the ordinary way.
-  private func relayOne(into target: WebSocket) throws -> Stop? {
+  /// - Throws: what the target failed with.
+  private func relayOne(into target: WebSocket) throws -> Relayed {
     let next: Polled<Message>
-    do { next = try poll() } catch {
-      target.flush()
-      return Stop(pipe: .sourceFailed(error))
-    }
+    do { next = try poll() } catch { return .failed(error) }
     switch next {
     case .element(let message):
       try target.push(message)
-      return nil
-    case .pending:
-      target.flush()
-      return Stop(pipe: nil)
-    case .end:
-      target.flush()
-      return Stop(pipe: .sourceEnded)
+      return .element
+    case .pending: return .pending
+    case .end: return .end
     }
   }
 
   /// Moves the small whole frames that the decoder has, until something else comes or the target has gathered enough.
   /// - Returns: whether the decoder has something else to tell: another kind of event, or an error.
-  private func relayWholeFrames(into target: WebSocket) -> Bool {
+  private func relayWholeFrames(into target: WebSocket, _ hasMoved: inout Bool) -> Bool {
     guard decoder.hasInput() else { return false }
     note(.data)
     target.note(.data)
     var output = BytesBuilder()
     target.borrowGathered(&output)
+    let start = output.count
     let isValid = Self.relayWholeFrames(
       from: &decoder, to: &output, limit: Swift.min(Self.gatherLimit, options.maxMessageSize),
       watermark: target.options.writeHighWatermark, keys: target.maskingKeys)
+    if output.count > start { hasMoved = true }
     target.returnGathered(&output)
     return !isValid || decoder.hasInput()
   }

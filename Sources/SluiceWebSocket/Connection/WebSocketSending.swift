@@ -19,7 +19,7 @@ extension WebSocket {
 
   /// Sends a ping and waits for its pong.
   ///
-  /// The pong is found even while nobody reads: messages before it are kept, up to the write watermark's number of bytes.
+  /// The pong is found even while nobody reads, behind messages of up to the write watermark's number of bytes.
   /// - Parameter payload: Up to 125 bytes; by default a number that is new on this connection.
   /// - Returns: the round trip.
   /// - Throws: `WebSocketError.pingTooLong`, `.unsupported` on hixie-75 and hixie-76, `.noPong` if the connection ends first.
@@ -38,6 +38,7 @@ extension WebSocket {
   }
 
   /// Sends a pong that nobody asked for, which RFC 6455 §5.5.3 allows as a sign of life in one direction.
+  /// One that finds no room waits for it, and a later one, also the answer to a ping, takes its place.
   /// - Parameter payload: Up to 125 bytes.
   /// - Throws: `WebSocketError.pingTooLong`, `.unsupported`; `StreamError.closed` after a Close.
   public func pong(_ payload: Bytes = Bytes()) async throws {
@@ -45,7 +46,7 @@ extension WebSocket {
     guard opening.version.hasOpcodes else { throw WebSocketError.unsupported("a pong", opening.version) }
     try await loop.run {
       guard case .open = self.writeState else { throw StreamError.closed }
-      self.sendControl(.pong, payload)
+      self.sendPong(payload)
     }
   }
 

@@ -5,14 +5,29 @@ extension WebSocket {
   /// Payloads up to this many bytes are gathered into one write; longer ones leave as they are.
   static let gatherLimit = 16 << 10
 
+  /// Also false while a message is being sent in fragments: another one can't begin inside it (RFC 6455 §5.4).
   public func hasRoom() throws -> Bool {
+    if sendingFragments != nil, case .open = writeState {
+      isRoomAwaited = true
+      return false
+    }
+    return try hasRoomForFragment()
+  }
+
+  func hasRoomForFragment() throws -> Bool {
     switch writeState {
     case .open:
-      if case .extensions(let pipeline) = coding, !pipeline.hasRoom { return false }
-      return try gathered.count < options.writeHighWatermark && transport.hasRoom()
+      if try hasRoomNow() { return true }
+      isRoomAwaited = true
+      return false
     case .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
+  }
+
+  private func hasRoomNow() throws -> Bool {
+    if case .extensions(let pipeline) = coding, !pipeline.hasRoom { return false }
+    return try gathered.count < options.writeHighWatermark && transport.hasRoom()
   }
 
   public func push(_ message: consuming Message) throws {
@@ -20,6 +35,7 @@ extension WebSocket {
       _ = try hasRoom()
       return
     }
+    guard sendingFragments == nil else { throw WebSocketError.insideMessage }
     noteSent(message.bytes.count, endsMessage: true)
     switch coding {
     case .plain: try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
@@ -75,15 +91,28 @@ extension WebSocket {
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
 
   public func flush() {
-    if gathered.capacity > 0 {
-      // A transport that has failed says so itself, at the next `hasRoom`.
-      if !gathered.isEmpty { try? transport.pushFlushing(gathered.lend()) }
-      var used = BytesBuilder()
-      swap(&used, &gathered)
-      loop.scratch.give(used)
-    } else {
+    if gathered.isEmpty {
+      returnScratch()
       transport.flush()
+    } else {
+      // A transport that has failed says so itself, at the next `hasRoom`.
+      try? transport.pushFlushing(gathered.lend())
+      returnScratch()
     }
+    if isRoomAwaited { tellOfRoom() }
+  }
+
+  private func returnScratch() {
+    if gathered.capacity == 0 { return }
+    var used = BytesBuilder()
+    swap(&used, &gathered)
+    loop.scratch.give(used)
+  }
+
+  /// Wakes the writer that was told that there is no room, if there is.
+  func tellOfRoom() {
+    isRoomAwaited = false
+    if (try? hasRoomForFragment()) != false { writer?.wake() }
   }
 
   public func attachWriter(_ waker: any Waker) throws {
@@ -98,9 +127,13 @@ extension WebSocket {
 
 extension WebSocket {
   func answerPing(_ payload: Bytes) {
+    sendPong(payload)
+    controls?.didReceivePing(payload)
+  }
+
+  func sendPong(_ payload: Bytes) {
     unsentPong = payload
     flushControl()
-    controls?.didReceivePing(payload)
   }
 
   func didReceivePong(_ payload: Bytes) {

@@ -92,8 +92,8 @@ public final class WebSocketDriver {
   ) -> WebSocketDriver {
     let driver = WebSocketDriver(.server, options.connection, options.headLimits)
     driver.advance {
-      try driver.answer(
-        request, isHTTP11: isHTTP11, hasBody: RequestHead.hasBody(request.headerFields), rest: Bytes(), options)
+      let hasBody = try !BodyFraming(request.headerFields).isEmpty
+      try driver.answer(request, isHTTP11: isHTTP11, hasBody: hasBody, rest: Bytes(), options)
     }
     return driver
   }
@@ -300,9 +300,8 @@ extension WebSocketDriver {
   }
 
   private func take(_ piece: DataPiece) throws {
-    guard var message = try assembler.append(piece) else { return }
-    message.bytes = message.bytes.compacted()
-    events.append(.message(message))
+    guard let message = try assembler.append(piece) else { return }
+    events.append(.message(message.compacted()))
   }
 
   private func didReceiveClose(_ code: CloseCode?, _ reason: String) {

@@ -1,4 +1,5 @@
 import DequeModule
+import HTTPTypes
 import Logging
 import SluiceIO
 import SluiceStreams
@@ -30,8 +31,10 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private var kept = Deque<Kept>()
   private var hadNoRoom = false
   private var isReading = false
-  /// Bytes that were handed to `trySend` and have not left, as far as other threads know.
+  /// Bytes that the connection has taken and that have not left, as far as other threads know.
   private let buffered = Atomic<Int>(0)
+  /// Bytes that other threads have given to `trySend` and that are on their way to the loop.
+  private let handedOver = Atomic<Int>(0)
   private let isClosed = Atomic<Bool>(false)
   private let highWatermark: Int
   private var waitingForClose: [CheckedContinuation<Void, Never>] = []
@@ -68,11 +71,35 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
     on loop: UVLoop = .shared
   ) -> WebSocketEvents {
-    let events = WebSocketEvents(loop, highWatermark: options.connection.writeHighWatermark)
+    opening(on: loop, options.connection) {
+      try await WebSocket.connect(url, protocols: protocols, options: options, on: loop)
+    }
+  }
+
+  /// Answers a request whose head another server has read, and takes its connection over, as `WebSocket.accept` does; `onOpen` or `onError` and `onClose`
+  /// tell how that went. Messages that are sent before it is open leave when it is.
+  ///
+  /// ```swift
+  /// let ws = WebSocketEvents.accept(request, over: connection, head: rest, protocols: ["chat"])
+  /// ws.trySend("welcome")
+  /// ws.onMessage { ws.trySend($0) }
+  /// ```
+  public static func accept(
+    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
+    isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketServerOptions = WebSocketServerOptions()
+  ) -> WebSocketEvents {
+    opening(on: transport.loop, options.connection) {
+      try await WebSocket.accept(
+        request, over: transport, head: head, isHTTP11: isHTTP11, protocols: protocols, options: options)
+    }
+  }
+
+  private static func opening(
+    on loop: any Loop, _ options: WebSocketOptions, _ open: @escaping @Sendable () async throws -> WebSocket
+  ) -> WebSocketEvents {
+    let events = WebSocketEvents(loop, highWatermark: options.writeHighWatermark)
     Task(executorPreference: loop) {
-      do { events.didOpen(try await WebSocket.connect(url, protocols: protocols, options: options, on: loop)) } catch {
-        events.didEnd(.abnormal, "", error)
-      }
+      do { events.didOpen(try await open()) } catch { events.didEnd(.abnormal, "", error) }
     }
     return events
   }
@@ -108,7 +135,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   // MARK: sending
 
   /// Bytes that were sent and have not left yet.
-  public var bufferedAmount: Int { buffered.load(ordering: .relaxed) }
+  public var bufferedAmount: Int { buffered.load(ordering: .relaxed) + handedOver.load(ordering: .relaxed) }
 
   /// Sends a message without waiting, from any thread.
   /// - Returns: false if it was not sent: there is no room, until `onDrain`; or the connection is closed.
@@ -120,8 +147,13 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
         loop.execute { self.noteNoRoom() }
         return false
       }
-      buffered.add(message.bytes.count, ordering: .relaxed)
-      loop.execute { self.send(message) }
+      // Empty ones count too.
+      let cost = max(message.bytes.count, 1)
+      handedOver.add(cost, ordering: .relaxed)
+      loop.execute {
+        self.send(message)
+        self.handedOver.subtract(cost, ordering: .relaxed)
+      }
       return true
     }
     guard hasRoom else {
@@ -230,16 +262,22 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 
   private func didOpen(_ ws: WebSocket) {
     guard case .connecting(let queue, _) = state else { return ws.abort(StreamError.aborted) }
+    do { try attach(to: ws) } catch { return didEnd(.abnormal, "", error) }
     state = .open(ws)
     ws.controls = self
-    do {
-      try ws.attachReader(Reading(self))
-      try ws.attachWriter(Room(self))
-    } catch { return didEnd(.abnormal, "", error) }
     keep(.open)
     for message in queue { push(message, to: ws) }
     updateBuffered()
     read()
+  }
+
+  /// - Throws: `StreamError.concurrentRead` or `.concurrentWrite` if somebody else uses the connection.
+  private func attach(to ws: WebSocket) throws {
+    try ws.attachReader(Reading(self))
+    do { try ws.attachWriter(Room(self)) } catch {
+      ws.detachReader()
+      throw error
+    }
   }
 
   private func keep(_ event: Kept) {

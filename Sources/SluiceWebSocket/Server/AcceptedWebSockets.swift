@@ -22,6 +22,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   /// Connections whose PROXY header is to come.
   private var balanced = 0
   private var ready = Deque<WebSocket>()
+  private var isCancelled = false
   private var reader: (any Waker)?
   private static let maxOpening = 10_000
 
@@ -63,6 +64,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   }
 
   private func open(_ transport: SocketStream, from peer: IPAddress?, within time: Duration) {
+    if isCancelled { return transport.abort(StreamError.aborted) }
     var admission = Admission(counter: counter, peer: peer)
     guard let tls = options.tls else { return open(transport, within: time, admission) }
     // A refusal is not worth a TLS handshake.
@@ -102,17 +104,22 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
     reader = waker
   }
 
+  var hasReader: Bool { reader != nil }
+
   func detachReader() {
     reader = nil
     listener.detachReader()
   }
 
-  /// Stops listening, and gives up the handshakes under way.
+  /// Stops listening, gives up the handshakes under way, and closes the connections that nobody has taken.
   func cancel(_ reason: (any Error)?) {
     loop.perform {
+      self.isCancelled = true
       self.listener.cancel(reason)
       for handshake in self.securing.values { handshake.giveUp(reason ?? StreamError.aborted) }
       for opening in self.opening.values { opening.giveUp(reason ?? StreamError.aborted) }
+      for socket in self.ready { socket.endForShutdown() }
+      self.ready = []
     }
   }
 }

@@ -59,7 +59,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   /// - Parameter rest: What was read behind its head.
   func start(_ request: HTTPRequest, isHTTP11: Bool, rest: Bytes) {
     begin {
-      let hasBody = RequestHead.hasBody(request.headerFields)
+      let hasBody = try !BodyFraming(request.headerFields).isEmpty
       try self.answer(.parsed(ParsedRequest(request)), request, isHTTP11: isHTTP11, hasBody: hasBody, rest: rest)
     }
   }
@@ -100,7 +100,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
 
   func wake() {
     do {
-      while true {
+      while !isDone {
         switch (state, try transport.poll()) {
         case (.done, _), (_, .pending): return
         case (.reading, .end), (.readingChallenge, .end): return giveUp(WebSocketConnectError.endedEarly)
@@ -173,6 +173,11 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   /// The path of an origin-form or absolute-form target. A target never makes a server dial anywhere.
   private static func withoutQuery(_ target: String) -> String {
     String(target.prefix { $0 != "?" })
+  }
+
+  /// What the transport has then is for whoever took it over.
+  private var isDone: Bool {
+    if case .done = state { true } else { false }
   }
 
   private func finish(with result: Result<WebSocket, any Error>) {

@@ -12,19 +12,21 @@ extension WebSocket {
 
   /// Does the server's side of the opening handshake on a byte stream that was accepted already: a Unix socket, a tunnel, memory.
   ///
+  /// - Parameter protocols: Subprotocols that the server speaks, the preferred one first. Default: those of `options`.
   /// - Throws: `RequestRejection` if the request was answered with another status than 101, `WebSocketConnectError` if it did
   ///   not come in time or the stream ended before, or what the stream failed with. The stream is closed then.
   public static func accept(
-    over transport: some PolledDuplexStream<Bytes, Bytes>, options: WebSocketServerOptions = WebSocketServerOptions()
+    over transport: some PolledDuplexStream<Bytes, Bytes>, protocols: [String] = [],
+    options: WebSocketServerOptions = WebSocketServerOptions()
   ) async throws -> WebSocket {
-    try await accept(over: transport, options) { $0.start() }
+    try await accept(over: transport, options.speaking(protocols)) { $0.start() }
   }
 
   /// Answers a request whose head another server has read, and takes its connection over.
   ///
   /// ```swift
   /// if WebSocket.isWebSocket(request) {
-  ///   let ws = try await WebSocket.accept(request, over: connection, head: rest)
+  ///   let ws = try await WebSocket.accept(request, over: connection, head: rest, protocols: ["chat"])
   ///   try await ws.pipe(ws)
   /// }
   /// ```
@@ -32,12 +34,14 @@ extension WebSocket {
   ///   - transport: The byte stream that the request came on. Nothing was answered on it yet, and nobody else reads it.
   ///   - head: What was read behind the empty line that ends the request's head.
   ///   - isHTTP11: Whether the request is of HTTP/1.1, which a WebSocket needs.
-  /// - Throws: As `accept(over:options:)`.
+  ///   - protocols: Subprotocols that the server speaks, the preferred one first. Default: those of `options`.
+  /// - Throws: As `accept(over:protocols:options:)`.
   public static func accept(
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
-    isHTTP11: Bool = true, options: WebSocketServerOptions = WebSocketServerOptions()
+    isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketServerOptions = WebSocketServerOptions()
   ) async throws -> WebSocket {
-    try await accept(request, over: transport, head: head, isHTTP11: isHTTP11, slot: nil, options: options)
+    try await accept(
+      request, over: transport, head: head, isHTTP11: isHTTP11, slot: nil, options: options.speaking(protocols))
   }
 
   /// - Parameter slot: The connection's place in its server.
@@ -66,5 +70,15 @@ extension WebSocket {
     } onCancel: {
       transport.abort(CancellationError())
     }
+  }
+}
+
+extension WebSocketServerOptions {
+  /// - Parameter protocols: What a call names instead of these options' own, if it names any.
+  fileprivate func speaking(_ protocols: [String]) -> WebSocketServerOptions {
+    if protocols.isEmpty { return self }
+    var options = self
+    options.protocols = protocols
+    return options
   }
 }

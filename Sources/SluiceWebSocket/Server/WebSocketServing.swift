@@ -25,8 +25,8 @@ extension WebSocket: ServedConnection {
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
     if let failure { report(failure, to: logger) }
-    let code: CloseCode = Task.isCancelled ? .goingAway : failure == nil ? .normal : .internalError
-    try? await close(as: code, "")
+    if Task.isCancelled { return await closeInCancelledTask(as: .goingAway) }
+    try? await close(as: failure == nil ? .normal : .internalError, "")
   }
 
   @inline(never)

@@ -21,6 +21,8 @@ public struct FrameDecoder: ~Copyable, Sendable {
   @usableFromInline package private(set) var input = Bytes()
   /// An index of `input`.
   @usableFromInline var position = 0
+  /// Whether the input is still the slice that was fed.
+  private var isInputUnsettled = false
   @usableFromInline var state = State.header
   @usableFromInline var fragmentation = FragmentationState.betweenMessages
   /// The first bytes of a header whose rest has not come.
@@ -106,6 +108,7 @@ public struct FrameDecoder: ~Copyable, Sendable {
       input = joined.take()
     }
     position = input.startIndex
+    isInputUnsettled = true
   }
 
   /// The next event, or nil when more input is needed; then the decoder holds no input any more.
@@ -273,6 +276,14 @@ extension FrameDecoder {
     releaseInput()
     return false
   }
+
+  /// Moves the input that is left into memory of its own, if it is a small part of a larger buffer: it will be decoded later.
+  package mutating func settleInput() {
+    guard isInputUnsettled else { return }
+    isInputUnsettled = false
+    input = input[position...].compacted()
+    position = input.startIndex
+  }
 }
 
 // MARK: payload
@@ -309,6 +320,7 @@ extension FrameDecoder {
   }
 
   mutating func releaseInput() {
+    isInputUnsettled = false
     input = Bytes()
     position = 0
     if unmasked.capacity > 0 { unmasked = BytesBuilder() }

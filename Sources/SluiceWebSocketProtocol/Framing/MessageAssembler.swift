@@ -2,15 +2,17 @@ import SluiceStreams
 
 /// A whole message.
 public struct AssembledMessage: Sendable, Hashable {
-  public var kind: MessageKind
+  public let kind: MessageKind
   /// Whether an extension may compress it; true unless said otherwise. Compression shows, by the length of what is sent, how alike
   /// the parts of a message are: one that holds a secret beside what an attacker chose must not be compressed (RFC 7692 §8,
   /// the BREACH attack). Of no meaning on a message that was received.
   public var isCompressible: Bool
-  public var bytes: Bytes
+  /// The payload: valid UTF-8, if it is text.
+  public let bytes: Bytes
 
+  /// The caller vouches that the bytes of a text are valid UTF-8.
   @inlinable
-  public init(kind: MessageKind, bytes: Bytes, isCompressible: Bool = true) {
+  package init(kind: MessageKind, bytes: Bytes, isCompressible: Bool = true) {
     self.kind = kind
     self.isCompressible = isCompressible
     self.bytes = bytes

@@ -100,13 +100,8 @@ struct ContractTests {
           }
           try await a.close()
         }
-        // The writer comes to a halt: the same count twice, 50 ms apart.
-        var last = -1
-        while written.value != last {
-          last = written.value
-          try await pause(on: b)
-        }
-        #expect(last < total)
+        try await untilStanding(written, on: b)
+        #expect(written.value < total)
         #expect(try await readAll(b).count == total / chunk * chunk)
         try await group.waitForAll()
       }
@@ -153,6 +148,58 @@ struct ContractTests {
     }
   }
 
+  @Test("a sink that fails as it is flushed ends the pipe, though its source is quiet", arguments: [StreamPair.tcp])
+  func sinkFailsWhileSourceIsQuiet(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      try await pair.run { source, feeder in
+        b.abort(TestError.reason)
+        // The reset has come when reading tells of it.
+        await #expect(throws: (any Error).self) { try await readAll(a) }
+        let piping = Task { try await move(source, into: a) }
+        try await feeder.write("one element, and then silence")
+        await #expect(throws: (any Error).self) { try await piping.value }
+      }
+    }
+  }
+
+  @Test("room that the writer's own flush made is told, though nothing else happens", arguments: StreamPair.polled)
+  func roomByOwnFlush(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      guard let sink = a as? any PolledDuplexStream<Bytes, Bytes> else { return }
+      try await sink.loop.run {
+        let waker = CountingWaker()
+        try sink.attachWriter(waker)
+        while try sink.hasRoom() { try sink.push(Bytes([UInt8](repeating: 1, count: 1000))) }
+        #expect(waker.count == 0)
+        sink.flush()
+        #expect(waker.count > 0)
+        #expect(try sink.hasRoom())
+        sink.detachWriter()
+      }
+    }
+  }
+
+  @Test(
+    "a write that is cancelled behind the watermark has its element taken, and returns", arguments: StreamPair.polled)
+  func cancelledWrite(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let taken = Counter()
+      let writing = Task {
+        while !Task.isCancelled {
+          try await a.write("0123456789")
+          taken.add(10)
+        }
+      }
+      try await untilStanding(taken, on: b)
+      writing.cancel()
+      // One that had no room from the start has not been taken.
+      do { try await writing.value } catch is CancellationError {}
+      async let closed: Void = a.close()
+      #expect(try await readAll(b).count == taken.value)
+      try await closed
+    }
+  }
+
   @Test("cancelling a pipe aborts its sink and cancels its source", arguments: StreamPair.allCases)
   func cancelledPipe(_ pair: StreamPair) async throws {
     try await pair.run { a, b in
@@ -195,6 +242,21 @@ private func expectAbort(seenBy stream: ByteDuplex, _ pair: StreamPair) async th
     while try await stream.read() != nil {}
     #expect(!pair.hasReset)
   } catch {}
+}
+
+/// Counts how often it was woken.
+private final class CountingWaker: Waker, @unchecked Sendable {  // touched on one loop only
+  private(set) var count = 0
+  func wake() { count += 1 }
+}
+
+/// Until the writer has come to a halt: the same count twice.
+private func untilStanding(_ written: Counter, on stream: ByteDuplex) async throws {
+  var last = -1
+  while written.value != last {
+    last = written.value
+    try await pause(on: stream)
+  }
 }
 
 private func untilRefused(_ stream: ByteDuplex) async throws {

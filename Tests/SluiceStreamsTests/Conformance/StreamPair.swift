@@ -1,5 +1,6 @@
 import SluiceIO
 import SluiceStreams
+import SluiceTLS
 import SluiceTestSupport
 import Testing
 
@@ -15,8 +16,17 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
   case tcp
   case unix
   case abstractUnix
+  /// The polled gear, made of the simple one.
+  case memoryOnLoop
+  case tcpInSimpleGear
+  /// TLS over each gear.
+  case tls
+  case tlsOverMemory
 
   var testDescription: String { rawValue }
+
+  /// Those with the polled gear, and memory of their own for what is written.
+  static let polled: [StreamPair] = [.simulated, .tcp, .unix, .tls]
 
   /// Whether an abort looks different from an end to the peer. Unix sockets have no reset.
   var hasReset: Bool { self != .unix && self != .abstractUnix }
@@ -40,6 +50,34 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
         let (a, b) = final.connection()
         try await body(a, b)
       }
+    case .memoryOnLoop:
+      let loop = SimulatedLoop()
+      try await loop.simulate {
+        let (a, b) = MemoryStream<Bytes>.pair()
+        try await body(a.polled(on: loop), b.polled(on: loop))
+      }
+    case .tls:
+      let loop = SimulatedLoop()
+      let network = SimulatedNetwork(loop: loop)
+      let secure = try await Self.secure(body)
+      try await loop.simulate {
+        let (a, b) = network.connection()
+        try await secure(a, b)
+      }
+    case .tlsOverMemory:
+      let loop = SimulatedLoop()
+      let secure = try await Self.secure(body)
+      try await loop.simulate {
+        let (a, b) = MemoryStream<Bytes>.pair()
+        try await secure(a.polled(on: loop), b.polled(on: loop))
+      }
+    case .tcpInSimpleGear:
+      let listener = try await TCP.listen("127.0.0.1", port: 0)
+      try await Self.connect(listener, TCP.connect("127.0.0.1", port: listener.port)) { a, b in
+        try await body(
+          JoinedStream(reading: a, writing: a).polled(on: UVLoop.shared),
+          JoinedStream(reading: b, writing: b).polled(on: UVLoop.shared))
+      }
     case .tcp:
       let listener = try await TCP.listen("127.0.0.1", port: 0)
       try await Self.connect(listener, TCP.connect("127.0.0.1", port: listener.port), body)
@@ -51,9 +89,25 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
     }
   }
 
+  /// A test in TLS.
+  private static func secure(
+    _ body: @escaping @Sendable (ByteDuplex, ByteDuplex) async throws -> Void
+  ) async throws
+    -> @Sendable (any PolledDuplexStream<Bytes, Bytes>, any PolledDuplexStream<Bytes, Bytes>) async throws
+    -> Void
+  {
+    let certificates = try await Certificates.load()
+    let (client, server) = (try certificates.client(), try certificates.server())
+    return { near, far in
+      async let accepted = server.accept(over: far)
+      let connected = try await client.connect(over: near, to: "www.example.com")
+      try await body(connected, accepted)
+    }
+  }
+
   private static func connect(
     _ listener: SocketListener, _ client: SocketStream,
-    _ body: @escaping @Sendable (ByteDuplex, ByteDuplex) async throws -> Void
+    _ body: @escaping @Sendable (SocketStream, SocketStream) async throws -> Void
   ) async throws {
     let server = try #require(try await listener.read())
     listener.cancel()

@@ -1,0 +1,225 @@
+import DequeModule
+
+extension DuplexStream where Output == Bytes, Input == Bytes {
+  /// This byte stream in the polled gear, for what needs that: TLS or a WebSocket over a stream of your own.
+  ///
+  /// ```swift
+  /// let ws = try await WebSocket.accept(over: tunnel.polled(on: UVLoop.shared))
+  /// ```
+  /// - Parameter loop: Where a stream of the simple gear is to live. One that lives on a loop already stays there, and is returned as it is.
+  public func polled(on loop: any Loop) -> any PolledDuplexStream<Bytes, Bytes> {
+    self as? any PolledDuplexStream<Bytes, Bytes> ?? LoopStream(self, on: loop)
+  }
+}
+
+/// A byte stream of the simple gear that lives on a loop, and so has the polled gear.
+///
+/// It reads no further than it is asked to: one chunk, as large as the other stream makes it, may wait. Up to
+/// `highWatermark` bytes wait to be written, and the chunk that passes it; one write of the other stream is under way at a time. A task of the loop runs
+/// only while the other stream is read or written: close, abort, or read to the end and close, and nothing stays.
+public final class LoopStream<Base: DuplexStream>: PolledDuplexStream, @unchecked Sendable
+where Base.Output == Bytes, Base.Input == Bytes {
+  // `base`, `loop` and `highWatermark` never change; everything else is touched on the loop only.
+  public typealias Output = Bytes
+  public typealias Input = Bytes
+
+  private let base: Base
+  public let loop: any Loop
+  /// Bytes that may wait to be written before a write waits.
+  public let highWatermark: Int
+
+  private var readState = ReadState.idle
+  private var writeState = WriteState.open
+  private var reading: Task<Void, Never>?
+  private var writing: Task<Void, Never>?
+  private var queue = Deque<Bytes>()
+  private var queuedBytes = 0
+  private var reader: (any Waker)?
+  private var writer: (any Waker)?
+
+  private enum ReadState {
+    /// Nobody has asked for more.
+    case idle
+    /// A read of the base is under way.
+    case reading
+    case held(Bytes)
+    case ended
+    case failed(any Error)
+  }
+
+  private enum WriteState {
+    case open
+    case closing([@Sendable ((any Error)?) -> Void])
+    case closed
+    case failed(any Error)
+  }
+
+  /// - Parameter highWatermark: Bytes. Default: 64 KiB.
+  public init(_ base: Base, on loop: any Loop, highWatermark: Int = 64 << 10) {
+    self.base = base
+    self.loop = loop
+    self.highWatermark = highWatermark
+  }
+
+  public var endsAsOne: Bool { base.endsAsOne }
+
+  // MARK: reading
+
+  public func poll() throws -> Polled<Bytes> {
+    switch readState {
+    case .idle:
+      readState = .reading
+      if reading == nil { reading = Task(executorPreference: loop) { await self.readWhileWanted() } }
+      return .pending
+    case .reading: return .pending
+    case .held(let bytes):
+      readState = .idle
+      return .element(bytes)
+    case .ended: return .end
+    case .failed(let error): throw error
+    }
+  }
+
+  private func readWhileWanted() async {
+    while case .reading = readState {
+      let next: Result<Bytes?, any Error>
+      do { next = .success(try await base.read()) } catch { next = .failure(error) }
+      didRead(next)
+      // A base that always has something must not keep the loop to itself.
+      await Task.yield()
+    }
+    reading = nil
+  }
+
+  private func didRead(_ next: Result<Bytes?, any Error>) {
+    // Cancelled or aborted meanwhile.
+    guard case .reading = readState else { return }
+    switch next {
+    case .success(let bytes?): readState = .held(bytes)
+    case .success(nil): readState = .ended
+    case .failure(let error): readState = .failed(error)
+    }
+    reader?.wake()
+  }
+
+  public func attachReader(_ waker: any Waker) throws {
+    guard reader == nil else { throw StreamError.concurrentRead }
+    reader = waker
+  }
+
+  public var hasReader: Bool { reader != nil }
+
+  public func detachReader() { reader = nil }
+
+  public func cancel(_ reason: (any Error)?) {
+    loop.perform {
+      self.endReading(.ended)
+      self.base.cancel(reason)
+    }
+  }
+
+  private func endReading(_ end: ReadState) {
+    switch readState {
+    case .idle, .reading, .held: readState = end
+    case .ended, .failed: break
+    }
+    reading?.cancel()
+    reader?.wake()
+  }
+
+  // MARK: writing
+
+  public func hasRoom() throws -> Bool {
+    switch writeState {
+    case .open: return queuedBytes < highWatermark
+    case .closing, .closed: throw StreamError.closed
+    case .failed(let error): throw error
+    }
+  }
+
+  public var needsFlush: Bool { !queue.isEmpty && writing == nil }
+  public var queuedByteCount: Int { queuedBytes }
+
+  public func push(_ bytes: consuming Bytes) throws {
+    _ = try hasRoom()
+    if bytes.isEmpty { return }
+    queuedBytes += bytes.count
+    // It outlives the turn, and must not keep a whole buffer of the loop's for a few bytes.
+    queue.append(bytes.compacted())
+  }
+
+  public func flush() {
+    if needsFlush { startWriting() }
+  }
+
+  private func startWriting() {
+    writing = Task(executorPreference: loop) { await self.writeQueued() }
+  }
+
+  private func writeQueued() async {
+    do {
+      while let bytes = queue.popFirst() {
+        try await base.write(bytes)
+        didWrite(bytes.count)
+      }
+      if case .closing = writeState {
+        try await base.close()
+        finish(.closed, nil)
+      }
+    } catch {
+      finish(.failed(error), error)
+    }
+    writing = nil
+  }
+
+  private func didWrite(_ count: Int) {
+    // Not after an abort, which has emptied the queue.
+    queuedBytes = Swift.max(queuedBytes - count, 0)
+    if queuedBytes <= highWatermark / 2 { writer?.wake() }
+  }
+
+  public func attachWriter(_ waker: any Waker) throws {
+    guard writer == nil else { throw StreamError.concurrentWrite }
+    writer = waker
+  }
+
+  public func detachWriter() { writer = nil }
+
+  // MARK: ending
+
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    switch writeState {
+    case .open:
+      writeState = .closing([completion])
+      writer?.wake()
+      if writing == nil { startWriting() }
+    case .closing(let completions): writeState = .closing(completions + [completion])
+    case .closed: completion(nil)
+    case .failed(let error): completion(error)
+    }
+  }
+
+  private func finish(_ end: WriteState, _ error: (any Error)?) {
+    let completions: [@Sendable ((any Error)?) -> Void]
+    switch writeState {
+    case .open: completions = []
+    case .closing(let waiting): completions = waiting
+    case .closed, .failed: return
+    }
+    writeState = end
+    queue.removeAll()
+    queuedBytes = 0
+    for completion in completions { completion(error) }
+    writer?.wake()
+  }
+
+  public func abort(_ reason: any Error) {
+    loop.perform {
+      self.finish(.failed(reason), reason)
+      self.writing?.cancel()
+      self.endReading(.failed(reason))
+      self.base.abort(reason)
+      self.base.cancel(reason)
+    }
+  }
+}

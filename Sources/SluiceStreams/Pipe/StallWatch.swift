@@ -1,0 +1,77 @@
+/// Watches whether the peer of a stream takes what is written to it, and says so when it has taken nothing for a time. On the stream's loop only.
+///
+/// A slow peer is not a stalled one: what counts is `deliveredByteCount`, which moves with every byte that the peer's system has acknowledged,
+/// while room for a write comes in steps of up to megabytes, with the buffers of the system.
+package final class StallWatch<Stream: PolledWritableStream>: @unchecked Sendable {  // touched on the loop only
+  private let stream: Stream
+  private let limit: Duration
+  private let didStall: @Sendable (Stream) -> Void
+  private var progress: Int?
+  private var lastProgress: Duration
+  private var timer: LoopTimer?
+
+  /// - Parameters:
+  ///   - limit: It is noticed after this time, or up to half as much again.
+  ///   - didStall: Is called once, unless `stop` was called before.
+  package init(_ stream: Stream, limit: Duration, _ didStall: @escaping @Sendable (Stream) -> Void) {
+    self.stream = stream
+    self.limit = limit
+    self.didStall = didStall
+    lastProgress = stream.loop.now
+    schedule()
+  }
+
+  private func schedule() {
+    timer = stream.loop.schedule(after: limit / 4) { self.check() }
+  }
+
+  private func check() {
+    let now = stream.loop.now
+    let progress = stream.deliveredByteCount ?? -stream.queuedByteCount
+    if progress != self.progress {
+      self.progress = progress
+      lastProgress = now
+    }
+    if now - lastProgress >= limit { didStall(stream) } else { schedule() }
+  }
+
+  package func stop() {
+    if let timer { stream.loop.cancelTimer(timer) }
+    timer = nil
+  }
+}
+
+extension PolledWritableStream {
+  /// Runs `body`, which waits for the peer to take what was written, and aborts this stream when that has taken nothing for `limit`. On the loop
+  /// only.
+  package func whilePeerTakes<R>(
+    within limit: Duration, orAbort error: any Error, _ body: () async throws -> R
+  ) async rethrows -> R {
+    let watch = StallWatch(self, limit: limit) { $0.abort(error) }
+    defer { watch.stop() }
+    return try await body()
+  }
+}
+
+extension PolledDuplexStream {
+  /// Ends both halves so that the peer gets what was written: a reset, which is the answer to bytes that nobody reads any more, would overtake
+  /// it. Writes for as long as the peer takes it, ends this half, and drops what the peer still sends until it ends too, or has taken
+  /// nothing more for `lingerTime`; what the system still holds then is delivered by it. On the loop only.
+  /// - Parameters:
+  ///   - limit: For how long the peer may take nothing before the stream is aborted.
+  ///   - error: What it is aborted with.
+  package func closeLingering(
+    stallTimeout limit: Duration, orAbort error: any Error, lingerTime: Duration = .seconds(2)
+  ) async {
+    do {
+      try await whilePeerTakes(within: limit, orAbort: error) { try await close() }
+    } catch {
+      return abort(error)
+    }
+    let watch = StallWatch(self, limit: lingerTime) { $0.cancel(nil) }
+    defer { watch.stop() }
+    // What the peer ends with is of no interest any more.
+    do { while try await read() != nil {} } catch {}
+    cancel(nil)
+  }
+}
