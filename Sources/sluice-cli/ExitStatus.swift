@@ -46,7 +46,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .protocolViolation, .extensionFailed: self = .protocolError
     case .closed, .connectionLost, .closeTimeout, .keepaliveTimeout, .idle, .noPong: self = .abnormalClose
     case .invalidText: self = .inputOutput
-    case .invalidCloseCode, .closeReasonTooLong, .pingTooLong, .unsupported: self = .failure
+    default: self = .failure
     }
   }
 
