@@ -25,7 +25,7 @@ extension StreamError: CustomStringConvertible {
     case .concurrentWrite: "another write is waiting on this stream; a stream has one writer at a time"
     case .closed: "the stream is closed for writing"
     case .aborted: "the stream was aborted"
-    case .limitExceeded(let what, let limit, let actual): "\(what) exceeds its limit of \(limit): \(actual) so far"
+    case .limitExceeded(let what, let limit, let actual): "\(what) exceeds its limit of \(limit): \(actual)"
     case .truncated(let what, let expected, let actual): "the source ended inside \(what): \(actual) of \(expected)"
     case .tooSlow(let bytes): "the branch was disconnected: its reader is \(bytes) bytes behind"
     case .halfCloseTimeout(let time): "one direction ended and the other did not follow within \(time)"

@@ -1,4 +1,5 @@
 import CSluiceOpenSSL
+import SystemPackage
 
 /// OpenSSL's queue of errors, which each thread has.
 enum OpenSSLError {
@@ -20,6 +21,10 @@ enum OpenSSLError {
   }
 
   private static func reason(_ code: UInt) -> String {
+    // ERR_SYSTEM_ERROR of OpenSSL 3: an errno beneath the highest of 32 bits, for which it has no words.
+    if code & 0x8000_0000 != 0, let number = CInt(exactly: code & 0x7FFF_FFFF) {
+      return Errno(rawValue: number).description
+    }
     guard let text = unsafe ERR_reason_error_string(code) else { return "error \(String(code, radix: 16))" }
     return unsafe String(cString: text)
   }

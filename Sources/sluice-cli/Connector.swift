@@ -9,6 +9,8 @@ struct Connector: Sendable {
   private let bridgeOptions: BridgeOptions
   private let linger: Duration
   private let oneMessage: Bool
+  /// Whether our Close waits only for the answer to our one message.
+  private let waitsForAnswer: Bool
   private let pingInterval: Duration?
   private let diagnostics: Diagnostics
   private let interruption: Interruption
@@ -21,7 +23,8 @@ struct Connector: Sendable {
     limitsMessages = maxMessage != MessageAssembler.defaultMaxMessageSize
     var options = command.ending.bridge
     // One message out and one back: the answer may come after our end.
-    if command.webSocket.oneMessage && options.onEnd == .close { options.onEnd = .defer }
+    waitsForAnswer = command.webSocket.oneMessage && options.onEnd == .close
+    if waitsForAnswer { options.onEnd = .defer }
     bridgeOptions = options
     linger = .seconds(command.ending.linger)
     oneMessage = command.webSocket.oneMessage
@@ -116,19 +119,20 @@ struct Connector: Sendable {
   private func join<Element: Sendable & ByteCounted>(
     _ a: Ends<Element>, _ b: Ends<Element>, sockets: [MessageEndpoint]
   ) async throws {
+    let (a, b) = (prepare(a, sockets), prepare(b, sockets))
     try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
       switch (a.readable, a.writable, b.readable, b.writable) {
       case (let from?, let back?, let answer?, let to?):
         try await bridge(
-          JoinedStream(opening: prepare(from), back, endsAsOne: a.endsAsOne),
-          JoinedStream(opening: prepare(answer), to, endsAsOne: b.endsAsOne))
+          JoinedStream(opening: from, back, endsAsOne: a.endsAsOne),
+          JoinedStream(opening: answer, to, endsAsOne: b.endsAsOne))
       // A file goes one way only. What comes back from a stream that is written to is dropped.
       case (let from?, nil, let answer?, let to?):
         try await bridge(
-          JoinedStream(opening: prepare(from), Writable<Element> { _ in }, endsAsOne: false),
-          JoinedStream(opening: prepare(answer), to, endsAsOne: b.endsAsOne))
+          JoinedStream(opening: from, Writable<Element> { _ in }, endsAsOne: false),
+          JoinedStream(opening: answer, to, endsAsOne: b.endsAsOne))
       case (let from?, _, _, let to?):
-        try await pipe(prepare(from), to)
+        try await pipe(from, to)
         try await a.writable?.close()
       default: throw UsageError("these two endpoints can't be connected in this order")
       }
@@ -156,32 +160,49 @@ struct Connector: Sendable {
   }
 
   private func echo<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, sockets: [MessageEndpoint]) async throws {
+    let ends = prepare(ends, sockets)
     guard let readable = ends.readable, let writable = ends.writable else { return }
-    try await whileWatching(sockets, cancelling: [readable]) { try await pipe(prepare(readable), writable) }
+    try await whileWatching(sockets, cancelling: [readable]) { try await pipe(readable, writable) }
   }
 
-  /// Adds what the options ask for between a source and its sink.
+  /// Adds what the options ask for between the source of these ends and its sink.
   private func prepare<Element: Sendable & ByteCounted>(
-    _ source: any ReadableStream<Element>
-  ) -> any ReadableStream<Element> {
-    var source = source
-    if let progress { source = counted(source, progress) }
-    if oneMessage { source = first(source) }
-    if linger > .zero { source = lingering(source) }
-    return source
+    _ ends: Ends<Element>, _ sockets: [MessageEndpoint]
+  ) -> Ends<Element> {
+    var ends = ends
+    if let progress { ends.readable = ends.readable.map { counted($0, progress) } }
+    if oneMessage {
+      ends.readable = ends.readable.map { source in
+        first(source) {
+          // Nothing was asked.
+          guard waitsForAnswer else { return }
+          for socket in sockets {
+            Task {
+              try? await Task.sleep(for: linger)
+              try? await socket.stream.close()
+            }
+          }
+        }
+      }
+    }
+    // What ends in both directions at once takes nothing more, however long one stays.
+    if linger > .zero && !ends.endsAsOne { ends.readable = ends.readable.map { lingering($0) } }
+    return ends
   }
 
   private func counted<Element: Sendable & ByteCounted>(
     _ source: some ReadableStream<Element>, _ progress: Progress
   ) -> any ReadableStream<Element> {
     source.map { element in
-      progress.add(element.byteCount)
+      progress.add(element.byteCount, isMessage: Element.self == Message.self)
       return element
     }
   }
 
-  private func first<Element: Sendable>(_ source: some ReadableStream<Element>) -> any ReadableStream<Element> {
-    source.prefix(1)
+  private func first<Element: Sendable>(
+    _ source: some ReadableStream<Element>, orElse onNone: @escaping @Sendable () -> Void
+  ) -> any ReadableStream<Element> {
+    source.pipe(through: FirstElement(onNone: onNone))
   }
 
   private func lingering<Element: Sendable>(_ source: some ReadableStream<Element>) -> any ReadableStream<Element> {

@@ -19,7 +19,12 @@ struct Diagnostics: Sendable {
 
   func verbose(_ text: @autoclosure () -> String) { if isVerbose { write("sluice: \(text())") } }
 
-  func progress(_ text: String) { write(text, terminator: isatty(2) == 1 ? "\r" : "\n") }
+  /// On a terminal, each is written over the one before; the last one stays.
+  func progress(_ text: String, isLast: Bool) {
+    let clearRest = "\u{1B}[K"
+    let isTerminal = isatty(2) == 1
+    write(text, terminator: (isTerminal ? clearRest : "") + (isTerminal && !isLast ? "\r" : "\n"))
+  }
 
   private func write(_ text: String, terminator: String = "\n") {
     // What a peer had a part in must not command the terminal.

@@ -37,9 +37,13 @@ enum Endpoint: Equatable {
     let rest = String(text[text.index(after: colon)...])
     switch scheme {
     case "ws", "wss", "ws+unix", "wss+unix": self = .webSocket(url: text)
-    case "listen+ws", "listen+wss": self = .listenWebSocket(url: scheme.dropFirst(7) + ":" + rest)
+    case "listen+ws", "listen+wss":
+      try Self.checkListening(rest, in: text)
+      self = .listenWebSocket(url: scheme.dropFirst(7) + ":" + rest)
     case "sse+http", "sse+https": self = .eventSource(url: scheme.dropFirst(4) + ":" + rest)
-    case "listen+sse+http", "listen+sse+https": self = .broadcast(url: scheme.dropFirst(11) + ":" + rest)
+    case "listen+sse+http", "listen+sse+https":
+      try Self.checkListening(rest, in: text)
+      self = .broadcast(url: scheme.dropFirst(11) + ":" + rest)
     case "tcp", "tls":
       let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: false)
       self = scheme == "tcp" ? .tcp(host: host, port: port) : .tls(host: host, port: port)
@@ -154,16 +158,27 @@ enum Endpoint: Equatable {
     return rest
   }
 
+  /// A URL to listen at says at which port, and nothing of credentials, which would be ignored.
+  private static func checkListening(_ rest: String, in text: String) throws(UsageError) {
+    _ = try hostAndPort(authority(of: ":" + rest).map { "//" + $0 } ?? rest, in: text, allowsZero: true)
+  }
+
   /// "//host:port", with an IPv6 address in brackets.
-  private static func hostAndPort(
+  static func hostAndPort(
     _ rest: String, in text: String, allowsZero: Bool
   ) throws(UsageError) -> (String, Int) {
     guard rest.hasPrefix("//") else {
       throw UsageError("'\(text)' lacks '//' behind the colon, as in tcp://127.0.0.1:80")
     }
     let authority = rest.dropFirst(2)
+    guard !authority.contains("@") else {
+      let scheme = text.prefix { $0 != ":" }
+      throw UsageError(
+        "\(scheme): takes no user and password\(scheme.hasPrefix("listen+") ? " in its URL; --basic-auth asks for them" : "")"
+      )
+    }
     guard let colon = authority.lastIndex(of: ":"), !authority[colon...].contains("]") else {
-      throw UsageError("'\(text)' lacks a port, as in tcp://127.0.0.1:80")
+      throw UsageError("'\(text)' lacks a port, as in \(allowsZero ? "127.0.0.1:8080" : "tcp://127.0.0.1:80")")
     }
     var host = authority[..<colon]
     if host.hasPrefix("["), host.hasSuffix("]") {

@@ -12,6 +12,12 @@ struct EventCommandOptions: ParsableArguments {
   @Flag(help: "Write each event as a line of JSON: event, data, id.")
   var json = false
 
+  func validate() throws {
+    if let event, event.utf8.contains(where: { "\n\r\0".utf8.contains($0) }) {
+      throw ValidationError("--event must be one line: the type of an event holds no line end and no NUL.")
+    }
+  }
+
   /// The events of a stream, each as a line or several.
   func source(
     _ url: String, _ client: WebSocketClientOptions, _ reconnection: Reconnection?

@@ -7,7 +7,7 @@ import Synchronization
   import Darwin
 #endif
 
-/// SIGINT and SIGTERM: the first ends everything in order, the second at once.
+/// SIGINT and SIGTERM: the first ends everything in order, what is opened later too; the second at once.
 final class Interruption: Sendable {
   private struct State {
     var nextID = 0
@@ -19,28 +19,40 @@ final class Interruption: Sendable {
   func watch() {
     let signals = Signals([.interrupt, .terminate])
     Task {
-      for try await _ in signals { interrupt() }
+      for try await signal in signals { interrupt(by: signal) }
     }
   }
 
-  private func interrupt() {
+  private func interrupt(by signal: Signal) {
     let (actions, count) = state.withLock { state in
       state.count += 1
       return (Array(state.actions.values), state.count)
     }
-    if count > 1 { exit(ExitStatus.interrupted.rawValue) }
-    if actions.isEmpty { exit(128 + SIGINT) }
+    // With nothing open there is nothing to end in order.
+    if count > 1 || actions.isEmpty { exit(128 + signal.number) }
     for action in actions { action() }
   }
 
-  /// - Parameter action: Is called at the first signal.
+  /// - Parameter action: Is called at the first signal; at once if that has come already.
   /// - Returns: what `remove` takes.
   func add(_ action: @escaping @Sendable () -> Void) -> Int {
-    state.withLock { state in
+    let (id, isLate) = state.withLock { state in
       state.nextID += 1
       state.actions[state.nextID] = action
-      return state.nextID
+      return (state.nextID, state.count > 0)
     }
+    if isLate { action() }
+    return id
+  }
+
+  /// Runs what may take its time, such as a handshake, and cancels it at the first signal.
+  func cancelling<Result: Sendable>(
+    _ body: @escaping @Sendable () async throws -> Result
+  ) async throws -> Result {
+    let task = Task(executorPreference: UVLoop.shared) { try await body() }
+    let id = add { task.cancel() }
+    defer { remove(id) }
+    return try await task.value
   }
 
   func remove(_ id: Int) {

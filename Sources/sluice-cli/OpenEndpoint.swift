@@ -63,7 +63,8 @@ struct EndpointOpener: Sendable {
     var options = ConnectOptions()
     options.timeout = client.connectTimeout
     options.tls = client.tls
-    options.proxy = unixSocket == nil ? client.proxy : .none
+    // What the environment says of proxies is for HTTP and what begins as HTTP.
+    if unixSocket == nil, case .through = client.proxy { options.proxy = client.proxy }
     options.unixSocket = unixSocket
     if let reconnection { return try await reconnection.bytes(origin, options) }
     return .bytes(try await Connect.open(origin, options: options))

@@ -65,7 +65,7 @@ struct OptionScope: Sendable {
   /// - Parameter arguments: The command line, which the parser has accepted.
   /// - Throws: `UsageError` for the first option that means nothing for these endpoints.
   static func check(_ arguments: some Sequence<String>, _ source: Endpoint, _ target: Endpoint) throws(UsageError) {
-    // The parser takes no value that looks like an option, so that each of these is one.
+    // The parser takes no value that looks like an option, but a number's: each of these is an option.
     let given = Set(arguments.prefix { $0 != "--" }.map { String($0.prefix { $0 != "=" }) })
     let endpoints = CommandEndpoints(
       source: source, target: target, followsRedirects: given.contains("--follow-redirects"))

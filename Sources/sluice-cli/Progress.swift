@@ -4,12 +4,13 @@ import Synchronization
 /// Bytes, messages and rate on standard error, once a second.
 final class Progress: Sendable {
   private let bytes = Atomic<Int>(0)
-  private let elements = Atomic<Int>(0)
+  private let messages = Atomic<Int>(0)
   private let start = ContinuousClock.now
 
-  func add(_ byteCount: Int) {
+  /// - Parameter isMessage: Whether that is a message; otherwise it is as much as was read at once.
+  func add(_ byteCount: Int, isMessage: Bool) {
     bytes.wrappingAdd(byteCount, ordering: .relaxed)
-    elements.wrappingAdd(1, ordering: .relaxed)
+    if isMessage { messages.wrappingAdd(1, ordering: .relaxed) }
   }
 
   func report(_ diagnostics: Diagnostics) async throws {
@@ -17,7 +18,7 @@ final class Progress: Sendable {
     while true {
       try await Task.sleep(for: .seconds(1))
       let now = bytes.load(ordering: .relaxed)
-      diagnostics.progress(line(rate: Double(now - last)))
+      diagnostics.progress(line(rate: Double(now - last)), isLast: false)
       last = now
     }
   }
@@ -25,14 +26,14 @@ final class Progress: Sendable {
   /// The sum, when all is over.
   func finish(_ diagnostics: Diagnostics) {
     let time = (ContinuousClock.now - start) / .seconds(1)
-    diagnostics.progress(line(rate: Double(bytes.load(ordering: .relaxed)) / max(time, 0.001)) + "\n")
+    diagnostics.progress(line(rate: Double(bytes.load(ordering: .relaxed)) / max(time, 0.001)), isLast: true)
   }
 
   private func line(rate: Double) -> String {
-    let count = elements.load(ordering: .relaxed)
+    let count = messages.load(ordering: .relaxed)
     let seconds = Int((ContinuousClock.now - start) / .seconds(1))
-    return
-      "\(Self.text(Double(bytes.load(ordering: .relaxed)))) in \(count) messages, \(seconds) s, \(Self.text(rate))/s"
+    let cut = count == 0 ? "" : count == 1 ? " in 1 message" : " in \(count) messages"
+    return "\(Self.text(Double(bytes.load(ordering: .relaxed))))\(cut), \(seconds) s, \(Self.text(rate))/s"
   }
 
   private static func text(_ bytes: Double) -> String {

@@ -40,11 +40,13 @@ struct SecurityOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Go through a proxy: http://, https:// or socks5://[USER:PASSWORD@]HOST[:PORT], or 'none'. Without it, what http_proxy, https_proxy, all_proxy and no_proxy say.",
+      "Go through a proxy: http://, https:// or socks5://[USER:PASSWORD@]HOST[:PORT], or 'none'. Without it, what http_proxy, https_proxy, all_proxy and no_proxy say, but for tcp: and tls:.",
       valueName: "URL"))
   var proxy: String?
 
-  @Option(help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake. Default: none.", valueName: "N"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake. Default: none.", valueName: "N"))
   var followRedirects = 0
 
   @Option(

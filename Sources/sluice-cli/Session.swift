@@ -20,6 +20,9 @@ struct Session: Sendable {
       throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE \(command.source)")
     }
     guard !target.isListener else { throw UsageError("a listening endpoint stands first: sluice \(command.target) …") }
+    if let file = RegularFile.written(by: target), RegularFile.read(by: source) == file {
+      throw UsageError("\(source.name) and \(target.name) are the same file: it would be read while it is written")
+    }
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, target)
     balancing = command.balancing
     try balancing.check(source, target)
@@ -27,10 +30,13 @@ struct Session: Sendable {
     let security = command.security
     let credentials = try security.credentials(source, target)
     var headers = try command.webSocket.requestHeaders()
+    let authorizes = headers.contains { $0.name.lowercased() == "authorization" }
+    if authorizes, let endpoint = [source, target].first(where: \.hasCredentials) {
+      throw UsageError(
+        "the URL of \(endpoint.name) has credentials already; --header Authorization would be a second pair")
+    }
     if case .sent(let sent) = credentials {
-      if headers.contains(where: { $0.name.lowercased() == "authorization" }) {
-        throw UsageError("--basic-auth and --header Authorization would send two pairs of credentials")
-      }
+      if authorizes { throw UsageError("--basic-auth and --header Authorization would send two pairs of credentials") }
       headers.append(name: "Authorization", value: sent.field)
       if source.isListener {
         diagnostics.notice("\(source.name) asks nobody for credentials: they are sent to \(target.name)")
@@ -130,14 +136,18 @@ struct Session: Sendable {
     if target == .standardIO {
       guard let connection = try await connections.read() else { return }
       connections.cancel(nil)
-      return try await connector.connect(try await endpoint(connection), try await opener.open(target, as: .target))
+      let opened: OpenEndpoint
+      do { opened = try await interruption.cancelling { try await endpoint(connection) } } catch is CancellationError {
+        return
+      }
+      return try await connector.connect(opened, try await opener.open(target, as: .target))
     }
     try await withThrowingDiscardingTaskGroup { group in
       while let connection = try await connections.read() {
         diagnostics.verbose("accepted a connection")
         group.addTask(executorPreference: UVLoop.shared) {
-          do { await serve(try await endpoint(connection)) } catch {
-            diagnostics.notice("a connection failed: \(error)")
+          do { try await serve(await interruption.cancelling { try await endpoint(connection) }) } catch {
+            if !(error is CancellationError) { diagnostics.notice("a connection failed: \(error)") }
           }
         }
       }
@@ -150,19 +160,15 @@ struct Session: Sendable {
     return socket
   }
 
-  /// One connection of a server: what goes wrong there does not concern the others.
-  private func serve(_ connection: OpenEndpoint) async {
-    do {
-      let opened: OpenEndpoint
-      do { opened = try await opener.open(target, as: .target) } catch {
-        connection.giveUp(error)
-        throw error
-      }
-      try await connector.connect(connection, opened)
-      diagnostics.verbose("a connection ended")
-    } catch {
-      diagnostics.notice("a connection failed: \(error)")
+  /// One connection of a server, with a target of its own.
+  private func serve(_ connection: OpenEndpoint) async throws {
+    let opened: OpenEndpoint
+    do { opened = try await interruption.cancelling { try await opener.open(target, as: .target) } } catch {
+      connection.giveUp(error)
+      throw error
     }
+    try await connector.connect(connection, opened)
+    diagnostics.verbose("a connection ended")
   }
 }
 

@@ -50,9 +50,10 @@ struct SluiceCommand: AsyncParsableCommand {
         A page that shows all this:         sluice demo
 
       EXIT STATUS
-        0 ended well, 1 another failure, 3 protocol violation, 4 closed abnormally, 5 no connection, 6 handshake refused, \
-        7 input or output failed, 64 wrong command line, 130 interrupted twice
-      """)
+        0 ended well, 1 another failure, 3 protocol violation or limit, 4 connection lost or closed abnormally, \
+        5 no connection, 6 handshake refused, 7 input, output or listening failed, 64 wrong command line, \
+        130 interrupted twice, or before anything was open (143 by SIGTERM)
+      """, version: "0.1.0")
 
   @Argument(help: "Where the data comes from.")
   var source: String
@@ -135,7 +136,7 @@ struct FramingOptions: ParsableArguments {
   @Flag(help: "A message behind its length of 4 bytes, big-endian.")
   var lengthPrefixed = false
 
-  @Option(help: ArgumentHelp("A message per N bytes.", valueName: "N"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("A message per N bytes.", valueName: "N"))
   var chunks: Int?
 
   @Flag(help: "Send binary messages; bytes pass as they come unless a framing is named.")
@@ -187,15 +188,16 @@ struct WebSocketCommandOptions: ParsableArguments {
       valueName: "ORIGIN"))
   var origins: [String] = []
 
-  @Option(help: ArgumentHelp("Longest message that is taken, in bytes.", valueName: "BYTES"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Longest message that is taken, in bytes.", valueName: "BYTES"))
   var maxMessage = MessageAssembler.defaultMaxMessageSize
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Send a ping every so many seconds; no pong within that time is a lost connection.", valueName: "SECONDS"))
   var ping: Double?
 
-  @Option(help: ArgumentHelp("Seconds for connecting and handshake.", valueName: "SECONDS"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Seconds for connecting and handshake.", valueName: "SECONDS"))
   var connectTimeout: Double = 10
 
   @Flag(help: "End after one message in each direction.")
@@ -253,10 +255,12 @@ struct EndingOptions: ParsableArguments {
   var onEnd = BridgeEndPolicy.close
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp("Stay so long after the end of the input before anything is closed.", valueName: "SECONDS"))
   var linger: Double = 0
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "How long one direction may be silent when the other has ended; 0 is for ever.", valueName: "SECONDS"))
   var halfCloseTimeout: Double = 30

@@ -177,10 +177,12 @@ struct EventSourceTests {
     var options = EventSourceServerOptions()
     options.allowedOrigin = "https://example.com"
     options.headers = ["X-Feed": "7"]
+    options.onRequest = { request in ["X-Path": request.path ?? ""] }
     let chunked = try await answer("GET /feed?x HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n", options)
     #expect(chunked.hasPrefix("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"))
     #expect(
       chunked.contains("Access-Control-Allow-Origin: https://example.com\r\n") && chunked.contains("X-Feed: 7\r\n"))
+    #expect(chunked.contains("X-Path: /feed?x\r\n"))
     #expect(chunked.hasSuffix("\r\n\r\nd\r\nretry: 5000\n\n\r\n13\r\nid: 1\ndata: hello\n\n\r\n0\r\n\r\n"))
     let plain = try await answer("GET /feed HTTP/1.0\r\n\r\n")
     #expect(plain.hasSuffix("\r\n\r\nretry: 5000\n\nid: 1\ndata: hello\n\n") && !plain.contains("chunked"))

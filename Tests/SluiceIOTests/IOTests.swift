@@ -161,6 +161,26 @@ struct SocketTests {
     listener.cancel()
   }
 
+  @Test("a reset right behind the last bytes is an error, after those bytes")
+  func resetBehindData() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    try await server.write("last")
+    server.abort(StreamError.aborted)
+    // Both have arrived before anybody reads.
+    try await Task.sleep(for: .milliseconds(50))
+    #expect(try await client.read() == "last")
+    do {
+      let end = try await client.read()
+      Issue.record("the reset was read as \(String(describing: end))")
+    } catch let error as IOError {
+      #expect(error.code == "ECONNRESET" && error.operation == "read")
+    }
+    client.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
   @Test("a socket's file goes with its listener, and one that was left over is replaced")
   func unixFiles() async throws {
     let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max)).sock"

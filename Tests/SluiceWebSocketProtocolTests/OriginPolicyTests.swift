@@ -1,3 +1,4 @@
+import HTTPTypes
 import Testing
 
 @testable import SluiceWebSocketProtocol
@@ -39,5 +40,19 @@ struct OriginPolicyTests {
   func list(_ origin: String, _ isAllowed: Bool) {
     let policy = OriginPolicy.only("https://app.example.com", "https://*.wild.org")
     #expect(policy.allows([origin], host: "example.com") == isAllowed)
+    var request = HTTPRequest(method: .get, scheme: nil, authority: "example.com", path: "/")
+    #expect(policy.allows(request))
+    request.headerFields[.origin] = origin
+    #expect(policy.allows(request) == isAllowed)
+  }
+
+  @Test(
+    "what can match is told from what never can",
+    arguments: [
+      ("https://example.com", true), ("http://*.example.com:8080", true), ("http://[::1]:80", true), ("foo", false),
+      ("example.com", false), ("https://example.com/", false), ("https://", false), ("null", false), ("*", false),
+    ])
+  func form(_ text: String, _ isOrigin: Bool) {
+    #expect(OriginPolicy.isOrigin(text) == isOrigin)
   }
 }

@@ -165,7 +165,8 @@ extension SocketStream {
       } else {
         stopReading()
         noteProgress()
-        readState = CInt(count) == UV_EOF.rawValue ? .ended : .failed(IOError("read", name, status: CInt(count)))
+        let status = CInt(count) == UV_EOF.rawValue ? pendingError : CInt(clamping: count)
+        readState = status == 0 ? .ended : .failed(IOError("read", name, status: status))
       }
       reader?.wake()
     }
@@ -175,6 +176,16 @@ extension SocketStream {
       stopReading()
     }
     closeHandleIfDone()
+  }
+
+  /// What the socket still has to say at its end, as a libuv status; 0 for nothing. When a reset comes right behind the last bytes, libuv reads
+  /// those, sees that the peer has hung up, and takes that for an orderly end.
+  private var pendingError: CInt {
+    guard let socketDescriptor else { return 0 }
+    var error: CInt = 0
+    var size = socklen_t(MemoryLayout<CInt>.size)
+    guard unsafe getsockopt(socketDescriptor, SOL_SOCKET, SO_ERROR, &error, &size) == 0 else { return 0 }
+    return uv_translate_sys_error(error)
   }
 
   public func cancel(_ reason: (any Error)?) {

@@ -12,8 +12,14 @@ private final class LingeringStream<Source: ReadableStream>: ReadableStream {
 
   private let source: Source
   private let delay: Duration
-  /// Whether the time after the end has passed.
-  private let hasLingered = Atomic<Bool>(false)
+  private enum State {
+    case open
+    /// The source has ended.
+    case lingering(Task<Void, any Error>)
+    /// The time after the end has passed, or nobody wants to wait for it.
+    case over
+  }
+  private let state = Mutex(State.open)
 
   init(source: Source, delay: Duration) {
     self.source = source
@@ -22,12 +28,38 @@ private final class LingeringStream<Source: ReadableStream>: ReadableStream {
 
   func read() async throws -> Source.Output? {
     if let element = try await source.read() { return element }
-    if !hasLingered.load(ordering: .relaxed) {
-      try await Task.sleep(for: delay)
-      hasLingered.store(true, ordering: .relaxed)
-    }
+    try await linger()
     return nil
   }
 
-  func cancel(_ reason: (any Error)?) { source.cancel(reason) }
+  private func linger() async throws {
+    let sleep = Task { [delay] in try await Task.sleep(for: delay) }
+    let isOver = state.withLock { state in
+      if case .over = state { return true }
+      state = .lingering(sleep)
+      return false
+    }
+    defer { sleep.cancel() }
+    if isOver { return }
+    do {
+      try await withTaskCancellationHandler {
+        try await sleep.value
+      } onCancel: {
+        sleep.cancel()
+      }
+    } catch {
+      // A read that is cancelled leaves the time to the next one.
+      if case .lingering = state.withLock({ $0 }) { throw error }
+    }
+    state.withLock { $0 = .over }
+  }
+
+  func cancel(_ reason: (any Error)?) {
+    let last = state.withLock { state in
+      defer { state = .over }
+      return state
+    }
+    if case .lingering(let sleep) = last { sleep.cancel() }
+    source.cancel(reason)
+  }
 }

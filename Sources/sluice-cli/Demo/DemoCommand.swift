@@ -11,6 +11,12 @@ struct DemoCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Where to listen; port 0 is chosen by the system.", valueName: "HOST:PORT"))
   var listen = "127.0.0.1:8080"
 
+  func validate() throws {
+    do throws(UsageError) { _ = try Endpoint.hostAndPort("//" + listen, in: listen, allowsZero: true) } catch {
+      throw ValidationError("--listen needs HOST:PORT: \(error)")
+    }
+  }
+
   func run() async throws {
     let diagnostics = Diagnostics(isVerbose: false, isQuiet: false)
     do {

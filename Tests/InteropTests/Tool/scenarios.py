@@ -1,4 +1,5 @@
 """What the tool must do, run as a user runs it: scenarios.py NAME TOOL. Exits 1 and says why when something differs."""
+import contextlib
 import hashlib
 import json
 import os
@@ -6,9 +7,12 @@ import pty
 import re
 import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 name, tool = sys.argv[1:3]
@@ -78,6 +82,87 @@ def exit_codes():
         check(b"UTF-8" in run(server.url, data=b"\xff\n", status=7).stderr, "text that is none was sent")
         check(b"1009" in run("--max-message", "3", "--chunks", "9", "--binary", server.url, data=b"123456789", status=3).stderr,
               "a message beyond the limit was taken")
+
+
+@contextlib.contextmanager
+def answering(answer, reset=False):
+    """A server in C's manner: gives the same bytes to each client that has said something, and ends, or resets."""
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.recv(4096)
+            connection.sendall(answer)
+            if reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def exit_codes_of_peers():
+    """What the peer does has another status than what the command line, or a file, does."""
+    with answering(b"x", reset=True) as address:
+        check(b"ECONNRESET" in run(f"tcp://{address}", data=b"x\n", status=4).stderr, "a reset")
+    with answering(b"HTTP/1.1 101 x\r\nno colon\r\n\r\n") as address:
+        run(f"ws://{address}", status=3)
+    with answering(b"") as address:
+        run(f"ws://{address}", status=5)
+        run(f"sse+http://{address}", status=5)
+    with answering(b"no HTTP\r\n\r\n") as address:
+        run(f"sse+http://{address}", status=3)
+    with answering(b"HTTP/1.1 404 Not Found\r\n\r\n") as address:
+        run(f"sse+http://{address}", status=6)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        run("--connect-timeout", "0.3", f"ws://{address}", status=5)
+        run("--connect-timeout", "0.3", f"sse+http://{address}", status=5)
+        check(b"EADDRINUSE" in run(f"listen+tcp://{address}", status=7).stderr, "a port in use")
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        told = run("--max-message", "3", server.url, data=b"abc\nabcdef\n", status=3).stderr
+        check(b"limit of 3: 6" in told, f"a long line: {told}")
+        told = run("--length-prefixed", "--binary", server.url, data=b"\xff\xff\xff\xffx", status=3).stderr
+        check(b": 4294967295\n" in told, f"an announced length: {told}")
+        run("--length-prefixed", "--binary", server.url, data=b"\0\0\0\5x", status=3)
+    with Server("listen+tcp://127.0.0.1:0", "exec:sleep 5") as server:
+        run("--half-close-timeout", "0.3", server.url, status=4)
+
+
+def command_lines():
+    """Wrong command lines say what is wrong, before anything is opened."""
+    for words, told in [
+            (["--linger", "-1", "-"], b"--linger must be"), (["--half-close-timeout", "-1", "tcp://h:1"], b"--half-close-timeout must be"),
+            (["--max-message", "-1", "ws://h"], b"--max-message must be"), (["--chunks", "-3", "ws://h"], b"--chunks must be"),
+            (["--follow-redirects", "-1", "ws://h"], b"--follow-redirects must be"),
+            (["--event", "a\nb", "-", "listen+sse+http://127.0.0.1:0"], b"--event"),
+            (["listen+ws://127.0.0.1"], b"lacks a port"), (["-", "listen+sse+http://[::1]/log"], b"lacks a port"),
+            (["listen+ws:127.0.0.1:80"], b"lacks '//'"),
+            (["listen+ws://u:secret@127.0.0.1:0"], b"--basic-auth"), (["tcp://u:secret@h:1"], b"no user and password"),
+            (["--header", "Authorization: x", "ws://u:secret@h"], b"--header Authorization"),
+            (["demo", "--listen", "8080"], b"HOST:PORT"), (["demo", "--listen", "localhost"], b"HOST:PORT")]:
+        stderr = run(*words, status=64).stderr
+        check(told in stderr and b"secret" not in stderr, f"{words}: {stderr}")
+    check(re.fullmatch(rb"\d+\.\d+\.\d+\n", run("--version").stdout), "--version")
+    with tempfile.TemporaryDirectory() as folder:
+        path, link = folder + "/x", folder + "/link"
+        with open(path, "w") as file:
+            file.write("kept")
+        os.link(path, link)
+        for words in [["file:" + path, "file:" + path], ["--append", "file:" + path, "file:" + link]]:
+            check(b"same file" in run(*words, status=64).stderr, f"{words}")
+        with open(path) as reading, open(path, "a") as writing:
+            for words in [["-", "file:" + path], ["file:" + link, "-"], ["-", "-"]]:
+                done = subprocess.run([tool, *words], stdin=reading, stdout=writing, stderr=subprocess.PIPE, timeout=LIMIT)
+                check(done.returncode == 64 and b"same file" in done.stderr, f"{words}: {done}")
+        with open(path) as file:
+            check(file.read() == "kept", "the file was changed")
+        run("file:" + path, "file:" + folder + "/y")
+        run("file:/dev/null", "file:/dev/null")
 
 
 def file_round_trip():
@@ -204,7 +289,7 @@ def null_takes_everything():
     """Taking everything is no answer: what comes is taken to its end, however long it is silent."""
     with Server("listen+ws://127.0.0.1:0", "exec:sleep 2.5; printf 'late\\n'") as server:
         told = run("--progress", "--half-close-timeout", "1", server.url, "null:").stderr
-        check(b"4 B in 1 messages" in told.splitlines()[-1], f"null: did not wait: {told}")
+        check(b"4 B in 1 message," in told.splitlines()[-1], f"null: did not wait: {told}")
     check(run("null:", "-").stdout == b"", "null gives nothing")
 
 
@@ -212,7 +297,12 @@ def one_message_and_linger():
     with Server("listen+ws://127.0.0.1:0", "exec:sleep 0.3; echo first; echo second; cat") as server:
         check(run("--one-message", server.url, data=b"question\n").stdout == b"first\n", "one message")
         check(run("--linger", "1", server.url, data=b"question\n").stdout.startswith(b"first\nsecond\n"), "linger")
+        # With no question there is no answer to wait for.
+        start = time.time()
+        run("--one-message", server.url)
+        check(time.time() - start < 5, "one message of an empty input")
     with Server("listen+ws://127.0.0.1:0", "exec:sleep 0.3; echo first; echo second") as server:
+        check(run("--one-message", "--on-end", "defer", server.url).stdout == b"first\n", "one message that nobody asked for")
         check(run("--on-end", "defer", server.url).stdout == b"first\nsecond\n", "defer")
 
 
@@ -224,6 +314,35 @@ def interrupt():
         check(client.stdout.readline() == b"hello\n", "no echo")
         client.send_signal(signal.SIGINT)
         check(client.wait(10) == 0, f"exit status {client.returncode} after SIGINT")
+    # Nor does what is still being opened, or lingers, hold up the end.
+    with socket.create_server(("127.0.0.1", 0)) as silent, Server("listen+ws://127.0.0.1:0", "exec:cat") as answering:
+        nobody = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        for listener, target in [("listen+tcp://127.0.0.1:0", nobody), ("listen+ws://127.0.0.1:0", "echo:"),
+                                 ("listen+ws://127.0.0.1:0", nobody)]:
+            server = Server(listener, target)
+            with socket.create_connection(("127.0.0.1", int(server.url.rstrip("/").rsplit(":", 1)[1]))):
+                client = None
+                if listener.startswith("listen+ws") and target == nobody:
+                    client = subprocess.Popen([tool, server.url], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                time.sleep(0.5)
+                server.process.send_signal(signal.SIGTERM)
+                check(server.process.wait(3) == 0, f"{listener} to {target}: {server.process.returncode}")
+                if client:
+                    client.communicate(timeout=15)
+        # The second signal, or the first before anything is open, ends at once.
+        for number in [signal.SIGINT, signal.SIGTERM]:
+            client = subprocess.Popen([tool, nobody], stdin=subprocess.DEVNULL)
+            time.sleep(0.5)
+            client.send_signal(number)
+            check(client.wait(3) == -number or client.returncode == 128 + number, f"{number}: {client.returncode}")
+        client = subprocess.Popen([tool, "--linger", "60", "-", answering.url], stdin=subprocess.DEVNULL)
+        time.sleep(0.5)
+        client.send_signal(signal.SIGINT)
+        check(client.wait(3) == 0, f"a lingering client: {client.returncode}")
+    # Behind a peer's Close nothing is stayed for.
+    with Server("listen+ws://127.0.0.1:0", "exec:echo bye") as server:
+        client = subprocess.Popen([tool, "--linger", "60", server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        check(client.wait(10) == 0 and client.stdout.read() == b"bye\n", f"a client that lingers: {client.returncode}")
     # A pipe whose reader goes away is a quiet end.
     done = subprocess.run(["sh", "-c", f"yes | '{tool}' - | head -n 1"], capture_output=True, timeout=20)
     check(done.stdout == b"y\n" and done.stderr == b"", f"EPIPE: {done}")
@@ -261,7 +380,9 @@ def framings():
         for options, data in cases:
             check(run(*options, server.url, data=data).stdout == data, f"{options}")
         done = run("--progress", server.url, data=b"a\n" * 1000)
-        check(b"messages" in done.stderr, f"--progress said {done.stderr}")
+        check(re.fullmatch(rb"2.0 KiB in 2000 messages, \d+ s, .*/s\n", done.stderr), f"--progress said {done.stderr}")
+        done = run("--progress", "-", "file:/dev/null", data=b"a\n" * 1000)
+        check(re.fullmatch(rb"2.0 KiB, \d+ s, .*/s\n", done.stderr), f"--progress of bytes said {done.stderr}")
         check(run("--ping", "0.1", "--linger", "0.5", "-v", server.url, data=b"a\n").stderr.count(b"pong after") >= 2, "--ping")
 
 
@@ -295,7 +416,7 @@ OPTION_PLACES = {
     ("listen+tls://127.0.0.1:0", "-"): ["cert"],
     ("wss://h", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni"],
     ("-", "file:/dev/null"): ["append"],
-    "": ["linger", "progress", "verbose", "quiet", "help"],
+    "": ["linger", "progress", "verbose", "quiet", "help", "version"],
 }
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
                  "basic-auth": "a:b"}

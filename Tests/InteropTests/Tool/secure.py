@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def file(of):
     return os.path.join(certificates, of)
 
 
+running = []
 CA = ["--ca", file("root.pem")]
 SERVER = ["--cert", file("good.pem"), "--key", file("good.key")]
 
@@ -51,6 +53,7 @@ def free_port():
 @contextlib.contextmanager
 def sluice(*arguments):
     process = subprocess.Popen([tool, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=CLEAN)
+    running.append(process)
     try:
         line = process.stderr.readline().decode()
         check("listening on " in line, f"no address from {arguments}: {line}")
@@ -119,6 +122,51 @@ def tls_streams():
         check(done.stdout == b"cba\n", f"s_server: {done.stdout} {done.stderr.decode()}")
         wrong = run(*CA, "--sni", "other.example", f"tls://127.0.0.1:{port}", data=b"abc\n", status=5)
         check(b"www.example.com" in wrong.stderr and b"other.example" in wrong.stderr, wrong.stderr.decode())
+
+
+def failures_in_tls():
+    """Files that can't be used are said by name and reason; a connection that is cut is no refusal."""
+    for words in [["--cert", "/nonexistent/c"], ["--cert", file("good.pem"), "--key", "/nonexistent/k"]]:
+        told = run(*words, "listen+tls://127.0.0.1:0", status=64).stderr
+        check(b"/nonexistent/" in told and b"No such file" in told, told.decode())
+    told = run("--ca", "/nonexistent/ca", "wss://127.0.0.1:1", status=64).stderr
+    check(b"/nonexistent/ca" in told and b"No such file" in told, told.decode())
+    run("--alpn", "x" * 300, "tls://127.0.0.1:1", status=64)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file("good.pem"), file("good.key"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def serve():
+            connection, _ = listener.accept()
+            with context.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(100)
+                secured.sendall(b"half")
+                os.close(secured.detach())
+
+        threading.Thread(target=serve, daemon=True).start()
+        cut = run(*CA, f"tls://127.0.0.1:{listener.getsockname()[1]}", data=b"x\n", status=4)
+        check(cut.stdout == b"half" and b"close_notify" in cut.stderr, f"{cut}")
+
+
+def environment_proxies():
+    """The environment's proxies are for what begins as HTTP; --proxy is for all."""
+    nobody = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", "all_proxy": "http://127.0.0.1:1"}
+    with sluice("listen+tcp://127.0.0.1:0", "echo:") as plain, sluice(*SERVER, "listen+tls://127.0.0.1:0", "echo:") as secure, \
+            sluice("listen+ws://127.0.0.1:0", "echo:") as web:
+        echo_through(plain, environment=nobody)
+        echo_through(secure, *CA, environment=nobody)
+        run(web, environment=nobody, status=5)
+        run("--proxy", "http://127.0.0.1:1", plain, status=5)
+
+
+def interrupted_handshakes():
+    """A client that never says a word in TLS does not hold up the end."""
+    for scheme in ["tls", "wss"]:
+        with sluice(*SERVER, f"listen+{scheme}://127.0.0.1:0", "echo:") as url:
+            with socket.create_connection(("127.0.0.1", port_of(url))):
+                time.sleep(0.5)
+                process = running[-1]
+                process.send_signal(signal.SIGINT)
+                check(process.wait(3) == 0, f"{scheme}: {process.returncode}")
 
 
 def key_updates_and_renegotiation():

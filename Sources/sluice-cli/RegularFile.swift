@@ -1,0 +1,34 @@
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// A regular file behind an endpoint, whatever name it has there.
+struct RegularFile: Equatable {
+  private let device: dev_t
+  private let inode: ino_t
+
+  /// - Returns: nil for an endpoint that reads no regular file, or one that does not exist.
+  static func read(by endpoint: Endpoint) -> RegularFile? {
+    RegularFile(endpoint, standard: STDIN_FILENO)
+  }
+
+  /// - Returns: nil for an endpoint that writes no regular file, or one that does not exist yet.
+  static func written(by endpoint: Endpoint) -> RegularFile? {
+    RegularFile(endpoint, standard: STDOUT_FILENO)
+  }
+
+  private init?(_ endpoint: Endpoint, standard descriptor: CInt) {
+    var status = stat()
+    let result =
+      switch endpoint {
+      case .file(let path): unsafe stat(path, &status)
+      case .standardIO: unsafe fstat(descriptor, &status)
+      default: CInt(-1)
+      }
+    guard result == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+    device = status.st_dev
+    inode = status.st_ino
+  }
+}
