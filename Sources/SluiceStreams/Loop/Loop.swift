@@ -51,4 +51,15 @@ extension Loop {
       perform { continuation.resume(with: Result { try body() }) }
     }
   }
+
+  /// Suspends the calling task for a time of this loop's clock.
+  /// - Throws: `CancellationError` when the task is cancelled.
+  package func sleep(for time: Duration) async throws {
+    try await withTaskExecutorPreference(self) {
+      let waiter = LoopWaiter()
+      let timer = schedule(after: time) { waiter.wake() }
+      defer { cancelTimer(timer) }
+      try await waiter.wait(on: self)
+    }
+  }
 }
