@@ -12,8 +12,15 @@ extension HTTPFields {
   }
 
   /// Whether a list has a token, in any case of letters.
+  /// - Parameter token: In lower case.
   func list(_ name: HTTPField.Name, contains token: String) -> Bool {
-    elements(of: name).contains { $0.lowercased() == token }
+    self[values: name].contains { value in
+      value.utf8.split(separator: UInt8(ascii: ",")).contains { element in
+        let start = element.drop(while: isBlank)
+        let rest = start.dropFirst(token.utf8.count)
+        return rest.allSatisfy(isBlank) && start.prefix(token.utf8.count).elementsEqual(token.utf8, by: isSameLetter)
+      }
+    }
   }
 }
 
@@ -35,6 +42,13 @@ extension Substring {
     while rest.last == " " || rest.last == "\t" { rest.removeLast() }
     return rest
   }
+}
+
+private func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+
+/// - Parameter lowercase: Not a capital letter.
+private func isSameLetter(_ byte: UInt8, _ lowercase: UInt8) -> Bool {
+  byte == lowercase || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) && byte | 0x20 == lowercase
 }
 
 /// RFC 9110 §5.6.2.
