@@ -1,17 +1,12 @@
 import HTTPTypes
 
 extension HTTPFields {
-  /// The elements of a list of tokens (RFC 9110 §5.6.1), over all fields of the name. Empty elements are passed over.
-  func elements(of name: HTTPField.Name) -> [Substring] {
-    self[values: name].elements
-  }
-
   /// - Parameter name: In lower case.
   func values(named name: String) -> [String] {
     compactMap { $0.name.canonicalName == name ? $0.value : nil }
   }
 
-  /// Whether a list has a token, in any case of letters.
+  /// Whether a list (RFC 9110 §5.6.1) has a token, in any case of letters, over all fields of the name.
   /// - Parameter token: In lower case.
   func list(_ name: HTTPField.Name, contains token: String) -> Bool {
     self[values: name].contains { value in
