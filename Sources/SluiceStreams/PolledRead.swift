@@ -96,7 +96,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   private var state = State.idle
 
   @usableFromInline
-  init() {}
+  package init() {}
 
   /// Suspends the calling task, which runs on `loop`, until this is woken.
   /// - Throws: `CancellationError` when the task is cancelled.

@@ -27,7 +27,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var gathered = BytesBuilder()
   /// Compresses what is sent, where the client takes that.
   private var deflater: Deflater?
-  private var writer: (any Waker)?
+  private var writer: RoomWaiters?
   private var pingTimer: LoopTimer?
   private var waitingForEnd: [CheckedContinuation<Void, Never>] = []
 
@@ -148,12 +148,10 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     loop.scratch.give(used)
   }
 
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  public func detachWriter() { writer = nil }
+  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
+  public func detachWriter() { writer.detachWriter() }
+  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
+  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
 
   // MARK: pings
 

@@ -48,7 +48,7 @@ import SluiceWebSocketProtocol
   var gathered = BytesBuilder()
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
-  var writer: (any Waker)?
+  var writer: RoomWaiters?
   var sendingFragment: MessageKind?
   /// Answer that waits for room: only the latest ping is answered (RFC 6455 §5.5.3).
   var unsentPong: Bytes?
