@@ -172,10 +172,47 @@ struct SocketTests {
     let leftover = try await ChildProcess.spawn([
       "python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')",
     ])
-    #expect(await leftover.waitForExit() == nil)
+    #expect(try await leftover.waitForExit() == nil)
     #expect(access(path, F_OK) == 0)
     try await UnixSocket.listen(path).cancel()
     await #expect(throws: IOError.self) { try await UnixSocket.connect(String(repeating: "x", count: 200)) }
+  }
+
+  @Test("connections that are accepted have the listener's options")
+  func acceptedOptions() async throws {
+    var options = TCP.Options()
+    options.writeHighWatermark = 12_345
+    let listener = try await TCP.listen("127.0.0.1", port: 0, options: options)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    #expect(server.highWatermark == 12_345)
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
+  @Test("a listener that nobody reads costs no processor time, and gives all that wait to the next reader")
+  func waitingPeers() async throws {
+    let loop = UVLoop(name: "waiting")
+    defer { loop.stop() }
+    let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
+    var clients: [SocketStream] = [try await TCP.connect("127.0.0.1", port: listener.port)]
+    _ = try await listener.read()
+    for _ in 0..<100 { clients.append(try await TCP.connect("127.0.0.1", port: listener.port)) }
+    let before = try await loop.run { Self.threadTime }
+    try await Task.sleep(for: .milliseconds(300))
+    #expect(try await loop.run { Self.threadTime } - before < .milliseconds(30))
+    for _ in 0..<100 { _ = try await listener.read() }
+    listener.cancel()
+    #expect(try await listener.read() == nil)
+    for client in clients { client.abort(StreamError.aborted) }
+  }
+
+  /// Processor time of the calling thread.
+  private static var threadTime: Duration {
+    var time = timespec()
+    unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
   }
 
   @Test("several loops share a port")

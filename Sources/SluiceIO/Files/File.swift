@@ -75,7 +75,7 @@ public final class File: PolledDuplexStream, @unchecked Sendable {
   }
 
   deinit {
-    if ownsDescriptor && descriptor >= 0 { closeDescriptor(descriptor) }
+    if ownsDescriptor && descriptor >= 0 { _ = closeDescriptor(descriptor) }
   }
 
   public var loop: any Loop { uvLoop }
@@ -136,7 +136,7 @@ extension File {
             return continuation.resume(throwing: IOError("open", name, status: CInt(clamping: result)))
           }
           if let error = refusal(of: descriptor, name) {
-            closeDescriptor(descriptor)
+            _ = closeDescriptor(descriptor)
             return continuation.resume(throwing: error)
           }
           continuation.resume(
@@ -373,16 +373,7 @@ extension File {
     case .closed, .failed: break
     }
     guard ownsDescriptor, descriptor >= 0, !isReadInFlight, !isWriteInFlight else { return }
-    closeDescriptor(descriptor)
+    _ = closeDescriptor(descriptor)
     descriptor = -1
   }
-}
-
-/// `close(2)`, which a stream's own `close` hides.
-func closeDescriptor(_ descriptor: CInt) {
-  #if canImport(Glibc)
-    _ = Glibc.close(descriptor)
-  #else
-    _ = Darwin.close(descriptor)
-  #endif
 }

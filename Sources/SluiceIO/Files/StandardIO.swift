@@ -88,10 +88,11 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
   }
 
   private func openTerminal() throws -> UnsafeMutablePointer<uv_stream_t> {
+    let uv = try unsafe uvLoop.handle(for: "open", name)
     let handle = unsafe UnsafeMutableRawPointer.allocate(
       byteCount: MemoryLayout<uv_tty_t>.size, alignment: MemoryLayout<uv_tty_t>.alignment
     ).bindMemory(to: uv_tty_t.self, capacity: 1)
-    let status = unsafe uv_tty_init(uvLoop.handle, handle, descriptor, 0)
+    let status = unsafe uv_tty_init(uv, handle, descriptor, 0)
     guard status == 0 else {
       unsafe UnsafeMutableRawPointer(handle).deallocate()
       throw IOError("open", name, status: status)

@@ -19,7 +19,8 @@ import SluiceStreams
 ///
 /// `cancel` without a reason closes its standard output, as a shell does at the end of a pipeline: a process that still writes is
 /// ended by that, and one that does not may finish its work. `abort`, and `cancel` with a reason, send SIGTERM.
-@safe public final class ChildProcess: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
+@safe public final class ChildProcess: PolledDuplexStream, LoopResident, @unchecked Sendable {
+  // touched on its loop only
   public typealias Output = Bytes
   public typealias Input = Bytes
 
@@ -75,12 +76,14 @@ import SluiceStreams
     _ arguments: [String], environment: [String: String]?, directory: String?, errorOutput: ErrorOutput,
     on loop: UVLoop
   ) throws {
-    guard let inputHandle = unsafe PipeHandle.make(on: loop) else {
-      throw IOError("run", arguments[0], status: UV_ENOMEM.rawValue)
-    }
-    guard let outputHandle = unsafe PipeHandle.make(on: loop) else {
+    let uv = try unsafe loop.handle(for: "run", arguments[0])
+    let inputHandle = try unsafe PipeHandle.make(on: loop, operation: "run", subject: arguments[0])
+    let outputHandle: UnsafeMutablePointer<uv_stream_t>
+    do {
+      unsafe outputHandle = try PipeHandle.make(on: loop, operation: "run", subject: arguments[0])
+    } catch {
       unsafe closeAndFree(inputHandle)
-      throw IOError("run", arguments[0], status: UV_ENOMEM.rawValue)
+      throw error
     }
     let process = UnsafeMutablePointer<uv_process_t>.allocate(capacity: 1)
     let argumentList = CStringArray(arguments)
@@ -102,10 +105,10 @@ import SluiceStreams
         let this = unsafe Unmanaged<ChildProcess>.fromOpaque(handle!.pointee.data).takeUnretainedValue()
         this.uvLoop.turn { this.didExit(status: status, signal: signal) }
       }
-      guard let directory else { return unsafe uv_spawn(loop.handle, process, &options) }
+      guard let directory else { return unsafe uv_spawn(uv, process, &options) }
       return unsafe directory.withCString { path in
         unsafe options.cwd = path
-        return unsafe uv_spawn(loop.handle, process, &options)
+        return unsafe uv_spawn(uv, process, &options)
       }
     }
     guard status == 0 else {
@@ -220,6 +223,9 @@ extension ChildProcess {
     output.abort(reason)
     send(.terminate)
   }
+
+  /// The loop lives until the process has exited.
+  func loopWillEnd() { abort(IOError("run", command, status: UV_ECANCELED.rawValue)) }
 }
 
 /// How a child process ended other than with status 0.
