@@ -39,3 +39,20 @@ import Testing
     #expect(bytes.prefix(3) != bytes.prefix(2))
   }
 }
+
+@Suite("Queues of bytes")
+struct ByteQueueTests {
+  @Test("what stays queued holds no larger buffer, and small chunks become few")
+  func settled() {
+    let large = Bytes([UInt8](repeating: 0x41, count: 256 << 10))
+    var queue = ByteQueue()
+    for offset in 0..<100_000 { queue.appendSettled(large.dropFirst(offset).prefix(1)) }
+    queue.appendSettled(large.prefix(10_000))
+    #expect(queue.count == 110_000)
+    let chunks = Array(queue.front(limit: .max))
+    #expect(chunks.count < 10)
+    #expect(chunks.allSatisfy { !$0.isIdentical(to: large) && !$0.isWasteful })
+    queue.dropFirst(109_999)
+    #expect(Array(queue.front(limit: .max)) == ["A"])
+  }
+}
