@@ -114,6 +114,35 @@ struct ChildProcessTests {
   }
 }
 
+@Suite("Standard streams", .timeLimit(.minutes(1)))
+struct StandardStreamTests {
+  @Test("one that is closed before its first use takes no more")
+  func close() async throws {
+    let output = StandardStream.output()
+    try await output.close()
+    try await output.close()
+    await #expect(throws: StreamError.closed) { try await output.write("late") }
+  }
+
+  @Test("one that is cancelled before its first use has ended; closing its other half does nothing to it")
+  func cancel() async throws {
+    let input = StandardStream.input()
+    try await input.close()
+    input.cancel()
+    #expect(try await input.read() == nil)
+  }
+
+  @Test("one that is aborted before its first use fails with the reason")
+  func abort() async throws {
+    let (input, output) = (StandardStream.input(), StandardStream.error())
+    input.abort(StreamError.aborted)
+    output.abort(StreamError.aborted)
+    await #expect(throws: StreamError.aborted) { try await input.read() }
+    await #expect(throws: StreamError.aborted) { try await output.write("late") }
+    await #expect(throws: StreamError.aborted) { try await output.close() }
+  }
+}
+
 @Suite("Sockets", .timeLimit(.minutes(1)))
 struct SocketTests {
   @Test("nobody listens: the address and the system's name of the error")
