@@ -80,7 +80,7 @@ struct ChildProcessTests {
     try await child.write("a\nb\n")
     try await child.close()
     #expect(try await child.collect(limit: 100) == "b\na\n")
-    #expect(await child.waitForExit() == nil)
+    #expect(try await child.waitForExit() == nil)
   }
 
   @Test("environment and exit status")
@@ -102,7 +102,34 @@ struct ChildProcessTests {
   func abort() async throws {
     let child = try await ChildProcess.spawn(["sleep", "1000"])
     child.abort(StreamError.aborted)
-    #expect(await child.waitForExit() == .signalled(command: "sleep", signal: 15))
+    #expect(try await child.waitForExit() == .signalled(command: "sleep", signal: 15))
+  }
+
+  @Test("a child that has exited wants no more, whoever else holds its input")
+  func exited() async throws {
+    let child = try await ChildProcess.shell("sleep 1 <&0 >/dev/null & exit 0")
+    #expect(try await child.waitForExit() == nil)
+    await #expect(throws: StreamError.closed) { try await child.write("late") }
+    try await child.close()
+  }
+
+  @Test("a write that waits when the child exits ends")
+  func exitsDuringWrite() async throws {
+    let child = try await ChildProcess.shell("sleep 1 <&0 >/dev/null & sleep 0.1; exit 0")
+    await #expect(throws: StreamError.closed) {
+      while true { try await child.write(Bytes([UInt8](repeating: 0, count: 65536))) }
+    }
+  }
+
+  @Test("waiting for an exit can be cancelled, and does nothing to the child")
+  func cancelledWait() async throws {
+    let child = try await ChildProcess.spawn(["sleep", "1000"])
+    let waiting = Task { try await child.waitForExit() }
+    try await Task.sleep(for: .milliseconds(20))
+    waiting.cancel()
+    await #expect(throws: CancellationError.self) { try await waiting.value }
+    child.abort(StreamError.aborted)
+    #expect(try await child.waitForExit() == .signalled(command: "sleep", signal: 15))
   }
 
   @Test("a child that closes its input wants no more")

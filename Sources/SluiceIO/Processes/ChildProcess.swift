@@ -41,7 +41,7 @@ import SluiceStreams
   private let output: SocketStream
   private var exit: ChildProcessError??
   private var reader: (any Waker)?
-  private var waiting: [CheckedContinuation<ChildProcessError?, Never>] = []
+  private var waiting: [LoopWaiter] = []
 
   /// Starts a program.
   ///
@@ -147,21 +147,24 @@ import SluiceStreams
       unsafe Unmanaged<ChildProcess>.fromOpaque(handle!.pointee.data).release()
       unsafe UnsafeMutableRawPointer(handle!).deallocate()
     }
-    for continuation in waiting { continuation.resume(returning: error) }
+    // Nobody will read the rest.
+    if input.queuedByteCount == 0 { input.closeWhenFlushed { _ in } } else { input.abort(StreamError.closed) }
+    for waiter in waiting { waiter.wake() }
     waiting = []
     reader?.wake()
   }
 
   /// Waits until the process has exited, whatever is read of it.
   /// - Returns: nil after status 0, otherwise how it ended.
-  public func waitForExit() async -> ChildProcessError? {
-    await withCheckedContinuation { continuation in
-      uvLoop.perform {
-        if case .some(let error) = self.exit {
-          continuation.resume(returning: error)
-        } else {
-          self.waiting.append(continuation)
-        }
+  /// - Throws: `CancellationError` when the task is cancelled, which does nothing to the process.
+  public func waitForExit() async throws -> ChildProcessError? {
+    try await withTaskExecutorPreference(uvLoop) {
+      while true {
+        if case .some(let error) = exit { return error }
+        let waiter = LoopWaiter()
+        waiting.append(waiter)
+        defer { waiting.removeAll { $0 === waiter } }
+        try await waiter.wait(on: uvLoop)
       }
     }
   }
@@ -200,11 +203,13 @@ extension ChildProcess {
 
   /// - Throws: `StreamError.closed` once the process has closed its input or exited: it wants no more.
   public func hasRoom() throws -> Bool {
-    do { return try input.hasRoom() } catch let error as IOError
-      where error.code == "EPIPE" || error.code == "ECONNRESET"
-    {
-      throw StreamError.closed
-    }
+    do { return try input.hasRoom() } catch { throw Self.inputFailure(error) }
+  }
+
+  /// A process that no longer reads is no failure.
+  private static func inputFailure(_ error: any Error) -> any Error {
+    guard let failure = error as? IOError, failure.code == "EPIPE" || failure.code == "ECONNRESET" else { return error }
+    return StreamError.closed
   }
 
   public func push(_ element: consuming Bytes) throws { try input.push(element) }
@@ -215,7 +220,7 @@ extension ChildProcess {
   public func detachWriter() { input.detachWriter() }
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    input.closeWhenFlushed(completion)
+    input.closeWhenFlushed { error in completion(error.map(Self.inputFailure)) }
   }
 
   public func abort(_ reason: any Error) {
