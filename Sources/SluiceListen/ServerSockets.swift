@@ -42,6 +42,11 @@ package struct ServerSockets: Sendable {
     return ServerSockets(listeners: listeners, url: url.description(withPort: port), port: port, ownLoops: ownLoops)
   }
 
+  /// Has a closure called when there is no descriptor or memory for a connection: see `SocketListener.onExhaustion`.
+  package func onExhaustion(_ observer: @escaping @Sendable (IOError) -> Void) {
+    for listener in listeners { listener.onExhaustion(observer) }
+  }
+
   /// Serves each listener on its loop until one ends or the calling task is cancelled, which ends the others. The server's own loops end then.
   /// - Throws: What the first throws: `CancellationError`, or an `IOError` of its listening socket.
   package func run(_ serve: @escaping @Sendable (Int) async throws -> Void) async throws {

@@ -227,7 +227,7 @@ struct EventSourceTests {
   func gzipOfBroadcast() async throws {
     var options = unhurried
     options.compresses = true
-    let broadcast = EventBroadcast(whenSlow: .hold)
+    let broadcast = EventBroadcast(whenSlow: .wait)
     let long = String(repeating: "what is alike, ", count: 10_000)
     try await serving(options) { events in
       try await broadcast.serve(events) {
@@ -255,7 +255,7 @@ struct EventSourceTests {
       }()
       let text = (try await gzip.collect(limit: 10 << 20) as Bytes).string
       try await written
-      #expect(await gzip.waitForExit() == nil)
+      #expect(try await gzip.waitForExit() == nil)
       let events = (0..<3).map { number in
         "data: shared \(number)\n\nid: \(number)\ndata: \(long)\n\ndata: own: \(long)\n\ndata: own again: \(long)\n\n"
       }
@@ -269,7 +269,7 @@ struct EventSourceTests {
   func broadcastInOneTurn(isCompressed: Bool) async throws {
     var options = unhurried
     options.compresses = isCompressed
-    let broadcast = EventBroadcast(whenSlow: .hold)
+    let broadcast = EventBroadcast(whenSlow: .wait)
     try await serving(options) { events in
       try await broadcast.serve(events) {
         // On the loop, and so without a pause for what was written to leave.
@@ -294,7 +294,7 @@ struct EventSourceTests {
       if request.path == "/feed?no" { throw RequestRejection(status: 403, reason: "no") }
       return [:]
     }
-    let broadcast = EventBroadcast(whenSlow: .drop)
+    let broadcast = EventBroadcast(whenSlow: .dropNewest)
     let long = String(repeating: "x", count: 1 << 20)
     try await serving(options) { events in
       try await events.send("one")

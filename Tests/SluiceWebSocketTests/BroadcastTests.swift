@@ -31,7 +31,7 @@ struct BroadcastTests {
 
   @Test(
     "members on several loops, compressed and not: each gets all, in the order of each writer",
-    arguments: [WebSocketBroadcast.SlowPolicy.hold, .disconnect])
+    arguments: [WebSocketBroadcast.SlowPolicy.wait, .disconnect])
   func everyone(policy: WebSocketBroadcast.SlowPolicy) async throws {
     let broadcast = WebSocketBroadcast(whenSlow: policy)
     var options = WebSocketServerOptions()
@@ -81,7 +81,7 @@ struct BroadcastTests {
 
   @Test("a member that is slow is waited for, misses what it has no room for, or is cut; the others get all")
   func slow() async throws {
-    for policy in [WebSocketBroadcast.SlowPolicy.hold, .drop, .disconnect] {
+    for policy in [WebSocketBroadcast.SlowPolicy.wait, .dropNewest, .disconnect] {
       let broadcast = WebSocketBroadcast(whenSlow: policy)
       try await serving(broadcast) { url in
         let quick = try await WebSocket.connect(url)
@@ -96,7 +96,7 @@ struct BroadcastTests {
             written.withLock { $0 += 1 }
           }
         }()
-        if policy == .hold {
+        if policy == .wait {
           async let quickCount = Self.count(quick, upTo: count)
           try await Task.sleep(for: .milliseconds(300))
           // What the buffers of the slow one's connection take, and no more.

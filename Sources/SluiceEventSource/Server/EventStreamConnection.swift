@@ -29,7 +29,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var gzip: GzipWriter?
   /// Whether producers wait, as far as the observer knows.
   private var isFull = false
-  private var writer: (any Waker)?
+  private var writer: RoomWaiters?
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
   private var pingTimer: LoopTimer?
@@ -191,12 +191,10 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     loop.scratch.give(used)
   }
 
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  public func detachWriter() { writer = nil }
+  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
+  public func detachWriter() { writer.detachWriter() }
+  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
+  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
 
   // MARK: pings
 

@@ -375,7 +375,7 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
     let waiter = LoopWaiter()
     waiting.append(waiter)
     defer { waiting.removeAll { $0 === waiter } }
-    try await waiter.wait(on: loop)
+    if await waiter.wait(on: loop) { throw CancellationError() }
   }
 
   private func wakeAll() {

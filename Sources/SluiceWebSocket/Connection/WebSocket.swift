@@ -45,7 +45,7 @@ import SluiceWebSocketProtocol
   var gathered = BytesBuilder()
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
-  var writer: (any Waker)?
+  var writer: RoomWaiters?
   /// Whether somebody was told that there is no room, and waits for it.
   var isRoomAwaited = false
   /// The message that is being sent in fragments.
