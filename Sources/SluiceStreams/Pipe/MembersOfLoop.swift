@@ -101,7 +101,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
         member.detachBroadcast(waiter)
         turn = .taken
       }
-      if await waiter.wait(on: loop) { throw CancellationError() }
+      try await waiter.wait(on: loop)
     }
     return false
   }
@@ -110,7 +110,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
     guard case .free = turn else {
       let waiter = LoopWaiter()
       queue.append(waiter)
-      guard await waiter.wait(on: loop) else { return }
+      guard await waiter.waitOrCancel(on: loop) else { return }
       // Whoever was given the turn in the moment of its cancellation passes it on.
       if let index = queue.firstIndex(where: { $0 === waiter }) { queue.remove(at: index) } else { endTurn() }
       throw CancellationError()

@@ -375,7 +375,7 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
     let waiter = LoopWaiter()
     waiting.append(waiter)
     defer { waiting.removeAll { $0 === waiter } }
-    if await waiter.wait(on: loop) { throw CancellationError() }
+    try await waiter.wait(on: loop)
   }
 
   private func wakeAll() {
