@@ -29,6 +29,8 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
   public enum SlowPolicy: Sendable, Hashable {
     /// All wait for it.
     case hold
+    /// All wait for it; one that makes no room for so long is aborted, with `StreamError.tooSlow`.
+    case holdUpTo(Duration)
     /// It misses the element.
     case drop
     /// It is aborted, with `StreamError.tooSlow`.
@@ -73,7 +75,13 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
   /// Gives an element to all. Returns when each that it is for has it.
   /// - Throws: What is wrong with the element; `StreamError.closed`. That a member has left is no error.
   public func write(_ element: Input) async throws {
-    let prepared = try Member.prepare(element)
+    try await write(contentsOf: CollectionOfOne(element))
+  }
+
+  /// Gives several elements to all, in order: as `write` for each, with one hop to a loop for as many as there is room for.
+  /// - Throws: As `write`, before any is given.
+  public func write(contentsOf elements: some Collection<Input>) async throws {
+    let prepared = try elements.map(Member.prepare)
     for group in try openGroups() {
       await group.write(prepared, policy)
     }
@@ -120,20 +128,34 @@ private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable 
 
   init(_ loop: any Loop) { self.loop = loop }
 
-  func write(_ element: Member.Prepared, _ policy: Broadcast<Member>.SlowPolicy) async {
+  func write(_ elements: [Member.Prepared], _ policy: Broadcast<Member>.SlowPolicy) async {
     await withTaskExecutorPreference(loop) {
-      guard policy == .hold else {
-        _ = give(element, policy)
+      let patience: Duration?
+      switch policy {
+      case .hold: patience = nil
+      case .holdUpTo(let limit): patience = limit
+      case .drop, .disconnect:
+        for element in elements { _ = give(element, policy) }
         return
       }
       await beginWaiting()
       defer { endWaiting() }
-      for member in give(element, policy) {
-        // One that is leaving is not waited for any more.
-        do { try await member.waitForRoom() } catch { continue }
-        push(element, to: member)
+      for element in elements {
+        for member in give(element, policy) {
+          // One that is leaving is not waited for any more.
+          do { try await waitForRoom(of: member, patience) } catch { continue }
+          push(element, to: member)
+        }
       }
     }
+  }
+
+  private func waitForRoom(of member: Member, _ patience: Duration?) async throws {
+    let timer = patience.map { limit in
+      loop.schedule(after: limit) { member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount)) }
+    }
+    defer { if let timer { loop.cancelTimer(timer) } }
+    try await member.waitForRoom()
   }
 
   private func beginWaiting() async {
@@ -150,18 +172,26 @@ private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable 
     var slow: [Member] = []
     for member in members.values {
       // Whoever can't be written to is leaving.
-      guard let hasRoom = try? member.hasRoom() else { continue }
+      guard let hasRoom = try? hasRoomOnceFlushed(member) else { continue }
       if hasRoom {
         push(element, to: member)
         continue
       }
       switch policy {
-      case .hold: slow.append(member)
+      case .hold, .holdUpTo: slow.append(member)
       case .drop: break
       case .disconnect: member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount))
       }
     }
     return slow
+  }
+
+  /// What was written in this turn need not wait for its end.
+  private func hasRoomOnceFlushed(_ member: Member) throws -> Bool {
+    if try member.hasRoom() { return true }
+    guard member.needsFlush else { return false }
+    member.flush()
+    return try member.hasRoom()
   }
 
   private func push(_ element: Member.Prepared, to member: Member) {
