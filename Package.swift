@@ -21,7 +21,7 @@ let package = Package(
   ],
   traits: [
     .trait(name: "NIO", description: "SluiceNIO: streams and WebSockets on the channels of a SwiftNIO server."),
-    .trait(name: "Metrics", description: "SluiceMetrics: what WebSockets do, counted with swift-metrics."),
+    .trait(name: "Metrics", description: "SluiceMetrics: what connections do, counted with swift-metrics."),
     .trait(name: "ServiceLifecycle", description: "SluiceLifecycle: servers as services of swift-service-lifecycle."),
   ],
   dependencies: [
@@ -134,7 +134,7 @@ let package = Package(
     .target(
       name: "SluiceNIO",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocket", "SluiceWebSocketProtocol",
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceEventSource",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
@@ -146,7 +146,7 @@ let package = Package(
     .target(
       name: "SluiceMetrics",
       dependencies: [
-        "SluiceWebSocket", "SluiceWebSocketProtocol",
+        "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceEventSource", "SluiceServer",
         .product(name: "CoreMetrics", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
       ],
       swiftSettings: settings),
@@ -189,8 +189,22 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       exclude: ["Certificates/make"], swiftSettings: settings),
+    // The contract's tests, with the trait NIO on its channels too.
     .testTarget(
-      name: "SluiceStreamsTests", dependencies: ["SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceTestSupport"],
+      name: "SluiceStreamsTests",
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceNIO", "SluiceTestSupport",
+        .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["NIO"])),
+      ],
+      swiftSettings: settings),
+    // Empty without the trait NIO.
+    .testTarget(
+      name: "SluiceNIOTests",
+      dependencies: [
+        "Sluice", "SluiceNIO",
+        .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["NIO"])),
+        .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["NIO"])),
+      ],
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
@@ -223,6 +237,14 @@ let package = Package(
         "Sluice", "SluiceIO", "SluiceTestSupport", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
+    // Empty without the trait Metrics.
+    .testTarget(
+      name: "SluiceMetricsTests",
+      dependencies: [
+        "Sluice", "SluiceMetrics",
+        .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+      ],
+      swiftSettings: settings),
     // The list of attacks, on the real server in a process of its own and on simulated networks.
     .executableTarget(
       name: "attacked-server",
@@ -239,7 +261,7 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol",
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket",
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       path: "Tests/Fuzz", exclude: ["Corpora"], swiftSettings: settings + [.enableExperimentalFeature("Extern")]),

@@ -35,3 +35,9 @@ private actor LastMessage {
   private(set) var id: String?
   func remember(_ text: String) { id = String(text.prefix { $0 != " " }) }
 }
+
+// One pipe over as many connections as it takes.
+func shippingLog() async throws {
+  let log = WebSocket.reconnecting("wss://logs.example/app")
+  try await bridge(StandardIO().messages(.lines), log)
+}

@@ -2,7 +2,7 @@
 let examples: [String: @Sendable () async throws -> Void] = [
   "echo-server": echoServer, "client": client, "terminal": terminal, "recorder": recorder, "gateway": gateway,
   "large-message": largeMessage, "sorted-names": sortedNames, "careful-server": carefulServer,
-  "own-extension": ownExtension, "secure-client": secureClient, "coming-back": comingBack,
+  "own-extension": ownExtension, "secure-client": secureClient, "coming-back": comingBack, "shipping-log": shippingLog,
   "secure-server": secureServer,
   "web-server": webServer, "room": room, "driver": driver,
   "event-style": eventStyle, "event-style-server": eventStyleServer,

@@ -7,6 +7,7 @@ let package = Package(
   dependencies: [
     .package(name: "sluice", path: "../..", traits: ["NIO"]),
     .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
   ],
   targets: [
     .executableTarget(
@@ -14,7 +15,7 @@ let package = Package(
       dependencies: [
         .product(name: "Sluice", package: "sluice"), .product(name: "SluiceNIO", package: "sluice"),
         .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
-        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ])
   ]
 )

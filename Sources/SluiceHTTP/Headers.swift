@@ -53,3 +53,15 @@ extension HeadWriter {
     }
   }
 }
+
+extension HTTPFields {
+  /// - Parameter reserved: Names, in lower case, that the protocol writes itself.
+  package mutating func append(_ headers: Headers, reserved: Set<String>) throws(HTTPFieldError) {
+    for (name, value) in headers.fields {
+      guard !reserved.contains(name.lowercased()) else { throw .reservedName(name) }
+      guard HTTPSyntax.isToken(name), let fieldName = HTTPField.Name(name) else { throw .invalidName(name) }
+      guard HTTPSyntax.isValue(value) else { throw .invalidValue(name: name) }
+      append(HTTPField(name: fieldName, value: value))
+    }
+  }
+}

@@ -1,7 +1,14 @@
 #if NIO
   import DequeModule
   import NIOCore
+  import NIOHTTP1
   import SluiceStreams
+
+  #if canImport(Glibc)
+    import Glibc
+  #else
+    import Darwin
+  #endif
 
   /// A SwiftNIO channel as a duplex stream of bytes, on the channel's own event loop: the last handler of its pipeline.
   ///
@@ -10,35 +17,47 @@
   /// let ws = try await WebSocket.accept(over: stream)
   /// ```
   /// What is not read stays in the kernel: the channel reads when it is asked to (`autoRead` is switched off). A write waits while the channel
-  /// is not writable, by its own water marks.
+  /// is not writable, by its own water marks. What is read is not copied; what is written is, into the buffers that NIO takes.
   public final class ChannelStream: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
     public typealias Output = Bytes
     public typealias Input = Bytes
 
     private let channel: any Channel
     private let nioLoop: NIOLoop
+    private let content: Content
+    /// Where it stands in the pipeline; nil when it stands there no more.
+    private var context: ChannelHandlerContext?
     private var arrived = Deque<Bytes>()
     private var isReading = false
     private var readEnd: ReadEnd?
     private var reader: (any Waker)?
-    private var writeState = WriteState.open
+    private var writeState = WriteHalf.open
     private var writer: (any Waker)?
     private var isFlushed = true
 
+    /// What the pipeline takes.
+    enum Content {
+      case bytes
+      /// The body of the one response that is under way; nothing comes back.
+      case responseBody
+    }
     private enum ReadEnd {
       case ended
-      case failed(any Error)
-    }
-    private enum WriteState {
-      case open
-      case closing([@Sendable ((any Error)?) -> Void])
-      case closed
       case failed(any Error)
     }
 
     private init(_ channel: any Channel) {
       self.channel = channel
+      content = .bytes
       nioLoop = .of(channel.eventLoop)
+    }
+
+    /// Writes the body of a response from a handler's place on, to which the channel's events are to be passed.
+    init(responseBodyFrom context: ChannelHandlerContext) {
+      channel = context.channel
+      content = .responseBody
+      self.context = context
+      nioLoop = .of(context.eventLoop)
     }
 
     /// Adds a stream behind the handlers of a channel's pipeline, whose last one gives and takes `ByteBuffer`.
@@ -74,11 +93,25 @@
       return .pending
     }
 
-    fileprivate func didRead(_ buffer: ByteBuffer) {
-      if readEnd == nil { arrived.append(Bytes(copying: buffer.readableBytesUInt8Span)) }
+    // MARK: what a handler passes on
+
+    fileprivate func isAdded(_ context: ChannelHandlerContext) { self.context = context }
+
+    func isRemoved() {
+      context = nil
+      didBecomeInactive()
     }
 
-    fileprivate func didReadAll() {
+    fileprivate func didRead(_ buffer: ByteBuffer) {
+      guard readEnd == nil else { return }
+      // Without a copy: a `ByteBuffer` makes one before it writes to memory that somebody else holds.
+      let bytes = unsafe buffer.withUnsafeReadableBytesWithStorageManagement { memory, storage in
+        unsafe Bytes(memory, of: storage.takeUnretainedValue(), size: buffer.storageCapacity)
+      }
+      arrived.append(bytes)
+    }
+
+    func didReadAll() {
       isReading = false
       reader?.wake()
     }
@@ -109,11 +142,8 @@
     // MARK: writing
 
     public func hasRoom() throws -> Bool {
-      switch writeState {
-      case .open: return channel.isWritable
-      case .closing, .closed: throw StreamError.closed
-      case .failed(let error): throw error
-      }
+      guard case .open = writeState else { throw writeState.refusal }
+      return channel.isWritable
     }
 
     public var needsFlush: Bool { !isFlushed }
@@ -124,28 +154,28 @@
     }
 
     public func push(_ bytes: consuming Bytes) throws {
-      guard case .open = writeState else {
-        _ = try hasRoom()
-        return
-      }
+      guard case .open = writeState else { throw writeState.refusal }
       if bytes.isEmpty { return }
       isFlushed = false
-      channel.write(buffer(bytes), promise: nil)
+      context?.write(part(bytes), promise: nil)
     }
 
-    private func buffer(_ bytes: Bytes) -> ByteBuffer {
+    private func part(_ bytes: Bytes) -> NIOAny {
       var buffer = channel.allocator.buffer(capacity: bytes.count)
       _ = unsafe bytes.withUnsafeBytes { unsafe buffer.writeBytes($0) }
-      return buffer
+      switch content {
+      case .bytes: return NIOAny(buffer)
+      case .responseBody: return NIOAny(HTTPServerResponsePart.body(.byteBuffer(buffer)))
+      }
     }
 
     public func flush() {
       guard !isFlushed else { return }
       isFlushed = true
-      channel.flush()
+      context?.flush()
     }
 
-    fileprivate func writabilityDidChange() {
+    func writabilityDidChange() {
       if channel.isWritable { writer?.wake() }
     }
 
@@ -159,25 +189,14 @@
     // MARK: ending
 
     public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-      switch writeState {
-      case .closing(let completions):
-        writeState = .closing(completions + [completion])
-        return
-      case .closed: return completion(nil)
-      case .failed(let error): return completion(error)
-      case .open: break
+      switch writeState.close(completion) {
+      case .begin: break
+      case .wait: return
+      case .done(let error): return completion(error)
       }
-      writeState = .closing([completion])
       isFlushed = true
-      let channel = channel
-      // An empty write is done when all before it has left.
-      channel.writeAndFlush(channel.allocator.buffer(capacity: 0)).flatMap {
-        // A channel without halves is closed as a whole, once the peer has ended too.
-        channel.close(mode: .output).flatMapError { error in
-          error is ChannelError
-            ? channel.eventLoop.makeSucceededVoidFuture() : channel.eventLoop.makeFailedFuture(error)
-        }
-      }.whenComplete { result in
+      guard let context else { return didClose(StreamError.closed) }
+      endOutput(context).whenComplete { result in
         switch result {
         case .success: self.didClose(nil)
         case .failure(let error): self.didClose(error)
@@ -185,26 +204,49 @@
       }
     }
 
+    /// Ends this half, behind all that was written.
+    private func endOutput(_ context: ChannelHandlerContext) -> EventLoopFuture<Void> {
+      let written = context.eventLoop.makePromise(of: Void.self)
+      switch content {
+      case .responseBody:
+        context.writeAndFlush(NIOAny(HTTPServerResponsePart.end(nil)), promise: written)
+        return written.futureResult
+      case .bytes:
+        // An empty write is done when all before it has left.
+        context.writeAndFlush(part(Bytes()), promise: written)
+        let channel = channel
+        return written.futureResult.flatMap {
+          // A channel without halves is closed as a whole, once the peer has ended too.
+          channel.close(mode: .output).flatMapError { error in
+            error is ChannelError
+              ? channel.eventLoop.makeSucceededVoidFuture() : channel.eventLoop.makeFailedFuture(error)
+          }
+        }
+      }
+    }
+
     private func didClose(_ error: (any Error)?) {
-      guard case .closing(let completions) = writeState else { return }
-      writeState = error.map { .failed($0) } ?? .closed
+      guard case .closing = writeState else { return }
+      let waiting = writeState.end(error)
       closeIfDone()
-      for completion in completions { completion(error) }
+      for completion in waiting { completion(error) }
       writer?.wake()
     }
 
     public func abort(_ reason: any Error) {
       nioLoop.perform {
         self.fail(reason)
+        // RST rather than FIN: the peer must not take what it got for everything.
+        _ = (self.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
         self.channel.close(mode: .all, promise: nil)
       }
     }
 
     /// Both halves have failed.
-    fileprivate func fail(_ error: any Error) {
+    func fail(_ error: any Error) {
       if readEnd == nil { readEnd = .failed(error) }
       switch writeState {
-      case .open: writeState = .failed(error)
+      case .open: _ = writeState.end(error)
       case .closing: didClose(error)
       case .closed, .failed: break
       }
@@ -213,8 +255,10 @@
     }
 
     /// The channel is gone.
-    fileprivate func didBecomeInactive() {
+    func didBecomeInactive() {
       inputDidEnd(nil)
+      // A close that is under way hears from NIO how it went: the end of the second half ends the channel.
+      if case .closing = writeState { return }
       fail(StreamError.closed)
     }
 
@@ -234,6 +278,10 @@
     private let stream: ChannelStream
 
     init(_ stream: ChannelStream) { self.stream = stream }
+
+    func handlerAdded(context: ChannelHandlerContext) { stream.isAdded(context) }
+
+    func handlerRemoved(context: ChannelHandlerContext) { stream.isRemoved() }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) { stream.didRead(unwrapInboundIn(data)) }
 

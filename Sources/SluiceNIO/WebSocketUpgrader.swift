@@ -24,13 +24,15 @@
     private let logger: Logger
     private let handler: @Sendable (WebSocket) async throws -> Void
 
-    /// - Parameter options: Of the handshake and the connections; those of the listening count for nothing.
+    /// - Parameters:
+    ///   - options: Of the handshake and the connections; those of the listening count for nothing.
+    ///   - isSecure: Whether the channel is in TLS: a WebSocket's `url` says so.
     public init(
-      options: WebSocketServerOptions = WebSocketServerOptions(),
+      options: WebSocketServerOptions = WebSocketServerOptions(), isSecure: Bool = false,
       logger: Logger = Logger(label: "sluice.websocket.server"),
       _ handler: @escaping @Sendable (WebSocket) async throws -> Void
     ) {
-      upgrade = Upgrade(options)
+      upgrade = Upgrade(options, isSecure: isSecure)
       self.logger = logger
       self.handler = handler
     }
@@ -43,7 +45,7 @@
 
     public func upgrade(context: ChannelHandlerContext, upgradeRequest: HTTPRequestHead) -> EventLoopFuture<Void> {
       let (handler, logger) = (handler, logger)
-      return upgrade.webSocket(for: upgradeRequest, on: context.channel).map { ws in
+      return upgrade.webSocket(on: context.channel).map { ws in
         _ = Task(executorPreference: ws.loop) { await ws.serve(logger: logger, handler) }
       }
     }
@@ -60,11 +62,14 @@
     private let upgrade: Upgrade
     private let result: @Sendable (WebSocket) -> Result
 
-    /// - Parameter result: What the pipeline gives for a WebSocket.
+    /// - Parameters:
+    ///   - options, isSecure: As for `WebSocketUpgrader`.
+    ///   - result: What the pipeline gives for a WebSocket.
     public init(
-      options: WebSocketServerOptions = WebSocketServerOptions(), _ result: @escaping @Sendable (WebSocket) -> Result
+      options: WebSocketServerOptions = WebSocketServerOptions(), isSecure: Bool = false,
+      _ result: @escaping @Sendable (WebSocket) -> Result
     ) {
-      upgrade = Upgrade(options)
+      upgrade = Upgrade(options, isSecure: isSecure)
       self.result = result
     }
 
@@ -76,19 +81,21 @@
 
     public func upgrade(channel: any Channel, upgradeRequest: HTTPRequestHead) -> EventLoopFuture<Result> {
       let result = result
-      return upgrade.webSocket(for: upgradeRequest, on: channel).map { result($0) }
+      return upgrade.webSocket(on: channel).map { result($0) }
     }
   }
 
   /// What both do.
   private struct Upgrade: Sendable {
     private let options: WebSocketServerOptions
+    private let isSecure: Bool
 
-    init(_ options: WebSocketServerOptions) {
+    init(_ options: WebSocketServerOptions, isSecure: Bool) {
       var options = options
       // The answer to hixie-76 stands behind the request's head, which NIO has taken apart already.
       options.versions.subtract([.hixie75, .hixie76])
       self.options = options
+      self.isSecure = isSecure
     }
 
     /// The fields of the 101 response.
@@ -96,15 +103,29 @@
     func answer(
       _ head: HTTPRequestHead, on channel: any Channel, _ initial: HTTPHeaders
     ) -> EventLoopFuture<HTTPHeaders> {
+      let request = head.request
+      let agreement: ServerHandshake.Agreement
       do {
-        var headers = initial
-        for field in try agree(options, head).fields where field.name != .upgrade && field.name != .connection {
-          headers.add(name: field.name.rawName, value: field.value)
-        }
-        return channel.eventLoop.makeSucceededFuture(headers)
+        agreement = try agree(to: request, isHTTP11: head.version == .http1_1)
       } catch {
         return refuse(error, on: channel)
       }
+      var headers = initial
+      for field in agreement.fields where field.name != .upgrade && field.name != .connection {
+        headers.add(name: field.name.rawName, value: field.value)
+      }
+      return channel.eventLoop.makeCompletedFuture {
+        try channel.pipeline.syncOperations.addHandler(Agreed(request, agreement))
+        return headers
+      }
+    }
+
+    private func agree(
+      to request: HTTPRequest, isHTTP11: Bool
+    ) throws(RequestRejection) -> ServerHandshake.Agreement {
+      let hasBody: Bool
+      do { hasBody = try !BodyFraming(request.headerFields).isEmpty } catch { throw RequestRejection(error) }
+      return try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     }
 
     /// Answers with what is wrong, and closes.
@@ -113,54 +134,34 @@
     private func refuse(_ rejection: RequestRejection, on channel: any Channel) -> EventLoopFuture<HTTPHeaders> {
       let refused = channel.eventLoop.makePromise(of: HTTPHeaders.self)
       channel.closeFuture.whenComplete { _ in refused.fail(rejection) }
-      var headers = HTTPHeaders(rejection.fields.map { ($0.name.rawName, $0.value) })
-      let body = ByteBuffer(string: rejection.reason + "\n")
-      headers.replaceOrAdd(name: "Connection", value: "close")
-      headers.add(name: "Content-Type", value: "text/plain; charset=utf-8")
-      headers.add(name: "Content-Length", value: String(body.readableBytes))
-      let head = HTTPResponseHead(
-        version: .http1_1, status: HTTPResponseStatus(statusCode: rejection.status), headers: headers)
-      channel.write(HTTPServerResponsePart.head(head), promise: nil)
-      channel.write(HTTPServerResponsePart.body(.byteBuffer(body)), promise: nil)
+      for part in rejection.responseParts { channel.write(part, promise: nil) }
       channel.writeAndFlush(HTTPServerResponsePart.end(nil)).whenComplete { _ in channel.close(promise: nil) }
       return refused.futureResult
     }
 
     /// Once NIO has sent the response and removed the handlers of HTTP.
-    func webSocket(for head: HTTPRequestHead, on channel: any Channel) -> EventLoopFuture<WebSocket> {
-      let options = options
+    func webSocket(on channel: any Channel) -> EventLoopFuture<WebSocket> {
+      let (options, isSecure) = (options, isSecure)
       return ChannelStream.add(to: channel).flatMapThrowing { stream in
-        // Asked once more, rather than kept for the connection from there to here: it is the same again, but for the application's own check.
-        var settled = options
-        settled.onRequest = { _ in [:] }
-        let agreement = try agree(settled, head)
+        let pipeline = channel.pipeline.syncOperations
+        let agreed = try pipeline.handler(type: Agreed.self)
+        pipeline.removeHandler(agreed, promise: nil)
         return try WebSocket(
-          over: stream, request: head.request, agreement, options: options, isSecure: options.tls != nil)
+          over: stream, request: agreed.request, agreed.agreement, options: options, isSecure: isSecure)
       }
     }
-
   }
 
-  private func agree(
-    _ options: WebSocketServerOptions, _ head: HTTPRequestHead
-  ) throws(RequestRejection) -> ServerHandshake.Agreement {
-    let request = head.request
-    let hasBody: Bool
-    do { hasBody = try !BodyFraming(request.headerFields).isEmpty } catch { throw RequestRejection(error) }
-    return try options.agree(
-      to: request, isHTTP11: head.version == .http1_1, hasBody: hasBody, isSecure: false)
-  }
+  /// What was agreed upon: it rides in the channel's pipeline from the answer to the upgrade, between which NIO asks an upgrader twice.
+  private final class Agreed: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = Never
 
-  extension HTTPRequestHead {
-    /// As the types that the server ecosystem shares.
-    var request: HTTPRequest {
-      var fields = HTTPFields()
-      for (name, value) in headers where name.lowercased() != "host" {
-        if let name = HTTPField.Name(name) { fields.append(HTTPField(name: name, value: value)) }
-      }
-      return HTTPRequest(
-        method: HTTPRequest.Method(method.rawValue) ?? .get, scheme: "http", authority: headers.first(name: "Host"),
-        path: uri, headerFields: fields)
+    let request: HTTPRequest
+    let agreement: ServerHandshake.Agreement
+
+    init(_ request: HTTPRequest, _ agreement: ServerHandshake.Agreement) {
+      self.request = request
+      self.agreement = agreement
     }
   }
 #endif

@@ -49,6 +49,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
 
   /// Until the connection is over.
   func serve() async {
+    options.observer?.didOpen()
+    defer { options.observer?.didEnd() }
     do {
       try await open()
       var isFirst = true
@@ -155,7 +157,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     let writer = ResponseWriter(
       transport, isHead: head.request.method == .head, isHTTP11: head.isHTTP11,
       keepsAlive: mayGoOn && !isLast, stallTimeout: options.stallTimeout)
-    try await writer.write(response)
+    let byteCount = try await writer.write(response)
+    options.observer?.didAnswer(status: response.status, byteCount: byteCount)
     logger.debug(
       "request answered",
       metadata: [
@@ -213,10 +216,11 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
 
   private func refuse(_ rejection: RequestRejection) async {
     logger.debug("request refused", metadata: ["status": "\(rejection.status)", "reason": "\(rejection.reason)"])
+    options.observer?.didRefuse(status: rejection.status)
     let isHead = if case .answering(isHead: true) = phase { true } else { false }
     let writer = ResponseWriter(
       transport, isHead: isHead, isHTTP11: true, keepsAlive: false, stallTimeout: options.stallTimeout)
-    do { try await writer.write(ServerResponse(rejection)) } catch { return transport.abort(error) }
+    do { _ = try await writer.write(ServerResponse(rejection)) } catch { return transport.abort(error) }
     await end()
   }
 

@@ -35,6 +35,8 @@ public struct HTTPServerOptions: Sendable {
   public var backlog = 1024
   /// Loops that serve, 1 or more, each a thread that shares the port. Default: 1, the shared loop.
   public var loops = 1
+  /// Is told what the server does. Default: nobody.
+  public var observer: (any HTTPServerObserver)?
 
   public init() {}
 }

@@ -33,7 +33,8 @@ struct ResponseWriter {
     }
   }
 
-  func write(_ response: ServerResponse) async throws {
+  /// - Returns: the bytes of the body.
+  func write(_ response: ServerResponse) async throws -> Int {
     var head = HeadWriter("HTTP/1.1 \(response.status) \(reasonPhrase(forStatus: response.status))")
     try head.append("Date", HTTPDate.now)
     if !keepsAlive { try head.append("Connection", "close") }
@@ -42,7 +43,9 @@ struct ResponseWriter {
     switch response.body {
     case .bytes(let bytes):
       if hasBody { try head.append("Content-Length", String(bytes.count)) }
-      try await send(head.finish(body: hasBody && !isHead ? bytes : Bytes()))
+      let body = hasBody && !isHead ? bytes : Bytes()
+      try await send(head.finish(body: body))
+      return body.count
     case .stream(let stream, let length):
       let isChunked = hasBody && length == nil && isHTTP11
       if isChunked { try head.append("Transfer-Encoding", "chunked") }
@@ -50,8 +53,11 @@ struct ResponseWriter {
       let head = head.finish()
       do {
         try await send(head)
-        guard hasBody && !isHead else { return stream.cancel(nil) }
-        try await send(stream, length: length, isChunked: isChunked)
+        guard hasBody && !isHead else {
+          stream.cancel(nil)
+          return 0
+        }
+        return try await send(stream, length: length, isChunked: isChunked)
       } catch {
         stream.cancel(error)
         throw error
@@ -59,7 +65,7 @@ struct ResponseWriter {
     }
   }
 
-  private func send(_ stream: any ReadableStream<Bytes>, length: Int?, isChunked: Bool) async throws {
+  private func send(_ stream: any ReadableStream<Bytes>, length: Int?, isChunked: Bool) async throws -> Int {
     var given = 0
     while length.map({ given < $0 }) ?? true, let chunk = try await stream.read() {
       if chunk.isEmpty { continue }
@@ -84,6 +90,7 @@ struct ResponseWriter {
       try await send(last.take())
     }
     stream.cancel(nil)
+    return length.map { Swift.min($0, given) } ?? given
   }
 
   /// Bytes that are written at once: of a large body, no more are encrypted and held than the client is about to take.

@@ -1,68 +1,70 @@
-/// The simple gear of a polled readable stream, made of its polled gear.
+// The simple gear of polled streams, made of their polled gear.
+//
+// Its functions run where their caller does: a handler whose task prefers the loop reads and writes without a switch of
+// executors. Whatever a caller's executor is, a stream is touched on its loop only: a function asks `isCurrent` when it begins
+// and again when it has waited, as a task may begin on a loop's thread (`Task.immediate`) and go on elsewhere.
+
 extension PolledReadableStream {
   @inlinable
-  public func read() async throws -> Output? {
-    guard loop.isCurrent else {
-      return try await withTaskExecutorPreference(loop) { try await readOnLoop() }
-    }
-    if hasReader { throw StreamError.concurrentRead }
-    // What is ready is taken without suspending.
-    switch try poll() {
-    case .element(let element): return detach(element)
-    case .end: return nil
-    case .pending: return try await readOnLoop()
-    }
-  }
-
-  @inlinable
-  func readOnLoop() async throws -> Output? {
-    while true {
+  public nonisolated(nonsending) func read() async throws -> Output? {
+    while loop.isCurrent {
       if hasReader { throw StreamError.concurrentRead }
+      // What is ready is taken without suspending.
       switch try poll() {
       case .element(let element): return detach(element)
       case .end: return nil
-      case .pending:
-        let waiter = LoopWaiter()
-        try attachReader(waiter)
-        defer { detachReader() }
-        try await waiter.wait(on: loop)
+      case .pending: try await waitForElement()
       }
     }
+    return try await withTaskExecutorPreference(loop) { @concurrent () async throws in try await read() }
+  }
+
+  /// Suspends until there may be something to read. On the loop.
+  @inlinable
+  nonisolated(nonsending) func waitForElement() async throws {
+    let waiter = LoopWaiter()
+    try attachReader(waiter)
+    let isCancelled = await waiter.wait(on: loop)
+    if loop.isCurrent { detachReader() } else { await loop.runAnywhere { detachReader() } }
+    if isCancelled { throw CancellationError() }
   }
 }
 
-/// The simple gear of a polled writable stream, made of its polled gear.
 extension PolledWritableStream {
   @inlinable
-  public func write(_ element: Input) async throws {
-    guard loop.isCurrent else {
-      return try await withTaskExecutorPreference(loop) { try await writeOnLoop(element) }
-    }
-    if try hasRoom() {
+  public nonisolated(nonsending) func write(_ element: Input) async throws {
+    while loop.isCurrent {
+      guard try hasRoom() else {
+        try await waitForRoomOnce()
+        continue
+      }
       // The rest of the turn may write more: what is gathered leaves at its end.
       let isScheduled = needsFlush
       try push(element)
       if !isScheduled && needsFlush { loop.atEndOfTurn(self) }
       if try hasRoom() { return }
       flush()
-      if try hasRoom() { return }
-      return try await waitBehindPush()
+      // Cancellation ends the waiting without an error, as this element was taken.
+      do { try await waitForRoom() } catch is CancellationError {}
+      return
     }
-    try await writeOnLoop(element)
+    try await withTaskExecutorPreference(loop) { @concurrent () async throws in try await write(element) }
   }
 
+  /// Suspends until the queue is below its watermark. On the loop.
   @inlinable
-  func writeOnLoop(_ element: Input) async throws {
-    try await waitForRoom()
-    try push(element)
-    flush()
-    try await waitBehindPush()
+  package nonisolated(nonsending) func waitForRoom() async throws {
+    while try loop.isCurrent && !hasRoom() { try await waitForRoomOnce() }
   }
 
-  /// Waits for room for the next element. Cancellation ends the waiting without an error, as this element was taken.
+  /// Suspends until there may be room. On the loop.
   @inlinable
-  func waitBehindPush() async throws {
-    do { try await waitForRoom() } catch is CancellationError {}
+  nonisolated(nonsending) func waitForRoomOnce() async throws {
+    let waiter = LoopWaiter()
+    try attachWriter(waiter)
+    let isCancelled = await waiter.wait(on: loop)
+    if loop.isCurrent { detachWriter() } else { await loop.runAnywhere { detachWriter() } }
+    if isCancelled { throw CancellationError() }
   }
 
   public func close() async throws {
@@ -79,16 +81,6 @@ extension PolledWritableStream {
     }
   }
 
-  /// Suspends until the queue is below its watermark.
-  @inlinable
-  package func waitForRoom() async throws {
-    while try !hasRoom() {
-      let waiter = LoopWaiter()
-      try attachWriter(waiter)
-      defer { detachWriter() }
-      try await waiter.wait(on: loop)
-    }
-  }
 }
 
 /// One task that waits, on a loop, for a stream to wake it; attached as the stream's reader or writer.
@@ -98,7 +90,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   // one, and the state is `done` from then on.
   @safe private enum State {
     case idle
-    case waiting(UnsafeContinuation<Void, any Error>)
+    case waiting(UnsafeContinuation<Bool, Never>)
     case done(cancelled: Bool)
   }
   private var state = State.idle
@@ -107,11 +99,11 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   package init() {}
 
   /// Suspends the calling task, which runs on `loop`, until this is woken.
-  /// - Throws: `CancellationError` when the task is cancelled.
+  /// - Returns: whether the task was cancelled instead.
   @usableFromInline
-  package func wait(on loop: any Loop) async throws {
-    try await withTaskCancellationHandler {
-      try await unsafe withUnsafeThrowingContinuation { unsafe suspend($0) }
+  package nonisolated(nonsending) func wait(on loop: any Loop) async -> Bool {
+    await withTaskCancellationHandler {
+      await unsafe withUnsafeContinuation { unsafe suspend($0) }
     } onCancel: {
       loop.perform { self.finish(cancelled: true) }
     }
@@ -120,11 +112,11 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   @usableFromInline
   package func wake() { finish(cancelled: false) }
 
-  private func suspend(_ continuation: UnsafeContinuation<Void, any Error>) {
+  private func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
     switch state {
     case .idle: unsafe state = .waiting(continuation)
-    case .done(cancelled: true): unsafe continuation.resume(throwing: CancellationError())
-    case .done(cancelled: false), .waiting: unsafe continuation.resume()
+    case .done(let cancelled): unsafe continuation.resume(returning: cancelled)
+    case .waiting: unsafe continuation.resume(returning: false)
     }
   }
 
@@ -132,11 +124,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
     switch state {
     case .waiting(let continuation):
       state = .done(cancelled: cancelled)
-      if cancelled {
-        unsafe continuation.resume(throwing: CancellationError())
-      } else {
-        unsafe continuation.resume()
-      }
+      unsafe continuation.resume(returning: cancelled)
     case .idle: state = .done(cancelled: cancelled)
     case .done: break
     }

@@ -14,7 +14,7 @@ where Element == Output, Failure == any Error, AsyncIterator == ReadableStreamIt
 
   /// The next element; `nil` is the end. An empty chunk is a chunk, never the end. After the end, or after an
   /// error, `read` gives the same again.
-  func read() async throws -> Output?
+  nonisolated(nonsending) func read() async throws -> Output?
 
   /// Nobody will read any more: the source may drop what it holds and free what it occupies.
   func cancel(_ reason: (any Error)?)
@@ -30,7 +30,7 @@ public protocol WritableStream<Input>: Sendable {
   ///
   /// A write whose task is cancelled while there is no room throws `CancellationError`, and has not taken the element; one
   /// that returns has.
-  func write(_ element: Input) async throws
+  nonisolated(nonsending) func write(_ element: Input) async throws
 
   /// Flushes what was written, then ends this half. Closing what is closed already is success.
   func close() async throws
@@ -60,7 +60,7 @@ extension ReadableStream {
 public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
   let stream: any ReadableStream<Element>
 
-  public mutating func next() async throws -> Element? { try await stream.read() }
+  public nonisolated(nonsending) mutating func next() async throws -> Element? { try await stream.read() }
 
   public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? { try await stream.read() }
 }

@@ -10,6 +10,21 @@ enum OCSPStaple {
     return unsafe Bytes(copying: Span(_unsafeStart: UnsafePointer(data), count: count))
   }
 
+  /// Whether these bytes are a response, whatever it says.
+  static func isResponse(_ bytes: Bytes) -> Bool {
+    defer { OpenSSLError.clear() }
+    guard let parsed = unsafe parse(bytes) else { return false }
+    unsafe OCSP_RESPONSE_free(parsed)
+    return true
+  }
+
+  private static func parse(_ encoded: Bytes) -> OpaquePointer? {
+    unsafe encoded.withUnsafeBytes { bytes in
+      var start = unsafe bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
+      return unsafe d2i_OCSP_RESPONSE(nil, &start, bytes.count)
+    }
+  }
+
   /// Refuses a certificate that its issuer, in a response that is signed as it should be, calls revoked. A response that can't be
   /// verified says nothing.
   static func check(_ ssl: OpaquePointer) throws(TLSError) {
@@ -18,11 +33,7 @@ enum OCSPStaple {
       let chain = unsafe SSL_get0_verified_chain(ssl), unsafe sluice_sk_X509_num(chain) > 1,
       let issuer = unsafe sluice_sk_X509_value(chain, 1)
     else { return }
-    let parsed = unsafe encoded.withUnsafeBytes { bytes in
-      var start = unsafe bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
-      return unsafe d2i_OCSP_RESPONSE(nil, &start, bytes.count)
-    }
-    guard let parsed = unsafe parsed else { return }
+    guard let parsed = unsafe parse(encoded) else { return }
     defer { unsafe OCSP_RESPONSE_free(parsed) }
     guard let basic = unsafe OCSP_response_get1_basic(parsed) else { return }
     defer { unsafe OCSP_BASICRESP_free(basic) }

@@ -82,8 +82,14 @@ public struct TLSServerOptions: Sendable, Hashable {
   public var common = TLSCommonOptions()
   /// The certificates, one or more. The one is shown whose names have the name that the client asks for (SNI); the first if none has.
   public var identities: [TLSIdentity]
-  /// A stapled OCSP response in DER for the first certificate. Default: none.
-  public var ocspResponse: Bytes?
+  /// OCSP responses in DER to staple (RFC 6066 §8), in the order of `identities`; nil for a certificate that has none, and fewer than there
+  /// are certificates will do. Default: none.
+  public var ocspResponses: [Bytes?] = []
+  /// The stapled response of the first certificate.
+  public var ocspResponse: Bytes? {
+    get { ocspResponses.first ?? nil }
+    set { ocspResponses = [newValue] + ocspResponses.dropFirst() }
+  }
   /// Whether clients are asked for a certificate, and whose. Default: no.
   public var clientCertificates = ClientCertificates.none
   /// Time for the handshake, from its beginning, however slowly the client's bytes come. Default: 10 seconds.

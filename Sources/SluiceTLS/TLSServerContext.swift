@@ -51,6 +51,7 @@ public final class TLSServerContext: Sendable {
       handles.append(handle)
     }
     if handles.isEmpty { throw .invalidOption("the certificates", reason: "a server needs one at least") }
+    try Self.check(options.ocspResponses, certificateCount: handles.count)
     self.identities = identities
     self.handles = handles
     let argument = unsafe Unmanaged.passUnretained(self).toOpaque()
@@ -60,9 +61,9 @@ public final class TLSServerContext: Sendable {
         guard let argument = unsafe argument else { return SSL_TLSEXT_ERR_NOACK }
         return unsafe Unmanaged<ServerCertificates>.fromOpaque(argument).takeUnretainedValue().choose(ssl)
       }, argument)
-    if options.ocspResponse != nil {
+    for (handle, response) in zip(handles, options.ocspResponses) where response != nil {
       unsafe sluice_SSL_CTX_set_tlsext_status_cb(
-        handles[0].pointer,
+        handle.pointer,
         { ssl, argument in
           guard let argument = unsafe argument else { return SSL_TLSEXT_ERR_NOACK }
           return unsafe Unmanaged<ServerCertificates>.fromOpaque(argument).takeUnretainedValue().staple(ssl)
@@ -97,11 +98,23 @@ public final class TLSServerContext: Sendable {
     return SSL_TLSEXT_ERR_OK
   }
 
-  /// RFC 6066 §8.
-  private func staple(_ ssl: OpaquePointer?) -> CInt {
-    guard let response = options.ocspResponse, let copy = unsafe sluice_OPENSSL_malloc(response.count) else {
-      return SSL_TLSEXT_ERR_NOACK
+  /// Tells at once what a client would only find out later.
+  private static func check(_ responses: [Bytes?], certificateCount: Int) throws(TLSError) {
+    if responses.count > certificateCount {
+      throw .invalidOption(
+        "the OCSP responses", reason: "there are \(responses.count) of them for \(certificateCount) certificates")
     }
+    for case let response? in responses where !OCSPStaple.isResponse(response) {
+      throw .invalidOption("the OCSP responses", reason: "one is no DER of an OCSP response")
+    }
+  }
+
+  /// RFC 6066 §8: the response about the certificate that was chosen.
+  private func staple(_ ssl: OpaquePointer?) -> CInt {
+    guard let chosen = unsafe SSL_get_SSL_CTX(ssl),
+      let index = handles.firstIndex(where: { unsafe $0.pointer == chosen }), index < options.ocspResponses.count,
+      let response = options.ocspResponses[index], let copy = unsafe sluice_OPENSSL_malloc(response.count)
+    else { return SSL_TLSEXT_ERR_NOACK }
     unsafe response.withUnsafeBytes { source in
       if let base = source.baseAddress { unsafe copy.copyMemory(from: base, byteCount: source.count) }
     }

@@ -264,6 +264,11 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   }
 }
 
+extension TLSStream: SentByteCounting {
+  /// As it is encrypted.
+  package var sentByteCount: Int? { (transport as? any SentByteCounting)?.sentByteCount }
+}
+
 /// Where the streams of one loop decrypt to, one behind the other.
 final class PlainBuffers: @unchecked Sendable {  // used on its loop only
   private static let size = 64 << 10

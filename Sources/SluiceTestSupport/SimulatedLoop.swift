@@ -46,11 +46,6 @@ package final class SimulatedLoop: Loop, @unchecked Sendable {
     timers.add(deadline: now + max(delay, .zero), work)
   }
 
-  /// Lets virtual time pass.
-  package func sleep(for time: Duration) async {
-    await withCheckedContinuation { continuation in _ = schedule(after: time) { continuation.resume() } }
-  }
-
   package func cancelTimer(_ timer: LoopTimer) { timers.cancel(timer) }
 
   package func atEndOfTurn(_ work: any EndOfTurn) { endOfTurnWork.append(work) }

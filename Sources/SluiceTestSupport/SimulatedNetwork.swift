@@ -82,17 +82,11 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   private var writer: (any Waker)?
   private var queue = ByteQueue()
   private var watermark = Watermark(high: 16 << 10)
+  private var sentBytes = 0
   private var readFailure: (any Error)?
   private var isCancelled = false
-  private var writeState = WriteState.open
+  private var writeState = WriteHalf.open
   package var highWatermark: Int { watermark.high }
-
-  private enum WriteState {
-    case open
-    case closing([@Sendable ((any Error)?) -> Void])
-    case closed
-    case failed(any Error)
-  }
 
   fileprivate init(incoming: SimulatedChannel, outgoing: SimulatedChannel) {
     self.incoming = incoming
@@ -149,11 +143,8 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   }
 
   package func hasRoom() throws -> Bool {
-    switch writeState {
-    case .open: return watermark.hasRoom(queued: queue.count)
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
-    }
+    guard case .open = writeState else { throw writeState.refusal }
+    return watermark.hasRoom(queued: queue.count)
   }
 
   package var needsFlush: Bool { !queue.isEmpty && outgoing.room > 0 }
@@ -173,13 +164,14 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       // What is in memory that the sender uses again must not change under way.
       outgoing.send(Bytes(copying: part.span))
       queue.dropFirst(part.count)
+      sentBytes += part.count
     }
     queue.settle()
     if watermark.isReached(queued: queue.count) { writer?.wake() }
-    if queue.isEmpty, case .closing(let completions) = writeState {
-      writeState = .closed
+    if queue.isEmpty, case .closing = writeState {
+      let waiting = writeState.end(nil)
       outgoing.finish()
-      for completion in completions { completion(nil) }
+      for completion in waiting { completion(nil) }
     }
   }
 
@@ -193,13 +185,10 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   package func detachWriter() { writer = nil }
 
   package func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch writeState {
-    case .open:
-      writeState = .closing([completion])
-      flush()
-    case .closing(let completions): writeState = .closing(completions + [completion])
-    case .closed: completion(nil)
-    case .failed(let error): completion(error)
+    switch writeState.close(completion) {
+    case .begin: flush()
+    case .wait: break
+    case .done(let error): completion(error)
     }
   }
 
@@ -213,13 +202,15 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   }
 
   private func fail(_ error: any Error) {
-    var waiting: [@Sendable ((any Error)?) -> Void] = []
-    if case .closing(let completions) = writeState { waiting = completions }
-    writeState = .failed(error)
+    let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
     writer?.wake()
   }
+}
+
+extension SimulatedStream: SentByteCounting {
+  package var sentByteCount: Int? { sentBytes }
 }
 
 /// What the other end sees of an abort.

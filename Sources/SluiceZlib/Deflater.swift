@@ -16,17 +16,14 @@ package enum DeflateFormat: Sendable, Hashable {
 
 /// What a compressor is set up with, and so what makes two of them interchangeable.
 package struct DeflateSettings: Sendable, Hashable {
-  package var format: DeflateFormat
   package var windowBits: Int
   package var level: Int
   package var memoryLevel: Int
   package var strategy: DeflateStrategy
 
   package init(
-    format: DeflateFormat = .raw, windowBits: Int, level: Int = 6, memoryLevel: Int = 8,
-    strategy: DeflateStrategy = .normal
+    windowBits: Int, level: Int = 6, memoryLevel: Int = 8, strategy: DeflateStrategy = .normal
   ) {
-    self.format = format
     self.windowBits = windowBits
     self.level = level
     self.memoryLevel = memoryLevel
@@ -45,7 +42,7 @@ package struct DeflateSettings: Sendable, Hashable {
   }
 }
 
-/// A deflate stream of zlib.
+/// A raw deflate stream of zlib.
 @safe package final class Deflater {
   package let settings: DeflateSettings
   private let stream: UnsafeMutablePointer<z_stream>
@@ -58,8 +55,7 @@ package struct DeflateSettings: Sendable, Hashable {
     // (it keeps 262 ahead), which a reader with a window of 2^8 understands.
     let bits = Int32(Swift.max(settings.windowBits, 9))
     let status = unsafe sluice_deflate_init(
-      stream, Int32(settings.level), settings.format == .raw ? -bits : bits + 16, Int32(settings.memoryLevel),
-      settings.strategy.number)
+      stream, Int32(settings.level), -bits, Int32(settings.memoryLevel), settings.strategy.number)
     guard status == Z_OK else {
       unsafe stream.deallocate()
       return nil
@@ -77,23 +73,13 @@ package struct DeflateSettings: Sendable, Hashable {
   /// Compresses `input` to the end, and up to a byte's end (Z_SYNC_FLUSH): what is appended closes with 00 00 FF FF, unless
   /// there was nothing to flush.
   package func compress(_ input: Span<UInt8>, to output: inout BytesBuilder) {
-    compress(input, flush: Z_SYNC_FLUSH, to: &output)
-  }
-
-  /// Ends the stream.
-  package func finish(to output: inout BytesBuilder) {
-    let nothing = Bytes()
-    compress(nothing.span, flush: Z_FINISH, to: &output)
-  }
-
-  private func compress(_ input: Span<UInt8>, flush: Int32, to output: inout BytesBuilder) {
     unsafe input.withUnsafeBufferPointer { buffer in
       var rest = unsafe buffer
       repeat {
         // zlib counts with 32 bits.
         let part = Swift.min(rest.count, 1 << 30)
         unsafe compress(
-          rest.baseAddress, count: part, flush: part == rest.count ? flush : Z_NO_FLUSH, to: &output)
+          rest.baseAddress, count: part, flush: part == rest.count ? Z_SYNC_FLUSH : Z_NO_FLUSH, to: &output)
         unsafe rest = UnsafeBufferPointer(rebasing: rest[part...])
       } while !rest.isEmpty
     }

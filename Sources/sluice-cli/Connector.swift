@@ -36,14 +36,14 @@ struct Connector: Sendable {
 
   func connect(_ source: OpenEndpoint, _ target: OpenEndpoint) async throws {
     switch (source, target) {
-    case (.messages(let a), .messages(let b)): try await join(Ends(a), Ends(b), sockets: [a, b])
-    case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a), sockets: [a])
-    case (.messages(let a), _) where passesBytes:
-      try await join(byteEnds(of: a), bytes(of: target), sockets: [a])
-    case (_, .messages(let b)) where passesBytes:
-      try await join(bytes(of: source), byteEnds(of: b), sockets: [b])
-    case (.messages(let a), _): try await join(Ends(a), messages(of: target), sockets: [a])
-    case (_, .messages(let b)): try await join(messages(of: source), Ends(b), sockets: [b])
+    case (.messages(let a), .messages(let b)): try await join(Ends(a.stream), Ends(b.stream), sockets: [a, b])
+    case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a.stream), sockets: [a])
+    case (.messages(let a), _):
+      if let ends = byteEnds(of: a) { return try await join(ends, bytes(of: target), sockets: [a]) }
+      try await join(Ends(a.stream), messages(of: target), sockets: [a])
+    case (_, .messages(let b)):
+      if let ends = byteEnds(of: b) { return try await join(bytes(of: source), ends, sockets: [b]) }
+      try await join(messages(of: source), Ends(b.stream), sockets: [b])
     case (.bytes, .echo): try await echo(bytes(of: source), sockets: [])
     case (.echo, .bytes): try await echo(bytes(of: target), sockets: [])
     default: try await join(bytes(of: source), bytes(of: target), sockets: [])
@@ -84,18 +84,20 @@ struct Connector: Sendable {
     }
   }
 
-  /// Whether a WebSocket passes bytes as they come, so that messages of any length pass in constant memory.
+  /// A WebSocket that passes bytes as they come, so that messages of any length pass in constant memory; nil if messages matter.
+  private func byteEnds(of endpoint: MessageEndpoint) -> Ends<Bytes>? {
+    // What may have to be sent again is kept as messages.
+    guard passesBytes, case .socket(let socket) = endpoint else { return nil }
+    return Ends(
+      readable: socket.fragments.map { $0.bytes },
+      writable: socket.behind(MessageDecoder(framing, kind: kind, limit: maxMessage)), endsAsOne: true)
+  }
+
   private var passesBytes: Bool {
     switch framing {
     case .none, .chunks: !limitsMessages && !oneMessage
     case .lines, .nullTerminated, .lengthPrefixed: false
     }
-  }
-
-  private func byteEnds(of socket: WebSocket) -> Ends<Bytes> {
-    Ends(
-      readable: socket.fragments.map { $0.bytes },
-      writable: socket.behind(MessageDecoder(framing, kind: kind, limit: maxMessage)), endsAsOne: true)
   }
 
   private func messages(of endpoint: OpenEndpoint) -> Ends<Message> {
@@ -115,7 +117,7 @@ struct Connector: Sendable {
   // MARK: connecting
 
   private func join<Element: Sendable & ByteCounted>(
-    _ a: Ends<Element>, _ b: Ends<Element>, sockets: [WebSocket]
+    _ a: Ends<Element>, _ b: Ends<Element>, sockets: [MessageEndpoint]
   ) async throws {
     let (a, b) = (prepare(a, sockets), prepare(b, sockets))
     try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
@@ -157,15 +159,16 @@ struct Connector: Sendable {
     }
   }
 
-  private func echo<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, sockets: [WebSocket]) async throws {
+  private func echo<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, sockets: [MessageEndpoint]) async throws {
     let ends = prepare(ends, sockets)
     guard let readable = ends.readable, let writable = ends.writable else { return }
     try await whileWatching(sockets, cancelling: [readable]) { try await pipe(readable, writable) }
   }
 
   /// Adds what the options ask for between the source of these ends and its sink.
-  private func prepare<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, _ sockets: [WebSocket]) -> Ends<Element>
-  {
+  private func prepare<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, _ sockets: [MessageEndpoint]) -> Ends<
+    Element
+  > {
     var ends = ends
     if let progress { ends.readable = ends.readable.map { counted($0, progress) } }
     if oneMessage {
@@ -176,7 +179,7 @@ struct Connector: Sendable {
           for socket in sockets {
             Task {
               try? await Task.sleep(for: linger)
-              try? await socket.close()
+              try? await socket.stream.close()
             }
           }
         }
@@ -210,17 +213,18 @@ struct Connector: Sendable {
 
   /// Runs `body` while pings are sent, and a signal closes what is open.
   private func whileWatching<Element: Sendable>(
-    _ sockets: [WebSocket], cancelling sources: [(any ReadableStream<Element>)?],
+    _ sockets: [MessageEndpoint], cancelling sources: [(any ReadableStream<Element>)?],
     _ body: @escaping @Sendable () async throws -> Void
   ) async throws {
     let id = interruption.add {
       if sockets.isEmpty { for source in sources { source?.cancel(nil) } }
-      for socket in sockets { Task { try? await socket.close(as: .goingAway, "") } }
+      for socket in sockets { Task { try? await socket.goAway() } }
     }
     defer { interruption.remove(id) }
-    guard let pingInterval, !sockets.isEmpty else { return try await body() }
+    let single = sockets.compactMap { if case .socket(let socket) = $0 { socket } else { nil } }
+    guard let pingInterval, !single.isEmpty else { return try await body() }
     try await withThrowingTaskGroup(of: Void.self) { group in
-      for socket in sockets { group.addTask { try await keepAlive(socket, every: pingInterval) } }
+      for socket in single { group.addTask { try await keepAlive(socket, every: pingInterval) } }
       group.addTask { try await body() }
       try await group.next()
       group.cancelAll()

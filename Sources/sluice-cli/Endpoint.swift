@@ -84,6 +84,14 @@ enum Endpoint: Equatable {
     }
   }
 
+  /// Whether it connects to something that may go away and come back.
+  var isRemote: Bool {
+    switch self {
+    case .webSocket, .tcp, .tls, .unix, .eventSource: true
+    default: false
+    }
+  }
+
   /// Whether it serves connections, each with a target of its own.
   var isListener: Bool {
     switch self {

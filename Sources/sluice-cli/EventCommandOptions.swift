@@ -19,16 +19,27 @@ struct EventCommandOptions: ParsableArguments {
   }
 
   /// The events of a stream, each as a line or several.
-  func source(_ url: String, _ client: WebSocketClientOptions) async throws -> any ReadableStream<Bytes> {
+  func source(
+    _ url: String, _ client: WebSocketClientOptions, _ reconnection: Reconnection?
+  ) async throws -> any ReadableStream<Bytes> {
     var options = EventSourceClientOptions()
     options.headers = client.headers
     options.tls = client.tls
     options.proxy = client.proxy
     options.connectTimeout = client.connectTimeout
     options.lastEventID = lastEventID
+    if let reconnection {
+      options.maxRetry = reconnection.maxDelay
+      options.willWait = { delay, error in
+        reconnection.diagnostics.notice(
+          "\(error ?? ConnectionEnded()); connecting again in \(Reconnection.text(delay))")
+      }
+    }
+    let final = options
+    let open = { @Sendable in try await EventSource.connect(url, options: final) }
+    let feed = if let reconnection { try await reconnection.events(open) } else { try await open() }
     let (wanted, json) = (event, json)
-    return try await EventSource.connect(url, options: options)
-      .filter { wanted == nil || $0.event == wanted }
+    return feed.filter { wanted == nil || $0.event == wanted }
       .map { Bytes((json ? $0.json : $0.data) + "\n") }
   }
 

@@ -36,6 +36,7 @@ enum ExitStatus: Int32, CaseIterable {
     case let error as IOError: self.init(error)
     case TLSError.invalidOption, ConnectError.invalidProxy: self = .usage
     case TLSError.truncated: self = .abnormalClose
+    case is ConnectionEnded: self = .abnormalClose
     case is TLSError, is ConnectError: self = .connect
     default: self = .failure
     }

@@ -9,7 +9,7 @@ enum OpenEndpoint {
   case source(any ReadableStream<Bytes>)
   /// A file that is written, those who listen to events.
   case sink(any WritableStream<Bytes>)
-  case messages(WebSocket)
+  case messages(MessageEndpoint)
   case echo
 }
 
@@ -20,6 +20,8 @@ struct EndpointOpener: Sendable {
   let appends: Bool
   let events: EventCommandOptions
   let service: EventService
+  /// nil if what is lost is lost.
+  let reconnection: Reconnection?
 
   enum Role {
     case source, target
@@ -28,11 +30,12 @@ struct EndpointOpener: Sendable {
   func open(_ endpoint: Endpoint, as role: Role) async throws -> OpenEndpoint {
     switch endpoint {
     case .standardIO: return .bytes(standardIO())
-    case .webSocket(let url): return .messages(try await WebSocket.connect(url, protocols: protocols, options: client))
-    case .tcp(let host, let port):
-      return .bytes(try await connect(Origin(host: host, port: port, isSecure: false)))
-    case .tls(let host, let port): return .bytes(try await connect(Origin(host: host, port: port, isSecure: true)))
-    case .unix(let path): return .bytes(try await UnixSocket.connect(path, timeout: client.connectTimeout))
+    case .webSocket(let url):
+      if let reconnection { return try await reconnection.webSocket(url) }
+      return .messages(.socket(try await WebSocket.connect(url, protocols: protocols, options: client)))
+    case .tcp(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: false))
+    case .tls(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: true))
+    case .unix(let path): return try await connect(Origin(host: "localhost", port: 0, isSecure: false), path)
     case .file(let path):
       let path = FilePath(path)
       switch role {
@@ -42,7 +45,7 @@ struct EndpointOpener: Sendable {
     case .exec(let command): return .bytes(try await ChildProcess.shell(command))
     case .eventSource(let url):
       guard role == .source else { throw UsageError("an event stream gives only: it stands first") }
-      return .source(try await events.source(url, client))
+      return .source(try await events.source(url, client, reconnection))
     case .broadcast(let url):
       guard role == .target else {
         throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE listen+sse+http://…")
@@ -56,13 +59,15 @@ struct EndpointOpener: Sendable {
     }
   }
 
-  private func connect(_ origin: Origin) async throws -> ByteStream {
+  private func connect(_ origin: Origin, _ unixSocket: String? = nil) async throws -> OpenEndpoint {
     var options = ConnectOptions()
     options.timeout = client.connectTimeout
     options.tls = client.tls
     // What the environment says of proxies is for HTTP and what begins as HTTP.
-    if case .through = client.proxy { options.proxy = client.proxy }
-    return try await Connect.open(origin, options: options)
+    if case .through = client.proxy, unixSocket == nil { options.proxy = client.proxy }
+    options.unixSocket = unixSocket
+    if let reconnection { return try await reconnection.bytes(origin, options) }
+    return .bytes(try await Connect.open(origin, options: options))
   }
 
   private func standardIO() -> ByteStream {

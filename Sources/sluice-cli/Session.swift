@@ -8,6 +8,7 @@ struct Session: Sendable {
   private let connector: Connector
   private let server: WebSocketServerOptions
   private let tls: TLSServerContext?
+  private let balancing: LoadBalancerOptions
   private let diagnostics: Diagnostics
   private let interruption: Interruption
 
@@ -23,6 +24,7 @@ struct Session: Sendable {
       throw UsageError("\(source.name) and \(target.name) are the same file: it would be read while it is written")
     }
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, target)
+    balancing = command.balancing
     let security = command.security
     let credentials = try security.credentials(source, target)
     var headers = try command.webSocket.requestHeaders()
@@ -50,22 +52,30 @@ struct Session: Sendable {
     client.proxy = try security.proxyChoice()
     client.maxRedirects = security.followRedirects
     client.extensions = command.webSocket.extensions
+    // The tool's own pings watch one connection.
+    if command.reconnecting.reconnect, let interval = command.webSocket.ping {
+      client.connection.keepalive = .init(interval: .seconds(interval), timeout: .seconds(interval))
+    }
     tls = source.servesTLS || target.servesTLS ? try security.server() : nil
     let origins = command.webSocket.originPolicy
     let answers = try command.webSocket.responseHeaders(
       of: target.isBroadcast ? EventSource.reservedFields : HandshakeHeaders.reserved)
     var service = EventService(headers: answers, origins: origins, credentials: credentials, diagnostics)
     service.server.tls = tls
-    service.server.proxyProtocolFrom = command.webSocket.loadBalancers
+    service.server.proxyProtocolFrom = balancing.networks
     opener = EndpointOpener(
       client: client, protocols: command.webSocket.protocols, appends: command.append, events: command.events,
-      service: service)
+      service: service,
+      reconnection: command.reconnecting.reconnect
+        ? Reconnection(
+          client: client, protocols: command.webSocket.protocols, framing: command.framing.framing,
+          maxDelay: .seconds(command.reconnecting.maxReconnectDelay), diagnostics: diagnostics) : nil)
     var server = WebSocketServerOptions()
     server.protocols = command.webSocket.protocols
     server.connection = connection
     server.extensions = command.webSocket.extensions
     server.origins = origins
-    server.proxyProtocolFrom = command.webSocket.loadBalancers
+    server.proxyProtocolFrom = balancing.networks
     server.onRequest = { request in
       try credentials.check(request)
       return answers
@@ -86,16 +96,16 @@ struct Session: Sendable {
     case .listenWebSocket(let url):
       let listening = try await WebSocketServer.listen(url, options: server)
       diagnostics.notice("listening on \(listening.url)")
-      try await serve(listening.connections, open: { .messages($0) })
+      try await serve(listening.connections, open: { .messages(.socket($0)) })
     case .listenTCP(let host, let port):
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tcp://\(listener.name)")
-      try await serve(listener, open: { .bytes($0) })
+      try await serve(listener, open: { .bytes(try await passedOn($0)) })
     case .listenTLS(let host, let port):
       guard let tls else { return }
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tls://\(listener.name)")
-      try await serve(listener, open: { .bytes(try await tls.accept(over: $0)) })
+      try await serve(listener, open: { .bytes(try await tls.accept(over: passedOn($0))) })
     case .listenUnix(let path):
       let listener = try await UnixSocket.listen(path)
       diagnostics.notice("listening on unix:\(path)")
@@ -142,6 +152,12 @@ struct Session: Sendable {
     }
   }
 
+  /// A connection behind what a load balancer says of it.
+  private func passedOn(_ socket: SocketStream) async throws -> SocketStream {
+    if let origin = try await balancing.origin(of: socket) { diagnostics.verbose("it comes from \(origin)") }
+    return socket
+  }
+
   /// One connection of a server, with a target of its own.
   private func serve(_ connection: OpenEndpoint) async throws {
     let opened: OpenEndpoint
@@ -163,7 +179,7 @@ extension OpenEndpoint {
       stream.cancel(reason)
     case .source(let stream): stream.cancel(reason)
     case .sink(let stream): stream.abort(reason)
-    case .messages(let socket): socket.cancel(reason)
+    case .messages(let endpoint): endpoint.giveUp(reason)
     case .echo: break
     }
   }

@@ -37,6 +37,7 @@ struct SluiceCommand: AsyncParsableCommand {
         Lines out, answers back:            printf 'one\\ntwo\\n' | sluice ws://127.0.0.1:8000
         Send a file, keep the answer:       sluice --binary - ws://127.0.0.1:8000 <a >b
         Record a feed:                      sluice --append ws://127.0.0.1:8000/feed file:feed.log
+        Ship a log, come what may:          tail -f app.log | sluice --reconnect - wss://logs.example/app
         Ask once:                           echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
         A WebSocket face for a TCP service: sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
         Compressed, both ways:              sluice --compress ws://127.0.0.1:8000
@@ -71,6 +72,12 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "TLS AND PROXIES")
   var security: SecurityOptions
+
+  @OptionGroup(title: "BEHIND LOAD BALANCERS")
+  var balancing: LoadBalancerOptions
+
+  @OptionGroup(title: "LOST CONNECTIONS")
+  var reconnecting: ReconnectCommandOptions
 
   @OptionGroup(title: "ENDING")
   var ending: EndingOptions
@@ -181,13 +188,6 @@ struct WebSocketCommandOptions: ParsableArguments {
       valueName: "ORIGIN"))
   var origins: [String] = []
 
-  @Option(
-    name: .customLong("proxy-protocol-from"),
-    help: ArgumentHelp(
-      "As a WebSocket server, take the PROXY protocol from load balancers at this address or network, such as 10.0.0.0/8; may be repeated.",
-      valueName: "NETWORK"))
-  var loadBalancers: [IPNetwork] = []
-
   @Option(parsing: .unconditional, help: ArgumentHelp("Longest message that is taken, in bytes.", valueName: "BYTES"))
   var maxMessage = MessageAssembler.defaultMaxMessageSize
 
@@ -277,11 +277,7 @@ struct EndingOptions: ParsableArguments {
 
 extension BridgeEndPolicy: ExpressibleByArgument {}
 
-extension IPNetwork: ExpressibleByArgument {
-  public init?(argument: String) { self.init(argument) }
-}
-
-private func checkSeconds(_ option: String, _ value: Double?, above lowest: Double) throws {
+func checkSeconds(_ option: String, _ value: Double?, above lowest: Double) throws {
   guard let value else { return }
   guard value > lowest, value <= 31_536_000 else {
     throw ValidationError("\(option) must be a number of seconds, at most a year, not \(value).")

@@ -1,5 +1,6 @@
 import Foundation
 import Sluice
+import SluiceTestSupport
 import Testing
 
 @Suite("A browser, Chromium", .timeLimit(.minutes(5)))
@@ -104,6 +105,68 @@ struct BrowserTests {
         try await tab.wait(until: "demo.echo.texts.at(-1) === 'again'")
       }
     }
+  }
+
+  @Test("an HTTPServer in TLS: a page, its WebSocket, its event stream in gzip and an upload, on one port")
+  func secure() async throws {
+    var options = HTTPServerOptions()
+    options.tls = try await Certificates.load().server()
+    var sockets = WebSocketServerOptions()
+    sockets.protocols = ["echo"]
+    sockets.extensions = [PermessageDeflate()]
+    var streams = EventSourceServerOptions()
+    streams.compresses = true
+    let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
+    let running = Task { [sockets, streams] in
+      try await server.run(routes: [
+        .page("/", "<!doctype html><title>secure</title>"),
+        .webSocket("/echo", options: sockets) { ws in try await ws.pipe(ws) },
+        .events("/feed", options: streams) { events in
+          for number in 1...3 {
+            try await events.send(String(repeating: "grüße ", count: number * 1000), id: "\(number)")
+          }
+          try await events.waitUntilClosed()
+        },
+        .respond("/upload", methods: [.put]) { request in
+          .text("\((try await request.body.collect(limit: 2 << 20) as Bytes).count)")
+        },
+      ])
+    }
+    // Its certificate is of a root that the browser does not know.
+    try await Chromium.run("--ignore-certificate-errors") { browser in
+      let tab = try await browser.open("https://127.0.0.1:\(server.port)/")
+      try await tab.wait(until: "document.title === 'secure' && isSecureContext && location.protocol === 'https:'")
+      let echo = try await tab.evaluate(
+        """
+        new Promise((resolve, reject) => {
+          const socket = new WebSocket(`wss://${location.host}/echo`, 'echo');
+          socket.onopen = () => socket.send('grüße'.repeat(10000));
+          socket.onmessage = (message) => {
+            socket.onclose = (close) =>
+              resolve([socket.protocol, socket.extensions !== '', message.data.length, close.code, close.wasClean].join());
+            socket.close(4000, 'done');
+          };
+          socket.onerror = () => reject('no WebSocket');
+        })
+        """)
+      #expect(echo as? String == "echo,true,50000,4000,true")
+      let events = try await tab.evaluate(
+        """
+        new Promise((resolve) => {
+          const seen = [], feed = new EventSource('/feed');
+          feed.onmessage = (event) => {
+            seen.push(event.lastEventId + ':' + event.data.length);
+            if (seen.length === 3) { feed.close(); resolve(seen.join()); }
+          };
+        })
+        """)
+      #expect(events as? String == "1:6000,2:12000,3:18000")
+      let upload = try await tab.evaluate(
+        "fetch('/upload', { method: 'PUT', body: 'x'.repeat(1000000) }).then((answer) => answer.text())")
+      #expect(upload as? String == "1000000")
+    }
+    running.cancel()
+    await #expect(throws: CancellationError.self) { try await running.value }
   }
 
   @Test("a thousand event streams, by curl")

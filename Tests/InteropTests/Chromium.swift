@@ -20,13 +20,14 @@ final class Chromium: Sendable {
   }
 
   /// Runs `body` with a browser that knows nothing of any other run.
-  static func run(_ body: (Chromium) async throws -> Void) async throws {
+  /// - Parameter options: Further options of its command line.
+  static func run(_ options: String = "", _ body: (Chromium) async throws -> Void) async throws {
     let profile = FileManager.default.temporaryDirectory.appendingPathComponent("sluice-chromium-\(UUID().uuidString)")
     defer { try? FileManager.default.removeItem(at: profile) }
     // Its standard error is where it says the address of its tools.
     let command =
       "exec timeout --foreground 300 chromium --headless=new --no-sandbox --disable-gpu --no-first-run --remote-debugging-port=0 "
-      + "--user-data-dir='\(profile.path)' about:blank 2>&1"
+      + "--user-data-dir='\(profile.path)' \(options) about:blank 2>&1"
     let process = try await ChildProcess.spawn(["/bin/sh", "-c", command], environment: Repository.environment)
     let result: Result<Void, any Error>
     do { result = .success(try await run(process, body)) } catch { result = .failure(error) }

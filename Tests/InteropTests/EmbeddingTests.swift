@@ -1,4 +1,5 @@
 import Sluice
+import SluiceTestSupport
 import Testing
 
 /// The packages in `Examples/`, which `scripts/test` builds before the tests.
@@ -10,9 +11,11 @@ struct EmbeddingTests {
     case meteredService = "MeteredService/.build/debug/metered-service"
   }
 
-  private func running(_ example: Example, _ body: (Int, ChildProcess) async throws -> Void) async throws {
+  private func running(
+    _ example: Example, _ arguments: [String] = [], _ body: (Int, ChildProcess) async throws -> Void
+  ) async throws {
     let process = try await ChildProcess.spawn(
-      ["timeout", "--foreground", "120", "\(Repository.root)/Examples/\(example.rawValue)", "0"],
+      ["timeout", "--foreground", "120", "\(Repository.root)/Examples/\(example.rawValue)", "0"] + arguments,
       environment: Repository.environment.merging(["SWIFT_BACKTRACE": "enable=no", "LOG_LEVEL": "error"]) { $1 })
     let line = try await process.lines.read() ?? ""
     let result: Result<Void, any Error>
@@ -79,6 +82,54 @@ struct EmbeddingTests {
     }
   }
 
+  @Test("event streams in a NIO pipeline: our client, which comes back where it was, and curl")
+  func events() async throws {
+    try await running(.nioEcho) { port, _ in
+      var options = EventSourceClientOptions()
+      options.lastEventID = "40"
+      let feed = try await EventSource.connect("http://127.0.0.1:\(port)/feed", options: options)
+      for number in 41...43 { #expect(try await feed.read() == ServerSentEvent("\(number)", id: "\(number)")) }
+      feed.cancel(nil)
+      let curl = try await ChildProcess.spawn([
+        "curl", "-sN", "--max-time", "20", "-H", "Accept: text/event-stream", "http://127.0.0.1:\(port)/feed",
+      ])
+      let lines = curl.lines
+      for line in ["retry: 5000", "", "id: 1", "data: 1", "", "id: 2", "data: 2"] {
+        #expect(try await lines.read() == line)
+      }
+      curl.cancel(nil)
+    }
+  }
+
+  @Test("in NIOSSL's TLS: messages of every size, a close, and events")
+  func tls() async throws {
+    let certificates = try await Certificates.load()
+    let files = ["good.pem", "good.key"].map { certificates.file($0).string }
+    try await running(.nioEcho, files) { port, _ in
+      var options = WebSocketClientOptions()
+      options.tls = try certificates.client()
+      let ws = try await WebSocket.connect("wss://127.0.0.1:\(port)/", protocols: ["chat.v1"], options: options)
+      #expect(ws.protocol == "chat.v1")
+      let sizes = [0, 1, 125, 126, 20_000, 70_000, 3_000_000]
+      async let sent: Void = {
+        for size in sizes { try await ws.send(Bytes([UInt8](repeating: UInt8(size & 0xFF), count: size))) }
+      }()
+      for size in sizes {
+        let message = try await ws.read()
+        #expect(message?.bytes.count == size && message?.bytes.allSatisfy { $0 == UInt8(size & 0xFF) } == true)
+      }
+      try await sent
+      try await ws.close(CloseCode(rawValue: 4000), "done")
+      #expect(await ws.closeStatus?.code == CloseCode(rawValue: 4000))
+      var feedOptions = EventSourceClientOptions()
+      feedOptions.tls = options.tls
+      let feed = try await EventSource.connect("https://127.0.0.1:\(port)/feed", options: feedOptions)
+      #expect(try await feed.read()?.data == "1")
+      #expect(try await feed.read()?.data == "2")
+      feed.cancel(nil)
+    }
+  }
+
   @Test("a service counts, and its graceful shutdown closes with 1001")
   func service() async throws {
     try await running(.meteredService) { port, server in
@@ -106,6 +157,7 @@ struct EmbeddingTests {
           sluice.websocket.high_watermark 0
           sluice.websocket.messages direction=in 2
           sluice.websocket.messages direction=out 2
+          sluice.websocket.missed 0
           sluice.websocket.opened 1
           """)
     }
@@ -119,13 +171,18 @@ struct EmbeddingTests {
       // Until both are members.
       try await second.send("hello")
       #expect(try await second.read() == "hello")
+      var options = EventSourceClientOptions()
+      options.reconnects = false
+      let feed = try await EventSource.connect("http://127.0.0.1:\(port)/", options: options)
       try await second.send("hello again")
       for text in ["hello", "hello again"] {
         let heard = try await first.read()?.text
         #expect(heard == text || heard == "hello again")
         if heard == "hello again" { break }
       }
+      #expect(try await feed.read()?.data == "hello again")
       server.send(.interrupt)
+      #expect(try await feed.read() == nil)
       #expect(try await first.read() == nil)
       #expect(await first.closeStatus?.code == .goingAway)
       // It would be waited for: it has not read the Close.

@@ -315,4 +315,35 @@ struct HTTPServerTests {
   func dates(seconds: Int, text: String) {
     #expect(HTTPDate.text(secondsSince1970: seconds) == text)
   }
+
+  @Test("an observer is told of connections, answers with their bodies' bytes, and refusals")
+  func observer() async throws {
+    let seen = Seen()
+    var options = HTTPServerOptions()
+    options.observer = seen
+    try await serving(options) { server in
+      let requests =
+        "GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+        + "GET /stream HTTP/1.1\r\nHost: a\r\n\r\nHEAD /health HTTP/1.1\r\nHost: a\r\n\r\n"
+        + "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n"
+      _ = try await exchange([Bytes(requests)], with: server)
+      _ = try await exchange(["nonsense\r\n\r\n"], with: server)
+      for _ in 0..<500 where seen.all.filter({ $0 == "end" }).count < 2 { try await Task.sleep(for: .milliseconds(10)) }
+    }
+    #expect(
+      seen.all == [
+        "open", "answer 200 2", "answer 200 6", "answer 200 0", "refuse 404", "end", "open", "refuse 400", "end",
+      ])
+  }
+
+  private final class Seen: HTTPServerObserver {
+    private let lines = Mutex<[String]>([])
+    var all: [String] { lines.withLock { $0 } }
+
+    private func add(_ line: String) { lines.withLock { $0.append(line) } }
+    func didOpen() { add("open") }
+    func didAnswer(status: Int, byteCount: Int) { add("answer \(status) \(byteCount)") }
+    func didRefuse(status: Int) { add("refuse \(status)") }
+    func didEnd() { add("end") }
+  }
 }

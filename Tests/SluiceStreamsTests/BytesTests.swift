@@ -38,4 +38,40 @@ import Testing
     #expect(bytes.prefix(3).hashValue == bytes.suffix(3).hashValue)
     #expect(bytes.prefix(3) != bytes.prefix(2))
   }
+
+  @Test func memoryOfSomethingElseIsHeldByTheLastSliceOfIt() {
+    final class Owner {
+      let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 1000, alignment: 1)
+      let wasFreed: Flag
+      init(_ wasFreed: Flag) {
+        self.wasFreed = wasFreed
+        for index in unsafe memory.indices { unsafe memory[index] = UInt8(truncatingIfNeeded: index) }
+      }
+      deinit {
+        unsafe memory.deallocate()
+        wasFreed.isSet = true
+      }
+    }
+    final class Flag { var isSet = false }
+    let wasFreed = Flag()
+    var slice: Bytes?
+    do {
+      let owner = Owner(wasFreed)
+      let bytes = unsafe Bytes(UnsafeRawBufferPointer(rebasing: owner.memory[100..<200]), of: owner, size: 1000)
+      let same =
+        unsafe bytes.withUnsafeBytes { unsafe $0.baseAddress } == UnsafeRawPointer(owner.memory.baseAddress! + 100)
+      #expect(same && bytes.count == 100)
+      slice = bytes[50..<60]
+    }
+    #expect(!wasFreed.isSet && slice == Bytes(150..<160))
+    // Of its own: ten bytes don't keep a thousand.
+    let compacted = slice?.compacted()
+    slice = nil
+    #expect(wasFreed.isSet && compacted == Bytes(150..<160))
+  }
+
+  @Test func noMemoryIsHeldForNoBytes() {
+    let empty = unsafe Bytes(UnsafeRawBufferPointer(start: nil, count: 0), of: BytesTests.self as AnyObject)
+    #expect(empty.isEmpty && empty == Bytes())
+  }
 }

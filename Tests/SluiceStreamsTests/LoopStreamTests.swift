@@ -38,11 +38,11 @@ struct LoopStreamTests {
       }
       let stream = LoopStream(
         JoinedStream(reading: source, writing: Writable<Bytes> { _ in }), on: loop)
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       #expect(count.value == 0)
       let first = try await stream.read()
       #expect(first == "chunk")
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       #expect(count.value <= 2)
     }
   }
@@ -53,7 +53,7 @@ struct LoopStreamTests {
     try await loop.simulate {
       let taken = Counter()
       let sink = Writable<Bytes> { bytes in
-        await loop.sleep(for: .seconds(1))
+        try await loop.sleep(for: .seconds(1))
         taken.add(bytes.count)
       }
       let stream = LoopStream(
@@ -78,7 +78,7 @@ struct LoopStreamTests {
         left = stream
         let reading = Task(executorPreference: loop) { try await stream.read() }
         try await stream.write("never taken")
-        await loop.sleep(for: .seconds(1))
+        try await loop.sleep(for: .seconds(1))
         stream.abort(TestError.reason)
         await #expect(throws: TestError.reason) { try await reading.value }
         await #expect(throws: TestError.reason) { try await stream.write("late") }
@@ -101,7 +101,7 @@ struct LoopStreamTests {
         let stream = LoopStream(base, on: loop)
         left = stream
         let reading = Task(executorPreference: loop) { try await stream.read() }
-        await loop.sleep(for: .seconds(1))
+        try await loop.sleep(for: .seconds(1))
         stream.cancel(nil)
         #expect(try await reading.value == nil)
         try await stream.close()

@@ -91,7 +91,7 @@ struct TLSStreamTests {
         try await second.close()
         #expect(try await first.read() == nil)
       }
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       #expect(left == nil)
     }
   }
@@ -132,7 +132,7 @@ struct TLSStreamTests {
         for _ in 0..<500 { try await client.write(block) }
         try await client.close()
       }()
-      await loop.sleep(for: .seconds(10))
+      try await loop.sleep(for: .seconds(10))
       #expect(client.queuedByteCount + near.unreadByPeer < 300_000)
       var count = 0
       while let bytes = try await server.read() { count += bytes.count }
@@ -224,7 +224,7 @@ struct TLSStreamTests {
       let dripping = Task(executorPreference: loop) {
         for byte in hello {
           try await near.write([byte])
-          await loop.sleep(for: .seconds(1))
+          try await loop.sleep(for: .seconds(1))
         }
       }
       await #expect(throws: TLSError.timeout(.seconds(5))) { try await accepting.value }

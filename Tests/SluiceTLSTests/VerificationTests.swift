@@ -122,6 +122,40 @@ struct VerificationTests {
     }
   }
 
+  @Test("each certificate of a server has its own stapled response, chosen with it by the name that is asked for")
+  func staplesByName() async throws {
+    let certificates = try await Certificates.load()
+    var options = TLSServerOptions(certificates.identity("second"), certificates.identity("good"))
+    let good = try await FileContents.read(certificates.file("good.ocsp"))
+    options.ocspResponses = [nil, good]
+    let server = try TLSServerContext(options)
+    let client = try certificates.client()
+    #expect(try await stapled(server, client, name: "www.example.com") == good)
+    #expect(try await stapled(server, client, name: "second.example") == nil)
+    options = TLSServerOptions(certificates.identity("second"), certificates.identity("revoked"))
+    options.ocspResponses = [nil, try await FileContents.read(certificates.file("revoked.ocsp"))]
+    let error = try await connect(TLSServerContext(options), client).client
+    #expect(error?.description.contains("revoked") == true, "\(String(describing: error))")
+    // One too many, and what is no response.
+    options.ocspResponses = [nil, nil, good]
+    #expect(throws: TLSError.self) { try TLSServerContext(options) }
+    options.ocspResponses = ["no DER"]
+    #expect(throws: TLSError.self) { try TLSServerContext(options) }
+  }
+
+  /// The response that a client got with the server's certificate.
+  private func stapled(_ server: TLSServerContext, _ client: TLSClientContext, name: String) async throws -> Bytes? {
+    let loop = SimulatedLoop()
+    let network = SimulatedNetwork(loop: loop)
+    return try await loop.simulate {
+      let (near, far) = network.connection()
+      async let accepted = server.accept(over: far)
+      let stream = try await client.connect(over: near, to: name)
+      _ = try await accepted
+      return await stream.info.ocspResponse
+    }
+  }
+
   @Test("a client without the certificate that it has to have is refused at both ends")
   func clientCertificates() async throws {
     let certificates = try await Certificates.load()

@@ -155,6 +155,19 @@ struct ConnectionTests {
     }
   }
 
+  @Test("frames in packets of their own that are there when the handshake is read are not lost (ATTACKS 30)")
+  func waitingFrames() async throws {
+    try await SimulatedWire.run { near, far, loop in
+      try await near.write(SimulatedWire.request)
+      try await near.write(frame(0x81, "one"))
+      try await near.write(frame(0x81, "two"))
+      try await sleep(.seconds(1), on: loop)
+      let ws = try await WebSocket.accept(over: far)
+      #expect(try await ws.read() == "one")
+      #expect(try await ws.read() == "two")
+    }
+  }
+
   @Test(
     "what breaks the protocol throws here and closes there with the right code (ATTACKS 3-8, 10)",
     arguments: [

@@ -156,7 +156,7 @@ struct EventsTests {
   func takingOverWhileRead() async throws {
     try await SimulatedConnection.run { ends, loop in
       let reading = Task(executorPreference: loop) { try await ends.server.read() }
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       let seen = Seen()
       let events = WebSocketEvents(ends.server)
       events.onError { seen.add("\($0)") }
@@ -184,6 +184,24 @@ struct EventsTests {
       #expect(sent.value <= 11)
       try ws.close()
       await ws.waitUntilClosed()
+    }
+  }
+
+  @Test("pings and pongs that come before their handlers are kept, the latest sixteen of each, also beyond the close")
+  func keptControls() async throws {
+    try await SimulatedWire.run { near, far, _ in
+      let ws = try await SimulatedWire.open(near, far)
+      let events = WebSocketEvents(ws)
+      // Reading goes on although no message has a handler: none comes.
+      for number in 0..<20 { try await near.write(frame(0x89, Bytes("\(number)"))) }
+      try await near.write(frame(0x8A, "unasked"))
+      try await near.write(frame(0x88, [0x03, 0xE8]))
+      let seen = Seen()
+      await events.waitUntilClosed()
+      events.onPing { seen.add("ping \($0.string)") }
+      events.onPong { seen.add("pong \($0.string)") }
+      events.onClose { code, _ in seen.add("close \(code.rawValue)") }
+      #expect(seen.all == (4..<20).map { "ping \($0)" } + ["pong unasked", "close 1000"])
     }
   }
 }

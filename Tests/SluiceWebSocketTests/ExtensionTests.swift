@@ -71,7 +71,7 @@ struct ExtensionTests {
       try await sent
       try await served
       // The connection lingers until its peer's end has come.
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
     }
     #expect(log.all == [String](repeating: "decode", count: 100) + ["close"])
   }
@@ -107,7 +107,7 @@ struct ExtensionTests {
         try await ends.client.close(.normal)
       }
       _ = try await ends.server.read()
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       #expect(count.withLock { $0 } < 100)
       var rest = 0
       while try await ends.server.read() != nil { rest += 1 }

@@ -34,7 +34,7 @@ struct LivenessTests {
         try await near.write(frame(0x8A, ping.dropFirst(2)))
       }
       for _ in 0..<10 {
-        await loop.sleep(for: .seconds(15))
+        try await loop.sleep(for: .seconds(15))
         try await near.write(frame(0x81, "a"))
       }
       for _ in 0..<10 { #expect(try await socket.read() == "a") }
@@ -52,7 +52,7 @@ struct LivenessTests {
         for _ in 0..<100 { try await near.write(message) }
         while try await near.read() != nil {}
       }
-      await loop.sleep(for: .seconds(300))
+      try await loop.sleep(for: .seconds(300))
       #expect(await socket.readyState == .open)
       for _ in 0..<100 { #expect(try await socket.read()?.bytes.count == 10_000) }
       socket.abort(StreamError.aborted)
@@ -72,13 +72,13 @@ struct LivenessTests {
         while try await socket.read() != nil {}
       }
       for _ in 0..<5 {
-        await loop.sleep(for: .seconds(30))
+        try await loop.sleep(for: .seconds(30))
         try await near.write(frame(0x81, "a"))
       }
       for _ in 0..<3 {
         try await near.write(frame(0x89, ""))
         #expect(try await near.read()?.first == 0x8A)
-        await loop.sleep(for: .seconds(10))
+        try await loop.sleep(for: .seconds(10))
       }
       #expect(try await near.read() == [0x88, 0x02, 0x03, 0xE9])
       #expect(loop.now - start <= .seconds(270))

@@ -37,7 +37,7 @@ struct ReadAheadTests {
     try await SimulatedWire.run(pieceSize: pieceSize) { near, far, loop in
       try await near.write(SimulatedWire.request)
       for number in 0..<5 { try await near.write(frame(0x81, Bytes("early \(number)"))) }
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       let server = try await WebSocket.accept(over: far)
       for number in 0..<5 { #expect(try await server.read()?.text == "early \(number)") }
     }
@@ -51,10 +51,10 @@ struct ReadAheadTests {
         for number in 0..<3000 {
           try await near.write(frame(0x82, Bytes([UInt8](repeating: UInt8(number % 251), count: 100))))
         }
-        await loop.sleep(for: .zero)
+        try await loop.sleep(for: .zero)
         return loop.now
       }
-      await loop.sleep(for: .seconds(5))
+      try await loop.sleep(for: .seconds(5))
       for number in 0..<3000 {
         #expect(try await server.read()?.bytes == Bytes([UInt8](repeating: UInt8(number % 251), count: 100)))
       }
@@ -74,7 +74,7 @@ struct ReadAheadTests {
       for try await fragment in server.fragments {
         received.append(fragment.bytes)
         // A slow reader, whose fragments are read ahead meanwhile.
-        await loop.sleep(for: .milliseconds(3))
+        try await loop.sleep(for: .milliseconds(3))
         if fragment.isFinal { break }
       }
       #expect(received.take() == payload)
@@ -93,7 +93,7 @@ struct ReadAheadTests {
       try await near.write(frame(0x00, Bytes([UInt8](repeating: 0x61, count: 3000))))
       try await near.write(frame(0x80, " last"))
       try await near.write(frame(0x81, "next"))
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       #expect(try await server.read()?.text == "first " + String(repeating: "a", count: 3000) + " last")
       #expect(try await server.read()?.text == "next")
     }
@@ -107,7 +107,7 @@ struct ReadAheadTests {
       let server = try await SimulatedWire.open(near, far, options: options)
       try await near.write(frame(0x01, Bytes([UInt8](repeating: 0x61, count: 900))))
       try await near.write(frame(0x80, Bytes([UInt8](repeating: 0x61, count: 900))))
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       await #expect(throws: WebSocketError.self) { try await server.read() }
       #expect(try await read(4, from: near) == [0x88, 2, 0x03, 0xF1])
     }
@@ -156,9 +156,9 @@ struct PromptnessTests {
       try await near.write(frame(0x82, Bytes([UInt8](repeating: 5, count: 1000))))
       try await near.write(frame(0x88, [0x03, 0xE8]))
       try await near.close()
-      await loop.sleep(for: .seconds(9))
+      try await loop.sleep(for: .seconds(9))
       #expect(try await isOpen(near))
-      await loop.sleep(for: .seconds(2))
+      try await loop.sleep(for: .seconds(2))
       await #expect(throws: ConnectionReset.self) { while try await near.read() != nil {} }
       _ = await serving.result
       #expect(await server.readyState == .closed)
@@ -178,7 +178,7 @@ struct PromptnessTests {
       let serving = Task(executorPreference: loop) {
         await server.serve(logger: Logger(label: "test")) { ws in for try await _ in ws {} }
       }
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       serving.cancel()
       #expect(try await read(4, from: near) == [0x88, 2, 0x03, 0xE9])
       try await near.write(frame(0x88, [0x03, 0xE9]))
@@ -193,7 +193,7 @@ struct PromptnessTests {
       let fragments = ends.client.fragments
       try await fragments.write(Fragment(kind: .text, bytes: "one ", isFinal: false))
       let sending = Task(executorPreference: loop) { try await ends.client.send("three") }
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       #expect(throws: WebSocketError.self) { try ends.client.push("now") }
       try await fragments.write(Fragment(kind: .text, bytes: "two", isFinal: true))
       try await sending.value
@@ -219,7 +219,7 @@ struct PromptnessTests {
   func cancelledReading() async throws {
     try await SimulatedConnection.run { ends, loop in
       let reading = Task(executorPreference: loop) { try await ends.server.read() }
-      await loop.sleep(for: .seconds(1))
+      try await loop.sleep(for: .seconds(1))
       ends.server.cancel()
       let message = try await reading.value
       #expect(message == nil)

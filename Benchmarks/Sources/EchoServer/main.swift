@@ -1,10 +1,10 @@
-// The server that the benchmarks measure: `echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]`, or `files CERTIFICATE KEY FOLDER`, prints its port and
-// serves until it is killed; in TLS with a certificate.
+// The server that the benchmarks measure: `echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]`, `files CERTIFICATE KEY FOLDER` or
+// `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a certificate.
 import Sluice
 
 let arguments = Array(CommandLine.arguments.dropFirst(2))
 let tls: TLSServerContext? =
-  if arguments.count >= 2 {
+  if arguments.count >= 2, CommandLine.arguments[1] != "events" {
     try TLSServerContext(
       TLSServerOptions(.pem(certificates: .file(FilePath(arguments[0])), key: .file(FilePath(arguments[1])))))
   } else { nil }
@@ -35,9 +35,13 @@ case "files" where arguments.count == 3:
   let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
   try await tell(server.port)
   try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
+case "events" where arguments.count == 2: try await serveEvents(arguments[0], size: Int(arguments[1]) ?? 100)
 default:
   print(
-    "usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER")
+    """
+    usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
+    echo-server events shared|shared-gzip|own-gzip SIZE
+    """)
 }
 
 func serve(

@@ -17,7 +17,16 @@ extension EventSource {
   public static func connect(
     _ url: String, options: EventSourceClientOptions = EventSourceClientOptions(), on loop: UVLoop = .shared
   ) async throws -> EventSourceClient {
-    let client = EventSourceClient(try ConnectionURL(url, schemes: ["http", "https"]), options, on: loop)
+    try await connect(url, options: options, on: loop) { origin, way in
+      try await Connect.open(origin, options: way, on: loop)
+    }
+  }
+
+  /// The same over byte streams that are made in some way.
+  package static func connect(
+    _ url: String, options: EventSourceClientOptions, on loop: any Loop, _ open: @escaping EventSourceClient.Opener
+  ) async throws -> EventSourceClient {
+    let client = EventSourceClient(try ConnectionURL(url, schemes: ["http", "https"]), options, on: loop, open)
     try await client.start()
     return client
   }
@@ -32,8 +41,12 @@ public final class EventSourceClient: ReadableStream {
 
   private let url: ConnectionURL
   private let options: EventSourceClientOptions
-  private let loop: UVLoop
+  private let loop: any Loop
+  private let openTransport: Opener
   private let state: Mutex<State>
+
+  /// Connects to an origin. On the client's loop.
+  package typealias Opener = @Sendable (Origin, ConnectOptions) async throws -> Connect.ByteStream
 
   private struct State {
     var feed: EventFeed?
@@ -43,9 +56,16 @@ public final class EventSourceClient: ReadableStream {
     var retry: Duration
     /// Connections in a row that gave no event.
     var failures = 0
+    /// What the last connection failed with, if it did.
+    var loss: (any Error)?
+    /// The time until the next attempt.
+    var wait: Task<Void, any Error>?
   }
 
-  init(_ url: ConnectionURL, _ options: EventSourceClientOptions, on loop: UVLoop) {
+  init(
+    _ url: ConnectionURL, _ options: EventSourceClientOptions, on loop: any Loop, _ openTransport: @escaping Opener
+  ) {
+    self.openTransport = openTransport
     self.url = url
     self.options = options
     self.loop = loop
@@ -71,16 +91,20 @@ public final class EventSourceClient: ReadableStream {
       if isCancelled { return nil }
       if let current {
         if let event = try await next(of: current) { return event }
-        state.withLock { $0.feed = nil }
+        let loss = state.withLock { state in
+          state.feed = nil
+          return state.loss.take()
+        }
         guard options.reconnects else { return nil }
-        try await waitToReturn()
+        try await waitToReturn(after: loss)
+        continue
       }
       do {
         guard let feed = try await reopen() else { return nil }
         state.withLock { $0.feed = feed }
       } catch {
-        if !isWorthTrying(after: error) { throw error }
-        try await waitToReturn()
+        if error is CancellationError || ReconnectOptions.isFinalByDefault(error) { throw error }
+        try await waitToReturn(after: error)
       }
     }
   }
@@ -100,7 +124,9 @@ public final class EventSourceClient: ReadableStream {
       if case .limitExceeded = error { throw error }
     } catch is CancellationError {
       throw CancellationError()
-    } catch {}
+    } catch {
+      state.withLock { $0.loss = error }
+    }
     return nil
   }
 
@@ -111,17 +137,7 @@ public final class EventSourceClient: ReadableStream {
     }
   }
 
-  private func isWorthTrying(after error: any Error) -> Bool {
-    switch error {
-    case is CancellationError, is URLError, is HTTPFieldError: false
-    case EventSourceError.refused(let status, _, _): status == 429 || status == 408 || (500...599).contains(status)
-    case EventSourceError.wrongContentType, EventSourceError.unsupportedBody, EventSourceError.redirect: false
-    case TLSError.wrongName, TLSError.untrusted, TLSError.noCertificate, TLSError.invalidOption: false
-    default: true
-    }
-  }
-
-  private func waitToReturn() async throws {
+  private func waitToReturn(after error: (any Error)?) async throws {
     let (retry, failures) = state.withLock { state in
       state.failures += 1
       return (state.retry, state.failures - 1)
@@ -129,25 +145,45 @@ public final class EventSourceClient: ReadableStream {
     var delay = retry
     for _ in 0..<Swift.min(failures, 20) where delay < options.maxRetry { delay *= 2 }
     delay = Swift.max(Swift.min(delay, options.maxRetry), retry)
-    try await Task.sleep(for: delay * Double.random(in: 1...1.5))
+    delay = delay * (1 + options.jitter() / 2)
+    options.willWait(delay, error)
+    let (loop, length) = (loop, delay)
+    let wait = Task(executorPreference: loop) { try await loop.sleep(for: length) }
+    let isCancelled = state.withLock { state in
+      state.wait = wait
+      return state.isCancelled
+    }
+    if isCancelled { wait.cancel() }
+    await withTaskCancellationHandler {
+      _ = await wait.result
+    } onCancel: {
+      wait.cancel()
+    }
+    // A stream that was cancelled meanwhile ends.
+    try Task.checkCancellation()
   }
 
   public func cancel(_ reason: (any Error)?) {
-    let feed = state.withLock { state in
+    let (feed, wait) = state.withLock { state in
       state.isCancelled = true
-      return state.feed.take()
+      return (state.feed.take(), state.wait)
     }
+    wait?.cancel()
     feed?.cancel(reason)
   }
 
   // MARK: connecting
 
   private func open() async throws -> EventFeed {
+    try await withTaskExecutorPreference(loop) { try await openOnLoop() }
+  }
+
+  private func openOnLoop() async throws -> EventFeed {
     var url = url
     var headers = options.headers
-    let start = ContinuousClock.now
+    let start = loop.now
     for _ in 0...Swift.max(options.maxRedirects, 0) {
-      let left = Swift.max(options.connectTimeout - (ContinuousClock.now - start), .zero)
+      let left = Swift.max(options.connectTimeout - (loop.now - start), .zero)
       let answer = try await ask(url, headers, within: left)
       let redirect = try redirect(of: answer, from: url)
       guard let redirect else { return try answer.feed(options, lastEventID: lastEventID) }
@@ -176,16 +212,10 @@ public final class EventSourceClient: ReadableStream {
     way.tcp = options.tcp
     way.tls = options.tls
     way.proxy = options.proxy
-    let final = way
-    let loop = loop
-    let options = options
-    return try await withTaskExecutorPreference(loop) {
-      let start = loop.now
-      let transport = try await Connect.open(
-        Origin(host: url.host, port: url.port, isSecure: url.isSecure), options: final, on: loop)
-      let left = Swift.max(time - (loop.now - start), .zero)
-      return try await ServerAnswer.read(from: transport, request, within: left, options)
-    }
+    let start = loop.now
+    let transport = try await openTransport(Origin(host: url.host, port: url.port, isSecure: url.isSecure), way)
+    let left = Swift.max(time - (loop.now - start), .zero)
+    return try await ServerAnswer.read(from: transport, request, within: left, options)
   }
 
   private func requestHead(_ url: ConnectionURL, _ headers: Headers) throws -> Bytes {
@@ -204,5 +234,15 @@ public final class EventSourceClient: ReadableStream {
     }
     try writer.append(headers, reserved: reserved)
     return writer.finish()
+  }
+}
+
+extension EventSourceError: RetryAdvising {
+  package var isFinal: Bool {
+    switch self {
+    case .refused(let status, _, _): status != 429 && status != 408 && !(500...599).contains(status)
+    case .wrongContentType, .unsupportedBody, .redirect: true
+    case .endedEarly, .timeout, .malformedResponse, .outOfMemory: false
+    }
   }
 }

@@ -14,8 +14,13 @@ public struct EventSourceClientOptions: Sendable {
   /// How long to wait before that, until the server says otherwise. With each failure in a row it doubles; up to half as much again is
   /// added at random. Default: 3 seconds.
   public var retry: Duration = .seconds(3)
+  /// 0 to 1, anew for each wait: which part of the half is added.
+  package var jitter: @Sendable () -> Double = { Double.random(in: 0...1) }
   /// The longest wait. Default: 60 seconds, or what the server asks for, if that is more.
   public var maxRetry: Duration = .seconds(60)
+  /// Is told before each wait how long it is and what it follows: a lost connection, or an attempt that failed; nil after a stream that ended
+  /// as it should.
+  public var willWait: @Sendable (Duration, (any Error)?) -> Void = { _, _ in }
   /// Time for each connection, from the name to the head of the answer. Default: 10 seconds.
   public var connectTimeout: Duration = .seconds(10)
   /// How long nothing may come, not even a comment, before the connection counts as lost. Default: nil, for ever.

@@ -1,6 +1,6 @@
 import SluiceStreams
 
-/// One stream of events for many clients: what is written to it goes to each, and is put into words once.
+/// One stream of events for many clients: what is written to it goes to each, and is put into words, and compressed, once.
 ///
 /// ```swift
 /// let broadcast = EventBroadcast(whenSlow: .disconnect)
@@ -11,16 +11,15 @@ import SluiceStreams
 public typealias EventBroadcast = Broadcast<EventStreamConnection>
 
 extension EventStreamConnection: BroadcastMember {
-  public static func prepare(_ event: ServerSentEvent) throws -> Bytes {
-    var builder = BytesBuilder()
-    try event.write(to: &builder)
-    return builder.take()
+  public static func prepare(_ event: ServerSentEvent) throws -> PreparedEvent { try PreparedEvent(event) }
+
+  public func push(prepared event: PreparedEvent) throws {
+    try checkWritable()
+    append(event)
+    noteSent(byteCount: event.text.count)
   }
 
-  public func push(prepared text: Bytes) throws {
-    try checkWritable()
-    append(text)
-  }
+  public func didMiss() { noteMissed() }
 }
 
 extension Broadcast where Member == EventStreamConnection {

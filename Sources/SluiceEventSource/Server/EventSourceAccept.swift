@@ -16,7 +16,7 @@ extension EventSource {
         transport.abort(EventSourceError.timeout(options.requestTimeout))
       }
       defer { loop.cancelTimer(timer) }
-      return try await answering(over: transport) {
+      return try await answering(over: transport, options) {
         let head = try await readHead(from: transport, limits: options.headLimits)
         return try await begin(
           head.request, hasBody: head.hasBody, over: transport, isHTTP11: head.isHTTP11, options: options)
@@ -36,7 +36,7 @@ extension EventSource {
     isHTTP11: Bool = true, options: EventSourceServerOptions = EventSourceServerOptions()
   ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
-      try await answering(over: transport) {
+      try await answering(over: transport, options) {
         let hasBody = try !BodyFraming(request.headerFields).isEmpty
         return try await begin(
           request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options)
@@ -46,13 +46,14 @@ extension EventSource {
 
   /// Answers what is refused, and closes the transport then.
   private static func answering(
-    over transport: some PolledDuplexStream<Bytes, Bytes>, _ body: () async throws -> EventStreamConnection
+    over transport: some PolledDuplexStream<Bytes, Bytes>, _ options: EventSourceServerOptions,
+    _ body: () async throws -> EventStreamConnection
   ) async throws -> EventStreamConnection {
     do { return try await body() } catch let rejection as RequestRejection {
-      try await reject(rejection, over: transport)
+      try await reject(rejection, over: transport, options)
       throw rejection
     } catch let error as HTTPHeadError {
-      try await reject(RequestRejection(error), over: transport)
+      try await reject(RequestRejection(error), over: transport, options)
       throw error
     } catch {
       transport.abort(error)
@@ -74,15 +75,40 @@ extension EventSource {
     _ request: HTTPRequest, hasBody: Bool, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
     options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
-    if hasBody { throw RequestRejection(status: 400, reason: "a request for an event stream has no body") }
-    let added = try check(request, options)
-    if request.method == .head {
-      let isCompressed = options.compresses && acceptsGzip(request)
-      try await transport.write(try responseHead(added, isChunked: false, isCompressed: isCompressed, options))
+    let fields = try agree(to: request, hasBody: hasBody, options)
+    let isHead = request.method == .head
+    try await transport.write(try responseHead(fields, isChunked: isHTTP11 && !isHead))
+    if isHead {
       try await transport.close()
       throw RequestRejection(status: 200, reason: "HEAD was answered")
     }
-    return try await open(request, added, over: transport, isHTTP11: isHTTP11, options)
+    // What is written to the connection is flushed with it from here on.
+    transport.flush()
+    return try open(request, fields, over: transport, isChunked: isHTTP11, options)
+  }
+
+  /// The fields of the response, but for those that frame it.
+  /// - Throws: `RequestRejection`; `HTTPFieldError` for a field of the options that can't be sent.
+  package static func agree(
+    to request: HTTPRequest, hasBody: Bool, _ options: EventSourceServerOptions
+  ) throws -> HTTPFields {
+    if hasBody { throw RequestRejection(status: 400, reason: "a request for an event stream has no body") }
+    return try responseFields(request, try check(request, options), options)
+  }
+
+  /// Begins the stream behind a response's head.
+  /// - Parameters:
+  ///   - fields: As `agree` gave them.
+  ///   - isChunked: Whether the body is to be written in chunks, rather than as it is.
+  package static func open(
+    _ request: HTTPRequest, _ fields: HTTPFields, over transport: some PolledDuplexStream<Bytes, Bytes>,
+    isChunked: Bool, _ options: EventSourceServerOptions
+  ) throws -> EventStreamConnection {
+    let connection = try EventStreamConnection(
+      over: transport, request: request, isChunked: isChunked, isCompressed: fields[.contentEncoding] != nil,
+      options: options)
+    if let retry = options.retry { try connection.pushRetry(retry) }
+    return connection
   }
 
   /// - Returns: what the application adds to the response.
@@ -102,41 +128,34 @@ extension EventSource {
     }
   }
 
-  private static func open(
-    _ request: HTTPRequest, _ added: Headers, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
-    _ options: EventSourceServerOptions
-  ) async throws -> EventStreamConnection {
-    let isCompressed = options.compresses && acceptsGzip(request)
-    try await transport.write(try responseHead(added, isChunked: isHTTP11, isCompressed: isCompressed, options))
-    // What is written to the connection is flushed with it from here on.
-    transport.flush()
-    let connection = try EventStreamConnection(
-      over: transport, request: request, isChunked: isHTTP11, isCompressed: isCompressed, options: options)
-    if let retry = options.retry { try connection.pushRetry(retry) }
-    return connection
-  }
-
-  private static func responseHead(
-    _ added: Headers, isChunked: Bool, isCompressed: Bool, _ options: EventSourceServerOptions
-  ) throws -> Bytes {
+  private static func responseHead(_ fields: HTTPFields, isChunked: Bool) throws -> Bytes {
     var writer = HeadWriter("HTTP/1.1 200 OK")
-    try writer.append("Content-Type", "text/event-stream")
-    // Nobody keeps a stream, or changes what is in it on the way.
-    try writer.append("Cache-Control", "no-cache, no-transform")
+    try writer.append(fields)
     try writer.append("Connection", "close")
     if isChunked { try writer.append("Transfer-Encoding", "chunked") }
-    if isCompressed { try writer.append("Content-Encoding", "gzip") }
-    if options.compresses { try writer.append("Vary", "Accept-Encoding") }
+    return writer.finish()
+  }
+
+  /// - Parameter added: What the application adds for this request.
+  private static func responseFields(
+    _ request: HTTPRequest, _ added: Headers, _ options: EventSourceServerOptions
+  ) throws -> HTTPFields {
+    // Nobody keeps a stream, or changes what is in it on the way.
+    var fields: HTTPFields = [.contentType: "text/event-stream", .cacheControl: "no-cache, no-transform"]
+    if options.compresses {
+      if acceptsGzip(request) { fields[.contentEncoding] = "gzip" }
+      fields.append(HTTPField(name: .vary, value: "Accept-Encoding"))
+    }
     if let origin = options.allowedOrigin {
-      try writer.append("Access-Control-Allow-Origin", origin)
+      try fields.append(["Access-Control-Allow-Origin": origin], reserved: [])
       if origin != "*" {
-        try writer.append("Access-Control-Allow-Credentials", "true")
-        try writer.append("Vary", "Origin")
+        fields[.accessControlAllowCredentials] = "true"
+        fields.append(HTTPField(name: .vary, value: "Origin"))
       }
     }
-    try writer.append(options.headers, reserved: reservedFields)
-    try writer.append(added, reserved: reservedFields)
-    return writer.finish()
+    try fields.append(options.headers, reserved: reservedFields)
+    try fields.append(added, reserved: reservedFields)
+    return fields
   }
 
   /// Fields, in lower case, that the stream writes itself.
@@ -145,9 +164,11 @@ extension EventSource {
   ]
 
   private static func reject(
-    _ rejection: RequestRejection, over transport: some PolledDuplexStream<Bytes, Bytes>
+    _ rejection: RequestRejection, over transport: some PolledDuplexStream<Bytes, Bytes>,
+    _ options: EventSourceServerOptions
   ) async throws {
     if rejection.status == 200 { return }
+    options.observer?.didRefuse(status: rejection.status)
     try await transport.write(rejection.response())
     try await transport.close()
     transport.cancel(nil)

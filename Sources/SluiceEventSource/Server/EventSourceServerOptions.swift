@@ -21,11 +21,16 @@ public struct EventSourceServerOptions: Sendable {
   public var closeTimeout: Duration = .seconds(10)
   /// The same: limits of the head. Default: 16 KiB, 100 fields.
   public var headLimits = HeadLimits()
-  /// Compresses streams (gzip) to clients that accept it, each event so that it can be read at once. Costs 32 KiB for each of these connections, and
-  /// shows by the length of what is sent how alike its parts are: not for secrets beside what others choose. Default: no.
+  /// Compresses streams (gzip) to clients that accept it, each event so that it can be read at once. Shows by the length of what is sent how alike its parts
+  /// are: not for secrets beside what others choose. Default: no.
+  ///
+  /// What a connection is sent by itself is compressed with what it was sent before, which costs 32 KiB for each that is. What a broadcast gives is compressed
+  /// once for all, each event by itself: that gains little with events of less than some hundred bytes.
   public var compresses = false
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10
+  /// Is told what the streams do. Default: nobody.
+  public var observer: (any EventSourceObserver)?
 
   public init() {}
 }

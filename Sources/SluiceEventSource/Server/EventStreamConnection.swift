@@ -26,7 +26,9 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var state = State.open
   private var gathered = BytesBuilder()
   /// Compresses what is sent, where the client takes that.
-  private var deflater: Deflater?
+  private var gzip: GzipWriter?
+  /// Whether producers wait, as far as the observer knows.
+  private var isFull = false
   private var writer: (any Waker)?
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
@@ -44,10 +46,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     over transport: any PolledDuplexStream<Bytes, Bytes>, request: HTTPRequest, isChunked: Bool, isCompressed: Bool,
     options: EventSourceServerOptions
   ) throws {
-    if isCompressed {
-      guard let deflater = Deflater(Self.compression) else { throw EventSourceError.outOfMemory }
-      self.deflater = deflater
-    }
+    gzip = isCompressed ? GzipWriter(Self.compression) : nil
     self.transport = transport
     self.request = request
     self.isChunked = isChunked
@@ -55,6 +54,13 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     loop = transport.loop
     try transport.attachReader(ClientWatch(self))
     try transport.attachWriter(RoomWatch(self))
+    options.observer?.didOpen()
+    if isCompressed {
+      gathered = loop.scratch.take()
+      let header = GzipWriter.header
+      appendToBody(header.span)
+      flush()
+    }
     schedulePing()
     clientMayHaveLeft()
   }
@@ -114,7 +120,11 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   public func push(_ event: consuming ServerSentEvent) throws {
     try checkWritable()
-    append(try Self.prepare(event))
+    var text = BytesBuilder()
+    try event.write(to: &text)
+    let count = text.count
+    append(text.take())
+    noteSent(byteCount: count)
   }
 
   /// - Throws: what the stream failed with, or `StreamError.closed`.
@@ -127,11 +137,20 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   func append(_ text: Bytes) {
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
-    guard let deflater else { return appendToBody(text.span) }
+    if gzip == nil { return appendToBody(text.span) }
     var compressed = BytesBuilder(capacity: 64 + text.count / 4)
-    // Each event to a byte's end, so that it can be read at once.
-    deflater.compress(text.span, to: &compressed)
+    gzip?.append(text.span, to: &compressed)
     appendToBody(compressed.take().span)
+  }
+
+  func append(_ event: PreparedEvent) {
+    if gathered.capacity == 0 { gathered = loop.scratch.take() }
+    let text = event.text
+    if gzip == nil { return appendToBody(text.span) }
+    let piece = event.deflated
+    gzip?.join(piece)
+    let bytes = piece.bytes
+    appendToBody(bytes.span)
   }
 
   private func appendToBody(_ bytes: Span<UInt8>) {
@@ -139,7 +158,19 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   }
 
   /// A connection's context takes 32 KiB: events are short, and servers have many clients.
-  private static let compression = DeflateSettings(format: .gzip, windowBits: 12, memoryLevel: 5)
+  private static let compression = DeflateSettings(windowBits: 12, memoryLevel: 5)
+
+  /// An event was appended.
+  func noteSent(byteCount: Int) {
+    guard let observer = options.observer else { return }
+    observer.didSend(byteCount: byteCount)
+    let wasFull = isFull
+    isFull = (try? hasRoom()) == false
+    // Once for each time that it fills.
+    if isFull && !wasFull { observer.didReachHighWatermark() }
+  }
+
+  func noteMissed() { options.observer?.didMiss() }
 
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
   public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
@@ -196,9 +227,9 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     case .open: break
     }
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
-    if let deflater {
+    if gzip != nil {
       var end = BytesBuilder(capacity: 64)
-      deflater.finish(to: &end)
+      gzip?.finish(to: &end)
       appendToBody(end.take().span)
     }
     if isChunked { gathered.appendLastChunk() }
@@ -223,6 +254,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   private func end(_ state: State) {
     self.state = state
+    gzip = nil
+    options.observer?.didEnd()
     if let pingTimer { loop.cancelTimer(pingTimer) }
     pingTimer = nil
     transport.detachReader()

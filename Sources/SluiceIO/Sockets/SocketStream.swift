@@ -33,14 +33,8 @@ import SluiceStreams
     case failed(any Error)
     case cancelled
   }
-  enum WriteState {
-    case open
-    case closing([@Sendable ((any Error)?) -> Void])
-    case closed
-    case failed(any Error)
-  }
   private var readState = ReadState.open
-  private var writeState = WriteState.open
+  private var writeState = WriteHalf.open
   private var isReading = false
   private var isHandleClosed = false
   private var isWriteInFlight = false
@@ -49,6 +43,11 @@ import SluiceStreams
   private var writer: (any Waker)?
   private var queue = ByteQueue()
   private var watermark: Watermark
+  /// Bytes that the system has taken and that are not in `queue` any more.
+  private var takenBytes = 0
+  /// Bytes of the write in flight, and those of them that the system had taken when that was looked at last.
+  private var byteCountInFlight = 0
+  private var takenInFlight = 0
 
   public static let defaultHighWatermark = 64 << 10
 
@@ -165,6 +164,7 @@ extension SocketStream {
         pending = uvLoop.readBuffer.filled(count)
       } else {
         stopReading()
+        noteProgress()
         let status = CInt(count) == UV_EOF.rawValue ? pendingError : CInt(clamping: count)
         readState = status == 0 ? .ended : .failed(IOError("read", name, status: status))
       }
@@ -206,20 +206,14 @@ extension SocketStream {
 extension SocketStream {
   public func hasRoom() throws -> Bool {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
-    switch writeState {
-    case .open: return watermark.hasRoom(queued: queue.count)
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
-    }
+    guard case .open = writeState else { throw writeState.refusal }
+    return watermark.hasRoom(queued: queue.count)
   }
 
   public var needsFlush: Bool { !queue.isEmpty && !isWriteInFlight }
 
   public func push(_ bytes: consuming Bytes) throws {
-    guard case .open = writeState else {
-      _ = try hasRoom()
-      return
-    }
+    guard case .open = writeState else { throw writeState.refusal }
     // What has to wait for the kernel stays for longer than this turn.
     if isWriteInFlight { queue.appendSettled(bytes) } else { queue.append(bytes) }
   }
@@ -232,7 +226,10 @@ extension SocketStream {
   public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
-  public var queuedByteCount: Int { queue.count }
+  public var queuedByteCount: Int {
+    noteProgress()
+    return queue.count - takenInFlight
+  }
 
   /// Of TCP: what the peer has acknowledged.
   public var deliveredByteCount: Int? {
@@ -246,7 +243,7 @@ extension SocketStream {
       unsafe uv_try_write(handle, buffers.baseAddress, UInt32(buffers.count))
     }
     if written > 0 {
-      queue.dropFirst(Int(written))
+      drop(Int(written))
     } else if written != UV_EAGAIN.rawValue {
       return failWriting(IOError("write", name, status: written))
     }
@@ -265,6 +262,7 @@ extension SocketStream {
       return flush()
     }
     let written = unsafe bytes.withUnsafeBytes { unsafe sluice_send(descriptor, $0.baseAddress, UInt($0.count)) }
+    if written > 0 { takenBytes += Int(written) }
     if written == bytes.count { return }
     guard written > 0 || written == UV_EAGAIN.rawValue else {
       return failWriting(IOError("write", name, status: CInt(clamping: written)))
@@ -298,6 +296,11 @@ extension SocketStream {
     }
   }
 
+  private func drop(_ count: Int) {
+    takenBytes += count
+    queue.dropFirst(count)
+  }
+
   /// Lets libuv write when the kernel has room.
   private func writeRest() {
     queue.settle()
@@ -309,10 +312,19 @@ extension SocketStream {
     }
     if status == 0 {
       isWriteInFlight = true
+      byteCountInFlight = request.byteCount
     } else {
       request.discard()
       failWriting(IOError("write", name, status: status))
     }
+  }
+
+  /// Looks how much of the write in flight has left: when that fails, libuv does not tell.
+  private func noteProgress() {
+    guard isWriteInFlight, !isHandleClosed else { return }
+    if case .failed = writeState { return }
+    let left = unsafe uv_stream_get_write_queue_size(handle)
+    takenInFlight = Swift.max(takenInFlight, byteCountInFlight - left)
   }
 
   fileprivate func didWrite(_ count: Int, status: CInt) {
@@ -322,7 +334,8 @@ extension SocketStream {
         if !isHandleClosed { failWriting(IOError("write", name, status: status)) }
         return
       }
-      queue.dropFirst(count)
+      takenInFlight = 0
+      drop(count)
       if queue.isEmpty { didDrain() } else { flush() }
     }
   }
@@ -337,9 +350,9 @@ extension SocketStream {
   }
 
   private func failWriting(_ error: any Error) {
-    let waiting: [@Sendable ((any Error)?) -> Void]
-    if case .closing(let completions) = writeState { waiting = completions } else { waiting = [] }
-    writeState = .failed(error)
+    takenBytes += takenInFlight
+    takenInFlight = 0
+    let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
     writer?.wake()
@@ -351,14 +364,12 @@ extension SocketStream {
 
 extension SocketStream {
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch writeState {
-    case .open:
-      writeState = .closing([completion])
+    switch writeState.close(completion) {
+    case .begin:
       writer?.wake()
       if queue.isEmpty { didDrain() } else { flush() }
-    case .closing(let completions): writeState = .closing(completions + [completion])
-    case .closed: completion(nil)
-    case .failed(let error): completion(error)
+    case .wait: break
+    case .done(let error): completion(error)
     }
   }
 
@@ -377,12 +388,11 @@ extension SocketStream {
 
   fileprivate func didShutDown(status: CInt) {
     uvLoop.turn {
-      guard case .closing(let completions) = writeState else { return }
+      guard case .closing = writeState else { return }
       // ENOTCONN: the peer was faster. ENOTSOCK: a pipe or terminal has no half to shut down; it ends with its handle.
       let isFine = status == 0 || status == UV_ENOTCONN.rawValue || status == UV_ENOTSOCK.rawValue
       let error = isFine ? nil : IOError("shutdown", name, status: status)
-      writeState = error.map { .failed($0) } ?? .closed
-      for completion in completions { completion(error) }
+      for completion in writeState.end(error) { completion(error) }
       closeHandleIfDone()
     }
   }
@@ -392,6 +402,7 @@ extension SocketStream {
   }
 
   private func abortOnLoop(_ reason: any Error) {
+    noteProgress()
     switch writeState {
     case .open, .closing: failWriting(reason)
     case .closed, .failed: break
@@ -428,6 +439,13 @@ extension SocketStream {
       return
     }
     unsafe uv_close(raw.assumingMemoryBound(to: uv_handle_t.self), freed)
+  }
+}
+
+extension SocketStream: SentByteCounting {
+  package var sentByteCount: Int? {
+    noteProgress()
+    return takenBytes + takenInFlight
   }
 }
 

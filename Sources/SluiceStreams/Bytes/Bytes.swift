@@ -23,6 +23,20 @@ public struct Bytes: Sendable {
     self.end = end
   }
 
+  /// Bytes in the memory of something else, without a copy: the buffer of another library, a mapped file.
+  ///
+  /// The caller vouches that the memory stays, and that nobody writes to it, while `owner` lives. It is held by these bytes and every slice of them,
+  /// and may be let go of on any thread.
+  /// - Parameter size: Bytes that `owner` keeps in all: what makes a slice of them wasteful. Default: as many as these.
+  @unsafe public init(_ memory: UnsafeRawBufferPointer, of owner: AnyObject, size: Int? = nil) {
+    guard let base = unsafe memory.baseAddress, unsafe !memory.isEmpty else {
+      self.init()
+      return
+    }
+    let storage = unsafe ByteStorage(foreign: base, capacity: size ?? memory.count, owner: owner)
+    self.init(storage: storage, start: 0, end: memory.count)
+  }
+
   /// No bytes; allocates nothing.
   @inlinable
   public init() {

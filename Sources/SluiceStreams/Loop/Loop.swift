@@ -45,10 +45,32 @@ extension Loop {
     if isCurrent { work() } else { execute(work) }
   }
 
+  /// Runs `body` on the loop, and waits for it wherever the caller runs.
+  @usableFromInline
+  func runAnywhere(_ body: @escaping @Sendable () -> Void) async {
+    await withCheckedContinuation { continuation in
+      perform {
+        body()
+        continuation.resume()
+      }
+    }
+  }
+
   /// Runs `body` on the loop and returns its result.
   public func run<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
     try await withCheckedThrowingContinuation { continuation in
       perform { continuation.resume(with: Result { try body() }) }
+    }
+  }
+
+  /// Suspends the calling task for a time of this loop's clock.
+  /// - Throws: `CancellationError` when the task is cancelled.
+  package func sleep(for time: Duration) async throws {
+    try await withTaskExecutorPreference(self) {
+      let waiter = LoopWaiter()
+      let timer = schedule(after: time) { waiter.wake() }
+      defer { cancelTimer(timer) }
+      try await waiter.wait(on: self)
     }
   }
 }

@@ -9,6 +9,8 @@ public protocol BroadcastMember: PolledWritableStream, AnyObject {
   static func prepare(_ element: Input) throws -> Prepared
   /// As `push`, with an element that was prepared. On the loop only.
   func push(prepared: Prepared) throws
+  /// It had no room, and missed an element. On the loop only.
+  func didMiss()
 }
 
 /// One sink for many: what is written to it goes to each of its members, and is prepared (framed, put into words) once.
@@ -172,26 +174,23 @@ private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable 
     var slow: [Member] = []
     for member in members.values {
       // Whoever can't be written to is leaving.
-      guard let hasRoom = try? hasRoomOnceFlushed(member) else { continue }
+      guard var hasRoom = try? member.hasRoom() else { continue }
+      if !hasRoom {
+        // What this turn has gathered may leave at once: nobody would tell of that.
+        member.flush()
+        hasRoom = (try? member.hasRoom()) ?? false
+      }
       if hasRoom {
         push(element, to: member)
         continue
       }
       switch policy {
       case .hold, .holdUpTo: slow.append(member)
-      case .drop: break
+      case .drop: member.didMiss()
       case .disconnect: member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount))
       }
     }
     return slow
-  }
-
-  /// What was written in this turn need not wait for its end.
-  private func hasRoomOnceFlushed(_ member: Member) throws -> Bool {
-    if try member.hasRoom() { return true }
-    guard member.needsFlush else { return false }
-    member.flush()
-    return try member.hasRoom()
   }
 
   private func push(_ element: Member.Prepared, to member: Member) {

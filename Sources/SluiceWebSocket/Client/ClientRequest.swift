@@ -9,9 +9,11 @@ struct ClientRequest: Sendable {
   let handshake: ClientHandshake
   let head: Bytes
 
-  init(_ url: ConnectionURL, protocols: [String], _ options: WebSocketClientOptions) throws {
+  init(
+    _ url: ConnectionURL, protocols: [String], key: HandshakeKey = HandshakeKey(), _ options: WebSocketClientOptions
+  ) throws {
     self.url = url
-    handshake = try ClientHandshake(protocols: protocols, extensions: options.extensions)
+    handshake = try ClientHandshake(protocols: protocols, extensions: options.extensions, key: key)
     var writer = HeadWriter("GET \(url.target) HTTP/1.1")
     try writer.append("Host", url.authority)
     try writer.append(handshake.fields)

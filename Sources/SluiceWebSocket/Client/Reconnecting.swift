@@ -1,3 +1,5 @@
+import SluiceConnect
+import SluiceHTTP
 import SluiceIO
 import SluiceStreams
 import SluiceWebSocketProtocol
@@ -19,21 +21,24 @@ extension WebSocket {
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) async throws {
     let connections = connections(to: url, protocols: protocols, options: options, reconnect: reconnect, on: loop)
-    while let socket = try await connections.read() {
-      do {
-        try await handler(socket)
-        if await socket.readyState == .open {
-          try await socket.close(.normal)
-          return
-        }
-      } catch {
-        let isLost = await socket.hasEnded(with: error)
-        if Task.isCancelled || !isLost {
-          socket.abort(error)
-          throw error
-        }
-      }
-    }
+    try await run(handler, with: connections)
+  }
+
+  /// A stream of messages that goes on over another connection whenever one was lost: see `ReconnectingStream`.
+  ///
+  /// Messages that the system had not taken are sent again, whole; what arrives on one connection is read before what arrives on the next.
+  /// Reading ends when the peer has closed with 1000, or after `close()`. The first connection is made by the first read or write.
+  ///
+  /// ```swift
+  /// let log = WebSocket.reconnecting("wss://example.com/log")
+  /// try await StandardIO().messages(.lines).pipe(log)
+  /// ```
+  public static func reconnecting(
+    _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
+    reconnect: ReconnectOptions = ReconnectOptions(), on loop: UVLoop = .shared
+  ) -> ReconnectingStream<Message, Message> {
+    stream(
+      over: connections(to: url, protocols: protocols, options: options, reconnect: reconnect, on: loop), on: loop)
   }
 
   /// The connections to a server, one after the other, as a stream: reading gives the first, and when that has been lost the next.
@@ -44,94 +49,103 @@ extension WebSocket {
     to url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
     reconnect: ReconnectOptions = ReconnectOptions(), on loop: UVLoop = .shared
   ) -> some ReadableStream<WebSocket> {
-    let connector = Reconnector(
-      url: url, protocols: protocols, options: options, reconnect: reconnect, loop: loop)
-    return Readable<WebSocket>(onCancel: { _ in Task { await connector.stop() } }, { try await connector.next() })
+    connections(to: url, headers: options.headers, reconnect: reconnect, on: loop) { attempt in
+      var options = options
+      options.headers = attempt.headers
+      return try await connect(attempt.url, protocols: protocols, options: options, on: loop)
+    }
   }
 
-  /// Whether an error tells no more than that this connection has ended.
-  fileprivate func hasEnded(with error: any Error) async -> Bool {
-    await withCheckedContinuation { continuation in
-      loop.perform { continuation.resume(returning: self.isEnd(error)) }
+  // MARK: over any transport
+
+  /// Connections that are made in some way.
+  package static func connections(
+    to url: String, headers: Headers, reconnect: ReconnectOptions, on loop: any Loop,
+    _ connect: @escaping @Sendable (ReconnectOptions.Attempt) async throws -> WebSocket
+  ) -> Readable<WebSocket> {
+    Reconnector(
+      reconnect, url: url, headers: headers, on: loop, connect: connect,
+      end: { socket in await socket.onLoop { $0.giveUp() } }
+    ).connections
+  }
+
+  /// Runs a handler with each of the connections, until it is over.
+  package static func run(
+    _ handler: @escaping @Sendable (WebSocket) async throws -> Void, with connections: some ReadableStream<WebSocket>
+  ) async throws {
+    while let socket = try await connections.read() {
+      do {
+        try await handler(socket)
+        if await socket.readyState == .open {
+          try await socket.close(.normal)
+          return
+        }
+      } catch {
+        let isLost = await socket.onLoop { $0.isEnd(error) }
+        if Task.isCancelled || !isLost {
+          socket.abort(error)
+          throw error
+        }
+      }
+    }
+  }
+
+  /// The connections as one stream of messages.
+  package static func stream(
+    over connections: some ReadableStream<WebSocket>, on loop: any Loop
+  ) -> ReconnectingStream<Message, Message> {
+    ReconnectingStream(
+      over: Readable<any PolledDuplexStream<Message, Message>>(
+        onCancel: { connections.cancel($0) }, { try await connections.read() }),
+      resumingAt: .element, endsAsOne: true, on: loop)
+  }
+
+  /// Closes, if that is not done, and tells how this ended. On the loop.
+  private func giveUp() -> ConnectionEnd {
+    defer { cancel(nil) }
+    return switch readState {
+    case .closed(.normal, _): .final
+    case .closed(let code, let reason): .lost(WebSocketError.closed(code, reason: reason))
+    case .failed(let error): .lost(error)
+    case .open: .lost(WebSocketError.connectionLost(underlying: nil))
     }
   }
 }
 
-/// Makes one connection after the other.
-private actor Reconnector {
-  private let url: String
-  private let protocols: [String]
-  private let options: WebSocketClientOptions
-  private let reconnect: ReconnectOptions
-  private let loop: UVLoop
-  private var backoff: Backoff
-  private var attempts = 0
-  private var current: (socket: WebSocket, since: ContinuousClock.Instant)?
-  private var isStopped = false
+// MARK: which errors are final
 
-  init(
-    url: String, protocols: [String], options: WebSocketClientOptions, reconnect: ReconnectOptions, loop: UVLoop
-  ) {
-    self.url = url
-    self.protocols = protocols
-    self.options = options
-    self.reconnect = reconnect
-    self.loop = loop
-    backoff = Backoff(reconnect)
-  }
-
-  func stop() {
-    isStopped = true
-    current?.socket.cancel(nil)
-    current = nil
-  }
-
-  /// - Returns: nil when there is no need for another connection.
-  func next() async throws -> WebSocket? {
-    var lastError: (any Error)?
-    if let (socket, since) = current {
-      current = nil
-      backoff.connectionDidEnd(after: .now - since)
-      switch await socket.closeStatus?.code {
-      case .normal: return nil
-      case let code?: lastError = WebSocketError.closed(code, reason: "")
-      case nil: lastError = WebSocketError.connectionLost(underlying: nil)
-      }
-      socket.cancel(nil)
-      try await wait(lastError)
+extension WebSocketConnectError: RetryAdvising {
+  package var isFinal: Bool {
+    switch self {
+    case .handshake(.refused(let status, _, _)): ReconnectOptions.isFinal(status: status)
+    case .redirect: true
+    case .handshake, .malformedResponse, .endedEarly, .timeout: false
     }
-    while !isStopped {
-      do {
-        return try await connect(lastError)
-      } catch {
-        if Task.isCancelled || reconnect.isFinal(error) { throw error }
-        lastError = error
-        try await wait(error)
-      }
-    }
-    return nil
   }
 
-  private func connect(_ lastError: (any Error)?) async throws -> WebSocket {
-    var attempt = ReconnectOptions.Attempt(
-      number: attempts, lastError: lastError, url: url, headers: options.headers)
-    attempts += 1
-    await reconnect.prepare(&attempt)
-    var options = options
-    options.headers = attempt.headers
-    let socket = try await WebSocket.connect(attempt.url, protocols: protocols, options: options, on: loop)
-    current = (socket, .now)
-    return socket
+  package var retryAfter: Duration? {
+    guard case .handshake(.refused(_, let headers, _)) = self, let seconds = headers[.retryAfter].flatMap({ Int($0) }),
+      seconds >= 0, seconds < 1 << 31
+    else { return nil }
+    return .seconds(seconds)
   }
+}
 
-  private func wait(_ error: (any Error)?) async throws {
-    var wanted: Duration?
-    if case WebSocketConnectError.handshake(.refused(_, let headers, _))? = error {
-      wanted = headers[.retryAfter].flatMap { Int($0) }.flatMap { $0 >= 0 && $0 < 1 << 31 ? .seconds($0) : nil }
+extension WebSocketError: RetryAdvising {
+  package var isFinal: Bool {
+    switch self {
+    case .protocolViolation, .extensionFailed: true
+    // RFC 6455 §7.4.1: what the peer does not want of us.
+    case .closed(let code, _): [1002, 1003, 1007, 1008, 1009, 1010].contains(code.rawValue)
+    default: false
     }
-    guard let delay = backoff.nextDelay(wanted: wanted, random: Double.random(in: 0...1)) else {
-      throw error ?? StreamError.closed
-    }
-    try await Task.sleep(for: delay)
   }
+}
+
+extension SubprotocolError: RetryAdvising {
+  package var isFinal: Bool { true }
+}
+
+extension ExtensionOfferError: RetryAdvising {
+  package var isFinal: Bool { true }
 }

@@ -28,22 +28,40 @@ extension WebSocket {
     let start = ContinuousClock.now
     let timeout = options.connectTimeout
     var redirects = 0
-    while true {
-      let left = Swift.max(timeout - (ContinuousClock.now - start), .zero)
-      do {
-        return try await open(request, target, within: left, options, on: loop)
-      } catch WebSocketConnectError.handshake(.refused(let status, let headers, let bodyStart)) {
-        guard options.maxRedirects > 0,
-          let redirect = try redirect(status, headers, from: request.url)
-        else { throw WebSocketConnectError.handshake(.refused(status: status, headers: headers, bodyStart: bodyStart)) }
-        redirects += 1
-        guard redirects <= options.maxRedirects else {
-          throw WebSocketConnectError.redirect("it is one more than the \(options.maxRedirects) that are followed")
+    return try await observed(by: options.connection.observer) {
+      while true {
+        let left = Swift.max(timeout - (ContinuousClock.now - start), .zero)
+        do {
+          return try await open(request, target, within: left, options, on: loop)
+        } catch WebSocketConnectError.handshake(.refused(let status, let headers, let bodyStart)) {
+          guard options.maxRedirects > 0,
+            let redirect = try redirect(status, headers, from: request.url)
+          else {
+            throw WebSocketConnectError.handshake(.refused(status: status, headers: headers, bodyStart: bodyStart))
+          }
+          redirects += 1
+          guard redirects <= options.maxRedirects else {
+            throw WebSocketConnectError.redirect("it is one more than the \(options.maxRedirects) that are followed")
+          }
+          if !redirect.keepsOrigin { options.headers.remove(Redirect.secretFields) }
+          target = ClientTarget(url: redirect.url, unixSocket: redirect.keepsOrigin ? target.unixSocket : nil)
+          request = try ClientRequest(redirect.url, protocols: protocols, options)
         }
-        if !redirect.keepsOrigin { options.headers.remove(Redirect.secretFields) }
-        target = ClientTarget(url: redirect.url, unixSocket: redirect.keepsOrigin ? target.unixSocket : nil)
-        request = try ClientRequest(redirect.url, protocols: protocols, options)
       }
+    }
+  }
+
+  /// Tells an observer of what does not become a connection.
+  private static func observed(
+    by observer: (any WebSocketObserver)?, _ body: () async throws -> WebSocket
+  ) async throws -> WebSocket {
+    do { return try await body() } catch {
+      if case WebSocketConnectError.handshake(.refused(let status, _, _)) = error {
+        observer?.didFailHandshake(status: status)
+      } else {
+        observer?.didFailHandshake(status: nil)
+      }
+      throw error
     }
   }
 
@@ -86,8 +104,10 @@ extension WebSocket {
     options: WebSocketClientOptions = WebSocketClientOptions()
   ) async throws -> WebSocket {
     let request = try ClientRequest(ConnectionURL(url), protocols: protocols, options)
-    return try await withTaskExecutorPreference(transport.loop) {
-      try await open(request, over: transport, within: options.connectTimeout, options)
+    return try await observed(by: options.connection.observer) {
+      try await withTaskExecutorPreference(transport.loop) {
+        try await open(request, over: transport, within: options.connectTimeout, options)
+      }
     }
   }
 

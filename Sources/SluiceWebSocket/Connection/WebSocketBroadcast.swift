@@ -24,6 +24,8 @@ extension WebSocket: BroadcastMember {
     return PreparedMessage(message: message, frame: frame.take())
   }
 
+  public func didMiss() { options.observer?.didMiss() }
+
   public func push(prepared: PreparedMessage) throws {
     guard let frame = prepared.frame, case .plain = coding, maskingKeys == nil, sendingFragments == nil,
       case .open = writeState

@@ -6,13 +6,16 @@ import SluiceWebSocketProtocol
 public protocol WebSocketObserver: AnyObject, Sendable {
   /// An opening handshake is done.
   func didOpen()
-  /// A server refused a request, with this status, or its client left before the handshake was done: nil.
+  /// A handshake failed. On a server: the status that a request was refused with; nil if its client left before. On a client: the status that the server
+  /// answered with; nil if there was no connection, or no answer that can be read.
   func didFailHandshake(status: Int?)
   /// A message, or a part of one where it is read in parts, has come.
   func didReceive(byteCount: Int, endsMessage: Bool)
   func didSend(byteCount: Int, endsMessage: Bool)
   /// More waits to be sent than the high watermark: senders wait from now on.
   func didReachHighWatermark()
+  /// A broadcast passed a connection by: it had no room.
+  func didMiss()
   /// A connection has ended: the peer's code, 1005 without one, 1006 if it is gone without a Close.
   func didEnd(_ code: CloseCode)
 }

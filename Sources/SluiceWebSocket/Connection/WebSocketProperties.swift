@@ -73,7 +73,7 @@ extension WebSocket {
     }
   }
 
-  private func onLoop<R: Sendable>(_ body: @escaping @Sendable (WebSocket) -> R) async -> R {
+  func onLoop<R: Sendable>(_ body: @escaping @Sendable (WebSocket) -> R) async -> R {
     if loop.isCurrent { return body(self) }
     return await withCheckedContinuation { continuation in
       loop.execute { continuation.resume(returning: body(self)) }

@@ -4,16 +4,16 @@ import SluiceWebSocketProtocol
 extension WebSocket {
   /// Sends a text message. Returns when there is room for the next one.
   /// - Throws: `StreamError.closed` after a Close in either direction, or what the connection failed with.
-  public func send(_ text: String) async throws {
+  public nonisolated(nonsending) func send(_ text: String) async throws {
     try await write(Message(text))
   }
 
   /// Sends a binary message.
-  public func send(_ bytes: Bytes) async throws {
+  public nonisolated(nonsending) func send(_ bytes: Bytes) async throws {
     try await write(.binary(bytes))
   }
 
-  public func send(_ message: Message) async throws {
+  public nonisolated(nonsending) func send(_ message: Message) async throws {
     try await write(message)
   }
 

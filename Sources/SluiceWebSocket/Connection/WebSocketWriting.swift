@@ -123,6 +123,11 @@ extension WebSocket {
   public func detachWriter() { writer = nil }
 }
 
+extension WebSocket: SentByteCounting {
+  /// With the frames' headers. What an extension has still to encode is counted as if it were not changed.
+  package var sentByteCount: Int? { (transport as? any SentByteCounting)?.sentByteCount }
+}
+
 // MARK: control frames
 
 extension WebSocket {

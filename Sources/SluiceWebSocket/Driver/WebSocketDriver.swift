@@ -103,7 +103,14 @@ public final class WebSocketDriver {
   public static func client(
     _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions()
   ) throws -> WebSocketDriver {
-    let request = try ClientRequest(try ConnectionURL(url), protocols: protocols, options)
+    try client(url, protocols: protocols, key: HandshakeKey(), options: options)
+  }
+
+  /// - Parameter key: What the server is to answer.
+  package static func client(
+    _ url: String, protocols: [String], key: HandshakeKey, options: WebSocketClientOptions
+  ) throws -> WebSocketDriver {
+    let request = try ClientRequest(try ConnectionURL(url), protocols: protocols, key: key, options)
     let driver = WebSocketDriver(.client, options.connection, options.headLimits)
     driver.output.append(request.head)
     driver.phase = .clientHead(request.handshake)
@@ -276,31 +283,45 @@ extension WebSocketDriver {
 extension WebSocketDriver {
   private func decode(_ bytes: Bytes) throws {
     if hasReceivedClose { return }
-    guard case .hixie(let framing) = coding else {
-      decoder.feed(bytes)
-      while let event = try decoder.next() { try take(event) }
-      return
+    if case .hixie(let framing) = coding { return try decode(bytes, framing) }
+    decoder.feed(bytes)
+    while let event = try decoder.next(assembling: &assembler) {
+      switch event {
+      case .message(let message): didReceive(message)
+      case .encoded(let piece): try inflate(piece)
+      case .ping(let payload):
+        if !hasSentClose { appendFrame(.pong, payload) }
+        events.append(.ping(payload.compacted()))
+      case .pong(let payload): events.append(.pong(payload.compacted()))
+      case .close(let code, let reason): didReceiveClose(code, reason)
+      }
     }
-    framing.decoder.feed(bytes)
-    while let event = try framing.decoder.next() { try take(event) }
   }
 
-  private func take(_ event: FrameEvent) throws {
-    switch event {
-    case .data(let piece):
-      guard !piece.reserved.isEmpty, case .deflate(let session) = coding else { return try take(piece) }
-      session.feed(piece)
-      while let inflated = try session.nextInflated() { try take(inflated) }
-    case .ping(let payload):
-      if !hasSentClose { appendFrame(.pong, payload) }
-      events.append(.ping(payload.compacted()))
-    case .pong(let payload): events.append(.pong(payload.compacted()))
-    case .close(let code, let reason): didReceiveClose(code, reason)
+  private func decode(_ bytes: Bytes, _ framing: HixieFraming) throws {
+    framing.decoder.feed(bytes)
+    while let event = try framing.decoder.next() {
+      switch event {
+      case .data(let piece): try take(piece)
+      case .close(let code, let reason): didReceiveClose(code, reason)
+      // These versions have none.
+      case .ping, .pong: break
+      }
     }
+  }
+
+  private func inflate(_ piece: DataPiece) throws {
+    // No reserved bit passes the decoder that was not agreed upon.
+    guard case .deflate(let session) = coding else { return }
+    session.feed(piece)
+    while let inflated = try session.nextInflated() { try take(inflated) }
   }
 
   private func take(_ piece: DataPiece) throws {
-    guard let message = try assembler.append(piece) else { return }
+    if let message = try assembler.append(piece) { didReceive(message) }
+  }
+
+  private func didReceive(_ message: Message) {
     events.append(.message(message.compacted()))
   }
 

@@ -14,8 +14,8 @@ import Synchronization
 /// ws.onMessage { message in print(message.text) }
 /// ws.onClose { code, reason in print("closed", code, reason) }
 /// ```
-/// Handlers must not block: nothing else happens on the loop meanwhile. What happens before its handler is set is kept until then, but for pings and
-/// pongs: messages stay in the connection, whose peer waits when its buffers are full.
+/// Handlers must not block: nothing else happens on the loop meanwhile. What happens before its handler is set is kept until then: messages stay in the
+/// connection, whose peer waits when its buffers are full; of pings and pongs, which can't be held back, the latest 16 each are kept.
 public final class WebSocketEvents: @unchecked Sendable {  // touched on the loop only, but for what is atomic or `let`
   public let loop: any Loop
   private var state: State
@@ -52,7 +52,12 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     case error(any Error)
     case close(CloseCode, String)
     case drain
+    case ping(Bytes)
+    case pong(Bytes)
   }
+
+  /// Pings that are kept, and pongs: at most 2,000 bytes each.
+  private static let maxKeptControls = 16
 
   private init(_ loop: any Loop, highWatermark: Int) {
     self.loop = loop
@@ -120,16 +125,23 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   /// There is room again, after a `trySend` that found none or filled it.
   public func onDrain(_ handler: @escaping @Sendable () -> Void) { set { $0.drainHandler = handler } }
 
-  /// The peer's ping, which is answered already.
+  /// The peer's ping, which is answered already. Of those that came before there was a handler, the latest 16 are kept for it.
   public func onPing(_ handler: @escaping @Sendable (Bytes) -> Void) { set { $0.pingHandler = handler } }
 
+  /// A pong, asked for or not; as for pings, the latest 16 are kept for the handler.
   public func onPong(_ handler: @escaping @Sendable (Bytes) -> Void) { set { $0.pongHandler = handler } }
 
   private func set(_ change: @escaping @Sendable (WebSocketEvents) -> Void) {
     loop.perform {
       change(self)
       self.deliver()
+      // What was kept is delivered, and nothing more comes: a handler may hold this object.
+      if case .closed = self.state { self.forgetHandlersOfOpen() }
     }
+  }
+
+  private func forgetHandlersOfOpen() {
+    (messageHandler, drainHandler, pingHandler, pongHandler) = (nil, nil, nil, nil)
   }
 
   // MARK: sending
@@ -265,9 +277,10 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     do { try attach(to: ws) } catch { return didEnd(.abnormal, "", error) }
     state = .open(ws)
     ws.controls = self
-    keep(.open)
+    // Before whatever a handler sends.
     for message in queue { push(message, to: ws) }
     updateBuffered()
+    keep(.open)
     read()
   }
 
@@ -299,7 +312,18 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     case .close: closeHandler != nil
     // Nobody waits for a drain who has not asked for it.
     case .drain: true
+    case .ping: pingHandler != nil
+    case .pong: pongHandler != nil
     }
+  }
+
+  /// Keeps a ping or pong until there is a handler for it.
+  private func keepControl(_ event: Kept, isSameKind: (Kept) -> Bool) {
+    if kept.count(where: isSameKind) >= Self.maxKeptControls, let oldest = kept.firstIndex(where: isSameKind) {
+      kept.remove(at: oldest)
+    }
+    // Not delivered from here: this is in the midst of reading.
+    kept.append(event)
   }
 
   private func give(_ event: Kept) {
@@ -310,6 +334,8 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
       handler?()
     case .error(let error): errorHandler?(error)
     case .drain: drainHandler?()
+    case .ping(let payload): pingHandler?(payload)
+    case .pong(let payload): pongHandler?(payload)
     case .close(let code, let reason):
       let handler = closeHandler
       // They may hold this object, as handlers do.
@@ -352,7 +378,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     }
     state = .closed
     isClosed.store(true, ordering: .relaxed)
-    (messageHandler, drainHandler, pingHandler, pongHandler) = (nil, nil, nil, nil)
+    forgetHandlersOfOpen()
     if error == nil { errorHandler = nil }
     updateBuffered()
     if let error { keep(.error(error)) }
@@ -377,8 +403,15 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 }
 
 extension WebSocketEvents: ControlObserver {
-  func didReceivePing(_ payload: Bytes) { pingHandler?(payload.compacted()) }
-  func didReceivePong(_ payload: Bytes) { pongHandler?(payload.compacted()) }
+  func didReceivePing(_ payload: Bytes) {
+    if let pingHandler { return pingHandler(payload.compacted()) }
+    keepControl(.ping(payload.compacted())) { if case .ping = $0 { true } else { false } }
+  }
+
+  func didReceivePong(_ payload: Bytes) {
+    if let pongHandler { return pongHandler(payload.compacted()) }
+    keepControl(.pong(payload.compacted())) { if case .pong = $0 { true } else { false } }
+  }
 }
 
 extension WebSocket {

@@ -471,22 +471,44 @@ key = {file("good.key")}
 
 
 def load_balancer():
-    """haproxy, with either version of the PROXY protocol, in front of a plain server and of one in TLS."""
-    with tempfile.TemporaryDirectory() as folder, \
-            sluice("--proxy-protocol-from", "127.0.0.0/8", "listen+ws://127.0.0.1:0", "echo:") as plain, \
-            sluice(*SERVER, "--proxy-protocol-from", "127.0.0.1", "listen+wss://127.0.0.1:0", "echo:") as secure:
+    """haproxy, with either version of the PROXY protocol, in front of every kind of listener."""
+    trusted = ["--proxy-protocol-from", "127.0.0.0/8"]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(sluice(*trusted, *options, f"listen+{scheme}://127.0.0.1:0", "echo:"))
+            for scheme, options in [("ws", []), ("wss", SERVER), ("tcp", []), ("tls", SERVER)]]
         for version in ["send-proxy", "send-proxy-v2"]:
-            ports = {plain: free_port(), secure: free_port()}
+            ports = {url: free_port() for url in servers}
             configuration = os.path.join(folder, "haproxy.cfg")
             with open(configuration, "w") as text:
                 text.write("defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n")
                 for number, (url, port) in enumerate(ports.items()):
                     text.write(f"listen l{number}\n bind 127.0.0.1:{port}\n server s 127.0.0.1:{port_of(url)} {version}\n")
-            with program(ports[secure], "haproxy", "-db", "-f", configuration):
-                echo_through(f"ws://127.0.0.1:{ports[plain]}")
-                echo_through(f"wss://127.0.0.1:{ports[secure]}", *CA)
-        refused = run(plain, data=b"a\n", status=4)
-        check(refused.stderr, "a connection without the header was served")
+            with program(ports[servers[-1]], "haproxy", "-db", "-f", configuration):
+                for url, port in ports.items():
+                    echo_through(f"{url.split(':')[0]}://127.0.0.1:{port}", *(CA if url[:3] in ("wss", "tls") else []))
+        for url in servers:
+            trust = CA if url[:3] in ("wss", "tls") else []
+            refused = subprocess.run([tool, *trust, url], input=b"a\n", capture_output=True, timeout=LIMIT, env=CLEAN)
+            check(refused.returncode in (4, 5) and refused.stderr, f"{url}: a connection without the header was served")
+            check(refused.stdout == b"", f"{url}: a connection without the header had an answer")
+    # The header says where a connection comes from, and only who is named is believed.
+    header = b"PROXY TCP4 203.0.113.7 127.0.0.1 4000 80\r\n"
+    for network, expected in [("127.0.0.1", b"hello\n"), ("203.0.113.0/24", header + b"hello\n")]:
+        process = subprocess.Popen(
+            [tool, "-v", "--proxy-protocol-from", network, "listen+tcp://127.0.0.1:0", "echo:"],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=CLEAN)
+        port = port_of(process.stderr.readline().decode().strip())
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as client:
+            client.sendall(header + b"hello\n")
+            client.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        check(answer == expected, f"from {network}: {answer}")
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=15)[1]
+        check((b"203.0.113.7" in told) == (network == "127.0.0.1"), f"from {network}: {told.decode()}")
+    for wrong in [["-"], ["tcp://127.0.0.1:1"], ["listen+unix:/tmp/x", "echo:"]]:
+        check(b"--proxy-protocol-from" in run(*trusted, *wrong, status=64).stderr, f"{wrong} gave no reason")
 
 
 def event_streams():

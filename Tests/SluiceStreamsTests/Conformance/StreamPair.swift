@@ -4,6 +4,34 @@ import SluiceTLS
 import SluiceTestSupport
 import Testing
 
+#if NIO
+  import NIOCore
+  import NIOPosix
+  import SluiceNIO
+
+  extension ChannelStream {
+    /// A connection to a port of its own: the end that accepted, and the one that connected.
+    static func connected() async throws -> (ChannelStream, ChannelStream) {
+      let group = MultiThreadedEventLoopGroup.singleton
+      let accepted = group.any().makePromise(of: ChannelStream.self)
+      let listener = try await ServerBootstrap(group: group)
+        .childChannelInitializer { add(to: $0).map { accepted.succeed($0) } }
+        .bind(host: "127.0.0.1", port: 0).get()
+      do {
+        let address = try #require(listener.localAddress)
+        let client = try await ClientBootstrap(group: group).connect(to: address).flatMap { add(to: $0) }.get()
+        let server = try await accepted.futureResult.get()
+        try await listener.close()
+        return (server, client)
+      } catch {
+        accepted.fail(error)
+        listener.close(promise: nil)
+        throw error
+      }
+    }
+  }
+#endif
+
 typealias ByteDuplex = any DuplexStream<Bytes, Bytes>
 
 /// A kind of connection that must keep the stream contract: how to make two connected ends of it.
@@ -22,6 +50,10 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
   /// TLS over each gear.
   case tls
   case tlsOverMemory
+  #if NIO
+    /// Channels of SwiftNIO, on event loops of its own.
+    case nio
+  #endif
 
   var testDescription: String { rawValue }
 
@@ -86,6 +118,11 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
       let path = self == .unix ? "/tmp/\(name)" : "@\(name)"
       let listener = try await UnixSocket.listen(path)
       try await Self.connect(listener, UnixSocket.connect(path), body)
+    #if NIO
+      case .nio:
+        let (server, client) = try await ChannelStream.connected()
+        try await Self.run(client, server, body)
+    #endif
     }
   }
 
@@ -111,6 +148,12 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
   ) async throws {
     let server = try #require(try await listener.read())
     listener.cancel()
+    try await run(client, server, body)
+  }
+
+  private static func run<Stream: DuplexStream<Bytes, Bytes>>(
+    _ client: Stream, _ server: Stream, _ body: @escaping @Sendable (Stream, Stream) async throws -> Void
+  ) async throws {
     defer {
       client.abort(StreamError.aborted)
       server.abort(StreamError.aborted)

@@ -9,7 +9,7 @@ import ServiceLifecycle
 import Sluice
 import SluiceNIO
 
-/// A connection of Hummingbird's server that may become a WebSocket of Sluice's, on the same event loop.
+/// A connection of Hummingbird's server that may become a WebSocket or an event stream of Sluice's, on the same event loop.
 struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
   typealias HTTPChannel = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
 
@@ -25,13 +25,16 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
 
   let responder: HTTPChannelHandler.Responder
   let upgrader: TypedWebSocketUpgrader<Outcome>
+  let feed: @Sendable (EventStreamConnection) async throws -> Void
   let handler: @Sendable (WebSocket) async throws -> Void
 
   init(
     responder: @escaping HTTPChannelHandler.Responder, options: WebSocketServerOptions = WebSocketServerOptions(),
+    feed: @escaping @Sendable (EventStreamConnection) async throws -> Void,
     handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) {
     self.responder = responder
+    self.feed = feed
     self.handler = handler
     upgrader = TypedWebSocketUpgrader(options: options) { .webSocket($0) }
   }
@@ -40,6 +43,7 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
     channel.eventLoop.makeCompletedFuture {
       let upgrades = NIOTypedHTTPServerUpgradeConfiguration<Outcome>(upgraders: [upgrader]) { channel in
         channel.eventLoop.makeCompletedFuture {
+          try channel.pipeline.syncOperations.addHandler(EventSourceHandler(feed))
           try channel.pipeline.syncOperations.addHandler(HTTP1ToHTTPServerCodec(secure: false))
           return .http(
             try NIOAsyncChannel(

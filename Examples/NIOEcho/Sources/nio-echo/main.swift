@@ -1,11 +1,12 @@
-// A plain SwiftNIO server whose WebSockets are Sluice's: swift run nio-echo [PORT]
+// A plain SwiftNIO server whose WebSockets and event streams are Sluice's: swift run nio-echo [PORT [CERTIFICATE KEY]], in TLS with a certificate.
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import Sluice
 import SluiceNIO
 
-/// Answers what is no WebSocket.
+/// Answers what is neither a WebSocket nor an event stream.
 final class Page: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
@@ -21,23 +22,44 @@ final class Page: ChannelInboundHandler, RemovableChannelHandler {
   }
 }
 
+let arguments = Array(CommandLine.arguments.dropFirst())
+let tls: NIOSSLContext? =
+  if arguments.count == 3 {
+    try NIOSSLContext(
+      configuration: .makeServerConfiguration(
+        certificateChain: NIOSSLCertificate.fromPEMFile(arguments[1]).map { .certificate($0) },
+        privateKey: .privateKey(NIOSSLPrivateKey(file: arguments[2], format: .pem))))
+  } else { nil }
+
 var options = WebSocketServerOptions()
 options.protocols = ["chat.v2", "chat.v1"]
 options.extensions = [PermessageDeflate()]
-let upgrader = WebSocketUpgrader(options: options) { ws in try await ws.pipe(ws) }
+let upgrader = WebSocketUpgrader(options: options, isSecure: tls != nil) { ws in try await ws.pipe(ws) }
 
-let port = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 8000
+/// Numbers, from where a client has left off.
+let countUp: @Sendable (EventStreamConnection) async throws -> Void = { events in
+  var number = events.lastEventID.flatMap { UInt32($0) } ?? 0
+  while true {
+    number &+= 1
+    try await events.send("\(number)", id: "\(number)")
+    try await Task.sleep(for: .milliseconds(100))
+  }
+}
+
+let port = arguments.first.flatMap { Int($0) } ?? 8000
 let server = try await ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
   .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
   .childChannelInitializer { channel in
     channel.eventLoop.makeCompletedFuture {
+      let pipeline = channel.pipeline.syncOperations
+      if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
       let page = Page()
-      try channel.pipeline.syncOperations.configureHTTPServerPipeline(
+      try pipeline.configureHTTPServerPipeline(
         withServerUpgrade: (
           upgraders: [upgrader],
           completionHandler: { context in context.pipeline.syncOperations.removeHandler(page, promise: nil) }
         ))
-      try channel.pipeline.syncOperations.addHandler(page)
+      try pipeline.addHandlers(EventSourceHandler(countUp), page)
     }
   }
   .bind(host: "127.0.0.1", port: port).get()

@@ -1,0 +1,28 @@
+/// How long to wait before each attempt: exponential backoff with full jitter.
+package struct Backoff {
+  private let options: ReconnectOptions
+  package private(set) var failures = 0
+
+  package init(_ options: ReconnectOptions) { self.options = options }
+
+  /// A connection has ended.
+  package mutating func connectionDidEnd(after lifetime: Duration) {
+    if lifetime >= options.stableTime { failures = 0 }
+  }
+
+  /// - Parameters:
+  ///   - wanted: What the server asked for.
+  ///   - random: 0 to 1.
+  /// - Returns: nil if there were attempts enough.
+  package mutating func nextDelay(wanted: Duration? = nil, random: Double) -> Duration? {
+    if let maxAttempts = options.maxAttempts, failures >= maxAttempts { return nil }
+    var longest = options.firstDelay
+    for _ in 0..<failures where longest < options.maxDelay { longest *= 2 }
+    longest = min(longest, options.maxDelay)
+    failures += 1
+    return max(longest * random, min(wanted ?? .zero, Self.maxWanted))
+  }
+
+  /// A server can't send a client away for longer.
+  private static let maxWanted = Duration.seconds(300)
+}

@@ -1,0 +1,145 @@
+#if NIO
+  import HTTPTypes
+  import Logging
+  import NIOCore
+  import NIOHTTP1
+  import SluiceEventSource
+  import SluiceHTTP
+  import SluiceStreams
+
+  /// Answers the requests for event streams in a SwiftNIO HTTP pipeline, and passes all others on. One for each channel.
+  ///
+  /// ```swift
+  /// let feed = EventSourceHandler { events in try await events.send("hello") }
+  /// try channel.pipeline.syncOperations.configureHTTPServerPipeline()
+  /// try channel.pipeline.syncOperations.addHandlers(feed, page)
+  /// ```
+  /// The handler's task runs on the channel's event loop; the stream ends behind it, or when the server stops (`ChannelShouldQuiesceEvent`), and is cut when it
+  /// throws. It is the last that its channel answers. When the channel is upgraded to another protocol, this leaves the pipeline by itself.
+  public final class EventSourceHandler: ChannelInboundHandler, RemovableChannelHandler {
+    public typealias InboundIn = HTTPServerRequestPart
+    public typealias InboundOut = HTTPServerRequestPart
+    public typealias OutboundOut = HTTPServerResponsePart
+
+    private let options: EventSourceServerOptions
+    private let logger: Logger
+    private let isMeant: @Sendable (HTTPRequest) -> Bool
+    private let handler: @Sendable (EventStreamConnection) async throws -> Void
+    private var state = State.passing
+
+    private enum State {
+      /// Requests are somebody else's.
+      case passing
+      /// One is ours, whose end is to come.
+      case requested(HTTPRequestHead)
+      case streaming(ChannelStream, EventStreamConnection)
+      /// A request was answered without a stream; the channel is about to close.
+      case answered
+    }
+
+    /// - Parameters:
+    ///   - options: Of the streams; those of reading a request count for nothing.
+    ///   - isMeant: Which requests to answer, if only to refuse them. Default: those that accept `text/event-stream` by name, whatever their path.
+    public init(
+      options: EventSourceServerOptions = EventSourceServerOptions(),
+      logger: Logger = Logger(label: "sluice.eventsource.server"),
+      answering isMeant: @escaping @Sendable (HTTPRequest) -> Bool = { EventSource.isEventSource($0) },
+      _ handler: @escaping @Sendable (EventStreamConnection) async throws -> Void
+    ) {
+      self.options = options
+      self.logger = logger
+      self.isMeant = isMeant
+      self.handler = handler
+    }
+
+    public func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+      switch (state, unwrapInboundIn(data)) {
+      case (.passing, .head(let head)) where isMeant(head.request): state = .requested(head)
+      case (.passing, _): context.fireChannelRead(data)
+      case (.requested(let head), .end): answer(head, context)
+      // Of a request that is refused for it, or of one behind the last that is answered.
+      case (.requested, _), (.streaming, _), (.answered, _): break
+      }
+    }
+
+    private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+      let request = head.request
+      var fields: HTTPFields
+      do {
+        let hasBody = try !BodyFraming(request.headerFields).isEmpty
+        fields = try EventSource.agree(to: request, hasBody: hasBody, options)
+      } catch {
+        if !(error is RequestRejection) { logger.error("no event stream", metadata: ["error": "\(error)"]) }
+        let rejection = RequestRejection(thrown: error)
+        options.observer?.didRefuse(status: rejection.status)
+        return finish(with: rejection.responseParts, context)
+      }
+      fields[.connection] = "close"
+      let response = HTTPServerResponsePart.head(
+        HTTPResponseHead(version: head.version, status: .ok, headers: HTTPHeaders(fields)))
+      if request.method == .head { return finish(with: [response], context) }
+      context.writeAndFlush(wrapOutboundOut(response), promise: nil)
+      do { try begin(request, fields, context) } catch {
+        logger.error("no event stream", metadata: ["error": "\(error)"])
+        context.close(promise: nil)
+      }
+    }
+
+    private func begin(_ request: HTTPRequest, _ fields: HTTPFields, _ context: ChannelHandlerContext) throws {
+      let stream = ChannelStream(responseBodyFrom: context)
+      // NIO's encoder writes the chunks.
+      let events = try EventSource.open(request, fields, over: stream, isChunked: false, options)
+      state = .streaming(stream, events)
+      let (handler, logger) = (handler, logger)
+      Task(executorPreference: stream.loop) { await events.serve(logger: logger, handler) }
+    }
+
+    /// Writes all of an answer, and closes behind it.
+    private func finish(with parts: [HTTPServerResponsePart], _ context: ChannelHandlerContext) {
+      state = .answered
+      for part in parts { context.write(wrapOutboundOut(part), promise: nil) }
+      let written = context.eventLoop.makePromise(of: Void.self)
+      let channel = context.channel
+      written.futureResult.whenComplete { _ in channel.close(promise: nil) }
+      context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: written)
+    }
+
+    // MARK: what the stream is to know
+
+    private var stream: ChannelStream? {
+      if case .streaming(let stream, _) = state { stream } else { nil }
+    }
+
+    public func channelReadComplete(context: ChannelHandlerContext) {
+      stream?.didReadAll()
+      context.fireChannelReadComplete()
+    }
+
+    public func channelWritabilityChanged(context: ChannelHandlerContext) {
+      stream?.writabilityDidChange()
+      context.fireChannelWritabilityChanged()
+    }
+
+    public func channelInactive(context: ChannelHandlerContext) {
+      stream?.didBecomeInactive()
+      context.fireChannelInactive()
+    }
+
+    public func errorCaught(context: ChannelHandlerContext, error: any Error) {
+      stream?.fail(error)
+      context.fireErrorCaught(error)
+    }
+
+    public func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+      // The server stops.
+      if case .streaming(_, let events) = state, event is ChannelShouldQuiesceEvent { events.endForShutdown() }
+      context.fireUserInboundEventTriggered(event)
+      // What comes from now on are no requests.
+      if event is HTTPServerUpgradeEvents {
+        context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
+      }
+    }
+
+    public func handlerRemoved(context: ChannelHandlerContext) { stream?.isRemoved() }
+  }
+#endif

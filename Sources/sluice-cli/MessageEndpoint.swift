@@ -1,0 +1,30 @@
+import Sluice
+
+/// A WebSocket, or one after another.
+enum MessageEndpoint: Sendable {
+  case socket(WebSocket)
+  case reconnecting(ReconnectingStream<Message, Message>)
+
+  var stream: any DuplexStream<Message, Message> {
+    switch self {
+    case .socket(let socket): socket
+    case .reconnecting(let stream): stream
+    }
+  }
+
+  /// Ends with 1001 what is open, behind what was written.
+  func goAway() async throws {
+    switch self {
+    case .socket(let socket): try await socket.close(as: .goingAway, "")
+    case .reconnecting(let stream):
+      try await stream.close { connection in try await (connection as? WebSocket)?.close(as: .goingAway, "") }
+    }
+  }
+
+  func giveUp(_ reason: any Error) {
+    switch self {
+    case .socket(let socket): socket.cancel(reason)
+    case .reconnecting(let stream): stream.abort(reason)
+    }
+  }
+}

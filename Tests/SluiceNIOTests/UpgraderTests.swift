@@ -1,0 +1,59 @@
+#if NIO
+  import Sluice
+  import SluiceNIO
+  import Synchronization
+  import Testing
+
+  @Suite("WebSockets in a SwiftNIO pipeline", .timeLimit(.minutes(1)))
+  struct UpgraderTests {
+    @Test("the application is asked once for a subprotocol, and once what it thinks of a request; what it says counts")
+    func asksOnce() async throws {
+      let (chosen, looked) = (Counter(), Counter())
+      var options = WebSocketServerOptions()
+      // The second choice of a client that is asked twice would be another.
+      options.chooseProtocol = { _, offered in offered[chosen.next() % offered.count] }
+      options.onRequest = { _ in ["X-Asked": "\(looked.next())"] }
+      let upgrader = WebSocketUpgrader(options: options) { ws in
+        try await ws.send(Message(ws.protocol))
+        try await ws.pipe(ws)
+      }
+      try await NIOServer.run(upgrader: upgrader) { server in
+        for number in 0..<2 {
+          let ws = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/chat?a=1", protocols: ["a", "b"])
+          let expected = ["a", "b"][number]
+          #expect(ws.protocol == expected)
+          #expect(try await ws.read()?.text == expected)
+          #expect(ws.headers.first { $0.name.canonicalName == "x-asked" }?.value == "\(number)")
+          try await ws.close(.normal)
+        }
+        #expect(chosen.value == 2 && looked.value == 2)
+      }
+    }
+
+    @Test("large messages pass without being cut or mixed, and outlive the buffers that they were read into")
+    func large() async throws {
+      let upgrader = WebSocketUpgrader { ws in try await ws.pipe(ws) }
+      // A handler of event streams, that leaves when it has become a WebSocket.
+      let feed: @Sendable () -> EventSourceHandler = { EventSourceHandler { try await $0.send("event") } }
+      try await NIOServer.run(upgrader: upgrader, feed: feed) { server in
+        let ws = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/")
+        let messages = (0..<20).map { number in
+          Message.binary(Bytes((0..<number * 9_973).map { UInt8(truncatingIfNeeded: $0 &+ number) }))
+        }
+        async let sent: Void = { for message in messages { try await ws.send(message) } }()
+        var received: [Message] = []
+        while received.count < messages.count, let message = try await ws.read() { received.append(message) }
+        try await sent
+        #expect(received == messages)
+        try await ws.close(.normal)
+      }
+    }
+  }
+
+  final class Counter: Sendable {
+    private let count = Atomic<Int>(0)
+    var value: Int { count.load(ordering: .sequentiallyConsistent) }
+    /// The count before.
+    func next() -> Int { count.add(1, ordering: .sequentiallyConsistent).oldValue }
+  }
+#endif
