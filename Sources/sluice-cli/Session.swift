@@ -115,11 +115,13 @@ struct Session: Sendable {
       try await connector.connect(.source(StandardStream.input()), .sink(opener.standardOutput()))
     default:
       let opened = try await opener.open(source, as: .source)
+      diagnostics.verbose("\(source.name) is open")
       let other: OpenEndpoint
       do { other = try await opener.open(target, as: .target) } catch {
         opened.giveUp(error)
         throw error
       }
+      diagnostics.verbose("\(target.name) is open")
       try await connector.connect(opened, other)
     }
   }

@@ -142,9 +142,18 @@ struct SluiceCommand: AsyncParsableCommand {
   }
 
   static func main() async {
+    StandardDescriptors.occupy()
     let arguments = CommandLine.arguments.dropFirst()
     // Not as a subcommand of the parser's, which would take the word for a SOURCE.
     if arguments.first == "demo" { return await DemoCommand.main(Array(arguments.dropFirst())) }
+    if arguments.isEmpty {
+      // The parser would print the whole help, and what is wrong far above it.
+      Diagnostics(isVerbose: false, isQuiet: false).error(
+        UsageError(
+          "SOURCE is missing: sluice [OPTIONS] SOURCE [TARGET], such as sluice ws://127.0.0.1:8000; --help has the rest"
+        ))
+      Self.exit(withError: ExitCode(ExitStatus.usage.rawValue))
+    }
     do {
       var command = try Self.parseAsRoot()
       if var command = command as? any AsyncParsableCommand {

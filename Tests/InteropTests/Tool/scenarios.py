@@ -140,6 +140,7 @@ def command_lines():
             (["--max-message", "-1", "ws://h"], b"--max-message must be"), (["--chunks", "-3", "ws://h"], b"--chunks must be"),
             (["--follow-redirects", "-1", "ws://h"], b"--follow-redirects must be"),
             (["--event", "a\nb", "-", "listen+sse+http://127.0.0.1:0"], b"--event"),
+            ([], b"SOURCE is missing"), (["x.txt"], b"file:x.txt"), (["https://h/x"], b"wss://"),
             (["listen+ws://127.0.0.1"], b"lacks a port"), (["-", "listen+sse+http://[::1]/log"], b"lacks a port"),
             (["listen+ws:127.0.0.1:80"], b"lacks '//'"),
             (["listen+ws://u:secret@127.0.0.1:0"], b"--basic-auth"), (["tcp://u:secret@h:1"], b"no user and password"),
@@ -163,6 +164,18 @@ def command_lines():
             check(file.read() == "kept", "the file was changed")
         run("file:" + path, "file:" + folder + "/y")
         run("file:/dev/null", "file:/dev/null")
+
+
+def closed_descriptors():
+    """What the caller has closed is not written to, or read, under another's number."""
+    for words, redirection in [("file:/etc/hostname", ">&-"), ("- null:", "<&-")]:
+        done = subprocess.run(["sh", "-c", f"'{tool}' {words} {redirection}"], capture_output=True, timeout=LIMIT)
+        check(done.returncode == 7 and b"EBADF" in done.stderr, f"{words} {redirection}: {done}")
+    with Server("listen+tcp://127.0.0.1:0", "echo:") as server:
+        done = subprocess.run(["sh", "-c", f"'{tool}' {server.url} exec:'echo back' <&- >&- 2>&-"], timeout=LIMIT)
+        check(done.returncode == 0, f"all three closed: {done}")
+    full = subprocess.run(["sh", "-c", f"'{tool}' file:/etc/hostname >/dev/full"], capture_output=True, timeout=LIMIT)
+    check(full.returncode == 7 and b"ENOSPC" in full.stderr, f"a full disk: {full}")
 
 
 def file_round_trip():
