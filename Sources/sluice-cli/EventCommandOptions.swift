@@ -16,6 +16,9 @@ struct EventCommandOptions: ParsableArguments {
     if let event, event.utf8.contains(where: { "\n\r\0".utf8.contains($0) }) {
       throw ValidationError("--event must be one line: the type of an event holds no line end and no NUL.")
     }
+    if let lastEventID, !HTTPSyntax.isValue(lastEventID) {
+      throw ValidationError("--last-event-id must be without control characters: it is sent as a header.")
+    }
   }
 
   /// The events of a stream, each as a line or several.

@@ -322,6 +322,8 @@ extension BridgeEndPolicy: ExpressibleByArgument {}
 func checkSeconds(_ option: String, _ value: Double?, above lowest: Double) throws {
   guard let value else { return }
   guard value > lowest, value <= 31_536_000 else {
-    throw ValidationError("\(option) must be a number of seconds, at most a year, not \(value).")
+    throw ValidationError(
+      "\(option) must be a number of seconds, \(lowest < 0 ? "0 or more" : "more than 0") and at most a year, not \(value)."
+    )
   }
 }

@@ -140,6 +140,7 @@ def command_lines():
             (["--max-message", "-1", "ws://h"], b"--max-message must be"), (["--chunks", "-3", "ws://h"], b"--chunks must be"),
             (["--follow-redirects", "-1", "ws://h"], b"--follow-redirects must be"),
             (["--event", "a\nb", "-", "listen+sse+http://127.0.0.1:0"], b"--event"),
+            (["--last-event-id", "a\nb", "sse+http://127.0.0.1:1"], b"--last-event-id"), (["--ping", "0", "ws://h"], b"more than 0"),
             ([], b"SOURCE is missing"), (["x.txt"], b"file:x.txt"), (["https://h/x"], b"wss://"),
             (["listen+ws://127.0.0.1"], b"lacks a port"), (["-", "listen+sse+http://[::1]/log"], b"lacks a port"),
             (["listen+ws:127.0.0.1:80"], b"lacks '//'"),
