@@ -210,7 +210,8 @@ let package = Package(
     .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
     .testTarget(
       name: "SluiceEventSourceTests",
-      dependencies: ["Sluice", "SluiceEventSource", "SluiceHTTP", "SluiceTestSupport"], swiftSettings: settings),
+      dependencies: ["Sluice", "SluiceEventSource", "SluiceHTTP", "SluiceZlib", "SluiceTestSupport"],
+      swiftSettings: settings),
     .testTarget(
       name: "SluiceServerTests",
       dependencies: [

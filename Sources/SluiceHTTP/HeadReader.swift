@@ -81,15 +81,14 @@ struct HeadLines {
 
   /// - Parameter head: A whole head, in which every CR is followed by an LF and no LF stands alone.
   init(_ head: Bytes, limits: HeadLimits) throws(HTTPHeadError) {
-    var lines = head.split(separator: 0x0A, omittingEmptySubsequences: false).map { $0.dropLast() }
-    // The empty line, and what the split gives behind it.
-    lines.removeLast(Swift.min(2, lines.count))
-    guard let first = lines.first else { throw .malformedRequestLine }
-    guard lines.count - 1 <= limits.maxFieldCount else { throw .tooManyFields(limit: limits.maxFieldCount) }
+    var rest = head
+    guard let first = Self.takeLine(from: &rest), !rest.isEmpty else { throw .malformedRequestLine }
     self.first = first
     var fields = HTTPFields()
     var hosts: [String] = []
-    for line in lines.dropFirst() {
+    // The line that is left when nothing is behind it is the empty one.
+    while let line = Self.takeLine(from: &rest), !rest.isEmpty {
+      guard fields.count + hosts.count < limits.maxFieldCount else { throw .tooManyFields(limit: limits.maxFieldCount) }
       let (name, value) = try Self.field(line)
       if name.canonicalName == "host" {
         hosts.append(value.string)
@@ -99,6 +98,13 @@ struct HeadLines {
     }
     self.fields = fields
     self.hosts = hosts
+  }
+
+  /// The next line, without its end; nil if no line ends any more.
+  private static func takeLine(from rest: inout Bytes) -> Bytes? {
+    guard let end = rest.firstIndex(of: 0x0A) else { return nil }
+    defer { rest = rest[(end + 1)...] }
+    return rest[..<end].dropLast()
   }
 
   private static func field(_ line: Bytes) throws(HTTPHeadError) -> (HTTPField.Name, Bytes) {

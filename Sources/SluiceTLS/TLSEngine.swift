@@ -91,6 +91,10 @@ import SluiceStreams
   /// Takes bytes of the network; those before were taken by OpenSSL.
   func feed(_ bytes: consuming Bytes) { input = input.followed(by: bytes) }
 
+  /// Whether there are bytes of the network that have not become plain bytes. Without them, `read` would only be told to wait, for the
+  /// price of a buffer that OpenSSL allocates and frees.
+  var hasInput: Bool { unsafe !input.isEmpty || SSL_has_pending(ssl) == 1 }
+
   func takeInput(_ target: UnsafeMutableRawBufferPointer) -> Int {
     let count = Swift.min(target.count, input.count)
     if count == 0 { return 0 }

@@ -110,11 +110,13 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// What the engine can decrypt of what it has.
   /// - Returns: nil if it needs more.
   private func decrypt() throws -> Bytes? {
+    guard engine.hasInput else { return nil }
     buffers.prepare(room: Self.maxRecord)
     let start = buffers.plain.count
     reading: while buffers.plain.capacity - buffers.plain.count >= Self.maxRecord {
       switch try engine.read(into: &buffers.plain, upTo: Self.maxRecord) {
-      case .done: continue
+      case .done where engine.hasInput: continue
+      case .done: break reading
       case .wantsInput: break reading
       case .closed:
         readState = .ended

@@ -166,9 +166,9 @@ struct Connector: Sendable {
   }
 
   /// Adds what the options ask for between the source of these ends and its sink.
-  private func prepare<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, _ sockets: [MessageEndpoint]) -> Ends<
-    Element
-  > {
+  private func prepare<Element: Sendable & ByteCounted>(
+    _ ends: Ends<Element>, _ sockets: [MessageEndpoint]
+  ) -> Ends<Element> {
     var ends = ends
     if let progress { ends.readable = ends.readable.map { counted($0, progress) } }
     if oneMessage {

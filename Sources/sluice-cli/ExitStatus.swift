@@ -29,6 +29,7 @@ enum ExitStatus: Int32, CaseIterable {
     // The command line's fields were checked: this is one that the peer had us send.
     case is HTTPFieldError: self = .protocolError
     case is MessageFramingError, is ChildProcessError: self = .inputOutput
+    case is ConnectionEnded: self = .abnormalClose
     case let error as WebSocketError: self.init(error)
     case let error as WebSocketConnectError: self.init(error)
     case let error as EventSourceError: self.init(error)
@@ -36,7 +37,6 @@ enum ExitStatus: Int32, CaseIterable {
     case let error as IOError: self.init(error)
     case TLSError.invalidOption, ConnectError.invalidProxy: self = .usage
     case TLSError.truncated: self = .abnormalClose
-    case is ConnectionEnded: self = .abnormalClose
     case is TLSError, is ConnectError: self = .connect
     default: self = .failure
     }
@@ -64,6 +64,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .refused, .wrongContentType, .redirect: self = .handshake
     case .malformedResponse, .unsupportedBody: self = .protocolError
     case .endedEarly, .timeout: self = .connect
+    case .silence, .stalled: self = .abnormalClose
     case .outOfMemory: self = .failure
     }
   }

@@ -64,7 +64,7 @@ struct EndpointOpener: Sendable {
     options.timeout = client.connectTimeout
     options.tls = client.tls
     // What the environment says of proxies is for HTTP and what begins as HTTP.
-    if case .through = client.proxy, unixSocket == nil { options.proxy = client.proxy }
+    if unixSocket == nil, case .through = client.proxy { options.proxy = client.proxy }
     options.unixSocket = unixSocket
     if let reconnection { return try await reconnection.bytes(origin, options) }
     return .bytes(try await Connect.open(origin, options: options))

@@ -23,12 +23,7 @@ struct EventSourceTests {
     await #expect(throws: CancellationError.self) { try await running.value }
   }
 
-  private var quick: EventSourceClientOptions {
-    var options = EventSourceClientOptions()
-    options.retry = .milliseconds(10)
-    options.maxRetry = .milliseconds(50)
-    return options
-  }
+  private var quick: EventSourceClientOptions { quickClient }
 
   private var unhurried: EventSourceServerOptions {
     var options = EventSourceServerOptions()
@@ -386,30 +381,11 @@ struct EventSourceTests {
 
   // MARK: what a client meets
 
-  /// Answers each connection with the next of some literal answers, the last again and again.
   private func literal(_ answers: [String], _ body: (String) async throws -> Void) async throws -> [String] {
-    let listener = try await TCP.listen("127.0.0.1", port: 0)
-    let requests = Mutex<[String]>([])
-    let serving = Task {
-      var number = 0
-      while let socket = try await listener.read() {
-        var head = ""
-        while !head.hasSuffix("\r\n\r\n"), let chunk = try await socket.read() { head += chunk.string }
-        let seen = head
-        requests.withLock { $0.append(seen) }
-        try? await socket.write(
-          Bytes(answers[min(number, answers.count - 1)].replacing("PORT", with: "\(listener.port)")))
-        try? await socket.close()
-        number += 1
-      }
-    }
-    try await body("http://127.0.0.1:\(listener.port)/feed")
-    serving.cancel()
-    listener.cancel(nil)
-    return requests.withLock { $0 }
+    try await withLiteralServer(answers.map { Bytes($0) }, body)
   }
 
-  private static let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+  private static let head = eventStreamHead
 
   @Test("bodies in chunks, of a length and to the end; 204 ends the stream")
   func bodies() async throws {

@@ -14,13 +14,14 @@ final class EventFeed: Sendable {
 
   fileprivate struct State {
     var body: Body
-    let inflater: Inflater?
-    /// What is to be inflated: no more is than the next events need.
-    var compressed = TransformOutput<Bytes>()
+    var inflating: Inflating?
     var parser: EventStreamParser
     var events = TransformOutput<ServerSentEvent>()
+    /// What was read behind the head.
     var rest: Bytes?
-    var hasEnded = false
+    /// How the body has ended; what came before is read first.
+    var end: Result<Void, any Error>?
+    var isCancelled = false
   }
   private let transport: Connect.ByteStream
   private let silenceTimeout: Duration?
@@ -32,27 +33,33 @@ final class EventFeed: Sendable {
   ) {
     self.transport = transport
     self.silenceTimeout = silenceTimeout
-    state = Mutex(State(body: body, inflater: inflater, parser: parser, rest: rest))
+    let inflating = inflater.map { Inflating($0, limit: parser.limits.maxInflatedBytes) }
+    state = Mutex(State(body: body, inflating: inflating, parser: parser, rest: rest))
   }
 
   var lastEventID: String? { state.withLock { $0.parser.lastEventID } }
   var retry: Duration? { state.withLock { $0.parser.retry } }
 
   /// - Returns: nil when the body has ended as it should.
+  /// - Throws: `CancellationError` when the task is cancelled, which changes nothing; anything else is the end of the connection.
   func read() async throws -> ServerSentEvent? {
     do {
       while true {
-        let (event, hasEnded, rest) = try state.withLock { state in
-          (try state.nextEvent(), state.hasEnded, state.rest.take())
-        }
-        if let event { return event }
-        if hasEnded {
+        switch try state.withLock({ try $0.next() }) {
+        case .event(let event): return event
+        case .inflated:
+          // The loop has other streams, and looks after them before its timers.
+          try await transport.loop.sleep(for: .zero)
+        case .needsBytes(let rest):
+          let bytes = if let rest { rest } else { try await readTransport() }
+          try state.withLock { try $0.take(bytes) }
+        case .end:
           transport.abort(StreamError.aborted)
           return nil
         }
-        let bytes = if let rest { rest } else { try await readTransport() }
-        try state.withLock { try $0.take(bytes) }
       }
+    } catch let error as CancellationError {
+      throw error
     } catch {
       transport.abort(error)
       throw error
@@ -63,7 +70,7 @@ final class EventFeed: Sendable {
     guard let silenceTimeout else { return try await read(transport) }
     let transport = transport
     let timer = try await transport.loop.run {
-      transport.loop.schedule(after: silenceTimeout) { transport.abort(EventSourceError.timeout(silenceTimeout)) }
+      transport.loop.schedule(after: silenceTimeout) { transport.abort(EventSourceError.silence(silenceTimeout)) }
     }
     defer { transport.loop.perform { transport.loop.cancelTimer(timer) } }
     return try await read(transport)
@@ -71,46 +78,60 @@ final class EventFeed: Sendable {
 
   private func read(_ transport: some ReadableStream<Bytes>) async throws -> Bytes? { try await transport.read() }
 
-  func cancel(_ reason: (any Error)?) { transport.abort(reason ?? StreamError.aborted) }
+  func cancel(_ reason: (any Error)?) {
+    state.withLock { $0.isCancelled = true }
+    transport.abort(reason ?? StreamError.aborted)
+  }
 }
 
 extension EventFeed.State {
-  fileprivate mutating func nextEvent() throws -> ServerSentEvent? {
-    while true {
-      if let event = events.popFirst() { return event }
-      guard let inflater, let part = compressed.popFirst() else { return nil }
-      try inflate(part, with: inflater)
-    }
+  enum Next {
+    case event(ServerSentEvent)
+    /// A whole step of what was received was inflated, and gave no event.
+    case inflated
+    /// What was read already is to be taken, or else more is to be read.
+    case needsBytes(Bytes?)
+    case end
   }
 
-  /// One step of a part; the rest stays.
-  private mutating func inflate(_ part: Bytes, with inflater: Inflater) throws {
-    var inflated = BytesBuilder(capacity: 64 << 10)
-    guard let step = inflater.inflate(part.span, to: &inflated, limit: 64 << 10) else {
-      throw EventSourceError.unsupportedBody("what is no gzip")
+  fileprivate mutating func next() throws -> Next {
+    if isCancelled { throw StreamError.aborted }
+    while true {
+      if let event = events.popFirst() { return .event(event) }
+      guard let inflated = try inflating?.step() else { break }
+      let isWhole = inflated.count == Inflating.stepSize
+      try parser.transform(inflated, into: &events)
+      if !events.isEmpty { inflating?.gaveEvent() } else if isWhole { return .inflated }
     }
-    guard step.consumed > 0 || !inflated.isEmpty else { throw EventSourceError.unsupportedBody("what is no gzip") }
-    let rest = part.dropFirst(step.consumed)
-    if !rest.isEmpty || step.hasMore { compressed.prepend(rest) }
-    try parser.transform(inflated.take(), into: &events)
+    guard let end else { return .needsBytes(rest.take()) }
+    try end.get()
+    return .end
   }
 
   /// Takes bytes of the connection, or its end.
   fileprivate mutating func take(_ bytes: Bytes?) throws {
     var parts = TransformOutput<Bytes>()
+    do {
+      try decode(bytes, into: &parts)
+      if bytes == nil || parts.hasEnded { end = .success(()) }
+    } catch {
+      end = .failure(error)
+    }
+    while let part = parts.popFirst() {
+      if inflating == nil { try parser.transform(part, into: &events) } else { inflating?.append(part) }
+    }
+  }
+
+  private mutating func decode(_ bytes: Bytes?, into parts: inout TransformOutput<Bytes>) throws {
     switch body {
     case .chunked(var decoder):
+      defer { body = .chunked(decoder) }
       if let bytes { try decoder.transform(bytes, into: &parts) } else { try decoder.finish(into: &parts) }
-      body = .chunked(decoder)
     case .length(var decoder):
+      defer { body = .length(decoder) }
       if let bytes { try decoder.transform(bytes, into: &parts) } else { try decoder.finish(into: &parts) }
-      body = .length(decoder)
     case .untilEnd:
       if let bytes { parts.append(bytes) }
     }
-    while let part = parts.popFirst() {
-      if inflater == nil { try parser.transform(part, into: &events) } else { compressed.append(part) }
-    }
-    hasEnded = hasEnded || bytes == nil || parts.hasEnded
   }
 }

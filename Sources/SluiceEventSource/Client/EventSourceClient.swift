@@ -13,7 +13,8 @@ extension EventSource {
   /// for try await event in try await EventSource.connect("https://example.com/feed") { print(event.data) }
   /// ```
   /// - Throws: `URLError`, `HTTPFieldError` before anything is sent; `IOError`, `TLSError`, `ConnectError` if there is no connection;
-  ///   `EventSourceError` if the answer is no event stream. Later losses are mended by coming back.
+  ///   `EventSourceError` if the answer is no event stream. Later losses are mended by coming back. A server that answers with 204 has no events:
+  ///   the stream ends at once.
   public static func connect(
     _ url: String, options: EventSourceClientOptions = EventSourceClientOptions(), on loop: UVLoop = .shared
   ) async throws -> EventSourceClient {
@@ -27,15 +28,16 @@ extension EventSource {
     _ url: String, options: EventSourceClientOptions, on loop: any Loop, _ open: @escaping EventSourceClient.Opener
   ) async throws -> EventSourceClient {
     let client = EventSourceClient(try ConnectionURL(url, schemes: ["http", "https"]), options, on: loop, open)
-    try await client.start()
+    try await withTaskExecutorPreference(loop) { try await client.start() }
     return client
   }
 }
 
 /// An event stream that is read, over as many connections as it takes: each names the last event that was seen.
 ///
-/// It ends when the server answers with 204, and, if it does not come back, with the connection. What is final throws: another status
-/// than 200, 500-599 and 429, another content type, a limit.
+/// It ends when the server answers with 204, and, if it does not come back, with the end of the response; a connection that is lost throws
+/// then. What is final throws, again and again: another status than 200, 500-599, 408 and 429, another content type, a limit.
+/// Cancelling a `read` changes nothing but that read; `cancel` ends the stream, also while it waits to come back or comes back.
 public final class EventSourceClient: ReadableStream {
   public typealias Output = ServerSentEvent
 
@@ -49,18 +51,38 @@ public final class EventSourceClient: ReadableStream {
   package typealias Opener = @Sendable (Origin, ConnectOptions) async throws -> Connect.ByteStream
 
   private struct State {
-    var feed: EventFeed?
+    var phase: Phase
     var isReading = false
-    var isCancelled = false
     var lastEventID: String?
     var retry: Duration
-    /// Connections in a row that gave no event.
+    /// Connections in a row that came to nothing.
     var failures = 0
-    /// What the last connection failed with, if it did.
-    var loss: (any Error)?
-    /// The time until the next attempt.
-    var wait: Task<Void, any Error>?
   }
+
+  private enum Phase {
+    case connected(EventFeed, since: Duration)
+    /// The next connection is not made before this time of the loop's.
+    case away(until: Duration)
+    /// Waits for that time, and makes it.
+    case returning(Task<EventFeed?, any Error>)
+    case ended
+    case failed(any Error)
+
+    /// Whether nothing can follow.
+    var isOver: Bool {
+      switch self {
+      case .ended, .failed: true
+      case .connected, .away, .returning: false
+      }
+    }
+  }
+
+  /// What lies between two connections at the least, whatever the server wants: one that ends each at once would keep both sides busy.
+  private static let minRetry = Duration.milliseconds(100)
+  /// A connection that has lasted so long was none in vain, though it gave no event.
+  private static let stableTime = Duration.seconds(10)
+  /// Bytes of an id that is named to the server: heads have limits.
+  private static let maxIDBytes = 4 << 10
 
   init(
     _ url: ConnectionURL, _ options: EventSourceClientOptions, on loop: any Loop, _ openTransport: @escaping Opener
@@ -69,15 +91,19 @@ public final class EventSourceClient: ReadableStream {
     self.url = url
     self.options = options
     self.loop = loop
-    state = Mutex(State(lastEventID: options.lastEventID, retry: options.retry))
+    state = Mutex(State(phase: .away(until: .zero), lastEventID: options.lastEventID, retry: options.retry))
   }
 
   /// The id of the last event that was read.
   public var lastEventID: String? { state.withLock { $0.lastEventID } }
 
-  func start() async throws {
-    let feed = try await open()
-    state.withLock { $0.feed = feed }
+  /// On the loop, as all that connects.
+  fileprivate func start() async throws {
+    if let id = options.lastEventID, !HTTPSyntax.isValue(id) {
+      throw HTTPFieldError.invalidValue(name: "Last-Event-ID")
+    }
+    let feed = try await reopen()
+    change(to: feed.map { .connected($0, since: loop.now) } ?? .ended)
   }
 
   public func read() async throws -> ServerSentEvent? {
@@ -86,48 +112,97 @@ public final class EventSourceClient: ReadableStream {
       state.isReading = true
     }
     defer { state.withLock { $0.isReading = false } }
+    return try await withTaskExecutorPreference(loop) { try await readOnLoop() }
+  }
+
+  private func readOnLoop() async throws -> ServerSentEvent? {
     while true {
-      let (current, isCancelled) = state.withLock { ($0.feed, $0.isCancelled) }
-      if isCancelled { return nil }
-      if let current {
-        if let event = try await next(of: current) { return event }
-        let loss = state.withLock { state in
-          state.feed = nil
-          return state.loss.take()
-        }
-        guard options.reconnects else { return nil }
-        try await waitToReturn(after: loss)
-        continue
-      }
-      do {
-        guard let feed = try await reopen() else { return nil }
-        state.withLock { $0.feed = feed }
-      } catch {
-        if error is CancellationError || ReconnectOptions.isFinalByDefault(error) { throw error }
-        try await waitToReturn(after: error)
+      switch state.withLock({ $0.phase }) {
+      case .connected(let feed, let since): if let event = try await next(of: feed, since: since) { return event }
+      case .away(let time): try await comeBack(at: time)
+      case .returning: throw StreamError.concurrentRead
+      case .ended: return nil
+      case .failed(let error): throw error
       }
     }
   }
 
-  /// - Returns: nil when the connection has ended, well or not.
-  private func next(of feed: EventFeed) async throws -> ServerSentEvent? {
+  /// Goes on to another phase, unless the stream was cancelled meanwhile.
+  @discardableResult
+  private func change(to phase: Phase) -> Bool {
+    state.withLock { state in
+      if state.phase.isOver { return false }
+      state.phase = phase
+      return true
+    }
+  }
+
+  /// - Returns: nil when the connection has ended, well or not: the phase tells what follows.
+  private func next(of feed: EventFeed, since: Duration) async throws -> ServerSentEvent? {
+    var loss: (any Error)?
     do {
-      let event = try await feed.read()
-      state.withLock { state in
-        state.retry = feed.retry ?? state.retry
-        state.lastEventID = feed.lastEventID
-        if event != nil { state.failures = 0 }
+      if let event = try await feed.read() {
+        state.withLock { state in
+          state.retry = feed.retry ?? state.retry
+          // What was read: the feed may be further.
+          state.lastEventID = event.id
+          state.failures = 0
+        }
+        return event
       }
-      return event
-    } catch let error as StreamError {
-      // A limit is passed again at the next connection.
-      if case .limitExceeded = error { throw error }
-    } catch is CancellationError {
+    } catch is CancellationError where Task.isCancelled {
       throw CancellationError()
     } catch {
-      state.withLock { $0.loss = error }
+      loss = error
+    }
+    state.withLock { state in
+      state.retry = feed.retry ?? state.retry
+      state.lastEventID = feed.lastEventID
+    }
+    switch loss {
+    // A limit is passed again at the next connection.
+    case StreamError.limitExceeded?: change(to: loss.map { .failed($0) } ?? .ended)
+    case _ where options.reconnects:
+      if loop.now - since >= Self.stableTime { state.withLock { $0.failures = 0 } }
+      goAway(after: loss)
+    case let loss?: change(to: .failed(loss))
+    case nil: change(to: .ended)
     }
     return nil
+  }
+
+  /// Waits until it is time, and connects. A task of its own, so that `cancel` can end it.
+  private func comeBack(at time: Duration) async throws {
+    let attempt = Task(executorPreference: loop) { [self] in
+      try await loop.sleep(for: Swift.max(time - loop.now, .zero))
+      return try await reopen()
+    }
+    guard change(to: .returning(attempt)) else { return attempt.cancel() }
+    let result = await withTaskCancellationHandler {
+      await attempt.result
+    } onCancel: {
+      attempt.cancel()
+    }
+    switch result {
+    case .success(let feed):
+      if !change(to: feed.map { .connected($0, since: loop.now) } ?? .ended) { feed?.cancel(nil) }
+    case .failure(is CancellationError) where Task.isCancelled:
+      change(to: .away(until: time))
+      throw CancellationError()
+    case .failure(let error):
+      if error is CancellationError || ReconnectOptions.isFinalByDefault(error) {
+        change(to: .failed(error))
+      } else {
+        goAway(after: error)
+      }
+    }
+  }
+
+  /// Comes back after a while, longer after each connection that came to nothing.
+  private func goAway(after loss: (any Error)?) {
+    let delay = nextDelay()
+    guard change(to: .away(until: loop.now + delay)) else { return }
+    options.willWait(delay, loss)
   }
 
   private func reopen() async throws -> EventFeed? {
@@ -137,48 +212,33 @@ public final class EventSourceClient: ReadableStream {
     }
   }
 
-  private func waitToReturn(after error: (any Error)?) async throws {
+  /// How long to wait before the next connection: longer after each that came to nothing.
+  private func nextDelay() -> Duration {
     let (retry, failures) = state.withLock { state in
       state.failures += 1
-      return (state.retry, state.failures - 1)
+      return (Swift.max(state.retry, Self.minRetry), state.failures - 1)
     }
     var delay = retry
     for _ in 0..<Swift.min(failures, 20) where delay < options.maxRetry { delay *= 2 }
     delay = Swift.max(Swift.min(delay, options.maxRetry), retry)
-    delay = delay * (1 + options.jitter() / 2)
-    options.willWait(delay, error)
-    let (loop, length) = (loop, delay)
-    let wait = Task(executorPreference: loop) { try await loop.sleep(for: length) }
-    let isCancelled = state.withLock { state in
-      state.wait = wait
-      return state.isCancelled
-    }
-    if isCancelled { wait.cancel() }
-    await withTaskCancellationHandler {
-      _ = await wait.result
-    } onCancel: {
-      wait.cancel()
-    }
-    // A stream that was cancelled meanwhile ends.
-    try Task.checkCancellation()
+    return delay * (1 + options.jitter() / 2)
   }
 
   public func cancel(_ reason: (any Error)?) {
-    let (feed, wait) = state.withLock { state in
-      state.isCancelled = true
-      return (state.feed.take(), state.wait)
+    let phase = state.withLock { state in
+      defer { if !state.phase.isOver { state.phase = .ended } }
+      return state.phase
     }
-    wait?.cancel()
-    feed?.cancel(reason)
+    switch phase {
+    case .connected(let feed, _): feed.cancel(reason)
+    case .returning(let attempt): attempt.cancel()
+    case .away, .ended, .failed: break
+    }
   }
 
   // MARK: connecting
 
   private func open() async throws -> EventFeed {
-    try await withTaskExecutorPreference(loop) { try await openOnLoop() }
-  }
-
-  private func openOnLoop() async throws -> EventFeed {
     var url = url
     var headers = options.headers
     let start = loop.now
@@ -225,9 +285,13 @@ public final class EventSourceClient: ReadableStream {
     try writer.append("Accept-Encoding", "gzip")
     try writer.append("Cache-Control", "no-store")
     var reserved: Set<String> = [
-      "host", "accept", "last-event-id", "content-length", "transfer-encoding", "connection",
+      "host", "accept", "accept-encoding", "cache-control", "last-event-id", "content-length", "transfer-encoding",
+      "connection",
     ]
-    if let id = lastEventID, !id.isEmpty { try writer.append("Last-Event-ID", id) }
+    // An id of the server's that no field can hold is not named: it sends from its beginning, rather than nothing any more.
+    if let id = lastEventID, !id.isEmpty, id.utf8.count <= Self.maxIDBytes, HTTPSyntax.isValue(id) {
+      try writer.append("Last-Event-ID", id)
+    }
     if let userInfo = url.userInfo {
       try writer.append("Authorization", BasicCredentials(userInfo).field)
       reserved.insert("authorization")
@@ -242,7 +306,7 @@ extension EventSourceError: RetryAdvising {
     switch self {
     case .refused(let status, _, _): status != 429 && status != 408 && !(500...599).contains(status)
     case .wrongContentType, .unsupportedBody, .redirect: true
-    case .endedEarly, .timeout, .malformedResponse, .outOfMemory: false
+    case .endedEarly, .timeout, .silence, .stalled, .malformedResponse, .outOfMemory: false
     }
   }
 }

@@ -7,12 +7,13 @@ import SluiceTLS
 public struct EventSourceClientOptions: Sendable {
   /// Fields that are added to each request. The origin sees them, no proxy does.
   public var headers: Headers = [:]
-  /// The last event that was seen earlier, to be named at the first connection already. Default: none.
+  /// The last event that was seen earlier, to be named at the first connection already. An id of more than 4 KiB is not named. Default: none.
   public var lastEventID: String?
-  /// Whether to come back when the stream ends or is lost. Default: true, as the standard has it.
+  /// Whether to come back when the stream ends or is lost. Otherwise `read` gives nil at its end, and throws when it is lost. Default: true, as
+  /// the standard has it.
   public var reconnects = true
-  /// How long to wait before that, until the server says otherwise. With each failure in a row it doubles; up to half as much again is
-  /// added at random. Default: 3 seconds.
+  /// How long to wait before that, until the server says otherwise; 100 ms at the least. With each failure in a row (a connection that gave no
+  /// event and did not last for 10 seconds) it doubles; up to half as much again is added at random. Default: 3 seconds.
   public var retry: Duration = .seconds(3)
   /// 0 to 1, anew for each wait: which part of the half is added.
   package var jitter: @Sendable () -> Double = { Double.random(in: 0...1) }

@@ -6,10 +6,14 @@ public struct EventStreamLimits: Sendable, Hashable {
   public var maxLineBytes: Int
   /// Bytes of one event's data. Default: 16 MiB.
   public var maxEventBytes: Int
+  /// Bytes that a compressed stream may grow to between two events, where they are more than a hundred times what was sent: a bomb, rather than
+  /// an event. Default: 32 MiB.
+  public var maxInflatedBytes: Int
 
-  public init(maxLineBytes: Int = 1 << 20, maxEventBytes: Int = 16 << 20) {
+  public init(maxLineBytes: Int = 1 << 20, maxEventBytes: Int = 16 << 20, maxInflatedBytes: Int = 32 << 20) {
     self.maxLineBytes = maxLineBytes
     self.maxEventBytes = maxEventBytes
+    self.maxInflatedBytes = maxInflatedBytes
   }
 }
 
@@ -22,7 +26,7 @@ public struct EventStreamParser: Transform {
   public typealias Input = Bytes
   public typealias Output = ServerSentEvent
 
-  private let limits: EventStreamLimits
+  let limits: EventStreamLimits
   private var line: [UInt8] = []
   private var start = Start.mayHaveMark(0)
   private var endedWithCarriageReturn = false

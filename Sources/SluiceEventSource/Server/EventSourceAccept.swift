@@ -190,6 +190,10 @@ public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible
   case endedEarly
   /// The head was not there in time.
   case timeout(Duration)
+  /// A client got nothing for so long, not even a comment.
+  case silence(Duration)
+  /// A server's client has taken nothing of what was sent for so long.
+  case stalled(Duration)
   /// A client got another answer than 200; `bodyStart` has the first bytes of its body.
   case refused(status: Int, headers: HTTPFields, bodyStart: Bytes)
   /// A client got something else than `text/event-stream`.
@@ -207,6 +211,8 @@ public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible
     switch self {
     case .endedEarly: "the connection ended before the head had come"
     case .timeout(let time): "the head was not there within \(time)"
+    case .silence(let time): "the server sent nothing for \(time)"
+    case .stalled(let time): "the client took nothing for \(time)"
     case .refused(let status, _, _): "the server answered with status \(status) instead of 200"
     case .wrongContentType(let type): "the server answered with '\(type.escapingControls)', not text/event-stream"
     case .malformedResponse(let error): "the server's answer is malformed: \(error)"

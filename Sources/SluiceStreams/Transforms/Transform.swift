@@ -44,6 +44,8 @@ public struct TransformOutput<Element> {
   @inlinable
   public mutating func popFirst() -> Element? { elements.popFirst() }
 
+  package var isEmpty: Bool { elements.isEmpty }
+
   /// Puts back what was taken.
   package mutating func prepend(_ element: consuming Element) { elements.prepend(element) }
 

@@ -1,19 +1,21 @@
 import HTTPTypes
 
 extension HTTPFields {
-  /// The elements of a list of tokens (RFC 9110 §5.6.1), over all fields of the name. Empty elements are passed over.
-  func elements(of name: HTTPField.Name) -> [Substring] {
-    self[values: name].elements
-  }
-
   /// - Parameter name: In lower case.
   func values(named name: String) -> [String] {
     compactMap { $0.name.canonicalName == name ? $0.value : nil }
   }
 
-  /// Whether a list has a token, in any case of letters.
+  /// Whether a list (RFC 9110 §5.6.1) has a token, in any case of letters, over all fields of the name.
+  /// - Parameter token: In lower case.
   func list(_ name: HTTPField.Name, contains token: String) -> Bool {
-    elements(of: name).contains { $0.lowercased() == token }
+    self[values: name].contains { value in
+      value.utf8.split(separator: UInt8(ascii: ",")).contains { element in
+        let start = element.drop(while: isBlank)
+        let rest = start.dropFirst(token.utf8.count)
+        return rest.allSatisfy(isBlank) && start.prefix(token.utf8.count).elementsEqual(token.utf8, by: isSameLetter)
+      }
+    }
   }
 }
 
@@ -35,6 +37,13 @@ extension Substring {
     while rest.last == " " || rest.last == "\t" { rest.removeLast() }
     return rest
   }
+}
+
+private func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+
+/// - Parameter lowercase: Not a capital letter.
+private func isSameLetter(_ byte: UInt8, _ lowercase: UInt8) -> Bool {
+  byte == lowercase || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) && byte | 0x20 == lowercase
 }
 
 /// RFC 9110 §5.6.2.

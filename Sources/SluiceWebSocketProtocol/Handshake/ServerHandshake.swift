@@ -124,7 +124,9 @@ package struct ServerHandshake: Sendable {
   func chooseSubprotocol(
     _ request: HTTPRequest, named field: String
   ) throws(HandshakeRejection) -> String? {
-    let offered = request.headerFields.values(named: field.lowercased()).elements.map(String.init)
+    let values = request.headerFields.values(named: field.lowercased())
+    if values.isEmpty && chooseProtocol == nil { return nil }
+    let offered = values.elements.map(String.init)
     let distinct = Set(offered)
     guard offered.allSatisfy({ isToken($0) }), distinct.count == offered.count else {
       throw HandshakeRejection(status: 400, reason: "\(field) must list distinct tokens")

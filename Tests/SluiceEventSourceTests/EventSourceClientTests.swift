@@ -1,0 +1,316 @@
+import Sluice
+import SluiceTestSupport
+import SluiceZlib
+import Synchronization
+import Testing
+
+@Suite("EventSource clients: coming back, ending, and what a server may not do to them", .timeLimit(.minutes(1)))
+struct EventSourceClientTests {
+  private let clock = ContinuousClock()
+
+  @Test("cancelling the stream ends a read that waits to come back", arguments: [60_000, 300])
+  func cancelWhileAway(retry: Int) async throws {
+    let requests = try await withLiteralServer([eventStream("retry: \(retry)\nid: 1\ndata: a\n\n")]) { url in
+      let client = try await EventSource.connect(url)
+      #expect(try await client.read()?.data == "a")
+      let waiting = Task { try await client.read() }
+      try await Task.sleep(for: .milliseconds(100))
+      let start = clock.now
+      client.cancel(nil)
+      #expect(try await waiting.value == nil)
+      #expect(clock.now - start < .seconds(20))
+      #expect(try await client.read() == nil)
+      // Nor does another connection follow.
+      if retry < 1000 { try await Task.sleep(for: .seconds(1)) }
+    }
+    #expect(requests.count == 1)
+  }
+
+  @Test("cancelling the stream ends a read that comes back, while the server does not answer")
+  func cancelWhileReturning() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let (returned, returning) = AsyncStream<Void>.makeStream()
+    let serving = Task {
+      var held: [SocketStream] = []
+      while let socket = try await listener.read() {
+        _ = try await socket.read()
+        if held.isEmpty {
+          try await socket.write(eventStream("retry: 1\ndata: a\n\n"))
+          try await socket.close()
+        } else {
+          returning.yield()
+        }
+        held.append(socket)
+      }
+    }
+    var options = quickClient
+    options.connectTimeout = .seconds(50)
+    let client = try await EventSource.connect("http://127.0.0.1:\(listener.port)/", options: options)
+    #expect(try await client.read()?.data == "a")
+    let waiting = Task { try await client.read() }
+    for await _ in returned { break }
+    let start = clock.now
+    client.cancel(nil)
+    #expect(try await waiting.value == nil)
+    #expect(clock.now - start < .seconds(20))
+    listener.cancel()
+    try await serving.value
+  }
+
+  @Test("cancelling the stream ends a read of a connection that is open")
+  func cancelWhileConnected() async throws {
+    _ = try await withLiteralServer([eventStream("data: a\n\n")], holds: true) { url in
+      let client = try await EventSource.connect(url, options: quickClient)
+      #expect(try await client.read()?.data == "a")
+      let waiting = Task { try await client.read() }
+      try await Task.sleep(for: .milliseconds(100))
+      client.cancel(CancellationError())
+      #expect(try await waiting.value == nil)
+    }
+  }
+
+  @Test("a read that is cancelled leaves the stream as it was: connected, or waiting for its time to come back")
+  func cancelledRead() async throws {
+    let (step, stepping) = AsyncStream<String>.makeStream()
+    let connections = Mutex(0)
+    var serving = HTTPServerOptions()
+    serving.shutdownTimeout = .milliseconds(50)
+    let server = try await EventSourceServer.listen("http://127.0.0.1:0/feed", server: serving)
+    let running = Task {
+      try await server.run { events in
+        connections.withLock { $0 += 1 }
+        for await text in step {
+          if text == "end" { break }
+          try await events.send(text, retry: .milliseconds(700))
+        }
+      }
+    }
+    let client = try await EventSource.connect(server.url)
+    for text in ["a", "b"] {
+      let cancelled = Task { try await client.read() }
+      try await Task.sleep(for: .milliseconds(100))
+      cancelled.cancel()
+      await #expect(throws: CancellationError.self) { try await cancelled.value }
+      stepping.yield(text)
+      #expect(try await client.read()?.data == text)
+    }
+    #expect(connections.withLock { $0 } == 1)
+    let start = clock.now
+    stepping.yield("end")
+    for _ in 0..<3 {
+      let cancelled = Task { try await client.read() }
+      try await Task.sleep(for: .milliseconds(100))
+      cancelled.cancel()
+      await #expect(throws: CancellationError.self) { try await cancelled.value }
+    }
+    stepping.yield("c")
+    #expect(try await client.read()?.data == "c")
+    #expect(clock.now - start >= .milliseconds(690))
+    #expect(connections.withLock { $0 } == 2)
+    client.cancel(nil)
+    running.cancel()
+    _ = try? await running.value
+  }
+
+  @Test(
+    "attack 45: retry: 0 does not make a client spin, whether the server fails or ends each stream at once",
+    arguments: ["HTTP/1.1 503 Busy\r\n\r\n", eventStreamHead + "\r\nretry: 0\ndata: b\n\n", ""])
+  func retryZero(later: String) async throws {
+    let start = clock.now
+    let requests = try await withLiteralServer([eventStream("retry: 0\ndata: a\n\n"), Bytes(later)]) { url in
+      let client = try await EventSource.connect(url)
+      let reading = Task { while try await client.read() != nil {} }
+      try await Task.sleep(for: .seconds(2))
+      client.cancel(nil)
+      try await reading.value
+    }
+    #expect(requests.count <= Int((clock.now - start) / .milliseconds(100)) + 1, "\(requests.count)")
+  }
+
+  @Test("retry times beyond all measure are waited for, without a trap, until the stream is cancelled")
+  func retryBeyondMeasure() async throws {
+    for digits in ["9223372036853", "9223372036854", "99999999999999999999", "-1"] {
+      _ = try await withLiteralServer([eventStream("retry: \(digits)\ndata: a\n\n")]) { url in
+        let client = try await EventSource.connect(url)
+        #expect(try await client.read()?.data == "a")
+        let waiting = Task { try await client.read() }
+        try await Task.sleep(for: .milliseconds(100))
+        client.cancel(nil)
+        #expect(try await waiting.value == nil)
+      }
+    }
+  }
+
+  @Test(
+    "attack 45: an id that no field can hold is not named, and does not end the client",
+    arguments: ["a\u{1}b", "\u{1B}[2J", String(repeating: "x", count: 20_000), "\u{7F}"])
+  func unsendableIDs(id: String) async throws {
+    let requests = try await withLiteralServer([
+      eventStream("id: \(id)\ndata: a\n\n"), eventStream("id: 2\ndata: b\n\n"), eventStream("data: c\n\n"),
+      "HTTP/1.1 204 No Content\r\n\r\n",
+    ]) { url in
+      let client = try await EventSource.connect(url, options: quickClient)
+      #expect(try await client.read() == ServerSentEvent("a", id: id))
+      #expect(client.lastEventID == id)
+      #expect(try await client.read() == ServerSentEvent("b", id: "2"))
+      #expect(try await client.read() == ServerSentEvent("c", id: "2"))
+      #expect(try await client.read() == nil)
+    }
+    #expect(requests.map { $0.contains("Last-Event-ID") } == [false, false, true, true])
+  }
+
+  @Test("attack 27: an id of the caller's that no field can hold is thrown at the call")
+  func invalidOwnID() async throws {
+    let requests = try await withLiteralServer([eventStream("data: a\n\n")]) { url in
+      for id in ["a\r\nX: y", "a\u{0}b"] {
+        var options = quickClient
+        options.lastEventID = id
+        let final = options
+        await #expect(throws: HTTPFieldError.self) { try await EventSource.connect(url, options: final) }
+      }
+      for name in ["Accept-Encoding", "cache-control", "Last-Event-ID"] {
+        var options = quickClient
+        options.headers.append(name: name, value: "x")
+        let final = options
+        await #expect(throws: HTTPFieldError.reservedName(name)) { try await EventSource.connect(url, options: final) }
+      }
+    }
+    #expect(requests.isEmpty)
+  }
+
+  @Test("the last event's id is that of the event that was read, not of one that has come behind it")
+  func lastIDRead() async throws {
+    _ = try await withLiteralServer([eventStream("id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\n\n")], holds: true) {
+      url in
+      let client = try await EventSource.connect(url, options: quickClient)
+      #expect(client.lastEventID == nil)
+      _ = try await client.read()
+      #expect(client.lastEventID == "1")
+      _ = try await client.read()
+      #expect(client.lastEventID == "2")
+      client.cancel(nil)
+    }
+  }
+
+  @Test("without coming back: an end gives nil, a loss throws, and gives the same again")
+  func endsAndLosses() async throws {
+    var options = quickClient
+    options.reconnects = false
+    let final = options
+    for (head, isLost) in [
+      ("Content-Length: 9\r\n\r\ndata: a\n\n", false), ("\r\ndata: a\n\n", false),
+      ("Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n0\r\n\r\n", false),
+      ("Content-Length: 19\r\n\r\ndata: a\n\n", true),
+      ("Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n", true),
+      ("Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\nzz\r\n", true),
+    ] {
+      let requests = try await withLiteralServer([Bytes(eventStreamHead + head)]) { url in
+        let client = try await EventSource.connect(url, options: final)
+        #expect(try await client.read()?.data == "a")
+        for _ in 0..<2 {
+          if isLost {
+            await #expect(throws: (any Error).self, "\(head)") { try await client.read() }
+          } else {
+            #expect(try await client.read() == nil, "\(head)")
+          }
+        }
+      }
+      #expect(requests.count == 1)
+    }
+  }
+
+  @Test("204 at the first connection is an empty stream")
+  func nothingAtAll() async throws {
+    let requests = try await withLiteralServer(["HTTP/1.1 204 No Content\r\n\r\n"]) { url in
+      let client = try await EventSource.connect(url, options: quickClient)
+      #expect(try await client.read() == nil)
+      #expect(try await client.read() == nil)
+    }
+    #expect(requests.count == 1)
+  }
+
+  @Test("what is final is thrown again and again, without another connection")
+  func finalErrors() async throws {
+    var options = quickClient
+    options.limits.maxLineBytes = 10
+    let final = options
+    let requests = try await withLiteralServer([eventStream("data: a\n\ndata: longer than that\n\n")]) { url in
+      let client = try await EventSource.connect(url, options: final)
+      for _ in 0..<2 { await #expect(throws: StreamError.self) { try await client.read() } }
+    }
+    #expect(requests.count == 1)
+  }
+
+  @Test("user and password of the URL are sent, also behind a redirect within the origin, and nowhere else")
+  func credentials() async throws {
+    let elsewhere = try await TCP.listen("127.0.0.1", port: 0)
+    let other = Task {
+      let socket = try await elsewhere.read()
+      let head = try await socket?.read()?.string
+      try await socket?.write(eventStream("data: a\n\n"))
+      return head ?? ""
+    }
+    let requests = try await withLiteralServer([
+      "HTTP/1.1 307 Moved\r\nLocation: /there\r\n\r\n",
+      Bytes("HTTP/1.1 307 Moved\r\nLocation: http://127.0.0.1:\(elsewhere.port)/\r\n\r\n"),
+    ]) { url in
+      let client = try await EventSource.connect(url.replacing("//", with: "//token@"), options: quickClient)
+      #expect(try await client.read()?.data == "a")
+      client.cancel(nil)
+    }
+    #expect(requests.count == 2)
+    // RFC 7617 §2: a user without a password has the colon behind it.
+    for request in requests { #expect(request.contains("\r\nAuthorization: Basic dG9rZW46\r\n")) }
+    #expect(!(try await other.value).contains("Authorization"))
+    elsewhere.cancel()
+  }
+
+  // MARK: bombs
+
+  private func gzip(_ text: [UInt8], times: Int) -> [UInt8] {
+    var writer = GzipWriter(DeflateSettings(windowBits: 15))
+    var out = BytesBuilder()
+    out.append(GzipWriter.header)
+    for _ in 0..<times { writer.append(text.span, to: &out) }
+    writer.finish(to: &out)
+    return Array(out.take())
+  }
+
+  @Test("attack 17, of event streams: a bomb of comments stops at its limit, and the loop goes on meanwhile")
+  func bomb() async throws {
+    let head = Bytes(eventStreamHead + "Content-Encoding: gzip\r\n\r\n")
+    let bomb = gzip([UInt8](repeating: 0x3A, count: 1 << 18) + [0x0A], times: 40)
+    #expect(bomb.count < 64 << 10)
+    var options = quickClient
+    options.limits.maxInflatedBytes = 2 << 20
+    let final = options
+    _ = try await withLiteralServer([head.followed(by: Bytes(bomb))], holds: true) { url in
+      let client = try await EventSource.connect(url, options: final)
+      let reading = Task(executorPreference: UVLoop.shared) { try await client.read() }
+      let longest = Mutex(Duration.zero)
+      let watching = Task {
+        while !Task.isCancelled {
+          let start = clock.now
+          _ = try await UVLoop.shared.run { true }
+          let time = clock.now - start
+          longest.withLock { $0 = max($0, time) }
+          try await Task.sleep(for: .milliseconds(1))
+        }
+      }
+      await #expect(throws: StreamError.self) { try await reading.value }
+      watching.cancel()
+      #expect(longest.withLock { $0 } < .milliseconds(250))
+    }
+  }
+
+  @Test("an event that shrinks to nearly nothing is no bomb")
+  func compressible() async throws {
+    let head = Bytes(eventStreamHead + "Content-Encoding: gzip\r\n\r\n")
+    let text = String(repeating: "data: " + String(repeating: "x", count: 10_000) + "\n", count: 20) + "\n"
+    _ = try await withLiteralServer([head.followed(by: Bytes(gzip(Array(text.utf8), times: 3)))]) { url in
+      let client = try await EventSource.connect(url, options: quickClient)
+      for _ in 0..<3 { #expect(try await client.read()?.data.utf8.count == 20 * 10_001 - 1) }
+      client.cancel(nil)
+    }
+  }
+}
