@@ -31,7 +31,7 @@ enum Endpoint: Equatable {
       return
     }
     guard let colon = text.firstIndex(of: ":") else {
-      throw UsageError("'\(text)' is not an endpoint. An endpoint is one of: \(Self.forms)")
+      throw UsageError("'\(text)' is not an endpoint; a file is file:\(text). An endpoint is one of: \(Self.forms)")
     }
     let scheme = text[..<colon].lowercased()
     let rest = String(text[text.index(after: colon)...])
@@ -59,6 +59,10 @@ enum Endpoint: Equatable {
         throw UsageError("'\(scheme):' takes nothing behind the colon, but '\(rest)' is there")
       }
       self = scheme == "echo" ? .echo : .null
+    case "http", "https":
+      throw UsageError(
+        "'\(scheme)' is not a scheme of an endpoint: an event stream is sse+\(scheme)://…, a WebSocket \(scheme == "http" ? "ws" : "wss")://…"
+      )
     default: throw UsageError("'\(scheme)' is not a scheme of an endpoint. An endpoint is one of: \(Self.forms)")
     }
   }

@@ -16,6 +16,9 @@ struct EventCommandOptions: ParsableArguments {
     if let event, event.utf8.contains(where: { "\n\r\0".utf8.contains($0) }) {
       throw ValidationError("--event must be one line: the type of an event holds no line end and no NUL.")
     }
+    if let lastEventID, !HTTPSyntax.isValue(lastEventID) {
+      throw ValidationError("--last-event-id must be without control characters: it is sent as a header.")
+    }
   }
 
   /// The events of a stream, each as a line or several.
@@ -47,14 +50,16 @@ struct EventCommandOptions: ParsableArguments {
   func broadcast(_ url: String, _ service: EventService) async throws -> any WritableStream<Bytes> {
     let server = try await EventSourceServer.listen(url, options: service.events, server: service.server)
     service.diagnostics.notice("listening on sse+\(server.url)")
-    let broadcast = EventBroadcast()
+    let broadcast = EventBroadcast(whenSlow: .waitUpTo(EventService.patience))
     Task {
       do { try await server.run { try await broadcast.serve($0) } } catch {
         service.diagnostics.notice("no more clients are taken: \(error)")
       }
     }
-    let type = event
-    return broadcast.behind(LinesToEvents(type: type))
+    let batches = Writable<[ServerSentEvent]>(
+      onClose: { try await broadcast.close() }, onAbort: { broadcast.abort($0) },
+      { try await broadcast.write(contentsOf: $0) })
+    return batches.behind(LinesToEvents(type: event))
   }
 }
 
@@ -63,6 +68,8 @@ struct EventService: Sendable {
   var events = EventSourceServerOptions()
   var server = HTTPServerOptions()
   let diagnostics: Diagnostics
+  /// How long a client that takes nothing holds the others.
+  static let patience = Duration.seconds(10)
 
   /// - Parameters:
   ///   - headers: Added to each answer.
@@ -89,27 +96,29 @@ extension OriginPolicy {
   }
 }
 
-/// Makes an event of each line.
+/// Makes an event of each line; those of lines that come together stay together.
 private struct LinesToEvents: Transform {
   let type: String?
   private var decoder = DelimiterDecoder(UInt8(ascii: "\n"), dropsCarriageReturn: true)
 
   init(type: String?) { self.type = type }
 
-  mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<ServerSentEvent>) throws {
+  mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<[ServerSentEvent]>) throws {
     var found = TransformOutput<Bytes>()
     try decoder.transform(input, into: &found)
     give(&found, &output)
   }
 
-  mutating func finish(into output: inout TransformOutput<ServerSentEvent>) throws {
+  mutating func finish(into output: inout TransformOutput<[ServerSentEvent]>) throws {
     var found = TransformOutput<Bytes>()
     decoder.finish(into: &found)
     give(&found, &output)
   }
 
-  private func give(_ found: inout TransformOutput<Bytes>, _ output: inout TransformOutput<ServerSentEvent>) {
-    while let line = found.popFirst() { output.append(ServerSentEvent(line.string, event: type)) }
+  private func give(_ found: inout TransformOutput<Bytes>, _ output: inout TransformOutput<[ServerSentEvent]>) {
+    var events: [ServerSentEvent] = []
+    while let line = found.popFirst() { events.append(ServerSentEvent(line.string, event: type)) }
+    if !events.isEmpty { output.append(events) }
   }
 }
 

@@ -10,17 +10,6 @@ struct LoadBalancerOptions: ParsableArguments {
       valueName: "ADDRESS[/BITS]"))
   var networks: [IPNetwork] = []
 
-  /// - Throws: `UsageError` if no connection could ever come from one.
-  func check(_ source: Endpoint, _ target: Endpoint) throws(UsageError) {
-    if networks.isEmpty || target.isBroadcast { return }
-    guard source.isListener else {
-      throw UsageError("--proxy-protocol-from is for listening endpoints, and \(source.name) is none")
-    }
-    if case .listenUnix = source {
-      throw UsageError("--proxy-protocol-from names addresses, and the clients of a Unix socket have none")
-    }
-  }
-
   /// Reads what a load balancer says of a connection that was just accepted, if it comes from one.
   /// - Returns: where the connection comes from; nil if nobody says so.
   /// - Throws: `ProxyProtocolError` if a load balancer says nothing, or not as it should. The connection is cut then.

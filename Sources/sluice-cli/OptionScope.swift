@@ -22,8 +22,8 @@ struct OptionScope: Sendable {
   private static let all = [
     OptionScope(
       ["--lines", "--null", "--length-prefixed", "--chunks", "--binary", "--text"],
-      for: "a WebSocket with a stream of bytes at the other end"
-    ) { $0.framesMessages },
+      for: "a WebSocket with a stream of bytes at the other end, or bytes with --reconnect"
+    ) { $0.framesMessages || $0.reconnects },
     OptionScope(
       ["--protocol", "--compress", "--max-message", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:"
     ) {
@@ -42,10 +42,14 @@ struct OptionScope: Sendable {
     OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints with an address: not listen+unix:") {
       $0.isListener && !$0.isUnix || $0.isBroadcast
     },
+    OptionScope(["--reconnect"], for: "ws:, wss:, tcp:, tls:, unix: and sse+http:, not behind a listening endpoint") {
+      !$0.source.isListener && ($0.source.isRemote || $0.target.isRemote)
+    },
+    OptionScope(["--max-reconnect-delay"], for: "--reconnect") { $0.reconnects },
     OptionScope(["--basic-auth"], forAny: "ws:, wss:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
       $0.isHTTPClient || $0.isHTTPServer
     },
-    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix: and sse+http:") { $0.connects },
+    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix: and sse+http:") { $0.isRemote },
     OptionScope(["--event"], forAny: "sse+http: and listen+sse+http:") { $0.isEventSource || $0.isBroadcast },
     OptionScope(["--last-event-id", "--json"], forAny: "sse+http:") { $0.isEventSource },
     OptionScope(
@@ -68,7 +72,7 @@ struct OptionScope: Sendable {
     // The parser takes no value that looks like an option, but a number's: each of these is an option.
     let given = Set(arguments.prefix { $0 != "--" }.map { String($0.prefix { $0 != "=" }) })
     let endpoints = CommandEndpoints(
-      source: source, target: target, followsRedirects: given.contains("--follow-redirects"))
+      source: source, target: target, given: given)
     for scope in all where !scope.includes(endpoints) {
       guard let option = scope.options.first(where: given.contains) else { continue }
       throw UsageError("\(option) means nothing between \(source.name) and \(target.name); it is for \(scope.place)")
@@ -80,7 +84,11 @@ struct OptionScope: Sendable {
 private struct CommandEndpoints {
   let source: Endpoint
   let target: Endpoint
-  let followsRedirects: Bool
+  /// Options that stand on the command line.
+  let given: Set<String>
+
+  /// Then bytes are cut too, where a lost connection goes on.
+  var reconnects: Bool { given.contains("--reconnect") }
 
   var hasWebSocket: Bool { source.isMessageBased || target.isMessageBased }
 
@@ -100,7 +108,7 @@ private struct CommandEndpoints {
     [source, target].contains {
       switch $0 {
       case .tls, .eventSource: true
-      case .webSocket(let url): url.lowercased().hasPrefix("wss") || followsRedirects
+      case .webSocket(let url): url.lowercased().hasPrefix("wss") || given.contains("--follow-redirects")
       default: false
       }
     }
@@ -124,13 +132,6 @@ extension Endpoint {
     switch self {
     case .webSocket(let url): !url.lowercased().hasPrefix("ws+unix:") && !url.lowercased().hasPrefix("wss+unix:")
     case .tcp, .tls, .eventSource: true
-    default: false
-    }
-  }
-
-  fileprivate var connects: Bool {
-    switch self {
-    case .webSocket, .tcp, .tls, .unix, .eventSource: true
     default: false
     }
   }

@@ -9,21 +9,10 @@ struct ReconnectCommandOptions: ParsableArguments {
   )
   var reconnect = false
 
-  @Option(help: ArgumentHelp("The longest wait before that.", valueName: "SECONDS"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("The longest wait before that.", valueName: "SECONDS"))
   var maxReconnectDelay: Double = 30
 
   func validate() throws { try checkSeconds("--max-reconnect-delay", maxReconnectDelay, above: 0) }
-
-  /// - Throws: `UsageError` if there is nothing to connect to.
-  func check(_ source: Endpoint, _ target: Endpoint) throws(UsageError) {
-    guard reconnect else { return }
-    if source.isListener {
-      throw UsageError("--reconnect is for endpoints that connect, and \(source.name) waits for others to do so")
-    }
-    guard source.isRemote || target.isRemote else {
-      throw UsageError("--reconnect needs an endpoint that connects: ws:, wss:, tcp:, tls:, unix: or sse+http:")
-    }
-  }
 }
 
 /// Opens endpoints that are connected again when they were lost, and tells of each attempt.

@@ -46,7 +46,7 @@ struct SecurityOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake. Default: none.", valueName: "N"))
+    help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake.", valueName: "N"))
   var followRedirects = 0
 
   @Option(

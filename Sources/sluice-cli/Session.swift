@@ -25,8 +25,6 @@ struct Session: Sendable {
     }
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, target)
     balancing = command.balancing
-    try balancing.check(source, target)
-    try command.reconnecting.check(source, target)
     let security = command.security
     let credentials = try security.credentials(source, target)
     var headers = try command.webSocket.requestHeaders()
@@ -117,11 +115,13 @@ struct Session: Sendable {
       try await connector.connect(.source(StandardStream.input()), .sink(opener.standardOutput()))
     default:
       let opened = try await opener.open(source, as: .source)
+      diagnostics.verbose("\(source.name) is open")
       let other: OpenEndpoint
       do { other = try await opener.open(target, as: .target) } catch {
         opened.giveUp(error)
         throw error
       }
+      diagnostics.verbose("\(target.name) is open")
       try await connector.connect(opened, other)
     }
   }

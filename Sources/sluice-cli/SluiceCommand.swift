@@ -15,44 +15,77 @@ struct SluiceCommand: AsyncParsableCommand {
       standard input and output, when left out.
 
       ENDPOINTS
-        -                              standard input and output
-        ws://HOST[:PORT][/PATH]        a WebSocket; wss:// in TLS, ws+unix:SOCKET[:/PATH] through a Unix socket
-        tcp://HOST:PORT                a TCP connection
-        tls://HOST:PORT                a TCP connection in TLS
-        unix:PATH                      a Unix socket; unix:@NAME is an abstract one
-        file:PATH                      a file: read as SOURCE, written as TARGET
-        exec:COMMAND                   a shell command: its standard input and output
-        echo:                          gives back what it gets
-        null:                          gives nothing, takes everything
-        listen+ws://HOST:PORT[/PATH]   serves WebSockets: each connection gets a fresh TARGET; listen+wss:// in TLS
-        listen+tcp://HOST:PORT         serves TCP; port 0 is chosen by the system and printed on standard error
-        listen+tls://HOST:PORT         serves TCP in TLS
-        listen+unix:PATH               serves a Unix socket
-        sse+http://HOST[:PORT][/PATH]  as SOURCE: the events of an event stream (EventSource); sse+https:// in TLS
-        listen+sse+http://HOST:PORT[/PATH]  as TARGET: gives each line of SOURCE to all who listen, as an event
+        -                    standard input and output
+        ws://HOST[:PORT][/PATH]
+                             a WebSocket; wss:// in TLS, ws+unix:SOCKET[:/PATH]
+                             through a Unix socket
+        tcp://HOST:PORT      a TCP connection
+        tls://HOST:PORT      a TCP connection in TLS
+        unix:PATH            a Unix socket; unix:@NAME is an abstract one
+        file:PATH            a file: read as SOURCE, written as TARGET
+        exec:COMMAND         a shell command: its standard input and output
+        echo:                gives back what it gets
+        null:                gives nothing, takes everything
+        listen+ws://HOST:PORT[/PATH]
+                             serves WebSockets, each connection with a fresh
+                             TARGET; listen+wss:// in TLS
+        listen+tcp://HOST:PORT
+                             serves TCP likewise; port 0 is chosen by the
+                             system and printed on standard error
+        listen+tls://HOST:PORT
+                             serves TCP in TLS
+        listen+unix:PATH     serves a Unix socket
+        sse+http://HOST[:PORT][/PATH]
+                             as SOURCE: the events of an event stream
+                             (EventSource); sse+https:// in TLS
+        listen+sse+http://HOST:PORT[/PATH]
+                             as TARGET: gives each line of SOURCE to all who
+                             listen, as an event; listen+sse+https:// in TLS
 
       EXAMPLES
-        An echo server:                     sluice listen+ws://127.0.0.1:8000 echo:
-        A terminal on a WebSocket:          sluice ws://127.0.0.1:8000
-        Lines out, answers back:            printf 'one\\ntwo\\n' | sluice ws://127.0.0.1:8000
-        Send a file, keep the answer:       sluice --binary - ws://127.0.0.1:8000 <a >b
-        Record a feed:                      sluice --append ws://127.0.0.1:8000/feed file:feed.log
-        Ship a log, come what may:          tail -f app.log | sluice --reconnect - wss://logs.example/app
-        Ask once:                           echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
-        A WebSocket face for a TCP service: sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
-        Compressed, both ways:              sluice --compress ws://127.0.0.1:8000
-        Through a proxy, in TLS:            sluice --proxy http://proxy:3128 wss://example.com/feed
-        Read an event stream:               sluice --json sse+https://example.com/feed
-        Give a log to browsers:             tail -f app.log | sluice - listen+sse+http://127.0.0.1:8000/log
-        A server in TLS:                    sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
-        A command per connection:           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
-        Forward a Unix socket:              sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
-        A page that shows all this:         sluice demo
+        An echo server:
+          sluice listen+ws://127.0.0.1:8000 echo:
+        A terminal on a WebSocket:
+          sluice ws://127.0.0.1:8000
+        Lines out, answers back:
+          printf 'one\\ntwo\\n' | sluice ws://127.0.0.1:8000
+        Send a file, keep the answer:
+          sluice --binary - ws://127.0.0.1:8000 <a >b
+        Record a feed:
+          sluice --append ws://127.0.0.1:8000/feed file:feed.log
+        Ship a log, come what may:
+          tail -f app.log | sluice --reconnect - wss://logs.example/app
+        Ask once:
+          echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
+        A WebSocket face for a TCP service:
+          sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
+        Compressed, both ways:
+          sluice --compress ws://127.0.0.1:8000
+        Through a proxy, in TLS:
+          sluice --proxy http://proxy:3128 wss://example.com/feed
+        Read an event stream:
+          sluice --json sse+https://example.com/feed
+        Give a log to browsers:
+          tail -f app.log | sluice - listen+sse+http://127.0.0.1:8000/log
+        A server in TLS:
+          sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
+        A command per connection:
+          sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
+        Forward a Unix socket:
+          sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
+        A page that shows all this:
+          sluice demo
 
       EXIT STATUS
-        0 ended well, 1 another failure, 3 protocol violation or limit, 4 connection lost or closed abnormally, \
-        5 no connection, 6 handshake refused, 7 input, output or listening failed, 64 wrong command line, \
-        130 interrupted twice, or before anything was open (143 by SIGTERM)
+          0  ended well
+          1  another failure
+          3  the peer broke the protocol, or a limit; or said that we did
+          4  connection lost, cut or silent for too long, or closed abnormally
+          5  no connection
+          6  handshake refused
+          7  input, output or a command failed, or a port can't be listened on
+         64  wrong command line
+        130  interrupted twice, or before anything was open (143 by SIGTERM)
       """, version: "0.1.0")
 
   @Argument(help: "Where the data comes from.")
@@ -109,9 +142,18 @@ struct SluiceCommand: AsyncParsableCommand {
   }
 
   static func main() async {
+    StandardDescriptors.occupy()
     let arguments = CommandLine.arguments.dropFirst()
     // Not as a subcommand of the parser's, which would take the word for a SOURCE.
     if arguments.first == "demo" { return await DemoCommand.main(Array(arguments.dropFirst())) }
+    if arguments.isEmpty {
+      // The parser would print the whole help, and what is wrong far above it.
+      Diagnostics(isVerbose: false, isQuiet: false).error(
+        UsageError(
+          "SOURCE is missing: sluice [OPTIONS] SOURCE [TARGET], such as sluice ws://127.0.0.1:8000; --help has the rest"
+        ))
+      Self.exit(withError: ExitCode(ExitStatus.usage.rawValue))
+    }
     do {
       var command = try Self.parseAsRoot()
       if var command = command as? any AsyncParsableCommand {
@@ -280,6 +322,8 @@ extension BridgeEndPolicy: ExpressibleByArgument {}
 func checkSeconds(_ option: String, _ value: Double?, above lowest: Double) throws {
   guard let value else { return }
   guard value > lowest, value <= 31_536_000 else {
-    throw ValidationError("\(option) must be a number of seconds, at most a year, not \(value).")
+    throw ValidationError(
+      "\(option) must be a number of seconds, \(lowest < 0 ? "0 or more" : "more than 0") and at most a year, not \(value)."
+    )
   }
 }

@@ -6,9 +6,9 @@ struct ToolTests {
   @Test(
     "its scenarios, on the release build",
     arguments: [
-      "echo_200_runs", "exit_codes", "exit_codes_of_peers", "command_lines", "file_round_trip", "matrix",
-      "listeners", "null_takes_everything", "one_message_and_linger", "interrupt", "terminal_escapes",
-      "framings", "compression", "origins", "option_scopes",
+      "echo_200_runs", "exit_codes", "exit_codes_of_peers", "command_lines", "closed_descriptors",
+      "file_round_trip", "matrix", "listeners", "null_takes_everything", "one_message_and_linger", "interrupt",
+      "terminal_escapes", "framings", "compression", "origins", "option_scopes",
     ])
   func scenario(name: String) async throws {
     let child = try await ChildProcess.spawn(

@@ -31,7 +31,7 @@ struct BroadcastTests {
 
   @Test(
     "members on several loops, compressed and not: each gets all, in the order of each writer",
-    arguments: [WebSocketBroadcast.SlowPolicy.wait, .disconnect])
+    arguments: [WebSocketBroadcast.SlowPolicy.wait, .waitUpTo(.seconds(10)), .disconnect])
   func everyone(policy: WebSocketBroadcast.SlowPolicy) async throws {
     let broadcast = WebSocketBroadcast(whenSlow: policy)
     var options = WebSocketServerOptions()
@@ -119,6 +119,25 @@ struct BroadcastTests {
         quick.abort(StreamError.aborted)
         slow.abort(StreamError.aborted)
       }
+    }
+  }
+
+  @Test(
+    "who takes nothing holds the others for the time of the policy, and is cut then; many at once reach the others in order"
+  )
+  func holdUpTo() async throws {
+    let broadcast = WebSocketBroadcast(whenSlow: .waitUpTo(.milliseconds(300)))
+    try await serving(broadcast) { url in
+      let quick = try await WebSocket.connect(url)
+      let stalled = try await WebSocket.connect(url)
+      try await waitForMembers(2, of: broadcast)
+      let batch = (0..<200).map { Message("\($0) " + String(repeating: "x", count: 50_000)) }
+      async let writing: Void = broadcast.write(contentsOf: batch)
+      for number in 0..<200 { #expect(try await quick.read()?.text.hasPrefix("\(number) ") == true) }
+      try await writing
+      try await waitForMembers(1, of: broadcast)
+      quick.abort(StreamError.aborted)
+      stalled.abort(StreamError.aborted)
     }
   }
 

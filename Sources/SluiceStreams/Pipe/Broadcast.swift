@@ -34,6 +34,8 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
   public enum SlowPolicy: Sendable, Hashable {
     /// All wait for it.
     case wait
+    /// All wait for it; one that makes no room for so long is aborted, with `StreamError.tooSlow`.
+    case waitUpTo(Duration)
     /// All wait for it once so many bytes are queued for it.
     case buffer(Int)
     /// It misses the element.
@@ -94,7 +96,13 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
   /// - Throws: What is wrong with the element; `StreamError.closed`; `CancellationError` when the task is cancelled while it waits
   ///   for slow members: those miss the element. That a member has left is no error.
   public func write(_ element: Input) async throws {
-    let prepared = try Member.prepare(element)
+    try await write(contentsOf: CollectionOfOne(element))
+  }
+
+  /// Gives several elements to all, in order: as `write` for each, with one hop to a loop for as many as there is room for.
+  /// - Throws: As `write`, before any is given.
+  public func write(contentsOf elements: some Collection<Input>) async throws {
+    let prepared = try elements.map(Member.prepare)
     for group in try openGroups() {
       try await group.write(prepared, policy)
     }

@@ -29,23 +29,31 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
     if case .waiting(for: id, let waiter) = turn { waiter.wake() }
   }
 
-  /// Returns when each member that the element is for has it.
-  func write(_ element: Member.Prepared, _ policy: SlowPolicy) async throws {
+  /// Returns when each member that the elements are for has them.
+  func write(_ elements: [Member.Prepared], _ policy: SlowPolicy) async throws {
     try await withTaskExecutorPreference(loop) {
       switch policy {
-      case .wait, .buffer: try await writeToAll(element, policy)
-      case .dropNewest: for member in slow(after: element, policy) { member.didMiss() }
+      case .wait, .waitUpTo, .buffer:
+        try await takeTurn()
+        defer { endTurn() }
+        for element in elements { try await writeToAll(element, policy) }
+      case .dropNewest:
+        for element in elements {
+          for member in slow(after: element, policy) { member.didMiss() }
+        }
       case .disconnect:
-        for member in slow(after: element, policy) {
-          member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount))
+        for element in elements {
+          for member in slow(after: element, policy) { cut(member) }
         }
       }
     }
   }
 
+  private func cut(_ member: Member) {
+    member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount))
+  }
+
   private func writeToAll(_ element: Member.Prepared, _ policy: SlowPolicy) async throws {
-    try await takeTurn()
-    defer { endTurn() }
     for member in slow(after: element, policy) {
       do {
         if try await waitForRoom(of: member, policy) { push(element, to: member) }
@@ -90,6 +98,9 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   /// - Returns: false if the member left meanwhile.
   private func waitForRoom(of member: Member, _ policy: SlowPolicy) async throws -> Bool {
     let id = ObjectIdentifier(member)
+    var limit: LoopTimer?
+    if case .waitUpTo(let time) = policy { limit = loop.schedule(after: time) { self.cut(member) } }
+    defer { if let limit { loop.cancelTimer(limit) } }
     while members[id] != nil {
       // What was gathered in this turn may be all that there is no room for.
       member.flush()

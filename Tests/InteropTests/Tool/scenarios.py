@@ -140,6 +140,8 @@ def command_lines():
             (["--max-message", "-1", "ws://h"], b"--max-message must be"), (["--chunks", "-3", "ws://h"], b"--chunks must be"),
             (["--follow-redirects", "-1", "ws://h"], b"--follow-redirects must be"),
             (["--event", "a\nb", "-", "listen+sse+http://127.0.0.1:0"], b"--event"),
+            (["--last-event-id", "a\nb", "sse+http://127.0.0.1:1"], b"--last-event-id"), (["--ping", "0", "ws://h"], b"more than 0"),
+            ([], b"SOURCE is missing"), (["x.txt"], b"file:x.txt"), (["https://h/x"], b"wss://"),
             (["listen+ws://127.0.0.1"], b"lacks a port"), (["-", "listen+sse+http://[::1]/log"], b"lacks a port"),
             (["listen+ws:127.0.0.1:80"], b"lacks '//'"),
             (["listen+ws://u:secret@127.0.0.1:0"], b"--basic-auth"), (["tcp://u:secret@h:1"], b"no user and password"),
@@ -163,6 +165,18 @@ def command_lines():
             check(file.read() == "kept", "the file was changed")
         run("file:" + path, "file:" + folder + "/y")
         run("file:/dev/null", "file:/dev/null")
+
+
+def closed_descriptors():
+    """What the caller has closed is not written to, or read, under another's number."""
+    for words, redirection in [("file:/etc/hostname", ">&-"), ("- null:", "<&-")]:
+        done = subprocess.run(["sh", "-c", f"'{tool}' {words} {redirection}"], capture_output=True, timeout=LIMIT)
+        check(done.returncode == 7 and b"EBADF" in done.stderr, f"{words} {redirection}: {done}")
+    with Server("listen+tcp://127.0.0.1:0", "echo:") as server:
+        done = subprocess.run(["sh", "-c", f"'{tool}' {server.url} exec:'echo back' <&- >&- 2>&-"], timeout=LIMIT)
+        check(done.returncode == 0, f"all three closed: {done}")
+    full = subprocess.run(["sh", "-c", f"'{tool}' file:/etc/hostname >/dev/full"], capture_output=True, timeout=LIMIT)
+    check(full.returncode == 7 and b"ENOSPC" in full.stderr, f"a full disk: {full}")
 
 
 def file_round_trip():
@@ -406,24 +420,26 @@ def origins():
             check(run(*page, server.url, data=b"a\n").stdout == b"a\n", f"--allow-origin {allowed}")
 
 
-# Of every option a pair of endpoints that it is for; "" stands for those that go with all.
+# Where options belong: two endpoints that end at once, because nobody listens at the port 1 and BUSY is taken.
 OPTION_PLACES = {
-    ("ws://h", "-"): ["lines", "null", "length-prefixed", "chunks", "binary", "text", "header", "protocol", "compress", "max-message",
-                      "ping", "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end",
-                      "half-close-timeout"],
-    ("listen+ws://127.0.0.1:0", "-"): ["response-header", "allow-origin", "proxy-protocol-from"],
-    ("sse+http://h", "-"): ["event", "last-event-id", "json"],
-    ("listen+tls://127.0.0.1:0", "-"): ["cert"],
-    ("wss://h", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni"],
+    ("ws://127.0.0.1:1", "-"): [
+        "lines", "null", "length-prefixed", "chunks", "binary", "text", "header", "protocol", "compress", "max-message", "ping",
+        "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout"],
+    ("listen+ws://BUSY", "-"): ["response-header", "allow-origin", "proxy-protocol-from"],
+    ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json"],
+    ("listen+tls://BUSY", "-"): ["cert"],
+    ("wss://127.0.0.1:1", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni"],
     ("-", "file:/dev/null"): ["append"],
-    "": ["linger", "progress", "verbose", "quiet", "help", "version"],
+    # These would go on for ever; reconnect.py has them.
+    None: ["reconnect", "max-reconnect-delay"],
 }
+OPTIONS_FOR_ALL = ["linger", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
                  "basic-auth": "a:b"}
 
 
 def option_scopes():
-    """Every option is refused, by its name, where it would mean nothing."""
+    """Every option is refused, by its name, where it would mean nothing, and there only."""
     dump = json.loads(subprocess.run([tool, "--experimental-dump-help"], capture_output=True, timeout=LIMIT).stdout)
     options = {}
     for argument in dump["command"]["arguments"]:
@@ -431,20 +447,22 @@ def option_scopes():
             if known["kind"] == "long":
                 options[known["name"]] = argument["kind"] == "option"
     places = {option: place for place, names in OPTION_PLACES.items() for option in names}
-    check(set(options) == set(places), f"options without a place: {set(options) ^ set(places)}")
-    for option, place in places.items():
-        words = [f"--{option}"] + ([OPTION_VALUES.get(option, "9")] if options[option] else [])
-        if option == "key":
-            words += ["--cert", "9", "--client-cert", "9"]
-        if place:
+    check(set(options) == {*places, *OPTIONS_FOR_ALL}, f"options without a place: {set(options) ^ {*places, *OPTIONS_FOR_ALL}}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = f"127.0.0.1:{taken.getsockname()[1]}"
+        for option, place in places.items():
+            words = [f"--{option}"] + ([OPTION_VALUES.get(option, "9")] if options[option] else [])
+            if option == "key":
+                words += ["--client-cert", "9"]
             refused = run(*words, "file:/dev/null", "null:", status=64).stderr
-            check(f"--{option} means nothing".encode() in refused, f"--{option}: {refused}")
-            check(b"it is for" in refused, f"--{option}: {refused}")
-    # An option where it belongs is no usage error: nobody listens at the port 1.
-    for words in [["--header", "A: b", "ws://127.0.0.1:1"], ["--json", "sse+http://127.0.0.1:1"], ["--sni", "h", "tls://127.0.0.1:1"],
-                  ["--ca", "x", "--follow-redirects", "1", "ws://127.0.0.1:1"], ["--connect-timeout=3", "-", "unix:/nonexistent"]]:
-        done = subprocess.run([tool, *words], input=b"", capture_output=True, timeout=LIMIT)
-        check(b"means nothing" not in done.stderr, f"{words}: {done.stderr}")
+            check(f"--{option} means nothing".encode() in refused and b"it is for" in refused, f"--{option}: {refused}")
+            if place:
+                endpoints = [endpoint.replace("BUSY", busy) for endpoint in place]
+                done = subprocess.run([tool, *words, *endpoints], input=b"", capture_output=True, timeout=LIMIT)
+                check(b"means nothing" not in done.stderr, f"{words} {endpoints}: {done.stderr}")
+    # A redirect may lead to TLS.
+    for words in [["--ca", "x", "--follow-redirects", "1", "ws://127.0.0.1:1"], ["--ca", "x", "sse+http://127.0.0.1:1"]]:
+        check(b"certificates" in run(*words, status=64).stderr, f"{words}")
     check(b"--header: " in run("--header", "A B: c", "ws://h", status=64).stderr, "a header's name")
     check(b"Upgrade" in run("--response-header", "Upgrade: c", "listen+ws://127.0.0.1:0", status=64).stderr, "a reserved header")
     check(b"SCHEME://HOST" in run("--allow-origin", "foo", "listen+ws://127.0.0.1:0", status=64).stderr, "an origin that is none")
