@@ -247,6 +247,17 @@ struct SocketTests {
     listener.cancel()
   }
 
+  @Test("a listener on all IPv6 addresses is reached through IPv4 as well")
+  func dualStack() async throws {
+    let listener = try await TCP.listen("::", port: 0)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    #expect(server.name.hasPrefix("[::ffff:127.0.0.1]:"))
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
   @Test("a listener that nobody reads costs no processor time, and gives all that wait to the next reader")
   func waitingPeers() async throws {
     let loop = UVLoop(name: "waiting")
