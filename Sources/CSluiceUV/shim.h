@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -76,11 +77,13 @@ static inline int sluice_listen(const struct sockaddr *address, socklen_t length
 #else
   int type = SOCK_STREAM;
 #endif
-  int descriptor = socket(address->sa_family, type, 0), on = 1;
+  int descriptor = socket(address->sa_family, type, 0), on = 1, off = 0;
   if (descriptor < 0) return -errno;
   sluice_prepare(descriptor);
   // A server that is started again need not wait for the connections of the one before.
   setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  // An IPv6 address that means all addresses means those of IPv4 too, whatever the system's default is.
+  if (address->sa_family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
   if (shares_port) setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   if (bind(descriptor, address, length) == 0 && listen(descriptor, backlog) == 0) return descriptor;
   int failure = -errno;

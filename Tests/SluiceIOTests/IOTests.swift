@@ -346,6 +346,17 @@ struct SocketTests {
     return count
   }
 
+  @Test("a listener of IPv6 takes IPv4 as well, where its address does")
+  func dualStack() async throws {
+    let listener = try await TCP.listen("::ffff:127.0.0.1", port: 0)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    #expect(server.name.hasPrefix("[::ffff:127.0.0.1]:"))
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
   @Test("a listener that nobody reads costs no processor time, and gives all that wait to the next reader")
   func waitingPeers() async throws {
     let loop = UVLoop(name: "waiting")

@@ -150,8 +150,9 @@ import Synchronization
   }
 
   public var isCurrent: Bool {
-    let owner = owner.load(ordering: .relaxed)
-    return owner == currentThread() || owner == Owner.sharedLoop && UVLoop.shared.isCurrent
+    if owner.load(ordering: .relaxed) == currentThread() { return true }
+    // What the thread that has ended left behind is seen from here on.
+    return owner.load(ordering: .acquiring) == Owner.sharedLoop && UVLoop.shared.isCurrent
   }
 
   /// Open libuv handles apart from the loop's own two: what a leak shows in. On the loop only.
@@ -242,7 +243,7 @@ extension UVLoop {
       phase = .ended(nil)
       armedDeadline = nil
       timersChanged = true
-      owner.store(Owner.sharedLoop, ordering: .relaxed)
+      owner.store(Owner.sharedLoop, ordering: .releasing)
       return true
     }
     if isHandedOver { execute { self.armTimer() } }
