@@ -86,19 +86,22 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
     }
   }
 
-  /// Closes all members, and takes no more.
+  /// Closes all members side by side, and takes no more: it takes as long as the slowest of them may (`closeTimeout`), however many they are.
+  /// - Throws: `CancellationError`; the members that are not closed yet are aborted then.
   public func close() async throws {
-    for group in endedGroups() {
-      for member in try await group.loop.run({ Array(group.members.values) }) { try? await member.close() }
+    let groups = endedGroups()
+    await withTaskCancellationHandler {
+      await withDiscardingTaskGroup { tasks in
+        for group in groups { tasks.addTask { await group.close() } }
+      }
+    } onCancel: {
+      for group in groups { group.abort(CancellationError()) }
     }
+    try Task.checkCancellation()
   }
 
   public func abort(_ reason: any Error) {
-    for group in endedGroups() {
-      group.loop.perform {
-        for member in group.members.values { member.abort(reason) }
-      }
-    }
+    for group in endedGroups() { group.abort(reason) }
   }
 
   private func endedGroups() -> [MembersOfLoop<Member>] {
@@ -136,6 +139,23 @@ private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable 
     }
   }
 
+  /// Closes all at once, and waits until each is closed or has failed.
+  func close() async {
+    await withCheckedContinuation { continuation in
+      loop.perform {
+        let open = Countdown(from: self.members.count + 1) { continuation.resume() }
+        for member in Array(self.members.values) { member.closeWhenFlushed { _ in open.step() } }
+        open.step()
+      }
+    }
+  }
+
+  func abort(_ reason: any Error) {
+    loop.perform {
+      for member in Array(self.members.values) { member.abort(reason) }
+    }
+  }
+
   private func beginWaiting() async {
     if isWaiting { return await withCheckedContinuation { turns.append($0) } }
     isWaiting = true
@@ -169,5 +189,21 @@ private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable 
     let isScheduled = member.needsFlush
     try? member.push(prepared: element)
     if !isScheduled && member.needsFlush { loop.atEndOfTurn(member) }
+  }
+}
+
+/// Does something when as many steps were made as it began with.
+private final class Countdown: @unchecked Sendable {  // touched on one loop only
+  private var count: Int
+  private let done: () -> Void
+
+  init(from count: Int, done: @escaping () -> Void) {
+    self.count = count
+    self.done = done
+  }
+
+  func step() {
+    count -= 1
+    if count == 0 { done() }
   }
 }
