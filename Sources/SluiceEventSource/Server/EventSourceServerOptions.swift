@@ -24,6 +24,9 @@ public struct EventSourceServerOptions: Sendable {
   /// Compresses streams (gzip) to clients that accept it, each event so that it can be read at once. Costs 32 KiB for each of these connections, and
   /// shows by the length of what is sent how alike its parts are: not for secrets beside what others choose. Default: no.
   public var compresses = false
+  /// How long a client may take nothing of what waits to be written before it is cut; one that takes a little has no limit. Noticed up to half as
+  /// much later. Default: 60 seconds; nil waits for ever.
+  public var stallTimeout: Duration? = .seconds(60)
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10
 

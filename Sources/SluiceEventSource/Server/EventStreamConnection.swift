@@ -12,7 +12,8 @@ import SluiceZlib
 ///   try await feed.map { ServerSentEvent($0) }.pipe(events)
 /// }
 /// ```
-/// A client that is slow holds whoever writes: `send` returns when there is room for the next event.
+/// A client that is slow holds whoever writes: `send` returns when there is room for the next event. One that takes nothing at all for
+/// `stallTimeout` is cut.
 public final class EventStreamConnection: PolledWritableStream, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Input = ServerSentEvent
@@ -29,6 +30,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var deflater: Deflater?
   private var writer: (any Waker)?
   private var pingTimer: LoopTimer?
+  /// While the client leaves no room.
+  private var stallWatch: StallWatch?
   private var waitingForEnd: [CheckedContinuation<Void, Never>] = []
 
   private enum State {
@@ -146,6 +149,23 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     var used = BytesBuilder()
     swap(&used, &gathered)
     loop.scratch.give(used)
+    watchForStall()
+  }
+
+  /// Begins to watch whether the client takes anything when there is no room, and ends it when there is.
+  private func watchForStall() {
+    guard let limit = options.stallTimeout, case .open = state, (try? transport.hasRoom()) == false else {
+      stallWatch?.stop()
+      stallWatch = nil
+      return
+    }
+    if stallWatch != nil { return }
+    stallWatch = StallWatch(transport, limit: limit) { [weak self] in
+      guard let self else { return }
+      self.stallWatch = nil
+      // There may be room again without a word of it.
+      if (try? self.transport.hasRoom()) == false { self.abort(EventSourceError.stalled(limit)) }
+    }
   }
 
   public func attachWriter(_ waker: any Waker) throws {
@@ -167,11 +187,11 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
   }
 
-  private func sendPing() { sendField(":\n\n") }
+  private func sendPing() { sendLines(":\n\n") }
 
   /// Sends lines that are no event.
-  func sendField(_ lines: String) {
-    append(Bytes(lines))
+  func sendLines(_ lines: Bytes) {
+    append(lines)
     flush()
   }
 
@@ -213,6 +233,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     self.state = state
     if let pingTimer { loop.cancelTimer(pingTimer) }
     pingTimer = nil
+    stallWatch?.stop()
+    stallWatch = nil
     transport.detachReader()
     transport.detachWriter()
     writer?.wake()
@@ -253,7 +275,10 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
   }
 
-  fileprivate func transportHasRoom() { writer?.wake() }
+  fileprivate func transportHasRoom() {
+    if stallWatch != nil { watchForStall() }
+    writer?.wake()
+  }
 }
 
 /// Tells a connection that its client may have left. It keeps the connection alive until then.
