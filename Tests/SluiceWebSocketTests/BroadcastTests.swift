@@ -166,6 +166,22 @@ struct BroadcastTests {
     }
   }
 
+  @Test("closing takes as long for many members that don't answer as for one")
+  func closeOfMany() async throws {
+    let broadcast = WebSocketBroadcast()
+    let count = 20
+    try await serving(broadcast) { url in
+      // Nobody reads, so nobody answers; each has 200 ms.
+      var members: [WebSocket] = []
+      for _ in 0..<count { members.append(try await WebSocket.connect(url)) }
+      try await waitForMembers(count, of: broadcast)
+      let start = ContinuousClock.now
+      try await broadcast.close()
+      #expect(ContinuousClock.now - start < .seconds(2))
+      for member in members { member.abort(StreamError.aborted) }
+    }
+  }
+
   @Test("the frame on the wire")
   func wire() async throws {
     let broadcast = WebSocketBroadcast()

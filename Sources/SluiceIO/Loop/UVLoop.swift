@@ -388,18 +388,16 @@ extension UVLoop {
       unsafe uv_timer_stop(timer)
       return
     }
-    let wait = max(deadline - now, .zero)
-    // libuv counts milliseconds from its cached time: never fire early.
+    // libuv counts milliseconds from its cached time: never fire early. It adds them to that.
+    let wait = max(deadline - now, .zero) + Duration(secondsComponent: 0, attosecondsComponent: 999_999_999_999_999)
     unsafe uv_update_time(uv)
-    let milliseconds = wait.components.seconds.multipliedReportingOverflow(by: 1000)
-    let whole = milliseconds.overflow ? Int64.max / 2 : milliseconds.partialValue
-    let rest = (wait.components.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
+    let milliseconds = UInt64(min(wait.wholeMilliseconds, .max / 2))
     unsafe uv_timer_start(
       timer,
       { handle in
         let loop = unsafe UVLoop.of(handle!.pointee.loop)
         loop.turn { loop.fireTimers() }
-      }, UInt64(whole + rest), 0)
+      }, milliseconds, 0)
   }
 
   private func fireTimers() {

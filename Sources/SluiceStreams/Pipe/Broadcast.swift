@@ -115,19 +115,22 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
     }
   }
 
-  /// Closes all members, and takes no more.
+  /// Closes all members side by side, and takes no more: it takes as long as the slowest of them may (`closeTimeout`), however many they are.
+  /// - Throws: `CancellationError`; the members that are not closed yet are aborted then.
   public func close() async throws {
-    for group in endedGroups() {
-      for member in try await group.loop.run({ group.all }) { try? await member.close() }
+    let groups = endedGroups()
+    await withTaskCancellationHandler {
+      await withDiscardingTaskGroup { tasks in
+        for group in groups { tasks.addTask { await group.close() } }
+      }
+    } onCancel: {
+      for group in groups { group.abort(CancellationError()) }
     }
+    try Task.checkCancellation()
   }
 
   public func abort(_ reason: any Error) {
-    for group in endedGroups() {
-      group.loop.perform {
-        for member in group.all { member.abort(reason) }
-      }
-    }
+    for group in endedGroups() { group.abort(reason) }
   }
 
   private func endedGroups() -> [MembersOfLoop<Member>] {

@@ -19,8 +19,6 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
 
   init(_ loop: any Loop) { self.loop = loop }
 
-  var all: [Member] { Array(members.values) }
-
   func add(_ member: Member) { members[ObjectIdentifier(member)] = member }
 
   func remove(_ member: Member) {
@@ -93,6 +91,25 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
     if !isScheduled && member.needsFlush { loop.atEndOfTurn(member) }
   }
 
+  // MARK: ending
+
+  /// Closes all at once, and waits until each is closed or has failed.
+  func close() async {
+    await withCheckedContinuation { continuation in
+      loop.perform {
+        let open = Countdown(from: self.members.count + 1) { continuation.resume() }
+        for member in Array(self.members.values) { member.closeWhenFlushed { _ in open.step() } }
+        open.step()
+      }
+    }
+  }
+
+  func abort(_ reason: any Error) {
+    loop.perform {
+      for member in Array(self.members.values) { member.abort(reason) }
+    }
+  }
+
   // MARK: waiting
 
   /// - Returns: false if the member left meanwhile.
@@ -132,5 +149,21 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   /// The next one's turn begins at once: nobody gets in between.
   private func endTurn() {
     if let next = queue.popFirst() { next.wake() } else { turn = .free }
+  }
+}
+
+/// Does something when as many steps were made as it began with.
+private final class Countdown: @unchecked Sendable {  // touched on one loop only
+  private var count: Int
+  private let done: () -> Void
+
+  init(from count: Int, done: @escaping () -> Void) {
+    self.count = count
+    self.done = done
+  }
+
+  func step() {
+    count -= 1
+    if count == 0 { done() }
   }
 }
