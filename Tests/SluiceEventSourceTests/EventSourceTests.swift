@@ -406,7 +406,7 @@ struct EventSourceTests {
       var options = EventSourceServerOptions()
       options.retry = retry
       #expect(try await answer("GET /feed HTTP/1.0\r\n\r\n", options).contains("\r\n\r\nretry: \(text)\n\n"))
-      let line = try EventStreamConnection.prepare(ServerSentEvent("a", retry: retry)).string
+      let line = try EventStreamConnection.prepare(ServerSentEvent("a", retry: retry)).text.string
       #expect(line.hasPrefix("retry: \(text)\n"))
     }
   }
