@@ -71,26 +71,28 @@ import SluiceWebSocketProtocol
   /// Our Close makes the peer close, and so ends the reading.
   public var endsAsOne: Bool { true }
 
+  // What an open connection does not have lies behind a pointer: it counts for each idle one.
+
   enum ReadState {
     case open
     /// The peer's Close came.
-    case closed(CloseCode, String)
+    indirect case closed(CloseCode, String)
     case failed(any Error)
   }
 
   enum WriteState {
     case open
     /// Our Close is written, nothing can follow it.
-    case closed(CloseCode, String)
+    indirect case closed(CloseCode, String)
     case failed(any Error)
   }
 
   /// What happens to the transport once a Close was sent or received.
   enum ClosingState {
     case none
-    case waiting(LoopTimer, [@Sendable ((any Error)?) -> Void])
+    indirect case waiting(LoopTimer, [@Sendable ((any Error)?) -> Void])
     /// Both sides have closed: the transport is to end in both directions, within the time limit.
-    case lingering(LoopTimer, until: TransportEnds)
+    indirect case lingering(LoopTimer, until: TransportEnds)
     case done
   }
 
