@@ -38,6 +38,9 @@ import SluiceWebSocketProtocol
   var assembler: MessageAssembler
   var readState = ReadState.open
   var ahead = ReadAhead()
+  var isReadingAhead = false
+  /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
+  var hasBeenRead = false
   var reader: (any Waker)?
 
   var writeState = WriteState.open
