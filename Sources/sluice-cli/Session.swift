@@ -115,6 +115,10 @@ struct Session: Sendable {
       try await connector.connect(.source(StandardStream.input()), .sink(opener.standardOutput()))
     default:
       let opened = try await opener.open(source, as: .source)
+      if case .source = opened, target == .standardIO {
+        // It takes nothing: standard input is left to others.
+        return try await connector.connect(opened, .sink(opener.standardOutput()))
+      }
       diagnostics.verbose("\(source.name) is open")
       let other: OpenEndpoint
       do { other = try await opener.open(target, as: .target) } catch {

@@ -69,10 +69,14 @@ private func direction<Source: DuplexStream, Sink: DuplexStream>(
 ) async throws where Source.Output == Sink.Input {
   var pipe = PipeOptions(preventClose: options.onEnd == .defer && sink.endsAsOne)
   pipe.activity = activity
+  // What ends in both directions at once can't be cancelled in one, where the other may go on.
+  let isReadOn = source.endsAsOne && !sink.endsAsOne
+  pipe.preventCancel = isReadOn
   do {
     try await source.pipe(sink, options: pipe)
   } catch StreamError.closed {
-    // The pipe has cancelled the source.
+    // The pipe has cancelled the source; or it is read to its end, for nobody.
+    if isReadOn { while try await source.read() != nil {} }
   }
   // What can't half-close has ended in both directions: nothing can be written to it any more.
   if source.endsAsOne { sink.cancel(nil) }
