@@ -56,6 +56,7 @@ struct Session: Sendable {
     if command.reconnecting.reconnect, let interval = command.webSocket.ping {
       client.connection.keepalive = .init(interval: .seconds(interval), timeout: .seconds(interval))
     }
+    interruption = Interruption()
     tls = source.servesTLS || target.servesTLS ? try security.server() : nil
     let origins = command.webSocket.originPolicy
     let answers = try command.webSocket.responseHeaders(
@@ -65,7 +66,7 @@ struct Session: Sendable {
     service.server.proxyProtocolFrom = balancing.networks
     opener = EndpointOpener(
       client: client, protocols: command.webSocket.protocols, appends: command.append, events: command.events,
-      service: service,
+      service: service, interruption: interruption,
       reconnection: command.reconnecting.reconnect
         ? Reconnection(
           client: client, protocols: command.webSocket.protocols, framing: command.framing.framing,
@@ -83,7 +84,6 @@ struct Session: Sendable {
     if case .listenWebSocket = source { server.tls = tls }
     self.server = server
     self.diagnostics = diagnostics
-    interruption = Interruption()
     connector = Connector(command, diagnostics: diagnostics, interruption: interruption)
   }
 
@@ -117,7 +117,7 @@ struct Session: Sendable {
       let opened = try await opener.open(source, as: .source)
       diagnostics.verbose("\(source.name) is open")
       let other: OpenEndpoint
-      do { other = try await opener.open(target, as: .target) } catch {
+      do { other = try await interruption.cancelling { try await opener.open(target, as: .target) } } catch {
         opened.giveUp(error)
         throw error
       }
