@@ -100,12 +100,17 @@ struct Session: Sendable {
     case .listenTCP(let host, let port):
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tcp://\(listener.name)")
-      try await serve(listener, open: { .bytes(try await passedOn($0)) })
+      try await serve(
+        listener, open: { socket in try await interruption.cancelling { .bytes(try await passedOn(socket)) } })
     case .listenTLS(let host, let port):
       guard let tls else { return }
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tls://\(listener.name)")
-      try await serve(listener, open: { .bytes(try await tls.accept(over: passedOn($0))) })
+      try await serve(
+        listener,
+        open: { socket in
+          try await interruption.cancelling { .bytes(try await tls.accept(over: passedOn(socket))) }
+        })
     case .listenUnix(let path):
       let listener = try await UnixSocket.listen(path)
       diagnostics.notice("listening on unix:\(path)")
@@ -117,7 +122,7 @@ struct Session: Sendable {
       let opened = try await opener.open(source, as: .source)
       diagnostics.verbose("\(source.name) is open")
       let other: OpenEndpoint
-      do { other = try await interruption.cancelling { try await opener.open(target, as: .target) } } catch {
+      do { other = try await openTarget() } catch {
         opened.giveUp(error)
         throw error
       }
@@ -137,21 +142,26 @@ struct Session: Sendable {
       guard let connection = try await connections.read() else { return }
       connections.cancel(nil)
       let opened: OpenEndpoint
-      do { opened = try await interruption.cancelling { try await endpoint(connection) } } catch is CancellationError {
-        return
-      }
+      do { opened = try await endpoint(connection) } catch is CancellationError { return }
       return try await connector.connect(opened, try await opener.open(target, as: .target))
     }
     try await withThrowingDiscardingTaskGroup { group in
       while let connection = try await connections.read() {
         diagnostics.verbose("accepted a connection")
         group.addTask(executorPreference: UVLoop.shared) {
-          do { try await serve(await interruption.cancelling { try await endpoint(connection) }) } catch {
+          do { try await serve(await endpoint(connection)) } catch {
             if !(error is CancellationError) { diagnostics.notice("a connection failed: \(error)") }
           }
         }
       }
     }
+  }
+
+  private func openTarget() async throws -> OpenEndpoint {
+    // What opens at once is not left to another task: a WebSocket's messages and the Close behind them may be here already, and once that
+    // is answered nothing can be given back.
+    guard target.isRemote else { return try await opener.open(target, as: .target) }
+    return try await interruption.cancelling { try await opener.open(target, as: .target) }
   }
 
   /// A connection behind what a load balancer says of it.
@@ -163,7 +173,7 @@ struct Session: Sendable {
   /// One connection of a server, with a target of its own.
   private func serve(_ connection: OpenEndpoint) async throws {
     let opened: OpenEndpoint
-    do { opened = try await interruption.cancelling { try await opener.open(target, as: .target) } } catch {
+    do { opened = try await openTarget() } catch {
       connection.giveUp(error)
       throw error
     }
