@@ -219,6 +219,9 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
+      name: "SluiceListenTests", dependencies: ["SluiceListen", "SluiceHTTP", "SluiceIO", "SluiceStreams"],
+      swiftSettings: settings),
+    .testTarget(
       name: "SluiceConnectTests",
       dependencies: [
         "SluiceConnect", "SluiceHTTP", "SluiceIO", "SluiceStreams",

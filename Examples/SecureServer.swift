@@ -9,7 +9,8 @@ func secureServer() async throws {
   let renewing = Task {
     while true {
       try await Task.sleep(for: .seconds(3600))
-      try certificates.reload(options)
+      // Files that are just being written are read the next time.
+      do { try certificates.reload(options) } catch { print("the certificates stay as they are: \(error)") }
     }
   }
   defer { renewing.cancel() }

@@ -8,27 +8,36 @@ public enum EventSource {
     request.method == .get && accepts(request, exactly: true)
   }
 
-  /// Whether `Accept` (RFC 9110 §12.5.1) allows an event stream.
+  /// Whether `Accept` (RFC 9110 §12.5.1) allows an event stream: what names it most exactly counts.
   /// - Parameter exactly: Whether it must be named, so that `*/*` or nothing is not enough.
   static func accepts(_ request: HTTPRequest, exactly: Bool) -> Bool {
     let values = request.headerFields[values: .accept]
     if values.isEmpty { return !exactly }
-    let types = values.flatMap { $0.split(separator: ",") }.map { entry in
-      let type = entry.prefix { $0 != ";" }.filter { $0 != " " && $0 != "\t" }.lowercased()
-      // A quality of zero is a refusal.
-      let isRefused =
-        entry.filter { $0 != " " }.contains(";q=0") && !entry.contains(where: { ("1"..."9").contains($0) })
-      return isRefused ? "" : type
+    let ranges = weighted(values)
+    for name in exactly ? ["text/event-stream"] : ["text/event-stream", "text/*", "*/*"] {
+      let qualities = ranges.filter { $0.name == name }.map(\.quality)
+      if let best = qualities.max() { return best > 0 }
     }
-    return types.contains("text/event-stream") || (!exactly && (types.contains("*/*") || types.contains("text/*")))
+    return false
   }
 
   /// Whether `Accept-Encoding` (RFC 9110 §12.5.3) allows gzip.
   static func acceptsGzip(_ request: HTTPRequest) -> Bool {
-    request.headerFields[values: .acceptEncoding].flatMap { $0.split(separator: ",") }.contains { entry in
-      let parts = entry.split(separator: ";").map { $0.filter { $0 != " " && $0 != "\t" }.lowercased() }
-      guard parts.first == "gzip" || parts.first == "x-gzip" else { return false }
-      return parts.dropFirst().allSatisfy { !$0.hasPrefix("q=") || (Double($0.dropFirst(2)) ?? 0) > 0 }
+    weighted(request.headerFields[values: .acceptEncoding]).contains {
+      ($0.name == "gzip" || $0.name == "x-gzip") && $0.quality > 0
+    }
+  }
+
+  /// The elements of a list without their parameters, in lower case, and the weight of each (RFC 9110 §12.4.2), 1 where there is none. A weight
+  /// that is no number refuses.
+  private static func weighted(_ values: [String]) -> [(name: String, quality: Double)] {
+    values.flatMap { $0.split(separator: ",") }.compactMap { entry in
+      let parts = entry.split(separator: ";", omittingEmptySubsequences: false).map {
+        $0.filter { $0 != " " && $0 != "\t" }.lowercased()
+      }
+      guard let name = parts.first, !name.isEmpty else { return nil }
+      let weight = parts.dropFirst().last { $0.hasPrefix("q=") }
+      return (name, weight.map { Double($0.dropFirst(2)) ?? 0 } ?? 1)
     }
   }
 }

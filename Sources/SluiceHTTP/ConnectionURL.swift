@@ -74,7 +74,7 @@ public struct ConnectionURL: Hashable, Sendable {
     } else {
       host = text.prefix { $0 != ":" }
       rest = text[host.endIndex...]
-      guard host.utf8.allSatisfy(isHostCharacter) else { throw URLError("'\(host)' is not a host name") }
+      guard host.utf8.allSatisfy(HTTPSyntax.isHostCharacter) else { throw URLError("'\(host)' is not a host name") }
     }
     guard !host.isEmpty else { throw URLError("the host is missing") }
     if rest.isEmpty { return (String(host), defaultPort) }
@@ -83,16 +83,6 @@ public struct ConnectionURL: Hashable, Sendable {
       (lowest...65535).contains(port)
     else { throw URLError("the port '\(digits)' is not a number from \(lowest) to 65535") }
     return (String(host), port)
-  }
-
-  /// RFC 3986 §3.2.2: unreserved, sub-delims and percent-encoded characters.
-  private static func isHostCharacter(_ byte: UInt8) -> Bool {
-    switch byte {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-      UInt8(ascii: "0")...UInt8(ascii: "9"):
-      true
-    default: "-._~!$&'()*+,;=%".utf8.contains(byte)
-    }
   }
 
   private static func list(_ schemes: [String]) -> String {

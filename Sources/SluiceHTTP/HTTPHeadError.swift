@@ -11,6 +11,7 @@ public enum HTTPHeadError: Error, Hashable, Sendable {
   case malformedStatusLine
   /// Another protocol than HTTP/1.0 and HTTP/1.1.
   case unsupportedVersion
+  /// RFC 9112 §3.2: a target is a path, or a whole URL without user and password.
   case invalidTarget
   /// RFC 9112 §5.2: a line that begins with white space, which once continued the field before.
   case foldedField
@@ -20,6 +21,8 @@ public enum HTTPHeadError: Error, Hashable, Sendable {
   case invalidFieldValue(name: String)
   /// RFC 9112 §3.2: HTTP/1.1 asks for one Host.
   case missingHost
+  /// RFC 9112 §3.2: Host is a host and perhaps a port.
+  case invalidHost
   case duplicateField(name: String)
   /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, more than one Content-Length, or one that is no number.
   case ambiguousLength
@@ -43,11 +46,12 @@ extension HTTPHeadError: CustomStringConvertible {
     case .malformedRequestLine: "the request line is not METHOD, TARGET and VERSION with one space between"
     case .malformedStatusLine: "the status line is not HTTP/1.1, three digits and a reason"
     case .unsupportedVersion: "the version is neither HTTP/1.1 nor HTTP/1.0"
-    case .invalidTarget: "the request target holds a character that is not allowed in a URL"
+    case .invalidTarget: "the request target is no path, and no URL that can be asked for"
     case .foldedField: "a field line begins with white space"
     case .invalidFieldName: "a field name is empty, has no colon, or holds a character that is not allowed"
     case .invalidFieldValue(let name): "the value of \(name) holds a control character"
     case .missingHost: "the Host field is missing"
+    case .invalidHost: "the Host field is not a host with or without a port"
     case .duplicateField(let name): "\(name) is there more than once"
     case .ambiguousLength: "the length of the body is ambiguous"
     }

@@ -26,6 +26,33 @@ package enum HTTPSyntax {
     byte > 0x20 && byte < 0x7F
   }
 
+  /// RFC 3986 §3.2.2: unreserved, sub-delims and percent-encoded characters.
+  static func isHostCharacter(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"):
+      true
+    default: "-._~!$&'()*+,;=%".utf8.contains(byte)
+    }
+  }
+
+  /// A host that is not empty, and perhaps a port (RFC 9110 §7.2), without user and password.
+  static func isAuthority(_ text: String) -> Bool {
+    var rest = text.utf8[...]
+    if rest.first == UInt8(ascii: "[") {
+      guard let end = rest.firstIndex(of: UInt8(ascii: "]")) else { return false }
+      let address = rest[..<end].dropFirst()
+      guard !address.isEmpty, address.allSatisfy({ "0123456789abcdefABCDEF:.".utf8.contains($0) }) else { return false }
+      rest = rest[end...].dropFirst()
+    } else {
+      let host = rest.prefix(while: isHostCharacter)
+      if host.isEmpty { return false }
+      rest = rest[host.endIndex...]
+    }
+    guard let colon = rest.popFirst() else { return true }
+    return colon == UInt8(ascii: ":") && rest.allSatisfy { (0x30...0x39).contains($0) }
+  }
+
   package static func isToken(_ text: some Collection<UInt8>) -> Bool {
     !text.isEmpty && text.allSatisfy(isTokenCharacter)
   }

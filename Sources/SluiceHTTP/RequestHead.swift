@@ -3,7 +3,7 @@ import SluiceStreams
 
 /// A request head, strictly parsed (RFC 9112).
 package struct RequestHead: Sendable {
-  /// Host stands in `authority`, not among the fields.
+  /// Host stands in `authority`, not among the fields; so does the host of a target that is a whole URL, of which `path` has the rest.
   package var request: HTTPRequest
   /// Whether the version is HTTP/1.1 rather than 1.0.
   package var isHTTP11: Bool
@@ -12,12 +12,12 @@ package struct RequestHead: Sendable {
 
   /// - Parameter head: What `HeadReader` gave.
   package init(_ head: Bytes, limits: HeadLimits = HeadLimits()) throws(HTTPHeadError) {
-    let lines = try HeadLines(head, limits: limits)
+    // RFC 9112 §2.2: an empty line before a request is what some clients put behind the last one's body.
+    let lines = try HeadLines(head.starts(with: "\r\n".utf8) ? head.dropFirst(2) : head, limits: limits)
     let parts = lines.first.split(separator: 0x20, omittingEmptySubsequences: false)
     guard parts.count == 3, HTTPSyntax.isToken(parts[0]), let method = HTTPRequest.Method(parts[0].string) else {
       throw .malformedRequestLine
     }
-    guard !parts[1].isEmpty, parts[1].allSatisfy(HTTPSyntax.isTargetCharacter) else { throw .invalidTarget }
     switch parts[2] {
     case "HTTP/1.1": isHTTP11 = true
     case "HTTP/1.0": isHTTP11 = false
@@ -25,8 +25,9 @@ package struct RequestHead: Sendable {
     }
     guard lines.hosts.count <= 1 else { throw .duplicateField(name: "Host") }
     guard let host = lines.hosts.first ?? (isHTTP11 ? nil : "") else { throw .missingHost }
+    let target = try RequestTarget(parts[1], method: method, host: host)
     request = HTTPRequest(
-      method: method, scheme: "http", authority: host, path: parts[1].string, headerFields: lines.fields)
+      method: method, scheme: "http", authority: target.authority, path: target.path, headerFields: lines.fields)
     body = try BodyFraming(lines.fields)
   }
 

@@ -34,19 +34,23 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
     self.serve = serve
   }
 
-  /// On the loop, until the task is cancelled or the source ends.
+  /// On the loop, until the task is cancelled or the source fails, when the connections are ended, or until the source has ended and they have
+  /// ended by themselves.
   package func run() async throws {
-    let result: Result<Void, any Error>
     do {
       while let connection = try await accepted.read() { start(connection) }
-      result = .success(())
     } catch {
-      result = .failure(error)
+      accepted.cancel(nil)
+      shutDown()
+      await allEnded()
+      throw error
     }
     accepted.cancel(nil)
-    if Task.isCancelled { shutDown() }
-    await allEnded()
-    try result.get()
+    await withTaskCancellationHandler {
+      await allEnded()
+    } onCancel: {
+      accepted.loop.perform { self.shutDown() }
+    }
   }
 
   private func start(_ connection: Source.Output) {

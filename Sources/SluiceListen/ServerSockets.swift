@@ -42,22 +42,22 @@ package struct ServerSockets: Sendable {
     return ServerSockets(listeners: listeners, url: url.description(withPort: port), port: port, ownLoops: ownLoops)
   }
 
-  /// Serves each listener on its loop until one ends or the calling task is cancelled, which ends the others. The server's own loops end then.
-  /// - Throws: What the first throws: `CancellationError`, or an `IOError` of its listening socket.
+  /// Has a closure called when there is no descriptor or memory for a connection: see `SocketListener.onExhaustion`.
+  package func onExhaustion(_ observer: @escaping @Sendable (IOError) -> Void) {
+    for listener in listeners { listener.onExhaustion(observer) }
+  }
+
+  /// Serves each listener on its loop until all have ended, as they do when the server stops. One that fails ends the others, and so does
+  /// the cancellation of the calling task. The server's own loops end then.
+  /// - Throws: What the first that fails throws: `CancellationError`, or an `IOError` of its listening socket.
   package func run(_ serve: @escaping @Sendable (Int) async throws -> Void) async throws {
     defer { for loop in ownLoops { loop.stop() } }
-    let services = listeners.indices.map { index in
-      Task(executorPreference: listeners[index].uvLoop) { try await serve(index) }
+    try await withThrowingTaskGroup(of: Void.self) { services in
+      for index in listeners.indices {
+        services.addTask(executorPreference: listeners[index].uvLoop) { try await serve(index) }
+      }
+      // What is thrown from here cancels the others, and they are awaited.
+      for try await _ in services {}
     }
-    let result = await withTaskCancellationHandler {
-      // The first that ends ends the others: it was cancelled, or its listener failed.
-      let first = await services[0].result
-      for service in services { service.cancel() }
-      for service in services { _ = await service.result }
-      return first
-    } onCancel: {
-      for service in services { service.cancel() }
-    }
-    try result.get()
   }
 }

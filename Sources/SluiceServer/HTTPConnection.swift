@@ -109,7 +109,6 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
         self.rest = rest
         var head = try RequestHead(bytes, limits: options.headLimits)
         phase = .answering(isHead: head.request.method == .head)
-        head.request.takeOriginForm()
         if options.tls != nil { head.request.scheme = "https" }
         try admission.check(head.request)
         return head
@@ -172,7 +171,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       let response = try await respond(request)
       try ResponseWriter.check(response)
       return response
-    } catch let rejection as RequestRejection {
+    } catch let rejection as RequestRejection where rejection.isAnswer {
       return ServerResponse(rejection)
     } catch {
       // A client that fails in the middle of its body is no fault of the handler's.

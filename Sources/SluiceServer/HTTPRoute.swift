@@ -9,7 +9,7 @@ import struct SystemPackage.FilePath
 
 /// What a server does with the requests for a path.
 ///
-/// A path is matched as it is written, or with everything below it: `/static/*`. The first route that matches counts; a request that is no
+/// A path is matched as it is written, or with everything below it: `/static/*`. It begins with a slash, which is added where it is missing. The first route that matches counts; a request that is no
 /// WebSocket's passes a WebSocket's route by if another one follows, so that a page and its socket can share a path.
 public struct HTTPRoute: Sendable {
   typealias Responder = @Sendable (ServerRequest) async throws -> ServerResponse
@@ -21,6 +21,13 @@ public struct HTTPRoute: Sendable {
   }
   let path: String
   let action: Action
+
+  private init(path: String, action: Action) {
+    self.path = Self.rooted(path)
+    self.action = action
+  }
+
+  private static func rooted(_ path: String) -> String { path.hasPrefix("/") ? path : "/" + path }
 
   /// Serves WebSockets: what the handler does is as for `WebSocket.serve`.
   /// - Parameter options: Of the handshake and the connections. Those of the listening are the HTTP server's own.
@@ -54,10 +61,13 @@ public struct HTTPRoute: Sendable {
   }
 
   /// Serves the files of a folder and those below it, with `index.html` for a path that ends in `/`. Names that begin with a dot are not
-  /// served; symbolic links are followed.
-  /// - Parameter path: Where the folder stands: `/static/*`, or `/*`.
-  public static func files(_ path: String, in folder: FilePath) -> HTTPRoute {
-    let files = StaticFiles(folder: folder, prefix: Self.prefix(of: path) ?? path)
+  /// served.
+  /// - Parameters:
+  ///   - path: Where the folder stands: `/static/*`, or `/*`.
+  ///   - links: Where symbolic links may lead. Default: to what the folder has anyway; whoever can write into it gives away nothing else.
+  public static func files(_ path: String, in folder: FilePath, links: FileLinks = .withinFolder) -> HTTPRoute {
+    let path = rooted(path)
+    let files = StaticFiles(folder: folder, prefix: Self.prefix(of: path) ?? path, links: links)
     return respond(path) { try await files.respond(to: $0) }
   }
 

@@ -22,15 +22,4 @@ extension HTTPRequest {
     guard let mark = target.firstIndex(of: "?") else { return (target, nil) }
     return (String(target[..<mark]), String(target[target.index(after: mark)...]))
   }
-
-  /// As a request to an origin says it, where the client wrote a whole URL (RFC 9112 §3.2.2).
-  mutating func takeOriginForm() {
-    guard let target = path, let scheme = ["http://", "https://"].first(where: { target.lowercased().hasPrefix($0) })
-    else { return }
-    let rest = target.dropFirst(scheme.count)
-    let host = rest.prefix { $0 != "/" && $0 != "?" }
-    authority = String(host)
-    let tail = rest[host.endIndex...]
-    path = tail.hasPrefix("/") ? String(tail) : "/" + tail
-  }
 }

@@ -5,20 +5,34 @@ import SluiceStreams
 
 import struct SystemPackage.FilePath
 
+/// Where symbolic links in a folder that is served may lead.
+public enum FileLinks: Sendable, Hashable {
+  /// To the files of the folder itself. Each request asks the file system for the path behind all links.
+  case withinFolder
+  case anywhere
+}
+
 /// The files of a folder.
 struct StaticFiles: Sendable {
   let folder: FilePath
   /// The path that stands for the folder, with the slash at its end.
   let prefix: String
+  let links: FileLinks
 
   func respond(to request: ServerRequest) async throws -> ServerResponse {
-    let path = try path(of: request.path)
+    var path = try path(of: request.path)
     do {
+      // The type is that of the name that was asked for.
+      let type = Self.type(of: path)
+      if links == .withinFolder { path = try await pathBehindLinks(path) }
       // Asked before it is opened: to open a named pipe would wait for whoever writes into it.
       let status = try await File.status(of: path)
       guard status.kind == .file else { throw Self.notFound }
       let file = try await File.open(path)
-      return .stream(file, type: Self.type(of: path), length: status.size)
+      var response = ServerResponse.stream(file, type: type, length: status.size)
+      // The type is what it says, whatever the contents look like.
+      response.fields[.xContentTypeOptions] = "nosniff"
+      return response
     } catch let error as IOError {
       switch error.code {
       case "ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP": throw Self.notFound
@@ -26,6 +40,16 @@ struct StaticFiles: Sendable {
       default: throw error
       }
     }
+  }
+
+  private func pathBehindLinks(_ path: FilePath) async throws -> FilePath {
+    let folder = try await File.realPath(of: folder)
+    var real = try await File.realPath(of: path)
+    let found = real
+    guard real.removePrefix(folder), !real.components.contains(where: { $0.string.hasPrefix(".") }) else {
+      throw Self.notFound
+    }
+    return found
   }
 
   /// A path never leads out of the folder, nor to what is hidden in it.

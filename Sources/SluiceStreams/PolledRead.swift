@@ -24,7 +24,7 @@ extension PolledReadableStream {
   nonisolated(nonsending) func waitForElement() async throws {
     let waiter = LoopWaiter()
     try attachReader(waiter)
-    let isCancelled = await waiter.wait(on: loop)
+    let isCancelled = await waiter.waitOrCancel(on: loop)
     if loop.isCurrent { detachReader() } else { await loop.runAnywhere { detachReader() } }
     if isCancelled { throw CancellationError() }
   }
@@ -62,7 +62,7 @@ extension PolledWritableStream {
   nonisolated(nonsending) func waitForRoomOnce() async throws {
     let waiter = LoopWaiter()
     try attachWriter(waiter)
-    let isCancelled = await waiter.wait(on: loop)
+    let isCancelled = await waiter.waitOrCancel(on: loop)
     if loop.isCurrent { detachWriter() } else { await loop.runAnywhere { detachWriter() } }
     if isCancelled { throw CancellationError() }
   }
@@ -99,9 +99,15 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   package init() {}
 
   /// Suspends the calling task, which runs on `loop`, until this is woken.
+  /// - Throws: `CancellationError` when the task is cancelled.
+  package nonisolated(nonsending) func wait(on loop: any Loop) async throws {
+    if await waitOrCancel(on: loop) { throw CancellationError() }
+  }
+
+  /// Suspends the calling task, which runs on `loop`, until this is woken.
   /// - Returns: whether the task was cancelled instead.
   @usableFromInline
-  package nonisolated(nonsending) func wait(on loop: any Loop) async -> Bool {
+  nonisolated(nonsending) func waitOrCancel(on loop: any Loop) async -> Bool {
     await withTaskCancellationHandler {
       await unsafe withUnsafeContinuation { unsafe suspend($0) }
     } onCancel: {

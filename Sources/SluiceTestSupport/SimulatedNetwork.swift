@@ -27,6 +27,8 @@ private final class SimulatedChannel: @unchecked Sendable {  // touched on its l
   var arrived = Deque<Bytes>()
   /// Bytes under way or unread.
   var outstanding = 0
+  /// Bytes that were read.
+  var taken = 0
   var end: Result<Void, any Error>?
   var isStalled = false
   var onArrival: (() -> Void)?
@@ -100,6 +102,8 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   /// Bytes that this end has sent and the other has not read, and those that wait to be sent.
   package var unreadByPeer: Int { outgoing.outstanding + queue.count }
 
+  package var deliveredByteCount: Int? { outgoing.taken }
+
   /// The peer's kernel takes nothing until `isStalled` is false again.
   package func stall(_ isStalled: Bool) {
     outgoing.isStalled = isStalled
@@ -111,6 +115,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     if isCancelled { return .end }
     if let chunk = incoming.arrived.popFirst() {
       incoming.outstanding -= chunk.count
+      incoming.taken += chunk.count
       incoming.onRoom?()
       return .element(chunk)
     }

@@ -50,7 +50,7 @@ struct EventCommandOptions: ParsableArguments {
   func broadcast(_ url: String, _ service: EventService) async throws -> any WritableStream<Bytes> {
     let server = try await EventSourceServer.listen(url, options: service.events, server: service.server)
     service.diagnostics.notice("listening on sse+\(server.url)")
-    let broadcast = EventBroadcast(whenSlow: .holdUpTo(EventService.patience))
+    let broadcast = EventBroadcast(whenSlow: .waitUpTo(EventService.patience))
     Task {
       do { try await server.run { try await broadcast.serve($0) } } catch {
         service.diagnostics.notice("no more clients are taken: \(error)")

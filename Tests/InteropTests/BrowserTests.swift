@@ -17,7 +17,7 @@ struct BrowserTests {
       throw error
     }
     process.send(.interrupt)
-    let failure = await process.waitForExit()
+    let failure = try await process.waitForExit()
     #expect(failure == nil)
   }
 
@@ -91,7 +91,7 @@ struct BrowserTests {
         until: "demo.echo.connection.isOpen && demo.room.connection.isOpen && demo.events.ids.length > 1")
       // Which it does not handle: it is gone at once, as after a crash.
       first.send(.hangUp)
-      _ = await first.waitForExit()
+      _ = try? await first.waitForExit()
       try await tab.wait(until: "demo.echo.connection.lastClose?.code === 1006 && !demo.echo.connection.isOpen")
       try await Task.sleep(for: .seconds(3))
       try await demo(port: port) { _ in

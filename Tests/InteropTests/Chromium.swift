@@ -33,7 +33,7 @@ final class Chromium: Sendable {
     do { result = .success(try await run(process, body)) } catch { result = .failure(error) }
     process.send(.terminate)
     // Its profile can go when it has.
-    _ = await process.waitForExit()
+    _ = try? await process.waitForExit()
     try result.get()
   }
 

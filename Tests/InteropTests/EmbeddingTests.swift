@@ -25,7 +25,7 @@ struct EmbeddingTests {
     } catch { result = .failure(error) }
     // Had it crashed, there were nobody to be told so.
     process.send(.interrupt)
-    let end = await process.waitForExit()
+    let end = try await process.waitForExit()
     if case .signalled(_, let signal)? = end { #expect(signal == 2) }
     try result.get()
   }

@@ -36,7 +36,7 @@ enum Peer: String, CaseIterable, CustomTestStringConvertible {
     try await body("ws://127.0.0.1:\(port)")
     // The peer exits when its standard input ends.
     try await server.close()
-    _ = await server.waitForExit()
+    _ = try? await server.waitForExit()
   }
 
   /// Lets the peer's client talk with a server.

@@ -227,7 +227,7 @@ struct EventSourceTests {
   func gzipOfBroadcast() async throws {
     var options = unhurried
     options.compresses = true
-    let broadcast = EventBroadcast(whenSlow: .hold)
+    let broadcast = EventBroadcast(whenSlow: .wait)
     let long = String(repeating: "what is alike, ", count: 10_000)
     try await serving(options) { events in
       try await broadcast.serve(events) {
@@ -255,7 +255,7 @@ struct EventSourceTests {
       }()
       let text = (try await gzip.collect(limit: 10 << 20) as Bytes).string
       try await written
-      #expect(await gzip.waitForExit() == nil)
+      #expect(try await gzip.waitForExit() == nil)
       let events = (0..<3).map { number in
         "data: shared \(number)\n\nid: \(number)\ndata: \(long)\n\ndata: own: \(long)\n\ndata: own again: \(long)\n\n"
       }
@@ -269,7 +269,7 @@ struct EventSourceTests {
   func broadcastInOneTurn(isCompressed: Bool) async throws {
     var options = unhurried
     options.compresses = isCompressed
-    let broadcast = EventBroadcast(whenSlow: .hold)
+    let broadcast = EventBroadcast(whenSlow: .wait)
     try await serving(options) { events in
       try await broadcast.serve(events) {
         // On the loop, and so without a pause for what was written to leave.
@@ -294,7 +294,7 @@ struct EventSourceTests {
       if request.path == "/feed?no" { throw RequestRejection(status: 403, reason: "no") }
       return [:]
     }
-    let broadcast = EventBroadcast(whenSlow: .drop)
+    let broadcast = EventBroadcast(whenSlow: .dropNewest)
     let long = String(repeating: "x", count: 1 << 20)
     try await serving(options) { events in
       try await events.send("one")
@@ -349,6 +349,68 @@ struct EventSourceTests {
     #expect(try await answer(request).hasPrefix("HTTP/1.1 \(status) "))
   }
 
+  @Test(
+    "whatever a check of the application's throws is answered, and ends the connection",
+    arguments: [(403, 403), (599, 599), (200, 500), (0, 500), (-5, 500), (99_999, 500), (302, 500)])
+  func rejections(thrown: Int, answered: Int) async throws {
+    var options = EventSourceServerOptions()
+    options.onRequest = { _ in throw RequestRejection(status: thrown, reason: "no") }
+    let text = try await answer("GET /feed HTTP/1.1\r\nHost: a\r\n\r\n", options)
+    #expect(text.hasPrefix("HTTP/1.1 \(answered) ") && text.hasSuffix(answered == thrown ? "no\n" : "failed\n"))
+    let head = try await answer("HEAD /feed HTTP/1.1\r\nHost: a\r\n\r\n", options)
+    #expect(head.hasPrefix("HTTP/1.1 \(answered) ") && head.hasSuffix("\r\n\r\n"))
+  }
+
+  @Test("a client that takes nothing is cut in time, and its producer is told; one that is slow is not")
+  func stalled() async throws {
+    var options = unhurried
+    options.stallTimeout = .seconds(3)
+    let ends = Mutex<[String]>([])
+    let text = String(repeating: "x", count: 60_000)
+    try await serving(options) { events in
+      do {
+        for _ in 0..<600 { try await events.send(text) }
+        ends.withLock { $0.append("all") }
+      } catch {
+        ends.withLock { $0.append("\(error)") }
+      }
+    } _: { server in
+      let silent = try await TCP.connect("127.0.0.1", port: server.port)
+      try await silent.write("GET /feed HTTP/1.0\r\n\r\n")
+      for _ in 0..<2000 where ends.withLock({ $0.isEmpty }) { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(ends.withLock { $0 } == ["\(EventSourceError.stalled(.seconds(3)))"])
+      silent.abort(StreamError.aborted)
+      let slow = try await TCP.connect("127.0.0.1", port: server.port)
+      try await slow.write("GET /feed HTTP/1.0\r\n\r\n")
+      // On the loop's thread, where other tests that are busy don't hold it up.
+      try await withTaskExecutorPreference(UVLoop.shared) {
+        while try await slow.read() != nil { try await Task.sleep(for: .milliseconds(5)) }
+      }
+      for _ in 0..<500 where ends.withLock({ $0.count < 2 }) { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(ends.withLock { $0.last } == "all")
+      slow.abort(StreamError.aborted)
+    }
+  }
+
+  @Test("times beyond what can be written are as long as can be written")
+  func retryBeyondMeasure() async throws {
+    for (retry, text) in [
+      (Duration.seconds(Int64.max), "9223372036854775807"),
+      (.seconds(Int64.max) + .milliseconds(999), "9223372036854775807"),
+      (
+        Duration(secondsComponent: 9_223_372_036_854_775, attosecondsComponent: 999_000_000_000_000_000),
+        "9223372036854775807"
+      ),
+      (.microseconds(1999), "1"), (.zero, "0"),
+    ] {
+      var options = EventSourceServerOptions()
+      options.retry = retry
+      #expect(try await answer("GET /feed HTTP/1.0\r\n\r\n", options).contains("\r\n\r\nretry: \(text)\n\n"))
+      let line = try EventStreamConnection.prepare(ServerSentEvent("a", retry: retry)).text.string
+      #expect(line.hasPrefix("retry: \(text)\n"))
+    }
+  }
+
   @Test("a request that asks for an event stream is told from others")
   func isEventSource() {
     func request(_ accept: String?, _ method: HTTPRequest.Method = .get) -> HTTPRequest {
@@ -358,7 +420,11 @@ struct EventSourceTests {
     }
     #expect(EventSource.isEventSource(request("text/event-stream")))
     #expect(EventSource.isEventSource(request("text/html, Text/Event-Stream; q=0.5")))
-    for accept in [nil, "*/*", "text/html", "text/event-streams", "text/event-stream;q=0"] as [String?] {
+    #expect(EventSource.isEventSource(request("text/event-stream;v=1;q=0.1, text/event-stream;q=0")))
+    for accept in [
+      nil, "*/*", "text/html", "text/event-streams", "text/event-stream;q=0", "text/event-stream;v=1;q=0",
+      "text/event-stream; q=0.000", "*/*, text/event-stream;q=0", "text/event-stream;q=x", ";q=1", "",
+    ] as [String?] {
       #expect(!EventSource.isEventSource(request(accept)), "\(accept ?? "none")")
     }
     #expect(!EventSource.isEventSource(request("text/event-stream", .post)))

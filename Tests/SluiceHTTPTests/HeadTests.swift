@@ -66,6 +66,52 @@ struct HeadTests {
     #expect(expected.status == status)
   }
 
+  @Test(
+    "Host is a host and perhaps a port, and nothing else (RFC 9112 §3.2)",
+    arguments: [
+      ("a", true), ("a:80", true), ("a:", true), ("", true), ("[::1]", true), ("[::1]:8080", true), ("a_b.c-d", true),
+      ("a b", false), ("a/b", false), ("u@a", false), ("a b/c@d", false), ("a:x", false), ("a:1:2", false),
+      (":80", false),
+      ("[::1", false), ("[]", false), ("[::1]x", false), ("a?b", false), ("a#b", false), ("a,b", true), ("a\\b", false),
+    ])
+  func hosts(host: String, isValid: Bool) throws {
+    if isValid {
+      #expect(try request("GET / HTTP/1.1\r\nHost: \(host)\r\n\r\n").request.authority == host)
+    } else {
+      #expect(throws: HTTPHeadError.invalidHost) { try request("GET / HTTP/1.1\r\nHost: \(host)\r\n\r\n") }
+    }
+  }
+
+  @Test(
+    "a target is a path, or a URL that says whose it is (RFC 9112 §3.2.1, §3.2.2)",
+    arguments: [
+      ("/a?b", "h", "/a?b"), ("//x/y", "h", "//x/y"), ("http://x/y?z", "x", "/y?z"), ("HTTPS://x:1", "x:1", "/"),
+      ("ws://[::1]?q", "[::1]", "/?q"), ("http://u:p@x/", nil, ""), ("http:///y", nil, ""), ("http://x:y/", nil, ""),
+      ("x:443", nil, ""), ("*", nil, ""), ("a", nil, ""), ("ftp://x/", nil, ""), ("?a", nil, ""),
+    ] as [(String, String?, String)])
+  func targets(target: String, authority: String?, path: String) throws {
+    let text = "GET \(target) HTTP/1.1\r\nHost: h\r\n\r\n"
+    guard let authority else {
+      #expect(throws: HTTPHeadError.invalidTarget) { try request(text) }
+      return
+    }
+    let parsed = try request(text).request
+    #expect(parsed.authority == authority && parsed.path == path)
+  }
+
+  @Test("OPTIONS may ask for the server itself, CONNECT asks for a host")
+  func otherTargets() throws {
+    #expect(try request("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").request.path == "*")
+    #expect(try request("CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n").request.path == "x:443")
+    #expect(throws: HTTPHeadError.invalidTarget) { try request("CONNECT /x HTTP/1.1\r\nHost: h\r\n\r\n") }
+  }
+
+  @Test("one empty line before a request is passed over (RFC 9112 §2.2)")
+  func emptyLine() throws {
+    #expect(try request("\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n").request.path == "/a")
+    #expect(throws: HTTPHeadError.malformedRequestLine) { try request("\r\n\r\n") }
+  }
+
   @Test("limits: bytes and fields (ATTACKS 24)")
   func limits() throws {
     let limits = HeadLimits(maxHeadBytes: 100, maxFieldCount: 3)

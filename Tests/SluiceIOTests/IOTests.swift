@@ -80,7 +80,7 @@ struct ChildProcessTests {
     try await child.write("a\nb\n")
     try await child.close()
     #expect(try await child.collect(limit: 100) == "b\na\n")
-    #expect(await child.waitForExit() == nil)
+    #expect(try await child.waitForExit() == nil)
   }
 
   @Test("environment and exit status")
@@ -102,7 +102,34 @@ struct ChildProcessTests {
   func abort() async throws {
     let child = try await ChildProcess.spawn(["sleep", "1000"])
     child.abort(StreamError.aborted)
-    #expect(await child.waitForExit() == .signalled(command: "sleep", signal: 15))
+    #expect(try await child.waitForExit() == .signalled(command: "sleep", signal: 15))
+  }
+
+  @Test("a child that has exited wants no more, whoever else holds its input")
+  func exited() async throws {
+    let child = try await ChildProcess.shell("sleep 1 <&0 >/dev/null & exit 0")
+    #expect(try await child.waitForExit() == nil)
+    await #expect(throws: StreamError.closed) { try await child.write("late") }
+    try await child.close()
+  }
+
+  @Test("a write that waits when the child exits ends")
+  func exitsDuringWrite() async throws {
+    let child = try await ChildProcess.shell("sleep 1 <&0 >/dev/null & sleep 0.1; exit 0")
+    await #expect(throws: StreamError.closed) {
+      while true { try await child.write(Bytes([UInt8](repeating: 0, count: 65536))) }
+    }
+  }
+
+  @Test("waiting for an exit can be cancelled, and does nothing to the child")
+  func cancelledWait() async throws {
+    let child = try await ChildProcess.spawn(["sleep", "1000"])
+    let waiting = Task { try await child.waitForExit() }
+    try await Task.sleep(for: .milliseconds(20))
+    waiting.cancel()
+    await #expect(throws: CancellationError.self) { try await waiting.value }
+    child.abort(StreamError.aborted)
+    #expect(try await child.waitForExit() == .signalled(command: "sleep", signal: 15))
   }
 
   @Test("a child that closes its input wants no more")
@@ -111,6 +138,35 @@ struct ChildProcessTests {
     await #expect(throws: StreamError.closed) {
       while true { try await child.write(Bytes([UInt8](repeating: 0, count: 65536))) }
     }
+  }
+}
+
+@Suite("Standard streams", .timeLimit(.minutes(1)))
+struct StandardStreamTests {
+  @Test("one that is closed before its first use takes no more")
+  func close() async throws {
+    let output = StandardStream.output()
+    try await output.close()
+    try await output.close()
+    await #expect(throws: StreamError.closed) { try await output.write("late") }
+  }
+
+  @Test("one that is cancelled before its first use has ended; closing its other half does nothing to it")
+  func cancel() async throws {
+    let input = StandardStream.input()
+    try await input.close()
+    input.cancel()
+    #expect(try await input.read() == nil)
+  }
+
+  @Test("one that is aborted before its first use fails with the reason")
+  func abort() async throws {
+    let (input, output) = (StandardStream.input(), StandardStream.error())
+    input.abort(StreamError.aborted)
+    output.abort(StreamError.aborted)
+    await #expect(throws: StreamError.aborted) { try await input.read() }
+    await #expect(throws: StreamError.aborted) { try await output.write("late") }
+    await #expect(throws: StreamError.aborted) { try await output.close() }
   }
 }
 
@@ -192,7 +248,7 @@ struct SocketTests {
     let leftover = try await ChildProcess.spawn([
       "python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')",
     ])
-    #expect(await leftover.waitForExit() == nil)
+    #expect(try await leftover.waitForExit() == nil)
     #expect(access(path, F_OK) == 0)
     try await UnixSocket.listen(path).cancel()
     await #expect(throws: IOError.self) { try await UnixSocket.connect(String(repeating: "x", count: 200)) }
@@ -224,6 +280,19 @@ struct SocketTests {
         #expect(buffer == nil)
       }
     }
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
+  @Test("connections that are accepted have the listener's options")
+  func acceptedOptions() async throws {
+    var options = TCP.Options()
+    options.writeHighWatermark = 12_345
+    let listener = try await TCP.listen("127.0.0.1", port: 0, options: options)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    #expect(server.highWatermark == 12_345)
     client.abort(StreamError.aborted)
     server.abort(StreamError.aborted)
     listener.cancel()
@@ -275,6 +344,41 @@ struct SocketTests {
     var count = 0
     while readdir(folder) != nil { count += 1 }
     return count
+  }
+
+  @Test("a listener of IPv6 takes IPv4 as well, where its address does")
+  func dualStack() async throws {
+    let listener = try await TCP.listen("::ffff:127.0.0.1", port: 0)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    #expect(server.name.hasPrefix("[::ffff:127.0.0.1]:"))
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
+  @Test("a listener that nobody reads costs no processor time, and gives all that wait to the next reader")
+  func waitingPeers() async throws {
+    let loop = UVLoop(name: "waiting")
+    defer { loop.stop() }
+    let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
+    var clients: [SocketStream] = [try await TCP.connect("127.0.0.1", port: listener.port)]
+    _ = try await listener.read()
+    for _ in 0..<100 { clients.append(try await TCP.connect("127.0.0.1", port: listener.port)) }
+    let before = try await loop.run { Self.threadTime }
+    try await Task.sleep(for: .milliseconds(300))
+    #expect(try await loop.run { Self.threadTime } - before < .milliseconds(30))
+    for _ in 0..<100 { _ = try await listener.read() }
+    listener.cancel()
+    #expect(try await listener.read() == nil)
+    for client in clients { client.abort(StreamError.aborted) }
+  }
+
+  /// Processor time of the calling thread.
+  private static var threadTime: Duration {
+    var time = timespec()
+    unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
   }
 
   @Test("several loops share a port")

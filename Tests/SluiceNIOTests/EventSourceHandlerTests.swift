@@ -51,6 +51,7 @@
         var options = EventSourceServerOptions()
         options.onRequest = { request in
           if request.path == "/secret" { throw RequestRejection(status: 403, reason: "not for you") }
+          return [:]
         }
         let isMeant: @Sendable (HTTPRequest) -> Bool = { $0.path != "/" }
         return EventSourceHandler(options: options, answering: isMeant) { try await $0.send("event") }

@@ -19,6 +19,11 @@ struct HTTPServerTests {
     .respond("/ignored", methods: [.post]) { _ in .text("ignored") },
     .respond("/broken") { _ in throw StreamError.limitExceeded(what: "secret", limit: 1, actual: 2) },
     .respond("/refused") { _ in throw RequestRejection(status: 410, reason: "gone for good") },
+    .respond("/refusedOddly") { _ in throw RequestRejection(status: 200, reason: "secret") },
+    .respond("/refusedTwice") { _ in
+      throw RequestRejection(status: 400, reason: "secret", fields: [.contentLength: "1000"])
+    },
+    .respond("slashless/*") { .text($0.path) },
     .respond("/badstatus") { _ in ServerResponse(status: 100) },
     .respond("/badfield") { _ in ServerResponse(fields: [.connection: "keep-alive"]) },
     .respond("/stream") { _ in .stream(SequenceStream(["one", "", "two"] as [Bytes]), type: "text/plain") },
@@ -102,7 +107,9 @@ struct HTTPServerTests {
       ("POST /feed HTTP/1.1\r\nHost: a\r\n\r\n", "405 "),
       ("GET /broken HTTP/1.0\r\n\r\n", "500 Internal Server Error"),
       ("GET /badstatus HTTP/1.0\r\n\r\n", "500 "), ("GET /badfield HTTP/1.0\r\n\r\n", "500 "),
-      ("GET /refused HTTP/1.0\r\n\r\n", "410 Gone"),
+      ("GET /refused HTTP/1.0\r\n\r\n", "410 Gone"), ("GET /refusedOddly HTTP/1.0\r\n\r\n", "500 "),
+      ("GET /refusedTwice HTTP/1.0\r\n\r\n", "500 "), ("GET / HTTP/1.1\r\nHost: a b/c@d\r\n\r\n", "400 "),
+      ("GET http://u:p@a/health HTTP/1.1\r\nHost: a\r\n\r\n", "400 "),
     ])
   func refusals(request: String, status: String) async throws {
     try await serving { server in
@@ -110,6 +117,15 @@ struct HTTPServerTests {
       #expect(answer.hasPrefix("HTTP/1.1 \(status)"))
       #expect(answer.contains("\r\nConnection: close\r\n") && !answer.contains("secret"))
       if status.hasPrefix("405") { #expect(answer.contains("\r\nAllow: ")) }
+    }
+  }
+
+  @Test("a route without its first slash has it; an empty line before a request is passed over")
+  func slashless() async throws {
+    try await serving { server in
+      let answer = try await answer(
+        "GET /slashless/x HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET /health HTTP/1.0\r\n\r\n", with: server)
+      #expect(answer.contains("\r\n\r\n/slashless/xHTTP/1.1 200 OK\r\n") && answer.hasSuffix("ok"))
     }
   }
 

@@ -39,12 +39,10 @@ struct StaticFilesTests {
     try await body(folder)
   }
 
-  private func serving(_ folder: FilePath, _ body: (HTTPServer) async throws -> Void) async throws {
-    let server = try await HTTPServer.listen("http://127.0.0.1:0")
-    let running = Task { try await server.run(routes: [.files("/*", in: folder)]) }
-    try await body(server)
-    running.cancel()
-    _ = try? await running.value
+  private func serving(
+    _ folder: FilePath, links: FileLinks = .withinFolder, _ body: (HTTPServer) async throws -> Void
+  ) async throws {
+    try await withServer(routes: [.files("/*", in: folder, links: links)], body)
   }
 
   private func get(_ path: String, _ method: String = "GET", from server: HTTPServer) async throws -> Bytes {
@@ -67,7 +65,10 @@ struct StaticFilesTests {
         ] {
           let answer = try await get(path, from: server).string
           #expect(answer.hasPrefix("HTTP/1.1 200 OK\r\n") && answer.hasSuffix("\r\n\r\n\(text)"), "\(path)")
-          #expect(answer.contains("\r\nContent-Type: \(type)\r\nContent-Length: \(text.utf8.count)\r\n"), "\(path)")
+          #expect(
+            answer.contains(
+              "\r\nContent-Type: \(type)\r\nX-Content-Type-Options: nosniff\r\nContent-Length: \(text.utf8.count)\r\n"),
+            "\(path)")
         }
         let head = try await get("/a%20b.txt", "HEAD", from: server).string
         #expect(head.contains("\r\nContent-Length: 6\r\n") && head.hasSuffix("\r\n\r\n"))
@@ -88,6 +89,50 @@ struct StaticFilesTests {
       try await serving(folder) { server in
         let answer = try await get(path, from: server).string
         #expect(answer.hasPrefix("HTTP/1.1 404 Not Found\r\n"), "\(answer)")
+      }
+    }
+  }
+
+  @Test("symbolic links lead to what the folder has, and out of it only where that is allowed")
+  func links() async throws {
+    try await withFolder { folder in
+      let outside = folder.string + ".outside"
+      let file = try await File.create(FilePath(outside))
+      try await file.write("outside")
+      try await file.close()
+      let links = [
+        ("in.txt", "a b.txt"), ("out.txt", outside), ("hidden.txt", ".secret"), ("up", ".."), ("loop", "loop"),
+        ("neighbour", outside.replacing("/tmp/", with: "../")),
+      ]
+      for (name, target) in links { unsafe symlink(target, folder.appending(name).string) }
+      defer {
+        for (name, _) in links { unsafe unlink(folder.appending(name).string) }
+        unsafe unlink(outside)
+      }
+      let name = String(outside.dropFirst("/tmp/".count))
+      for (policy, allowed) in [
+        (FileLinks.withinFolder, ["/in.txt"]), (.anywhere, ["/in.txt", "/out.txt", "/up/\(name)"]),
+      ] {
+        try await serving(folder, links: policy) { server in
+          for path in ["/in.txt", "/out.txt", "/up/\(name)", "/loop"] {
+            let answer = try await get(path, from: server).string
+            #expect(answer.hasPrefix(allowed.contains(path) ? "HTTP/1.1 200 " : "HTTP/1.1 404 "), "\(policy) \(path)")
+          }
+          if policy == .withinFolder {
+            for path in ["/hidden.txt", "/neighbour"] {
+              let answer = try await get(path, from: server).string
+              #expect(answer.hasPrefix("HTTP/1.1 404 "), "\(path)")
+            }
+          }
+        }
+      }
+      // A folder that is reached through a link is served as it is.
+      let alias = folder.string + ".alias"
+      unsafe symlink(folder.string, alias)
+      defer { unsafe unlink(alias) }
+      try await serving(FilePath(alias)) { server in
+        let answer = try await get("/a%20b.txt", from: server).string
+        #expect(answer.hasSuffix("spaced"))
       }
     }
   }

@@ -1,5 +1,7 @@
-import SluiceStreams
+import SluiceTestSupport
 import Testing
+
+@testable import SluiceStreams
 
 @Suite("Transforms and operators")
 struct TransformTests {
@@ -25,6 +27,59 @@ struct TransformTests {
     #expect(try await SequenceStream(1...5).map(slow).collect(limit: 9) == [1, 2, 3, 4, 5])
     let isOdd: @Sendable (Int) async throws -> Bool = { try await slow($0) % 2 == 1 }
     #expect(try await SequenceStream(1...5).filter(isOdd).collect(limit: 9) == [1, 3, 5])
+  }
+
+  @Test("the first 0 elements of a source that gives nothing are there at once")
+  func emptyPrefix() async throws {
+    let (near, far) = MemoryStream<Int>.pair()
+    try await withTimeLimit(.seconds(20)) {
+      let none = try await near.prefix(0).collect(limit: 9)
+      #expect(none.isEmpty)
+    }
+    await #expect(throws: StreamError.closed) { try await far.write(1) }
+    #expect(try await SequenceStream(1...3).prefix(-1).collect(limit: 9) == [])
+  }
+
+  private struct Header: Transform {
+    func start(into output: inout TransformOutput<String>) { output.append("begin") }
+    func transform(_ input: consuming String, into output: inout TransformOutput<String>) { output.append(input) }
+    func finish(into output: inout TransformOutput<String>) { output.append("end") }
+  }
+
+  @Test("what a transform gives at its start stands before all elements, on either side of a stream")
+  func start() async throws {
+    #expect(try await SequenceStream(["x"]).pipe(through: Header()).collect(limit: 9) == ["begin", "x", "end"])
+    #expect(try await SequenceStream([String]()).pipe(through: Header()).collect(limit: 9) == ["begin", "end"])
+    let (near, far) = MemoryStream<String>.pair()
+    try await near.behind(Header()).close()
+    #expect(try await far.collect(limit: 9) == ["begin", "end"])
+  }
+
+  @Test("cancelling a read of an asynchronous stage leaves it as it was")
+  func cancelledStage() async throws {
+    let (near, far) = MemoryStream<Int>.pair()
+    let mapped = near.map { number async throws -> Int in
+      if number == 1 { try await Task.sleep(for: .seconds(1000)) }
+      return number
+    }
+    let reading = Task { try await mapped.read() }
+    try await far.write(1)
+    try await Task.sleep(for: .milliseconds(20))
+    await #expect(throws: StreamError.concurrentRead) { try await mapped.read() }
+    reading.cancel()
+    await #expect(throws: CancellationError.self) { try await reading.value }
+    try await far.write(2)
+    #expect(try await mapped.read() == 2)
+  }
+
+  @Test("what a closure that waits throws cancels the source and is thrown again at every read")
+  func throwingStage() async throws {
+    let (near, far) = MemoryStream<Int>.pair()
+    try await far.write(1)
+    let mapped = near.map { _ async throws -> Int in throw TestError.reason }
+    await #expect(throws: TestError.reason) { try await mapped.read() }
+    await #expect(throws: TestError.reason) { try await mapped.read() }
+    await #expect(throws: StreamError.closed) { try await far.write(2) }
   }
 
   @Test("what a closure throws cancels the source and is thrown again at every read")
@@ -53,6 +108,19 @@ struct TransformTests {
     await #expect(throws: StreamError.limitExceeded(what: "a line or delimited element", limit: 6, actual: 8)) {
       try await long.read()
     }
+  }
+
+  @Test("a line that comes byte by byte is held in few pieces")
+  func partialElement() throws {
+    var partial = PartialElement()
+    for number in 0..<300_000 {
+      try partial.append(Bytes([UInt8(truncatingIfNeeded: number)]), limit: 1 << 20, what: "a line")
+    }
+    try partial.append(Bytes([UInt8](repeating: 9, count: 10_000)), limit: 1 << 20, what: "a line")
+    #expect(partial.pieceCount < 10)
+    let all = (0..<300_000).map { UInt8(truncatingIfNeeded: $0) } + [UInt8](repeating: 9, count: 10_000)
+    #expect(partial.take() == Bytes(all))
+    #expect(partial.count == 0 && partial.take().isEmpty)
   }
 
   @Test("elements between NUL bytes")
@@ -101,6 +169,131 @@ struct TransformTests {
     try await sink.write("abcdef")
     try await sink.close()
     #expect(try await far.collect(limit: 9) == ["abcd", "ef"])
+  }
+}
+
+/// Sinks behind transforms, in both gears.
+@Suite("Transformed sinks", .timeLimit(.minutes(1)))
+struct TransformedSinkTests {
+  /// Gives each chunk twice, and ends behind the second.
+  private struct Twice: Transform {
+    var count = 0
+    mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) {
+      output.append(copy input)
+      output.append(input)
+      count += 1
+      if count == 2 { output.end() }
+    }
+  }
+
+  private struct Failing: Transform {
+    func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
+      if input == "bad" { throw TestError.reason }
+      output.append(input)
+    }
+  }
+
+  private static let pairs = [StreamPair.memory, .simulated]
+
+  @Test("writing after close throws", arguments: pairs)
+  func closed(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let sink = behind(a, ChunkTransform(size: 4))
+      try await sink.write("abcdef")
+      try await sink.close()
+      try await sink.close()
+      await #expect(throws: StreamError.closed) { try await sink.write("late") }
+      #expect(try await readAll(b) == "abcdef")
+    }
+  }
+
+  @Test("a transform that ends closes the sink, and a pipe cancels its endless source", arguments: pairs)
+  func ended(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let isCancelled = Counter()
+      let endless = Readable<Bytes>(onCancel: { _ in isCancelled.add(1) }) { "x" }
+      await #expect(throws: StreamError.closed) { try await pipe(endless, into: behind(a, Twice())) }
+      #expect(isCancelled.value == 1)
+      let all = try await readAll(b)
+      #expect(all == "xxxx")
+    }
+  }
+
+  @Test("what the transform throws aborts the sink, and every write throws it again", arguments: pairs)
+  func failing(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      let sink = behind(a, Failing())
+      try await sink.write("good")
+      #expect(try await read(4, from: b) == "good")
+      await #expect(throws: TestError.reason) { try await sink.write("bad") }
+      await #expect(throws: TestError.reason) { try await sink.write("good") }
+      await #expect(throws: (any Error).self) { try await b.read() }
+    }
+  }
+
+  @Test("the same inside a loop's callbacks: a pump into a transform that ends, and one that throws")
+  func pumped() async throws {
+    let loop = SimulatedLoop()
+    try await loop.simulate {
+      let network = SimulatedNetwork(loop: loop)
+      let (feeder, source) = network.connection()
+      let (sink, reader) = network.connection()
+      let piping = Task(executorPreference: loop) { try await source.pipe(sink.behind(Twice())) }
+      for _ in 0..<3 {
+        try? await feeder.write("x")
+        try await loop.sleep(for: .seconds(1))
+      }
+      await #expect(throws: StreamError.closed) { try await piping.value }
+      #expect(try await readAll(reader) == "xxxx")
+      let (feeder2, source2) = network.connection()
+      let (sink2, reader2) = network.connection()
+      let failing = Task(executorPreference: loop) { try await source2.pipe(sink2.behind(Failing())) }
+      try await feeder2.write("bad")
+      await #expect(throws: TestError.reason) { try await failing.value }
+      await #expect(throws: (any Error).self) { try await reader2.read() }
+    }
+  }
+
+  @Test("a write that is cancelled between two elements of one has taken it: the rest leaves before the next")
+  func cancelled() async throws {
+    let (near, far) = MemoryStream<Bytes>.pair(highWatermark: 1)
+    let sink = near.behind(Twice())
+    let writing = Task { try await sink.write("a") }
+    try await Task.sleep(for: .milliseconds(20))
+    await #expect(throws: StreamError.concurrentWrite) { try await sink.write("c") }
+    writing.cancel()
+    try await writing.value
+    async let second: Void = sink.write("b")
+    #expect(try await readAll(far) == "aabb")
+    try await second
+  }
+}
+
+private func behind(
+  _ stream: some WritableStream<Bytes>, _ transform: some Transform<Bytes, Bytes>
+) -> any WritableStream<Bytes> {
+  stream.behind(transform)
+}
+
+private func pipe(_ source: some ReadableStream<Bytes>, into sink: some WritableStream<Bytes>) async throws {
+  try await source.pipe(sink)
+}
+
+@Suite("Memory streams")
+struct MemoryStreamTests {
+  @Test("an abort behind a close cuts off what was not read; what was read to the end has ended well")
+  func abortBehindClose() async throws {
+    let (a, b) = MemoryStream<Int>.pair()
+    try await a.write(1)
+    try await a.close()
+    a.abort(TestError.reason)
+    await #expect(throws: TestError.reason) { try await b.read() }
+    let (c, d) = MemoryStream<Int>.pair()
+    try await c.write(1)
+    try await c.close()
+    #expect(try await d.read() == 1)
+    c.abort(TestError.reason)
+    #expect(try await d.read() == nil)
   }
 }
 

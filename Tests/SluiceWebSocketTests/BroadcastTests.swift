@@ -31,7 +31,7 @@ struct BroadcastTests {
 
   @Test(
     "members on several loops, compressed and not: each gets all, in the order of each writer",
-    arguments: [WebSocketBroadcast.SlowPolicy.hold, .holdUpTo(.seconds(10)), .disconnect])
+    arguments: [WebSocketBroadcast.SlowPolicy.wait, .waitUpTo(.seconds(10)), .disconnect])
   func everyone(policy: WebSocketBroadcast.SlowPolicy) async throws {
     let broadcast = WebSocketBroadcast(whenSlow: policy)
     var options = WebSocketServerOptions()
@@ -81,7 +81,7 @@ struct BroadcastTests {
 
   @Test("a member that is slow is waited for, misses what it has no room for, or is cut; the others get all")
   func slow() async throws {
-    for policy in [WebSocketBroadcast.SlowPolicy.hold, .drop, .disconnect] {
+    for policy in [WebSocketBroadcast.SlowPolicy.wait, .dropNewest, .disconnect] {
       let broadcast = WebSocketBroadcast(whenSlow: policy)
       try await serving(broadcast) { url in
         let quick = try await WebSocket.connect(url)
@@ -96,7 +96,7 @@ struct BroadcastTests {
             written.withLock { $0 += 1 }
           }
         }()
-        if policy == .hold {
+        if policy == .wait {
           async let quickCount = Self.count(quick, upTo: count)
           try await Task.sleep(for: .milliseconds(300))
           // What the buffers of the slow one's connection take, and no more.
@@ -126,7 +126,7 @@ struct BroadcastTests {
     "who takes nothing holds the others for the time of the policy, and is cut then; many at once reach the others in order"
   )
   func holdUpTo() async throws {
-    let broadcast = WebSocketBroadcast(whenSlow: .holdUpTo(.milliseconds(300)))
+    let broadcast = WebSocketBroadcast(whenSlow: .waitUpTo(.milliseconds(300)))
     try await serving(broadcast) { url in
       let quick = try await WebSocket.connect(url)
       let stalled = try await WebSocket.connect(url)
@@ -163,6 +163,22 @@ struct BroadcastTests {
       }
       try await closed
       await #expect(throws: StreamError.closed) { try await broadcast.write("late") }
+    }
+  }
+
+  @Test("closing takes as long for many members that don't answer as for one")
+  func closeOfMany() async throws {
+    let broadcast = WebSocketBroadcast()
+    let count = 20
+    try await serving(broadcast) { url in
+      // Nobody reads, so nobody answers; each has 200 ms.
+      var members: [WebSocket] = []
+      for _ in 0..<count { members.append(try await WebSocket.connect(url)) }
+      try await waitForMembers(count, of: broadcast)
+      let start = ContinuousClock.now
+      try await broadcast.close()
+      #expect(ContinuousClock.now - start < .seconds(2))
+      for member in members { member.abort(StreamError.aborted) }
     }
   }
 

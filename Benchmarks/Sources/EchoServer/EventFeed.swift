@@ -7,7 +7,7 @@ func serveEvents(_ kind: String, size: Int) async throws {
   var options = EventSourceServerOptions()
   options.compresses = kind.hasSuffix("gzip")
   options.ping = nil
-  let broadcast = EventBroadcast(whenSlow: .hold)
+  let broadcast = EventBroadcast(whenSlow: .wait)
   let counts = Counts()
   let server = try await EventSourceServer.listen("http://127.0.0.1:0", options: options)
   try await tell(server.port)

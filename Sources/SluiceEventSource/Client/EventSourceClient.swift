@@ -112,10 +112,7 @@ public final class EventSourceClient: ReadableStream {
       state.isReading = true
     }
     defer { state.withLock { $0.isReading = false } }
-    return try await withTaskExecutorPreference(loop) { try await readOnLoop() }
-  }
-
-  private func readOnLoop() async throws -> ServerSentEvent? {
+    // Where the caller runs: what is inflated and parsed is no work for the loop, if it need not be.
     while true {
       switch state.withLock({ $0.phase }) {
       case .connected(let feed, let since): if let event = try await next(of: feed, since: since) { return event }

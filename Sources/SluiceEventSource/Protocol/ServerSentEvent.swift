@@ -13,7 +13,7 @@ public struct ServerSentEvent: Sendable, Hashable {
   /// What a client that comes back names as the last event it has seen. Of a received event, the id in force when it came, its own or an
   /// earlier one's; "" takes back an earlier one.
   public var id: String?
-  /// How long a client is to wait before it comes back. Not part of a received event: see `EventStreamParser.retry`.
+  /// How long a client is to wait before it comes back, in whole milliseconds on the wire. Not part of a received event: see `EventStreamParser.retry`.
   public var retry: Duration?
 
   public init(_ data: String, event: String? = nil, id: String? = nil, retry: Duration? = nil) {
@@ -59,12 +59,7 @@ extension ServerSentEvent {
       Self.append("id: ", id, to: &output)
     }
     if let retry {
-      guard retry >= .zero else { throw .invalidRetry(retry) }
-      let (seconds, attoseconds) = retry.components
-      let milliseconds = seconds.multipliedReportingOverflow(by: 1000)
-      let total = milliseconds.overflow ? Int64.max : milliseconds.partialValue
-      Self.append(
-        "retry: ", String(total.addingReportingOverflow(attoseconds / 1_000_000_000_000_000).partialValue), to: &output)
+      try Self.append(retry: retry, to: &output)
     }
     var rest = data.utf8[...]
     repeat {
@@ -78,6 +73,12 @@ extension ServerSentEvent {
       if end == 0x0D, rest.first == 0x0A { rest.removeFirst() }
     } while true
     output.append(0x0A)
+  }
+
+  /// The line that says how long to wait before coming back.
+  static func append(retry: Duration, to output: inout BytesBuilder) throws(EventFieldError) {
+    guard retry >= .zero else { throw .invalidRetry(retry) }
+    append("retry: ", String(retry.wholeMilliseconds), to: &output)
   }
 
   private static func append(_ name: StaticString, _ value: String, to output: inout BytesBuilder) {

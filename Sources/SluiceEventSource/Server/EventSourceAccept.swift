@@ -18,8 +18,8 @@ extension EventSource {
       defer { loop.cancelTimer(timer) }
       return try await answering(over: transport, options) {
         let head = try await readHead(from: transport, limits: options.headLimits)
-        return try await begin(
-          head.request, hasBody: head.hasBody, over: transport, isHTTP11: head.isHTTP11, options: options)
+        loop.cancelTimer(timer)
+        return (head.request, head.hasBody, head.isHTTP11)
       }
     }
   }
@@ -37,28 +37,51 @@ extension EventSource {
   ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
       try await answering(over: transport, options) {
-        let hasBody = try !BodyFraming(request.headerFields).isEmpty
-        return try await begin(
-          request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options)
+        (request, hasBody: try !BodyFraming(request.headerFields).isEmpty, isHTTP11: isHTTP11)
       }
     }
   }
 
-  /// Answers what is refused, and closes the transport then.
+  /// A request that no event stream follows, although it is not refused.
+  private struct HeadAnswered: Error {}
+
+  /// Begins the stream, or answers what is refused, and closes the transport then.
   private static func answering(
     over transport: some PolledDuplexStream<Bytes, Bytes>, _ options: EventSourceServerOptions,
-    _ body: () async throws -> EventStreamConnection
+    _ read: () async throws -> (HTTPRequest, hasBody: Bool, isHTTP11: Bool)
   ) async throws -> EventStreamConnection {
-    do { return try await body() } catch let rejection as RequestRejection {
-      try await reject(rejection, over: transport, options)
-      throw rejection
-    } catch let error as HTTPHeadError {
-      try await reject(RequestRejection(error), over: transport, options)
-      throw error
+    var isHead = false
+    do {
+      do {
+        let (request, hasBody, isHTTP11) = try await read()
+        isHead = request.method == .head
+        return try await begin(request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options)
+      } catch let error as HTTPHeadError {
+        let rejection = RequestRejection(error)
+        options.observer?.didRefuse(status: rejection.status)
+        try await transport.write(rejection.response())
+        await end(transport, options)
+        throw error
+      } catch let rejection as RequestRejection {
+        options.observer?.didRefuse(status: rejection.status)
+        try await transport.write(rejection.response(isHead: isHead))
+        await end(transport, options)
+        throw rejection
+      } catch is HeadAnswered {
+        await end(transport, options)
+        throw RequestRejection(status: 200, reason: "HEAD was answered")
+      }
     } catch {
       transport.abort(error)
       throw error
     }
+  }
+
+  private static func end(
+    _ transport: some PolledDuplexStream<Bytes, Bytes>, _ options: EventSourceServerOptions
+  ) async {
+    await transport.closeLingering(
+      stallTimeout: options.closeTimeout, orAbort: EventSourceError.stalled(options.closeTimeout))
   }
 
   private static func readHead(
@@ -79,8 +102,7 @@ extension EventSource {
     let isHead = request.method == .head
     try await transport.write(try responseHead(fields, isChunked: isHTTP11 && !isHead))
     if isHead {
-      try await transport.close()
-      throw RequestRejection(status: 200, reason: "HEAD was answered")
+      throw HeadAnswered()
     }
     // What is written to the connection is flushed with it from here on.
     transport.flush()
@@ -162,64 +184,14 @@ extension EventSource {
   package static let reservedFields: Set<String> = [
     "content-type", "connection", "transfer-encoding", "content-length", "content-encoding",
   ]
-
-  private static func reject(
-    _ rejection: RequestRejection, over transport: some PolledDuplexStream<Bytes, Bytes>,
-    _ options: EventSourceServerOptions
-  ) async throws {
-    if rejection.status == 200 { return }
-    options.observer?.didRefuse(status: rejection.status)
-    try await transport.write(rejection.response())
-    try await transport.close()
-    transport.cancel(nil)
-  }
 }
 
 extension EventStreamConnection {
   /// Says how long to wait before coming back, without an event.
   func pushRetry(_ retry: Duration) throws {
-    guard retry >= .zero else { throw EventFieldError.invalidRetry(retry) }
-    let milliseconds = retry.components.seconds * 1000 + retry.components.attoseconds / 1_000_000_000_000_000
-    sendField("retry: \(milliseconds)\n\n")
-  }
-}
-
-/// What went wrong with an event stream that was not refused.
-public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible {
-  /// The connection ended before the head had come.
-  case endedEarly
-  /// The head was not there in time.
-  case timeout(Duration)
-  /// A client got nothing for so long, not even a comment.
-  case silence(Duration)
-  /// A server's client has taken nothing of what was sent for so long.
-  case stalled(Duration)
-  /// A client got another answer than 200; `bodyStart` has the first bytes of its body.
-  case refused(status: Int, headers: HTTPFields, bodyStart: Bytes)
-  /// A client got something else than `text/event-stream`.
-  case wrongContentType(String)
-  /// The answer is not HTTP, or beyond a limit.
-  case malformedResponse(HTTPHeadError)
-  /// A body in a form that is not understood.
-  case unsupportedBody(String)
-  /// A redirect that is not followed, and why.
-  case redirect(String)
-  /// There is no memory for a compression context.
-  case outOfMemory
-
-  public var description: String {
-    switch self {
-    case .endedEarly: "the connection ended before the head had come"
-    case .timeout(let time): "the head was not there within \(time)"
-    case .silence(let time): "the server sent nothing for \(time)"
-    case .stalled(let time): "the client took nothing for \(time)"
-    case .refused(let status, _, _): "the server answered with status \(status) instead of 200"
-    case .wrongContentType(let type): "the server answered with '\(type.escapingControls)', not text/event-stream"
-    case .malformedResponse(let error): "the server's answer is malformed: \(error)"
-    case .unsupportedBody(let what):
-      "the server's answer is encoded in a way that is not understood: \(what.escapingControls)"
-    case .redirect(let reason): "the server redirects, and that is not followed: \(reason)"
-    case .outOfMemory: "there is no memory for a compression context"
-    }
+    var lines = BytesBuilder()
+    try ServerSentEvent.append(retry: retry, to: &lines)
+    lines.append(0x0A)
+    sendLines(lines.take())
   }
 }

@@ -27,6 +27,9 @@ public struct EventSourceServerOptions: Sendable {
   /// What a connection is sent by itself is compressed with what it was sent before, which costs 32 KiB for each that is. What a broadcast gives is compressed
   /// once for all, each event by itself: that gains little with events of less than some hundred bytes.
   public var compresses = false
+  /// How long a client may take nothing of what waits to be written before it is cut; one that takes a little has no limit. Noticed up to half as
+  /// much later. Default: 60 seconds; nil waits for ever.
+  public var stallTimeout: Duration? = .seconds(60)
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10
   /// Is told what the streams do. Default: nobody.

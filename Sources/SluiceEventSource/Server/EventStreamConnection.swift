@@ -12,7 +12,8 @@ import SluiceZlib
 ///   try await feed.map { ServerSentEvent($0) }.pipe(events)
 /// }
 /// ```
-/// A client that is slow holds whoever writes: `send` returns when there is room for the next event.
+/// A client that is slow holds whoever writes: `send` returns when there is room for the next event. One that takes nothing at all for
+/// `stallTimeout` is cut.
 public final class EventStreamConnection: PolledWritableStream, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Input = ServerSentEvent
@@ -29,10 +30,12 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var gzip: GzipWriter?
   /// Whether producers wait, as far as the observer knows.
   private var isFull = false
-  private var writer: (any Waker)?
+  private var writer: RoomWaiters?
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
   private var pingTimer: LoopTimer?
+  /// While the client leaves no room.
+  private var stallWatch: StallWatch?
   private var waitingForEnd: [CheckedContinuation<Void, Never>] = []
 
   private enum State {
@@ -189,14 +192,29 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     var used = BytesBuilder()
     swap(&used, &gathered)
     loop.scratch.give(used)
+    watchForStall()
   }
 
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
+  /// Begins to watch whether the client takes anything when there is no room, and ends it when there is.
+  private func watchForStall() {
+    guard let limit = options.stallTimeout, case .open = state, (try? transport.hasRoom()) == false else {
+      stallWatch?.stop()
+      stallWatch = nil
+      return
+    }
+    if stallWatch != nil { return }
+    stallWatch = StallWatch(transport, limit: limit) { [weak self] in
+      guard let self else { return }
+      self.stallWatch = nil
+      // There may be room again without a word of it.
+      if (try? self.transport.hasRoom()) == false { self.abort(EventSourceError.stalled(limit)) }
+    }
   }
 
-  public func detachWriter() { writer = nil }
+  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
+  public func detachWriter() { writer.detachWriter() }
+  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
+  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
 
   // MARK: pings
 
@@ -210,11 +228,11 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
   }
 
-  private func sendPing() { sendField(":\n\n") }
+  private func sendPing() { sendLines(":\n\n") }
 
   /// Sends lines that are no event.
-  func sendField(_ lines: String) {
-    append(Bytes(lines))
+  func sendLines(_ lines: Bytes) {
+    append(lines)
     flush()
   }
 
@@ -258,6 +276,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     options.observer?.didEnd()
     if let pingTimer { loop.cancelTimer(pingTimer) }
     pingTimer = nil
+    stallWatch?.stop()
+    stallWatch = nil
     transport.detachReader()
     transport.detachWriter()
     writer?.wake()
@@ -300,6 +320,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   fileprivate func transportHasRoom() {
     isRoomAwaited = false
+    if stallWatch != nil { watchForStall() }
     writer?.wake()
   }
 }

@@ -4,7 +4,7 @@ import Synchronization
 
 /// An event as all clients of a broadcast can have it: put into words once, and compressed once if one of them takes that.
 public final class PreparedEvent: Sendable {
-  let text: Bytes
+  package let text: Bytes
   private let compressed = Mutex<DeflatedPiece?>(nil)
 
   init(_ event: ServerSentEvent) throws {

@@ -1,13 +1,5 @@
 import CSluiceUV
-import DequeModule
 import SluiceStreams
-import SystemPackage
-
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Darwin
-#endif
 
 /// A file as a stream of bytes, read and written on libuv's thread pool.
 ///
@@ -15,9 +7,12 @@ import SystemPackage
 /// try await File.open("in.txt").pipe(File.create("out.txt"))
 /// ```
 ///
-/// One chunk (128 KiB) is read ahead; writes above the watermark (1 MiB) wait. A file that is read to its end, cancelled, or
-/// closed is closed; one that is dropped is closed with its last reference. Named pipes and devices can be opened too, but a
-/// read that waits for one of them occupies a thread of the pool.
+/// One chunk (128 KiB) is read ahead; writes above the watermark (1 MiB) wait. The descriptor is closed when each half that it
+/// was opened for is read to its end, cancelled, closed or aborted, and with the last reference at the latest. `close` waits for
+/// that and throws what it says: a file server or a quota may refuse no earlier what was written. (Where the other half is
+/// still open, it can't.)
+///
+/// Named pipes and devices can be opened too, but a read that waits for one of them occupies a thread of the pool.
 public final class File: PolledDuplexStream, @unchecked Sendable {
   // `uvLoop`, `name` and `ownsDescriptor` never change; everything else is touched on the loop only.
   public typealias Output = Bytes
@@ -25,13 +20,21 @@ public final class File: PolledDuplexStream, @unchecked Sendable {
 
   private static let chunkSize = 128 << 10
   private static let highWatermark = 1 << 20
+  /// Chunks of one write.
+  private static let gatherLimit = 64
 
   let uvLoop: UVLoop
   /// The path, for error messages.
   public let name: String
-  private var descriptor: CInt
-  /// Whether the descriptor is ours to close.
-  private let ownsDescriptor: Bool
+  private let descriptor: CInt
+  private var ownership: Ownership
+
+  /// Who closes the descriptor.
+  private enum Ownership {
+    case ours
+    case notOurs
+    case closed
+  }
 
   private enum ReadState {
     case open(position: Int64)
@@ -51,8 +54,8 @@ public final class File: PolledDuplexStream, @unchecked Sendable {
   private var readAhead: Bytes?
   private var reader: (any Waker)?
   private var writer: (any Waker)?
-  private var queue = Deque<Bytes>()
-  private var queuedBytes = 0
+  private var queue = ByteQueue()
+  private var watermark = Watermark(high: File.highWatermark)
 
   /// What a descriptor was opened for.
   enum Direction {
@@ -67,7 +70,7 @@ public final class File: PolledDuplexStream, @unchecked Sendable {
     writePosition: Int64 = -1, on loop: UVLoop
   ) {
     self.descriptor = descriptor
-    ownsDescriptor = owned
+    ownership = owned ? .ours : .notOurs
     self.name = name
     uvLoop = loop
     readState = direction == .write ? .ended : .open(position: readPosition)
@@ -75,90 +78,11 @@ public final class File: PolledDuplexStream, @unchecked Sendable {
   }
 
   deinit {
-    if ownsDescriptor && descriptor >= 0 { closeDescriptor(descriptor) }
+    guard case .ours = ownership else { return }
+    uvLoop.perform { [descriptor, uvLoop] in FileRequest.close(descriptor, on: uvLoop) }
   }
 
   public var loop: any Loop { uvLoop }
-}
-
-// MARK: opening
-
-extension File {
-  /// Opens a file to be read.
-  /// - Parameter offset: Bytes to begin behind, 0 or more.
-  /// - Throws: `IOError`: ENOENT, EACCES, EISDIR …
-  public static func open(_ path: FilePath, offset: Int64 = 0, on loop: UVLoop = .shared) async throws -> File {
-    try await open(path, O_RDONLY, .read, readPosition: offset, on: loop)
-  }
-
-  /// Creates a file to be written, or empties the one that is there.
-  /// - Parameter permissions: Of a new file, before the process's mask. Default: read and write for all.
-  /// - Throws: `IOError`.
-  public static func create(
-    _ path: FilePath, permissions: FilePermissions = FilePermissions(rawValue: 0o666), on loop: UVLoop = .shared
-  ) async throws -> File {
-    try await open(path, O_WRONLY | O_CREAT | O_TRUNC, .write, permissions: permissions, on: loop)
-  }
-
-  /// Opens a file to be written at its end, whoever else writes to it; creates it if it is not there.
-  /// - Throws: `IOError`.
-  public static func append(
-    _ path: FilePath, permissions: FilePermissions = FilePermissions(rawValue: 0o666), on loop: UVLoop = .shared
-  ) async throws -> File {
-    try await open(path, O_WRONLY | O_CREAT | O_APPEND, .write, permissions: permissions, on: loop)
-  }
-
-  /// Opens a file to be read and written in place, each from a position of its own; creates it if it is not there.
-  /// - Throws: `IOError`.
-  public static func update(
-    _ path: FilePath, readOffset: Int64 = 0, writeOffset: Int64 = 0,
-    permissions: FilePermissions = FilePermissions(rawValue: 0o666), on loop: UVLoop = .shared
-  ) async throws -> File {
-    try await open(
-      path, O_RDWR | O_CREAT, .both, readPosition: readOffset, writePosition: writeOffset, permissions: permissions,
-      on: loop)
-  }
-
-  private static func open(
-    _ path: FilePath, _ flags: CInt, _ direction: Direction, readPosition: Int64 = -1, writePosition: Int64 = -1,
-    permissions: FilePermissions = [], on loop: UVLoop
-  ) async throws -> File {
-    let name = path.string
-    guard readPosition >= -1, writePosition >= -1 else {
-      throw IOError(operation: "open", subject: name, code: "EINVAL", reason: "an offset must be 0 or more")
-    }
-    return try await withCheckedThrowingContinuation { continuation in
-      loop.perform {
-        unsafe FileRequest.start(on: loop) { loop, request, callback in
-          unsafe uv_fs_open(loop, request, name, flags | O_CLOEXEC, CInt(permissions.rawValue), callback)
-        } completion: { result, _ in
-          guard let descriptor = CInt(exactly: result), descriptor >= 0 else {
-            return continuation.resume(throwing: IOError("open", name, status: CInt(clamping: result)))
-          }
-          if let error = refusal(of: descriptor, name) {
-            closeDescriptor(descriptor)
-            return continuation.resume(throwing: error)
-          }
-          continuation.resume(
-            returning: File(
-              descriptor: descriptor, owned: true, name: name, direction: direction,
-              readPosition: isSeekable(descriptor) ? readPosition : -1,
-              writePosition: isSeekable(descriptor) ? writePosition : -1, on: loop))
-        }
-      }
-    }
-  }
-
-  /// A directory can be opened, but not read as bytes: say so at once.
-  private static func refusal(of descriptor: CInt, _ name: String) -> IOError? {
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else { return IOError("open", name, status: -errno) }
-    return status.st_mode & S_IFMT == S_IFDIR ? IOError("open", name, status: -EISDIR) : nil
-  }
-
-  private static func isSeekable(_ descriptor: CInt) -> Bool {
-    lseek(descriptor, 0, SEEK_CUR) >= 0
-  }
 }
 
 // MARK: reading
@@ -231,42 +155,42 @@ extension File {
 extension File {
   public func hasRoom() throws -> Bool {
     switch writeState {
-    case .open: return queuedBytes < Self.highWatermark
+    case .open: return watermark.hasRoom(queued: queue.count)
     case .closing, .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
   }
 
   public var needsFlush: Bool { !queue.isEmpty && !isWriteInFlight }
-  public var queuedByteCount: Int { queuedBytes }
+  public var queuedByteCount: Int { queue.count }
 
   public func push(_ bytes: consuming Bytes) throws {
     guard case .open = writeState else {
       _ = try hasRoom()
       return
     }
-    if bytes.isEmpty { return }
-    // The bytes stay queued beyond this turn: a slice of the loop's read buffer moves out of it.
-    let kept = bytes.compacted()
-    queuedBytes += kept.count
-    queue.append(kept)
+    // No write to a file is done within the turn.
+    queue.appendSettled(bytes)
   }
 
   public func flush() {
     guard !queue.isEmpty, !isWriteInFlight, let position = writePosition else { return }
     isWriteInFlight = true
-    let count = Swift.min(queue.count, 64)
+    let chunks = Array(queue.front(limit: Self.gatherLimit))
     unsafe FileRequest.start(on: uvLoop) { loop, request, callback in
-      unsafe withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: count) { buffers in
-        for index in 0..<count {
-          unsafe queue[index].withUnsafeBytes { bytes in
+      unsafe withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: chunks.count) { buffers in
+        for (index, chunk) in chunks.enumerated() {
+          unsafe chunk.withUnsafeBytes { bytes in
             let base = unsafe UnsafeMutableRawPointer(mutating: bytes.baseAddress!).assumingMemoryBound(to: CChar.self)
             unsafe buffers[index] = unsafe uv_buf_init(base, UInt32(clamping: bytes.count))
           }
         }
-        return unsafe uv_fs_write(loop, request, descriptor, buffers.baseAddress, UInt32(count), position, callback)
+        return unsafe uv_fs_write(
+          loop, request, descriptor, buffers.baseAddress, UInt32(chunks.count), position, callback)
       }
     } completion: { result, _ in
+      // An abort empties the queue; the thread pool has read the chunks until now.
+      withExtendedLifetime(chunks) {}
       self.isWriteInFlight = false
       self.didWrite(result)
     }
@@ -280,29 +204,12 @@ extension File {
   }
 
   private func didWrite(_ count: Int) {
+    guard writePosition != nil else { return closeIfDone() }
     if count < 0 { return fail(IOError("write", name, status: CInt(clamping: count))) }
-    drop(count)
+    queue.dropFirst(count)
     advance(by: Int64(count))
-    if queue.isEmpty {
-      finishClosing()
-    } else {
-      flush()
-    }
-    if queuedBytes <= Self.highWatermark / 2 { writer?.wake() }
-  }
-
-  private func drop(_ count: Int) {
-    queuedBytes -= count
-    var left = count
-    while left > 0, let first = queue.first {
-      if first.count <= left {
-        left -= first.count
-        queue.removeFirst()
-      } else {
-        queue[0] = first.dropFirst(left)
-        left = 0
-      }
-    }
+    if queue.isEmpty { finishClosing() } else { flush() }
+    if watermark.isReached(queued: queue.count) { writer?.wake() }
   }
 
   private func advance(by count: Int64) {
@@ -337,12 +244,22 @@ extension File {
     }
   }
 
+  /// Ends the write half once everything is written, and the descriptor with it if it was the last.
   private func finishClosing() {
-    guard case .closing(_, let completions) = writeState, queue.isEmpty, !isWriteInFlight else { return }
-    writeState = .closed
+    guard case .closing = writeState, queue.isEmpty, !isWriteInFlight else { return }
+    guard hasReadEnded, !isReadInFlight, case .ours = ownership else { return didClose(nil) }
+    ownership = .closed
+    FileRequest.close(descriptor, on: uvLoop) { status in
+      self.didClose(status == 0 ? nil : IOError("close", self.name, status: status))
+    }
+  }
+
+  private func didClose(_ error: IOError?) {
+    guard case .closing(_, let completions) = writeState else { return }
+    writeState = error.map { .failed($0) } ?? .closed
     closeIfDone()
     writer?.wake()
-    for completion in completions { completion(nil) }
+    for completion in completions { completion(error) }
   }
 
   private func fail(_ error: any Error) {
@@ -350,7 +267,6 @@ extension File {
     if case .closing(_, let waiting) = writeState { completions = waiting }
     writeState = .failed(error)
     queue.removeAll()
-    queuedBytes = 0
     closeIfDone()
     writer?.wake()
     for completion in completions { completion(error) }
@@ -368,23 +284,14 @@ extension File {
     }
   }
 
-  private func closeIfDone() {
-    if case .open = readState { return }
-    switch writeState {
-    case .open, .closing: return
-    case .closed, .failed: break
-    }
-    guard ownsDescriptor, descriptor >= 0, !isReadInFlight, !isWriteInFlight else { return }
-    closeDescriptor(descriptor)
-    descriptor = -1
+  private var hasReadEnded: Bool {
+    if case .open = readState { false } else { true }
   }
-}
 
-/// `close(2)`, which a stream's own `close` hides.
-func closeDescriptor(_ descriptor: CInt) {
-  #if canImport(Glibc)
-    _ = Glibc.close(descriptor)
-  #else
-    _ = Darwin.close(descriptor)
-  #endif
+  /// Closes the descriptor when both halves have ended and the thread pool is done with it.
+  private func closeIfDone() {
+    guard case .ours = ownership, hasReadEnded, writePosition == nil, !isReadInFlight, !isWriteInFlight else { return }
+    ownership = .closed
+    FileRequest.close(descriptor, on: uvLoop)
+  }
 }

@@ -1,6 +1,12 @@
 import CSluiceUV
 import SluiceStreams
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 /// One file operation on libuv's thread pool.
 @safe final class FileRequest {
   fileprivate let request = UnsafeMutablePointer<uv_fs_t>.allocate(capacity: 1)
@@ -17,8 +23,9 @@ import SluiceStreams
   /// Starts an operation; on the loop only.
   /// - Parameters:
   ///   - operation: Calls libuv with the loop, the request and the callback, and returns its status.
-  ///   - completion: Is called on the loop, later, with the result (negative is a libuv status) and the request, which holds what
-  ///     else was asked for.
+  ///   - completion: Is called on the loop, later, with the result (negative is a libuv status; ECANCELED when the loop was
+  ///     stopped) and the request, which holds what else was asked for. It must hold what the operation reads or writes: the
+  ///     thread pool goes on with that until then, whatever has become of whoever asked.
   static func start(
     on loop: UVLoop,
     _ operation: (UnsafeMutablePointer<uv_loop_t>, UnsafeMutablePointer<uv_fs_t>, uv_fs_cb) -> CInt,
@@ -26,15 +33,32 @@ import SluiceStreams
   ) {
     let this = unsafe FileRequest(loop: loop, completion: completion)
     let request = unsafe this.request
+    guard let handle = try? unsafe loop.handle(for: "", "") else { return this.fail(UV_ECANCELED.rawValue) }
     unsafe request.pointee.data = Unmanaged.passRetained(this).toOpaque()
-    let status = unsafe operation(loop.handle, request) { request in
+    let status = unsafe operation(handle, request) { request in
       let this = unsafe Unmanaged<FileRequest>.fromOpaque(request!.pointee.data).takeRetainedValue()
       this.loop.turn { unsafe this.completion(Int(request!.pointee.result), request!) }
       unsafe uv_fs_req_cleanup(request)
     }
     if status < 0 {
       unsafe Unmanaged.passUnretained(this).release()
-      loop.execute { [failed = FailedRequest(request: this)] in failed.complete(status) }
+      this.fail(status)
+    }
+  }
+
+  private func fail(_ status: CInt) {
+    loop.execute { [failed = FailedRequest(request: self)] in failed.complete(status) }
+  }
+
+  /// `close(2)`, which may wait for a disk or a file server, and says at the latest whether what was written is there.
+  /// - Parameter completion: Is called with a libuv status. On the loop, as this is.
+  static func close(_ descriptor: CInt, on loop: UVLoop, completion: @escaping (CInt) -> Void = { _ in }) {
+    unsafe start(on: loop) { loop, request, callback in
+      unsafe uv_fs_close(loop, request, descriptor, callback)
+    } completion: { result, _ in
+      // On a loop that was stopped it was not even tried.
+      guard result == UV_ECANCELED.rawValue else { return completion(CInt(clamping: result)) }
+      completion(closeDescriptor(descriptor) == 0 ? 0 : -errno)
     }
   }
 }
@@ -43,4 +67,13 @@ import SluiceStreams
 private struct FailedRequest: @unchecked Sendable {
   let request: FileRequest
   func complete(_ status: CInt) { unsafe request.completion(Int(status), request.request) }
+}
+
+/// `close(2)`, which a stream's own `close` hides.
+func closeDescriptor(_ descriptor: CInt) -> CInt {
+  #if canImport(Glibc)
+    Glibc.close(descriptor)
+  #else
+    Darwin.close(descriptor)
+  #endif
 }

@@ -38,6 +38,26 @@ extension File {
   }
 }
 
+extension File {
+  /// The absolute path of a file, with every symbolic link resolved.
+  /// - Throws: `IOError`: ENOENT, EACCES, ELOOP …
+  public static func realPath(of path: FilePath, on loop: UVLoop = .shared) async throws -> FilePath {
+    let name = path.string
+    return try await withCheckedThrowingContinuation { continuation in
+      loop.perform {
+        unsafe FileRequest.start(on: loop) { loop, request, callback in
+          unsafe uv_fs_realpath(loop, request, name, callback)
+        } completion: { result, request in
+          guard result >= 0, let real = unsafe request.pointee.ptr else {
+            return continuation.resume(throwing: IOError("resolve", name, status: CInt(clamping: result)))
+          }
+          continuation.resume(returning: unsafe FilePath(platformString: real.assumingMemoryBound(to: CChar.self)))
+        }
+      }
+    }
+  }
+}
+
 extension FileStatus {
   fileprivate init(_ status: uv_stat_t) {
     switch mode_t(truncatingIfNeeded: status.st_mode) & S_IFMT {

@@ -10,8 +10,8 @@ import Synchronization
 
 /// One of the process's standard streams, whatever it is: terminal, pipe, socket, regular file, /dev/null.
 ///
-/// It is opened at its first use. The descriptor stays open until the process exits: closing the stream flushes it. When
-/// nobody reads standard output or error any more (EPIPE), writing throws `StreamError.closed`.
+/// It is opened when it is first read or written. The descriptor stays open until the process exits: closing the stream flushes
+/// it. When nobody reads standard output or error any more (EPIPE), writing throws `StreamError.closed`.
 public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -23,6 +23,8 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
   private enum State {
     case unopened
     case open(any PolledDuplexStream<Bytes, Bytes>)
+    /// Cancelled or closed before it was opened.
+    case ended
     case failed(any Error)
   }
   private var state = State.unopened
@@ -48,9 +50,11 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
 
   public var loop: any Loop { uvLoop }
 
-  private func opened() throws -> any PolledDuplexStream<Bytes, Bytes> {
+  /// What is beneath; nil when this has ended before it was opened.
+  private func opened() throws -> (any PolledDuplexStream<Bytes, Bytes>)? {
     switch state {
     case .open(let stream): return stream
+    case .ended: return nil
     case .failed(let error): throw error
     case .unopened:
       do {
@@ -68,8 +72,10 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
     if case .open(let stream) = state { stream } else { nil }
   }
 
+  /// Of the two halves, the process has one.
+  private var isInput: Bool { descriptor == 0 }
+
   private func open() throws -> any PolledDuplexStream<Bytes, Bytes> {
-    let isInput = descriptor == 0
     switch uv_guess_handle(descriptor) {
     case UV_TTY:
       let handle = try unsafe openTerminal()
@@ -88,10 +94,11 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
   }
 
   private func openTerminal() throws -> UnsafeMutablePointer<uv_stream_t> {
+    let uv = try unsafe uvLoop.handle(for: "open", name)
     let handle = unsafe UnsafeMutableRawPointer.allocate(
       byteCount: MemoryLayout<uv_tty_t>.size, alignment: MemoryLayout<uv_tty_t>.alignment
     ).bindMemory(to: uv_tty_t.self, capacity: 1)
-    let status = unsafe uv_tty_init(uvLoop.handle, handle, descriptor, 0)
+    let status = unsafe uv_tty_init(uv, handle, descriptor, 0)
     guard status == 0 else {
       unsafe UnsafeMutableRawPointer(handle).deallocate()
       throw IOError("open", name, status: status)
@@ -106,27 +113,50 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
 }
 
 extension StandardStream {
-  public func poll() throws -> Polled<Bytes> { try opened().poll() }
-  public func attachReader(_ waker: any Waker) throws { try opened().attachReader(waker) }
+  public func poll() throws -> Polled<Bytes> { try opened()?.poll() ?? .end }
+  public func attachReader(_ waker: any Waker) throws { try opened()?.attachReader(waker) }
   public var hasReader: Bool { stream?.hasReader ?? false }
   public func detachReader() { stream?.detachReader() }
-  public func cancel(_ reason: (any Error)?) { uvLoop.perform { self.stream?.cancel(reason) } }
 
-  public func hasRoom() throws -> Bool { try quietly { try opened().hasRoom() } }
+  public func cancel(_ reason: (any Error)?) {
+    uvLoop.perform {
+      if let stream = self.stream { return stream.cancel(reason) }
+      if self.isInput { self.endUnopened(.ended) }
+    }
+  }
+
+  private func endUnopened(_ end: State) {
+    if case .unopened = state { state = end }
+  }
+
+  public func hasRoom() throws -> Bool {
+    guard let stream = try opened() else { throw StreamError.closed }
+    return try quietly { try stream.hasRoom() }
+  }
+
   public func push(_ element: consuming Bytes) throws {
-    let stream = try opened()
+    guard let stream = try opened() else { throw StreamError.closed }
     let element = element
     try quietly { try stream.push(element) }
   }
   public var needsFlush: Bool { stream?.needsFlush ?? false }
   public var queuedByteCount: Int { stream?.queuedByteCount ?? 0 }
   public func flush() { stream?.flush() }
-  public func attachWriter(_ waker: any Waker) throws { try opened().attachWriter(waker) }
+  public func attachWriter(_ waker: any Waker) throws { try opened()?.attachWriter(waker) }
   public func detachWriter() { stream?.detachWriter() }
-  public func abort(_ reason: any Error) { uvLoop.perform { self.stream?.abort(reason) } }
+
+  public func abort(_ reason: any Error) {
+    uvLoop.perform {
+      if let stream = self.stream { stream.abort(reason) } else { self.endUnopened(.failed(reason)) }
+    }
+  }
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    guard let stream else { return completion(nil) }
+    guard let stream else {
+      if !isInput { endUnopened(.ended) }
+      if case .failed(let error) = state, !isInput { return completion(error) }
+      return completion(nil)
+    }
     stream.closeWhenFlushed { error in
       if let error = error as? IOError, error.code == "EPIPE" {
         completion(StreamError.closed)

@@ -2,8 +2,7 @@ import SluiceStreams
 
 /// The memory that every socket of a loop reads into.
 ///
-/// It stays in the cache, and an idle connection holds none. What a stream or its user keeps of it beyond the callback
-/// keeps the whole buffer: the next read then goes into a new one.
+/// It stays in the cache, and an idle connection holds none. What is read is lent: see `ByteStorage`.
 package struct ReadBuffer {
   package static let size = 256 << 10
   private var storage = ByteStorage(capacity: size)

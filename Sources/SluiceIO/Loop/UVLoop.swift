@@ -15,14 +15,19 @@ import Synchronization
 /// let loop = UVLoop.shared
 /// let socket = try await TCP.connect("127.0.0.1", port: 7, on: loop)
 /// ```
+///
+/// A loop that was stopped can still be used: its tasks and the streams that lived on it go on, on the thread of the shared
+/// loop, so that whoever waits is answered.
 @safe public final class UVLoop: Loop, @unchecked Sendable {
-  // `inbox` is for every thread; everything else is touched on the loop's thread only.
+  // `inbox` and `owner` are for every thread; everything else is touched on the loop's thread only, and on the shared loop's
+  // thread once this one's has ended.
   private let inbox = Mutex(Inbox())
+  private let owner = Atomic<UInt>(Owner.nobody)
+  private let name: String
+  private let isShared: Bool
   private let uv: UnsafeMutablePointer<uv_loop_t>
   private let wakeup: UnsafeMutablePointer<uv_async_t>
   private let timer: UnsafeMutablePointer<uv_timer_t>
-  private let thread: UnsafeMutablePointer<pthread_t>
-  private let started: UnsafeMutablePointer<uv_sem_t>
 
   private var ready = Deque<Work>()
   private var endOfTurnWork: [any EndOfTurn] = []
@@ -31,78 +36,101 @@ import Synchronization
   /// Whether the timer may have to be armed anew.
   private var timersChanged = false
   private var depth = 0
+  private var phase = Phase.running
   package var readBuffer = ReadBuffer()
   public let scratch = ScratchBuffers()
   public let locals = LoopLocals()
 
   /// The loop that is used where none is named; started at its first use, and never stopped.
-  public static let shared = UVLoop(name: "sluice-loop")
+  public static let shared = UVLoop(name: "sluice-loop", isShared: true)
 
-  private enum Work {
+  /// Who the loop's owner is, when it is not a thread's id.
+  private enum Owner {
+    static let nobody: UInt = 0
+    /// The thread has ended: the shared loop runs what still comes.
+    static let sharedLoop: UInt = 1
+  }
+
+  private enum Phase {
+    case running
+    /// Nothing new begins, and the thread ends when nothing is left.
+    case stopped
+    /// The thread has ended. What timers are left are waited for by one of the shared loop.
+    case ended(LoopTimer?)
+  }
+
+  fileprivate enum Work {
     case job(UnownedJob)
     case closure(@Sendable () -> Void)
   }
 
-  private struct Inbox {
+  fileprivate struct Inbox {
     var work: [Work] = []
+    /// Whether `wakeup` was sent and not received: for each time that this becomes true it is sent once, so that none is
+    /// under way when the loop ends. There is work only while it is true.
     var isSignalled = false
+    var hasEnded = false
+  }
+
+  fileprivate enum Delivery {
+    case signal, signalled, toSharedLoop
   }
 
   /// Jobs that may run before the sockets are looked at again.
   private static let jobsPerTurn = 4096
 
   /// Starts a loop on a new thread. It runs until `stop()`.
-  public init(name: String = "sluice-loop") {
+  /// - Parameter name: What debuggers call the thread; on Linux, its first 15 bytes.
+  public convenience init(name: String = "sluice-loop") {
+    self.init(name: name, isShared: false)
+  }
+
+  private init(name: String, isShared: Bool) {
     ignoreBrokenPipes()
+    self.name = name
+    self.isShared = isShared
     unsafe uv = .allocate(capacity: 1)
     unsafe wakeup = .allocate(capacity: 1)
     unsafe timer = .allocate(capacity: 1)
-    unsafe thread = .allocate(capacity: 1)
-    unsafe started = .allocate(capacity: 1)
-    unsafe uv_loop_init(uv)
+    let status = unsafe uv_loop_init(uv)
+    precondition(status == 0, unsafe "no loop can be made: \(String(cString: unsafe uv_strerror(status)))")
     unsafe uv_async_init(uv, wakeup) { handle in unsafe UVLoop.of(handle!.pointee.loop).takeInbox() }
     unsafe uv_timer_init(uv, timer)
+    unsafe wakeup.pointee.data = nil
+    unsafe timer.pointee.data = nil
     unsafe uv.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    start(name: name)
+    start()
   }
 
   deinit {
     unsafe uv.deallocate()
     unsafe wakeup.deallocate()
     unsafe timer.deallocate()
-    unsafe thread.deallocate()
-    unsafe uv_sem_destroy(started)
-    unsafe started.deallocate()
   }
 
-  private func start(name: String) {
-    // The thread waits until `isCurrent` knows it.
-    unsafe uv_sem_init(started, 0)
+  private func start() {
+    #if canImport(Glibc)
+      var thread = pthread_t()
+    #else
+      var thread: pthread_t?
+    #endif
     let code = unsafe pthread_create(
-      thread, nil,
+      &thread, nil,
       { argument in
-        let loop = unsafe Unmanaged<UVLoop>.fromOpaque(argument!).takeUnretainedValue()
-        unsafe uv_sem_wait(loop.started)
-        unsafe uv_run(loop.uv, UV_RUN_DEFAULT)
-        loop.dismantle()
+        #if canImport(Glibc)
+          let loop = unsafe Unmanaged<UVLoop>.fromOpaque(argument!)
+        #else
+          let loop = unsafe Unmanaged<UVLoop>.fromOpaque(argument)
+        #endif
+        unsafe loop.takeUnretainedValue().run()
         return nil
       }, Unmanaged.passUnretained(self).toOpaque())
     precondition(code == 0, unsafe "no thread can be started for the loop: \(String(cString: unsafe strerror(code)))")
-    unsafe pthread_detach(thread.pointee)
-    unsafe uv_sem_post(started)
-  }
-
-  /// Ends the loop: its handles are closed, its thread ends once nothing is left on it. Work given to it later never runs.
-  public func stop() {
-    execute {
-      unsafe uv_close(self.wakeup.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe $0 }, nil)
-      unsafe uv_close(self.timer.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe $0 }, nil)
-    }
-  }
-
-  private func dismantle() {
-    unsafe uv_loop_close(uv)
-    unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data).release()
+    #if canImport(Glibc)
+      pthread_detach(thread)
+    #else
+      if let thread { unsafe pthread_detach(thread) }
+    #endif
   }
 
   static func of(_ uv: UnsafeMutablePointer<uv_loop_t>) -> UVLoop {
@@ -114,13 +142,22 @@ import Synchronization
     unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data)._withUnsafeGuaranteedRef { unsafe $0.readBuffer.next() }
   }
 
-  /// The libuv loop, for handles to be made on it, on its thread.
-  var handle: UnsafeMutablePointer<uv_loop_t> { unsafe uv }
+  /// The libuv loop, for something to begin on it. On the loop only.
+  /// - Throws: `IOError` ECANCELED when the loop was stopped.
+  func handle(for operation: String, _ subject: String) throws(IOError) -> UnsafeMutablePointer<uv_loop_t> {
+    guard case .running = phase else { throw IOError(operation, subject, status: UV_ECANCELED.rawValue) }
+    return unsafe uv
+  }
 
-  public var isCurrent: Bool { unsafe pthread_equal(pthread_self(), thread.pointee) != 0 }
+  public var isCurrent: Bool {
+    if owner.load(ordering: .relaxed) == currentThread() { return true }
+    // What the thread that has ended left behind is seen from here on.
+    return owner.load(ordering: .acquiring) == Owner.sharedLoop && UVLoop.shared.isCurrent
+  }
 
   /// Open libuv handles apart from the loop's own two: what a leak shows in. On the loop only.
   package var openHandles: Int {
+    if case .ended = phase { return 0 }
     var count = 0
     unsafe withUnsafeMutablePointer(to: &count) { pointer in
       unsafe uv_walk(uv, { _, count in unsafe count!.assumingMemoryBound(to: Int.self).pointee += 1 }, pointer)
@@ -130,6 +167,88 @@ import Synchronization
 
   /// Timers that are neither due nor cancelled. On the loop only.
   package var openTimers: Int { timers.count }
+}
+
+// MARK: running and ending
+
+extension UVLoop {
+  /// The life of the thread.
+  private func run() {
+    unsafe sluice_name_thread(name)
+    owner.store(currentThread(), ordering: .relaxed)
+    unsafe uv_run(uv, UV_RUN_DEFAULT)
+    while !handOver() {
+      setKeepsRunning(true)
+      unsafe uv_run(uv, UV_RUN_ONCE)
+      setKeepsRunning(false)
+      unsafe uv_run(uv, UV_RUN_DEFAULT)
+    }
+    unsafe wakeup.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe uv_close($0, nil) }
+    unsafe timer.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe uv_close($0, nil) }
+    unsafe uv_run(uv, UV_RUN_DEFAULT)
+    let status = unsafe uv_loop_close(uv)
+    assert(status == 0, "a handle was left on a loop that has ended")
+    // A handle that was forgotten points to the loop: then its memory stays.
+    if status == 0 { unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data).release() }
+  }
+
+  /// Ends the loop: nothing new begins on it, and what is open fails with `IOError` ECANCELED, but for streams that are being
+  /// closed, which are flushed first. A child process gets SIGTERM. The thread ends when all that has ended, and file
+  /// operations under way have returned.
+  ///
+  /// Tasks that run on the loop go on, on the thread of the shared loop in the end, as does work given to this loop later. The
+  /// shared loop can't be stopped. From any thread; does nothing the second time.
+  public func stop() {
+    guard !isShared else { return }
+    execute { self.stopOnLoop() }
+  }
+
+  private func stopOnLoop() {
+    guard case .running = phase else { return }
+    phase = .stopped
+    setKeepsRunning(false)
+    for resident in residents { resident.loopWillEnd() }
+  }
+
+  /// Whether the loop runs on when nothing is open on it.
+  private func setKeepsRunning(_ keepsRunning: Bool) {
+    unsafe wakeup.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { handle in
+      unsafe keepsRunning ? uv_ref(handle) : uv_unref(handle)
+    }
+    // Whoever waits for a timer gets its answer from the shared loop, if not before.
+    unsafe timer.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe uv_unref($0) }
+  }
+
+  /// What the open handles belong to.
+  private var residents: [any LoopResident] {
+    var residents: [any LoopResident] = []
+    unsafe withUnsafeMutablePointer(to: &residents) { pointer in
+      let collect: uv_walk_cb = { handle, residents in
+        guard unsafe uv_is_closing(handle) == 0, let data = unsafe handle!.pointee.data else { return }
+        let owner = unsafe Unmanaged<AnyObject>.fromOpaque(data).takeUnretainedValue()
+        guard let resident = owner as? any LoopResident else { return }
+        unsafe residents!.assumingMemoryBound(to: [any LoopResident].self).pointee.append(resident)
+      }
+      unsafe uv_walk(uv, collect, pointer)
+    }
+    return residents
+  }
+
+  /// Leaves what comes from now on to the shared loop.
+  /// - Returns: false if something has come before.
+  private func handOver() -> Bool {
+    let isHandedOver = inbox.withLock { inbox in
+      guard !inbox.isSignalled else { return false }
+      inbox.hasEnded = true
+      phase = .ended(nil)
+      armedDeadline = nil
+      timersChanged = true
+      owner.store(Owner.sharedLoop, ordering: .releasing)
+      return true
+    }
+    if isHandedOver { execute { self.armTimer() } }
+    return isHandedOver
+  }
 }
 
 // MARK: work
@@ -148,12 +267,16 @@ extension UVLoop {
       ready.append(work)
       return
     }
-    let mustSignal = inbox.withLock { inbox in
+    let delivery = inbox.withLock { inbox -> Delivery in
+      if inbox.hasEnded { return .toSharedLoop }
       inbox.work.append(work)
-      defer { inbox.isSignalled = true }
-      return !inbox.isSignalled
+      return inbox.signal()
     }
-    if mustSignal { unsafe uv_async_send(wakeup) }
+    switch delivery {
+    case .signal: unsafe uv_async_send(wakeup)
+    case .signalled: break
+    case .toSharedLoop: UVLoop.shared.execute { self.run(work) }
+    }
   }
 
   private func takeInbox() {
@@ -166,6 +289,7 @@ extension UVLoop {
 
   public func atEndOfTurn(_ work: any EndOfTurn) {
     assert(isCurrent, "timers and turns belong to the loop's thread")
+    if case .ended = phase { return UVLoop.shared.atEndOfTurn(work) }
     endOfTurnWork.append(work)
   }
 
@@ -184,27 +308,40 @@ extension UVLoop {
     repeat {
       while budget > 0, let work = ready.popFirst() {
         budget -= 1
-        switch work {
-        case .job(let job): unsafe job.runSynchronously(on: asUnownedTaskExecutor())
-        case .closure(let closure): closure()
-        }
+        run(work)
       }
       let flushing = exchange(&endOfTurnWork, with: [])
       for work in flushing { work.endOfTurn() }
     } while budget > 0 && !(ready.isEmpty && endOfTurnWork.isEmpty)
-    if !ready.isEmpty { postpone() }
+    if !(ready.isEmpty && endOfTurnWork.isEmpty) { postpone() }
     armTimer()
+  }
+
+  @inline(__always)
+  private func run(_ work: Work) {
+    switch work {
+    case .job(let job): unsafe job.runSynchronously(on: asUnownedTaskExecutor())
+    case .closure(let closure): closure()
+    }
   }
 
   /// Leaves the rest for the next round of the loop, behind whatever the sockets have.
   private func postpone() {
     let rest = Array(ready)
     ready.removeAll(keepingCapacity: true)
-    inbox.withLock {
-      $0.work.insert(contentsOf: rest, at: 0)
-      $0.isSignalled = true
+    let delivery = inbox.withLock { inbox in
+      inbox.work.insert(contentsOf: rest, at: 0)
+      return inbox.signal()
     }
-    unsafe uv_async_send(wakeup)
+    if case .signal = delivery { unsafe uv_async_send(wakeup) }
+  }
+}
+
+extension UVLoop.Inbox {
+  /// Says whether the loop has to be woken.
+  fileprivate mutating func signal() -> UVLoop.Delivery {
+    defer { isSignalled = true }
+    return isSignalled ? .signalled : .signal
   }
 }
 
@@ -215,14 +352,21 @@ extension UVLoop {
 
   public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
     assert(isCurrent, "timers and turns belong to the loop's thread")
-    timersChanged = true
-    return timers.add(deadline: now + max(delay, .zero), work)
+    let timer = timers.add(deadline: now + max(delay, .zero), work)
+    didChangeTimers()
+    return timer
   }
 
   public func cancelTimer(_ timer: LoopTimer) {
     assert(isCurrent, "timers and turns belong to the loop's thread")
-    timersChanged = true
     timers.cancel(timer)
+    didChangeTimers()
+  }
+
+  private func didChangeTimers() {
+    timersChanged = true
+    // There is no turn any more at whose end that would be done.
+    if case .ended = phase { armTimer() }
   }
 
   private func armTimer() {
@@ -231,27 +375,36 @@ extension UVLoop {
     let next = timers.nextDeadline
     guard next != armedDeadline else { return }
     armedDeadline = next
-    guard let next else {
+    switch phase {
+    case .running, .stopped: armOwnTimer(next)
+    case .ended(let armed):
+      if let armed { UVLoop.shared.cancelTimer(armed) }
+      phase = .ended(next.map { next in UVLoop.shared.schedule(after: next - now) { self.fireTimers() } })
+    }
+  }
+
+  private func armOwnTimer(_ deadline: Duration?) {
+    guard let deadline else {
       unsafe uv_timer_stop(timer)
       return
     }
-    let wait = max(next - now, .zero)
-    // libuv counts milliseconds from its cached time: never fire early.
+    // libuv counts milliseconds from its cached time: never fire early. It adds them to that.
+    let wait = max(deadline - now, .zero) + Duration(secondsComponent: 0, attosecondsComponent: 999_999_999_999_999)
     unsafe uv_update_time(uv)
-    let milliseconds = wait.components.seconds.multipliedReportingOverflow(by: 1000)
-    let whole = milliseconds.overflow ? Int64.max / 2 : milliseconds.partialValue
-    let rest = (wait.components.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
+    let milliseconds = UInt64(min(wait.wholeMilliseconds, .max / 2))
     unsafe uv_timer_start(
-      timer, { handle in unsafe UVLoop.of(handle!.pointee.loop).fireTimers() }, UInt64(whole + rest), 0)
+      timer,
+      { handle in
+        let loop = unsafe UVLoop.of(handle!.pointee.loop)
+        loop.turn { loop.fireTimers() }
+      }, milliseconds, 0)
   }
 
   private func fireTimers() {
     armedDeadline = nil
-    timersChanged = true
-    turn {
-      let now = now
-      while let work = timers.popDue(at: now) { work() }
-    }
+    let now = now
+    while let work = timers.popDue(at: now) { work() }
+    didChangeTimers()
   }
 }
 
@@ -259,6 +412,15 @@ private func exchange<T>(_ value: inout T, with new: T) -> T {
   let old = value
   value = new
   return old
+}
+
+/// Names the calling thread.
+private func currentThread() -> UInt {
+  #if canImport(Glibc)
+    UInt(pthread_self())
+  #else
+    UInt(bitPattern: unsafe pthread_self())
+  #endif
 }
 
 /// A write to a socket or pipe that nobody reads must be an error (EPIPE), not the death of the process.

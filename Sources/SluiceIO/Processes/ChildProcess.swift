@@ -19,7 +19,8 @@ import SluiceStreams
 ///
 /// `cancel` without a reason closes its standard output, as a shell does at the end of a pipeline: a process that still writes is
 /// ended by that, and one that does not may finish its work. `abort`, and `cancel` with a reason, send SIGTERM.
-@safe public final class ChildProcess: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
+@safe public final class ChildProcess: PolledDuplexStream, LoopResident, @unchecked Sendable {
+  // touched on its loop only
   public typealias Output = Bytes
   public typealias Input = Bytes
 
@@ -40,7 +41,7 @@ import SluiceStreams
   private let output: SocketStream
   private var exit: ChildProcessError??
   private var reader: (any Waker)?
-  private var waiting: [CheckedContinuation<ChildProcessError?, Never>] = []
+  private var waiting: [LoopWaiter] = []
 
   /// Starts a program.
   ///
@@ -75,12 +76,14 @@ import SluiceStreams
     _ arguments: [String], environment: [String: String]?, directory: String?, errorOutput: ErrorOutput,
     on loop: UVLoop
   ) throws {
-    guard let inputHandle = unsafe PipeHandle.make(on: loop) else {
-      throw IOError("run", arguments[0], status: UV_ENOMEM.rawValue)
-    }
-    guard let outputHandle = unsafe PipeHandle.make(on: loop) else {
+    let uv = try unsafe loop.handle(for: "run", arguments[0])
+    let inputHandle = try unsafe PipeHandle.make(on: loop, operation: "run", subject: arguments[0])
+    let outputHandle: UnsafeMutablePointer<uv_stream_t>
+    do {
+      unsafe outputHandle = try PipeHandle.make(on: loop, operation: "run", subject: arguments[0])
+    } catch {
       unsafe closeAndFree(inputHandle)
-      throw IOError("run", arguments[0], status: UV_ENOMEM.rawValue)
+      throw error
     }
     let process = UnsafeMutablePointer<uv_process_t>.allocate(capacity: 1)
     let argumentList = CStringArray(arguments)
@@ -102,10 +105,10 @@ import SluiceStreams
         let this = unsafe Unmanaged<ChildProcess>.fromOpaque(handle!.pointee.data).takeUnretainedValue()
         this.uvLoop.turn { this.didExit(status: status, signal: signal) }
       }
-      guard let directory else { return unsafe uv_spawn(loop.handle, process, &options) }
+      guard let directory else { return unsafe uv_spawn(uv, process, &options) }
       return unsafe directory.withCString { path in
         unsafe options.cwd = path
-        return unsafe uv_spawn(loop.handle, process, &options)
+        return unsafe uv_spawn(uv, process, &options)
       }
     }
     guard status == 0 else {
@@ -144,21 +147,24 @@ import SluiceStreams
       unsafe Unmanaged<ChildProcess>.fromOpaque(handle!.pointee.data).release()
       unsafe UnsafeMutableRawPointer(handle!).deallocate()
     }
-    for continuation in waiting { continuation.resume(returning: error) }
+    // Nobody will read the rest.
+    if input.queuedByteCount == 0 { input.closeWhenFlushed { _ in } } else { input.abort(StreamError.closed) }
+    for waiter in waiting { waiter.wake() }
     waiting = []
     reader?.wake()
   }
 
   /// Waits until the process has exited, whatever is read of it.
   /// - Returns: nil after status 0, otherwise how it ended.
-  public func waitForExit() async -> ChildProcessError? {
-    await withCheckedContinuation { continuation in
-      uvLoop.perform {
-        if case .some(let error) = self.exit {
-          continuation.resume(returning: error)
-        } else {
-          self.waiting.append(continuation)
-        }
+  /// - Throws: `CancellationError` when the task is cancelled, which does nothing to the process.
+  public func waitForExit() async throws -> ChildProcessError? {
+    try await withTaskExecutorPreference(uvLoop) {
+      while true {
+        if case .some(let error) = exit { return error }
+        let waiter = LoopWaiter()
+        waiting.append(waiter)
+        defer { waiting.removeAll { $0 === waiter } }
+        try await waiter.wait(on: uvLoop)
       }
     }
   }
@@ -199,11 +205,13 @@ extension ChildProcess {
 
   /// - Throws: `StreamError.closed` once the process has closed its input or exited: it wants no more.
   public func hasRoom() throws -> Bool {
-    do { return try input.hasRoom() } catch let error as IOError
-      where error.code == "EPIPE" || error.code == "ECONNRESET"
-    {
-      throw StreamError.closed
-    }
+    do { return try input.hasRoom() } catch { throw Self.inputFailure(error) }
+  }
+
+  /// A process that no longer reads is no failure.
+  private static func inputFailure(_ error: any Error) -> any Error {
+    guard let failure = error as? IOError, failure.code == "EPIPE" || failure.code == "ECONNRESET" else { return error }
+    return StreamError.closed
   }
 
   public func push(_ element: consuming Bytes) throws { try input.push(element) }
@@ -214,7 +222,7 @@ extension ChildProcess {
   public func detachWriter() { input.detachWriter() }
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    input.closeWhenFlushed(completion)
+    input.closeWhenFlushed { error in completion(error.map(Self.inputFailure)) }
   }
 
   public func abort(_ reason: any Error) {
@@ -222,6 +230,9 @@ extension ChildProcess {
     output.abort(reason)
     send(.terminate)
   }
+
+  /// The loop lives until the process has exited.
+  func loopWillEnd() { abort(IOError("run", command, status: UV_ECANCELED.rawValue)) }
 }
 
 /// How a child process ended other than with status 0.

@@ -28,7 +28,7 @@ public struct Signal: Hashable, Sendable {
 /// ```
 ///
 /// Several of one kind that come while nobody reads may be one element.
-@safe public final class Signals: PolledReadableStream, @unchecked Sendable {  // touched on its loop only
+@safe public final class Signals: PolledReadableStream, LoopResident, @unchecked Sendable {  // touched on its loop only
   public typealias Output = Signal
 
   private let uvLoop: UVLoop
@@ -49,9 +49,11 @@ public struct Signal: Hashable, Sendable {
   public var loop: any Loop { uvLoop }
 
   private func start() {
+    let uv: UnsafeMutablePointer<uv_loop_t>
+    do { unsafe uv = try uvLoop.handle(for: "catch", "signals") } catch { return fail(error) }
     for signal in wanted {
       let handle = UnsafeMutablePointer<uv_signal_t>.allocate(capacity: 1)
-      unsafe uv_signal_init(uvLoop.handle, handle)
+      unsafe uv_signal_init(uv, handle)
       unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
       unsafe handles.append(handle)
       let status = unsafe uv_signal_start(
@@ -89,13 +91,27 @@ public struct Signal: Hashable, Sendable {
     uvLoop.perform {
       guard !self.isCancelled else { return }
       self.isCancelled = true
-      while let handle = unsafe self.handles.popLast() {
-        unsafe uv_close(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
-          unsafe Unmanaged<Signals>.fromOpaque(handle!.pointee.data).release()
-          unsafe UnsafeMutableRawPointer(handle!).deallocate()
-        }
-      }
+      self.closeHandles()
       self.reader?.wake()
+    }
+  }
+
+  func loopWillEnd() {
+    fail(IOError("catch", "signals", status: UV_ECANCELED.rawValue))
+    closeHandles()
+  }
+
+  private func fail(_ error: IOError) {
+    failure = error
+    reader?.wake()
+  }
+
+  private func closeHandles() {
+    while let handle = unsafe handles.popLast() {
+      unsafe uv_close(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
+        unsafe Unmanaged<Signals>.fromOpaque(handle!.pointee.data).release()
+        unsafe UnsafeMutableRawPointer(handle!).deallocate()
+      }
     }
   }
 }

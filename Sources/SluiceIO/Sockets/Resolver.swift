@@ -48,12 +48,15 @@ public enum Resolver {
     if isCancelled { return continuation.resume(throwing: CancellationError()) }
     self.loop = loop
     self.continuation = continuation
+    guard let uv = try? unsafe loop.handle(for: "resolve", host) else {
+      return unsafe finish(status: UV_ECANCELED.rawValue, nil)
+    }
     var hints = unsafe addrinfo()
     unsafe hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
     unsafe hints.ai_family = AF_UNSPEC
     unsafe request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     let status = unsafe uv_getaddrinfo(
-      loop.handle, request,
+      uv, request,
       { request, status, result in
         let this = unsafe Unmanaged<ResolveRequest>.fromOpaque(request!.pointee.data).takeRetainedValue()
         unsafe this.finish(status: status, result)

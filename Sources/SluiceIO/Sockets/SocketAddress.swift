@@ -27,6 +27,18 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
     self.storage = storage
   }
 
+  /// What `getsockname` or `getpeername` says.
+  static func ofSocket(
+    _ ask: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> CInt
+  ) -> SocketAddress? {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      unsafe ask(UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), &length)
+    }
+    return status == 0 ? SocketAddress(storage) : nil
+  }
+
   /// A numeric address: "127.0.0.1", "::1", "fe80::1%eth0".
   /// - Returns: nil if it is none, or the port is not in 0...65535.
   public init?(numeric host: String, port: Int) {

@@ -499,3 +499,19 @@ extension SocketStream: SentByteCounting {
     this.stream.didShutDown(status: status)
   }
 }
+
+extension SocketStream: LoopResident {
+  func loopWillEnd() {
+    let error = IOError("use", name, status: UV_ECANCELED.rawValue)
+    switch writeState {
+    case .open: abort(error)
+    case .closing, .closed, .failed:
+      // What was written is flushed, and no reset overtakes it.
+      if case .open = readState { readState = .failed(error) }
+      pending = nil
+      stopReading()
+      reader?.wake()
+      closeHandleIfDone()
+    }
+  }
+}

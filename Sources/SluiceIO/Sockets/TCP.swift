@@ -51,57 +51,45 @@ public enum TCP {
   private static func listen(
     _ address: SocketAddress, backlog: Int, sharesPort: Bool, options: Options, on loop: UVLoop
   ) throws -> SocketListener {
-    let handle = unsafe try makeHandle(
-      on: loop, family: address.isIPv6 ? AF_INET6 : AF_INET, subject: address.description)
-    let stream = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
-    do {
-      if sharesPort {
-        var one: CInt = 1
-        let descriptor = unsafe try fileDescriptor(of: stream, subject: address.description)
-        unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &one, socklen_t(MemoryLayout<CInt>.size))
+    let descriptor = unsafe address.withAddress {
+      unsafe sluice_listen($0, address.length, CInt(clamping: backlog), sharesPort)
+    }
+    guard descriptor >= 0 else { throw IOError("listen on", address.description, status: descriptor) }
+    let bound = unsafe SocketAddress.ofSocket { unsafe getsockname(descriptor, $0, $1) } ?? address
+    return try SocketListener(adopting: descriptor, on: loop, name: bound.description, port: bound.port) { accepted in
+      do {
+        let handle = unsafe try makeHandle(on: loop, subject: bound.description)
+        let stream = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
+        let status = unsafe uv_tcp_open(handle, accepted)
+        guard status == 0 else {
+          unsafe closeAndFree(stream)
+          throw IOError("accept on", bound.description, status: status)
+        }
+        unsafe apply(options, to: handle)
+        let peer = unsafe SocketAddress.ofSocket { unsafe getpeername(accepted, $0, $1) }
+        return unsafe SocketStream(
+          adopting: stream, on: loop, name: peer?.description ?? "a peer that is gone",
+          highWatermark: options.writeHighWatermark)
+      } catch {
+        _ = closeDescriptor(accepted)
+        throw error
       }
-      let status = unsafe address.withAddress { unsafe uv_tcp_bind(handle, $0, 0) }
-      guard status == 0 else { throw IOError("listen on", address.description, status: status) }
-      let bound = unsafe localAddress(of: handle) ?? address
-      return try unsafe SocketListener(
-        adopting: stream, on: loop, name: bound.description, port: bound.port, backlog: backlog,
-        makeClient: { loop in
-          guard let client = try? unsafe makeHandle(on: loop, family: nil, subject: "") else { return nil }
-          return unsafe UnsafeMutableRawPointer(client).assumingMemoryBound(to: uv_stream_t.self)
-        },
-        describePeer: { client in
-          let tcp = unsafe UnsafeMutableRawPointer(client).assumingMemoryBound(to: uv_tcp_t.self)
-          unsafe apply(options, to: tcp)
-          return unsafe peerAddress(of: tcp)?.description ?? "a peer that is gone"
-        })
-    } catch {
-      unsafe closeAndFree(stream)
-      throw error
     }
   }
 
-  /// Memory for a handle, with a socket of the family if one is given.
-  static func makeHandle(
-    on loop: UVLoop, family: CInt?, subject: String
-  ) throws -> UnsafeMutablePointer<uv_tcp_t> {
+  /// Memory for a handle, without a socket yet.
+  static func makeHandle(on loop: UVLoop, subject: String) throws -> UnsafeMutablePointer<uv_tcp_t> {
+    let uv = try unsafe loop.handle(for: "socket for", subject)
     let handle = unsafe UnsafeMutableRawPointer.allocate(
       byteCount: MemoryLayout<uv_tcp_t>.size, alignment: MemoryLayout<uv_tcp_t>.alignment
     ).bindMemory(to: uv_tcp_t.self, capacity: 1)
-    let status =
-      unsafe family.map { unsafe uv_tcp_init_ex(loop.handle, handle, UInt32($0)) } ?? uv_tcp_init(loop.handle, handle)
+    let status = unsafe uv_tcp_init(uv, handle)
     guard status == 0 else {
       unsafe UnsafeMutableRawPointer(handle).deallocate()
       throw IOError("socket for", subject, status: status)
     }
+    unsafe handle.pointee.data = nil
     return unsafe handle
-  }
-
-  private static func fileDescriptor(of handle: UnsafeMutablePointer<uv_stream_t>, subject: String) throws -> CInt {
-    var descriptor: uv_os_fd_t = -1
-    let status = unsafe uv_fileno(
-      UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self), &descriptor)
-    guard status == 0 else { throw IOError("listen on", subject, status: status) }
-    return descriptor
   }
 
   static func apply(_ options: Options, to handle: UnsafeMutablePointer<uv_tcp_t>) {
@@ -110,24 +98,5 @@ public enum TCP {
     if let seconds = options.keepAlive, let delay = UInt32(exactly: seconds) {
       unsafe uv_tcp_keepalive(handle, 1, delay)
     }
-  }
-
-  private static func localAddress(of handle: UnsafeMutablePointer<uv_tcp_t>) -> SocketAddress? {
-    unsafe address { unsafe uv_tcp_getsockname(handle, $0, $1) }
-  }
-
-  static func peerAddress(of handle: UnsafeMutablePointer<uv_tcp_t>) -> SocketAddress? {
-    unsafe address { unsafe uv_tcp_getpeername(handle, $0, $1) }
-  }
-
-  private static func address(
-    _ ask: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<CInt>) -> CInt
-  ) -> SocketAddress? {
-    var storage = sockaddr_storage()
-    var length = CInt(MemoryLayout<sockaddr_storage>.size)
-    let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-      unsafe ask(UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), &length)
-    }
-    return status == 0 ? SocketAddress(storage) : nil
   }
 }

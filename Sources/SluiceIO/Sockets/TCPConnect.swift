@@ -146,7 +146,7 @@ private final class ConnectRace: @unchecked Sendable {
 }
 
 /// One connection under way.
-@safe private final class ConnectAttempt {
+@safe private final class ConnectAttempt: LoopResident {
   let address: SocketAddress
   private let loop: UVLoop
   private let handle: UnsafeMutablePointer<uv_tcp_t>
@@ -161,7 +161,8 @@ private final class ConnectRace: @unchecked Sendable {
     self.address = address
     self.loop = loop
     self.completion = completion
-    unsafe handle = try TCP.makeHandle(on: loop, family: nil, subject: address.description)
+    unsafe handle = try TCP.makeHandle(on: loop, subject: address.description)
+    unsafe handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
     if let localAddress {
       guard let own = SocketAddress(numeric: localAddress, port: 0) else {
         discard()
@@ -195,6 +196,8 @@ private final class ConnectRace: @unchecked Sendable {
       adopting: UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self), on: loop, name: name,
       highWatermark: options.writeHighWatermark)
   }
+
+  func loopWillEnd() { completion(self, UV_ECANCELED.rawValue) }
 
   /// Closes the handle; a connection still under way ends with ECANCELED.
   func discard() {

@@ -72,17 +72,18 @@ public enum UnixSocket {
       close(descriptor)
       throw IOError("listen on", address.path, status: -failure)
     }
+    guard systemListen(descriptor, CInt(clamping: backlog)) == 0 else {
+      let failure = errno
+      close(descriptor)
+      throw IOError("listen on", address.path, status: -failure)
+    }
     let file = address.isAbstract ? nil : SocketFile(at: address.path)
     do {
-      let handle = try unsafe PipeHandle.open(descriptor, on: loop, operation: "listen on", subject: address.path)
-      do {
-        return try unsafe SocketListener(
-          adopting: handle, on: loop, name: address.path, port: 0, backlog: backlog, fileToRemove: file,
-          makeClient: { loop in unsafe PipeHandle.make(on: loop) },
-          describePeer: { _ in "a client of \(address.path)" })
-      } catch {
-        unsafe closeAndFree(handle)
-        throw error
+      return try SocketListener(
+        adopting: descriptor, on: loop, name: address.path, port: 0, fileToRemove: file
+      ) { accepted in
+        let handle = try unsafe PipeHandle.open(accepted, on: loop, operation: "accept on", subject: address.path)
+        return unsafe SocketStream(adopting: handle, on: loop, name: "a client of \(address.path)")
       }
     } catch {
       file?.remove()
@@ -113,7 +114,7 @@ public enum UnixSocket {
   }
 }
 
-/// `connect(2)` and `bind(2)`, which methods of the same names would hide.
+/// `connect(2)`, `bind(2)` and `listen(2)`, which methods of the same names would hide.
 private func systemConnect(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
   unsafe connect(descriptor, address, length)
 }
@@ -121,6 +122,8 @@ private func systemConnect(_ descriptor: CInt, _ address: UnsafePointer<sockaddr
 private func systemBind(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
   unsafe bind(descriptor, address, length)
 }
+
+private func systemListen(_ descriptor: CInt, _ backlog: CInt) -> CInt { listen(descriptor, backlog) }
 
 /// A path in the form that the system takes.
 private struct UnixAddress {
@@ -163,14 +166,17 @@ private struct UnixAddress {
 
 /// Handles for Unix sockets and pipes.
 enum PipeHandle {
-  static func make(on loop: UVLoop) -> UnsafeMutablePointer<uv_stream_t>? {
+  static func make(on loop: UVLoop, operation: String, subject: String) throws -> UnsafeMutablePointer<uv_stream_t> {
+    let uv = try unsafe loop.handle(for: operation, subject)
     let handle = unsafe UnsafeMutableRawPointer.allocate(
       byteCount: MemoryLayout<uv_pipe_t>.size, alignment: MemoryLayout<uv_pipe_t>.alignment
     ).bindMemory(to: uv_pipe_t.self, capacity: 1)
-    guard unsafe uv_pipe_init(loop.handle, handle, 0) == 0 else {
+    let status = unsafe uv_pipe_init(uv, handle, 0)
+    guard status == 0 else {
       unsafe UnsafeMutableRawPointer(handle).deallocate()
-      return nil
+      throw IOError(operation, subject, status: status)
     }
+    unsafe handle.pointee.data = nil
     return unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
   }
 
@@ -178,9 +184,12 @@ enum PipeHandle {
   static func open(
     _ descriptor: CInt, on loop: UVLoop, operation: String, subject: String, keep: Bool = false
   ) throws -> UnsafeMutablePointer<uv_stream_t> {
-    guard let handle = unsafe make(on: loop) else {
+    let handle: UnsafeMutablePointer<uv_stream_t>
+    do {
+      unsafe handle = try make(on: loop, operation: operation, subject: subject)
+    } catch {
       if !keep { close(descriptor) }
-      throw IOError(operation, subject, status: UV_ENOMEM.rawValue)
+      throw error
     }
     let status = unsafe uv_pipe_open(
       UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_pipe_t.self), descriptor)

@@ -132,21 +132,21 @@ private final class MemoryChannel<Element: Sendable>: Sendable {
   }
 
   func close() { end(.closed) }
-
-  func cancel() {
-    end(.cancelled)
-    state.withLock { $0.elements.removeAll() }
-  }
-
-  func fail(_ error: any Error) {
-    end(.failed(error))
-    state.withLock { $0.elements.removeAll() }
-  }
+  func cancel() { end(.cancelled) }
+  func fail(_ error: any Error) { end(.failed(error)) }
 
   private func end(_ end: End) {
     state.withLock { state in
-      guard case .open = state.end else { return }
-      state.end = end
+      switch (state.end, end) {
+      case (.open, _): state.end = end
+      // What was closed and is not read to its end is cut off: the reader must not take what it got for everything.
+      case (.closed, .failed): if !state.elements.isEmpty { state.end = end }
+      case (.closed, _), (.cancelled, _), (.failed, _): break
+      }
+      switch end {
+      case .cancelled, .failed: state.elements.removeAll()
+      case .open, .closed: break
+      }
       state.reader.take()?.resume()
       state.writer.take()?.resume()
     }

@@ -1,6 +1,18 @@
 /// The allocation behind `Bytes` and `BytesBuilder`: raw memory with a reference count; or memory of somebody else's, held as long as this lives.
 ///
 /// Whoever holds the only reference may write, but for foreign memory, which is only read; a part that a `Bytes` shows to others is never written again.
+///
+/// # Lent memory
+///
+/// A loop and its coders fill the same buffers over and over, and lend slices of them without a copy: `ReadBuffer`,
+/// `ScratchBuffers`, `DeflateContexts`, `FrameDecoder`. One rule holds for all of them:
+///
+/// - The owner writes over what it has lent only while nobody else holds a part of the buffer (`BytesBuilder.reset`,
+///   `resetIfUnshared`, `reclaim`, `ReadBuffer.next`). Otherwise it takes new memory, or goes on behind what was lent
+///   (`BytesBuilder.lend`). So a slice never changes, however long it is kept.
+/// - What keeping one costs is the whole buffer, which the owner must replace. Whoever keeps a slice beyond the turn of the loop
+///   moves it out first, if it is a small part of its buffer (`Bytes.isWasteful`): with `Bytes.compacted`, with
+///   `PolledReadableStream.detach` where it is part of an element, as `read()` does, or in a `ByteQueue` that is settled.
 @usableFromInline
 @safe package final class ByteStorage: @unchecked Sendable {
   @usableFromInline let base: UnsafeMutablePointer<UInt8>

@@ -2,7 +2,7 @@
 ///
 /// Passing `Bytes` on costs one reference count; slicing copies nothing. A slice keeps its whole buffer alive, so
 /// a stream that hands a few bytes to an application copies them out of its read buffer first; use `compacted()`
-/// to do the same with a slice that will live long.
+/// to do the same with a slice that will live long. `ByteStorage` has the rule for buffers that are used again.
 ///
 /// ```swift
 /// let line: Bytes = "GET / HTTP/1.1\r\n"

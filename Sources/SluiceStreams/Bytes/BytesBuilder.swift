@@ -129,7 +129,8 @@ public struct BytesBuilder: ~Copyable, Sendable {
     return Bytes(storage: filled, start: 0, end: end)
   }
 
-  /// Everything appended, without a copy, and the memory to continue in once nobody holds the bytes any more.
+  /// Everything appended, without a copy; the builder goes on behind it, or, once nobody holds the bytes any more, in their
+  /// place: see `ByteStorage` for lent memory.
   package mutating func lend() -> Bytes {
     Bytes(storage: storage ?? .empty, start: 0, end: count)
   }

@@ -30,8 +30,16 @@ public protocol Loop: TaskExecutor, AnyObject {
 
 /// Names a timer that was scheduled on a loop.
 public struct LoopTimer: Hashable, Sendable {
-  package let id: UInt64
-  package let deadline: Duration
+  /// The loop's number for it, which it gives once.
+  public let id: UInt64
+  /// When it is due, as `now` counts.
+  public let deadline: Duration
+
+  /// For a loop's `schedule`.
+  public init(id: UInt64, deadline: Duration) {
+    self.id = id
+    self.deadline = deadline
+  }
 }
 
 /// Work that gathers during a turn of the loop and is done once at its end: flushing what was written.

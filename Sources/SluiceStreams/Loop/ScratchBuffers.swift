@@ -1,4 +1,5 @@
-/// Memory that the streams of one loop take turns to gather output in, so that none holds any while it is idle.
+/// Memory that the streams of one loop take turns to gather output in, so that none holds any while it is idle. What they hand
+/// on of it is lent: see `ByteStorage`.
 public final class ScratchBuffers: @unchecked Sendable {  // used on its loop only
   /// The one that is used over and over; the others wait in `free`.
   private var spare: ByteStorage?

@@ -1,4 +1,3 @@
-import DequeModule
 import Synchronization
 
 /// A sink that can take part in a `Broadcast`.
@@ -11,6 +10,9 @@ public protocol BroadcastMember: PolledWritableStream, AnyObject {
   func push(prepared: Prepared) throws
   /// It had no room, and missed an element. On the loop only.
   func didMiss()
+  /// Registers one who waits for room beside the writer, and is woken when that would be. On the loop only.
+  func attachBroadcast(_ waker: any Waker)
+  func detachBroadcast(_ waker: any Waker)
 }
 
 /// One sink for many: what is written to it goes to each of its members, and is prepared (framed, put into words) once.
@@ -27,22 +29,45 @@ public protocol BroadcastMember: PolledWritableStream, AnyObject {
 public final class Broadcast<Member: BroadcastMember>: WritableStream {
   public typealias Input = Member.Input
 
-  /// What happens to a member that has no room for an element.
+  /// What happens to a member that has no room for an element: whose queue is above its own high watermark. The names are those
+  /// of `BranchPolicy`.
   public enum SlowPolicy: Sendable, Hashable {
     /// All wait for it.
-    case hold
+    case wait
     /// All wait for it; one that makes no room for so long is aborted, with `StreamError.tooSlow`.
-    case holdUpTo(Duration)
+    case waitUpTo(Duration)
+    /// All wait for it once so many bytes are queued for it.
+    case buffer(Int)
     /// It misses the element.
-    case drop
+    case dropNewest
     /// It is aborted, with `StreamError.tooSlow`.
     case disconnect
   }
 
-  private struct State {
-    var groups: [ObjectIdentifier: MembersOfLoop<Member>] = [:]
+  private struct Group {
+    let members: MembersOfLoop<Member>
     var count = 0
+  }
+
+  private struct State {
+    /// By loop, while there are members on it.
+    var groups: [ObjectIdentifier: Group] = [:]
     var isClosed = false
+
+    mutating func join(_ loop: any Loop) throws -> MembersOfLoop<Member> {
+      if isClosed { throw StreamError.closed }
+      var group = groups[ObjectIdentifier(loop)] ?? Group(members: MembersOfLoop(loop))
+      group.count += 1
+      groups[ObjectIdentifier(loop)] = group
+      return group.members
+    }
+
+    mutating func leave(_ members: MembersOfLoop<Member>) {
+      let id = ObjectIdentifier(members.loop)
+      guard let group = groups[id], group.members === members else { return }
+      groups[id]?.count -= 1
+      if group.count == 1 { groups[id] = nil }
+    }
   }
   private let state = Mutex(State())
   private let policy: SlowPolicy
@@ -53,29 +78,23 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
   }
 
   /// Members at this moment.
-  public var count: Int { state.withLock { $0.count } }
+  public var count: Int { state.withLock { $0.groups.values.reduce(0) { $0 + $1.count } } }
 
   /// Lets a sink take part while `body` runs.
   /// - Throws: `StreamError.closed` if the broadcast is, and what `body` throws.
   public func serve(_ member: Member, _ body: () async throws -> Void) async throws {
-    let group = try state.withLock { state in
-      if state.isClosed { throw StreamError.closed }
-      state.count += 1
-      let id = ObjectIdentifier(member.loop)
-      let group = state.groups[id] ?? MembersOfLoop(member.loop)
-      state.groups[id] = group
-      return group
-    }
-    group.loop.perform { group.members[ObjectIdentifier(member)] = member }
+    let group = try state.withLock { try $0.join(member.loop) }
+    group.loop.perform { group.add(member) }
     defer {
-      state.withLock { $0.count -= 1 }
-      group.loop.perform { group.members[ObjectIdentifier(member)] = nil }
+      state.withLock { $0.leave(group) }
+      group.loop.perform { group.remove(member) }
     }
     try await body()
   }
 
   /// Gives an element to all. Returns when each that it is for has it.
-  /// - Throws: What is wrong with the element; `StreamError.closed`. That a member has left is no error.
+  /// - Throws: What is wrong with the element; `StreamError.closed`; `CancellationError` when the task is cancelled while it waits
+  ///   for slow members: those miss the element. That a member has left is no error.
   public func write(_ element: Input) async throws {
     try await write(contentsOf: CollectionOfOne(element))
   }
@@ -85,118 +104,40 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
   public func write(contentsOf elements: some Collection<Input>) async throws {
     let prepared = try elements.map(Member.prepare)
     for group in try openGroups() {
-      await group.write(prepared, policy)
+      try await group.write(prepared, policy)
     }
   }
 
   private func openGroups() throws -> [MembersOfLoop<Member>] {
     try state.withLock { state in
       if state.isClosed { throw StreamError.closed }
-      return Array(state.groups.values)
+      return state.groups.values.map(\.members)
     }
   }
 
-  /// Closes all members, and takes no more.
+  /// Closes all members side by side, and takes no more: it takes as long as the slowest of them may (`closeTimeout`), however many they are.
+  /// - Throws: `CancellationError`; the members that are not closed yet are aborted then.
   public func close() async throws {
-    for group in endedGroups() {
-      for member in try await group.loop.run({ Array(group.members.values) }) { try? await member.close() }
+    let groups = endedGroups()
+    await withTaskCancellationHandler {
+      await withDiscardingTaskGroup { tasks in
+        for group in groups { tasks.addTask { await group.close() } }
+      }
+    } onCancel: {
+      for group in groups { group.abort(CancellationError()) }
     }
+    try Task.checkCancellation()
   }
 
   public func abort(_ reason: any Error) {
-    for group in endedGroups() {
-      group.loop.perform {
-        for member in group.members.values { member.abort(reason) }
-      }
-    }
+    for group in endedGroups() { group.abort(reason) }
   }
 
   private func endedGroups() -> [MembersOfLoop<Member>] {
     state.withLock { state in
       state.isClosed = true
       defer { state.groups = [:] }
-      return Array(state.groups.values)
+      return state.groups.values.map(\.members)
     }
-  }
-}
-
-/// The members that live on one loop.
-private final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // touched on the loop only
-  let loop: any Loop
-  var members: [ObjectIdentifier: Member] = [:]
-  /// A writer waits for members that are slow; the others wait for their turn.
-  private var isWaiting = false
-  private var turns = Deque<CheckedContinuation<Void, Never>>()
-
-  init(_ loop: any Loop) { self.loop = loop }
-
-  func write(_ elements: [Member.Prepared], _ policy: Broadcast<Member>.SlowPolicy) async {
-    await withTaskExecutorPreference(loop) {
-      let patience: Duration?
-      switch policy {
-      case .hold: patience = nil
-      case .holdUpTo(let limit): patience = limit
-      case .drop, .disconnect:
-        for element in elements { _ = give(element, policy) }
-        return
-      }
-      await beginWaiting()
-      defer { endWaiting() }
-      for element in elements {
-        for member in give(element, policy) {
-          // One that is leaving is not waited for any more.
-          do { try await waitForRoom(of: member, patience) } catch { continue }
-          push(element, to: member)
-        }
-      }
-    }
-  }
-
-  private func waitForRoom(of member: Member, _ patience: Duration?) async throws {
-    let timer = patience.map { limit in
-      loop.schedule(after: limit) { member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount)) }
-    }
-    defer { if let timer { loop.cancelTimer(timer) } }
-    try await member.waitForRoom()
-  }
-
-  private func beginWaiting() async {
-    if isWaiting { return await withCheckedContinuation { turns.append($0) } }
-    isWaiting = true
-  }
-
-  private func endWaiting() {
-    if let next = turns.popFirst() { next.resume() } else { isWaiting = false }
-  }
-
-  /// - Returns: the members that have to be waited for.
-  private func give(_ element: Member.Prepared, _ policy: Broadcast<Member>.SlowPolicy) -> [Member] {
-    var slow: [Member] = []
-    for member in members.values {
-      // Whoever can't be written to is leaving.
-      guard var hasRoom = try? member.hasRoom() else { continue }
-      if !hasRoom {
-        // What this turn has gathered may leave at once: nobody would tell of that.
-        member.flush()
-        hasRoom = (try? member.hasRoom()) ?? false
-      }
-      if hasRoom {
-        push(element, to: member)
-        continue
-      }
-      switch policy {
-      case .hold, .holdUpTo: slow.append(member)
-      case .drop: member.didMiss()
-      case .disconnect: member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount))
-      }
-    }
-    return slow
-  }
-
-  private func push(_ element: Member.Prepared, to member: Member) {
-    // What else is written in this turn leaves with it.
-    let isScheduled = member.needsFlush
-    try? member.push(prepared: element)
-    if !isScheduled && member.needsFlush { loop.atEndOfTurn(member) }
   }
 }

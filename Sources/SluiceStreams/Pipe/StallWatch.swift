@@ -2,10 +2,10 @@
 ///
 /// A slow peer is not a stalled one: what counts is `deliveredByteCount`, which moves with every byte that the peer's system has acknowledged,
 /// while room for a write comes in steps of up to megabytes, with the buffers of the system.
-package final class StallWatch<Stream: PolledWritableStream>: @unchecked Sendable {  // touched on the loop only
-  private let stream: Stream
+package final class StallWatch: @unchecked Sendable {  // touched on the loop only
+  private let stream: any PolledWritableStream
   private let limit: Duration
-  private let didStall: @Sendable (Stream) -> Void
+  private let didStall: @Sendable () -> Void
   private var progress: Int?
   private var lastProgress: Duration
   private var timer: LoopTimer?
@@ -13,7 +13,7 @@ package final class StallWatch<Stream: PolledWritableStream>: @unchecked Sendabl
   /// - Parameters:
   ///   - limit: It is noticed after this time, or up to half as much again.
   ///   - didStall: Is called once, unless `stop` was called before.
-  package init(_ stream: Stream, limit: Duration, _ didStall: @escaping @Sendable (Stream) -> Void) {
+  package init(_ stream: any PolledWritableStream, limit: Duration, _ didStall: @escaping @Sendable () -> Void) {
     self.stream = stream
     self.limit = limit
     self.didStall = didStall
@@ -32,7 +32,7 @@ package final class StallWatch<Stream: PolledWritableStream>: @unchecked Sendabl
       self.progress = progress
       lastProgress = now
     }
-    if now - lastProgress >= limit { didStall(stream) } else { schedule() }
+    if now - lastProgress >= limit { didStall() } else { schedule() }
   }
 
   package func stop() {
@@ -47,7 +47,7 @@ extension PolledWritableStream {
   package func whilePeerTakes<R>(
     within limit: Duration, orAbort error: any Error, _ body: () async throws -> R
   ) async rethrows -> R {
-    let watch = StallWatch(self, limit: limit) { $0.abort(error) }
+    let watch = StallWatch(self, limit: limit) { self.abort(error) }
     defer { watch.stop() }
     return try await body()
   }
@@ -68,7 +68,7 @@ extension PolledDuplexStream {
     } catch {
       return abort(error)
     }
-    let watch = StallWatch(self, limit: lingerTime) { $0.cancel(nil) }
+    let watch = StallWatch(self, limit: lingerTime) { self.cancel(nil) }
     defer { watch.stop() }
     // What the peer ends with is of no interest any more.
     do { while try await read() != nil {} } catch {}

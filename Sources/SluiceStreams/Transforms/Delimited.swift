@@ -109,30 +109,6 @@ extension ReadableStream where Output == Bytes {
   public var nullTerminated: TransformedStream<Self, DelimiterDecoder> { pipe(through: DelimiterDecoder(0)) }
 }
 
-/// The pieces of an element whose end has not come.
-struct PartialElement {
-  private var pieces: [Bytes] = []
-  private(set) var count = 0
-
-  mutating func append(_ piece: Bytes, limit: Int, what: String) throws {
-    count += piece.count
-    guard count <= limit else { throw StreamError.limitExceeded(what: what, limit: limit, actual: count) }
-    if !piece.isEmpty { pieces.append(piece) }
-  }
-
-  /// The element; one that came in one piece is not copied.
-  mutating func take() -> Bytes {
-    defer {
-      pieces.removeAll(keepingCapacity: pieces.count < 16)
-      count = 0
-    }
-    if pieces.count <= 1 { return pieces.first ?? Bytes() }
-    var builder = BytesBuilder(capacity: count)
-    for piece in pieces { builder.append(piece) }
-    return builder.take()
-  }
-}
-
 extension Bytes {
   /// Where a byte comes first, counted from the beginning of the slice.
   func firstOffset(of byte: UInt8) -> Int? {

@@ -29,7 +29,7 @@ extension ReadableStream {
     pipe(through: ElementTransform { element, output in for result in try body(element) { output.append(result) } })
   }
 
-  /// The first `count` elements; then this stream is cancelled.
+  /// The first `count` elements; then this stream is cancelled. With 0 or less, nothing is read of it.
   ///
   /// Written directly behind `for try await … in`, Swift takes `AsyncSequence.prefix` instead: that leaves this stream as it
   /// is behind the elements, as leaving a loop does.
@@ -66,10 +66,14 @@ public struct PrefixTransform<Element: Sendable>: Transform {
 
   init(_ count: Int) { left = count }
 
-  public mutating func transform(_ input: consuming Element, into output: inout TransformOutput<Element>) {
-    if left > 0 { output.append(input) }
-    left -= 1
+  public mutating func start(into output: inout TransformOutput<Element>) {
     if left <= 0 { output.end() }
+  }
+
+  public mutating func transform(_ input: consuming Element, into output: inout TransformOutput<Element>) {
+    output.append(input)
+    left -= 1
+    if left == 0 { output.end() }
   }
 }
 

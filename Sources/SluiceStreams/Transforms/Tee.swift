@@ -3,7 +3,7 @@ import Synchronization
 
 /// What a branch of a tee does while it is slower than the others.
 public enum BranchPolicy: Hashable, Sendable {
-  /// The others wait for it. The default.
+  /// The others wait for it, from one element to the next.
   case wait
   /// The others wait for it once this many bytes (elements, where they are not bytes) are unread.
   case buffer(Int)

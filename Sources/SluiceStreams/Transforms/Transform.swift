@@ -16,6 +16,9 @@ public protocol Transform<Input, Output>: Sendable {
   associatedtype Input: Sendable
   associatedtype Output: Sendable
 
+  /// Is called once, before anything else: gives what stands before all elements, or ends at once. Does nothing by default.
+  mutating func start(into output: inout TransformOutput<Output>) throws
+
   /// Takes an element. It may give none, one or several. What it throws cancels the source and aborts the sink.
   mutating func transform(_ input: consuming Input, into output: inout TransformOutput<Output>) throws
 
@@ -24,6 +27,7 @@ public protocol Transform<Input, Output>: Sendable {
 }
 
 extension Transform {
+  public mutating func start(into output: inout TransformOutput<Output>) throws {}
   public mutating func finish(into output: inout TransformOutput<Output>) throws {}
 }
 
@@ -49,7 +53,8 @@ public struct TransformOutput<Element> {
   /// Puts back what was taken.
   package mutating func prepend(_ element: consuming Element) { elements.prepend(element) }
 
-  /// Nothing will follow: the source is cancelled, and the stream ends behind what was appended.
+  /// Nothing will follow: the source is cancelled, and the stream ends behind what was appended. Of a sink's transform: the
+  /// sink is closed behind what was appended, and takes no more.
   public mutating func end() { hasEnded = true }
 }
 
@@ -57,9 +62,10 @@ public struct TransformOutput<Element> {
 struct TransformStage<T: Transform> {
   private var transform: T
   private var output = TransformOutput<T.Output>()
-  private var phase = Phase.open
+  private var phase = Phase.unstarted
 
   private enum Phase {
+    case unstarted
     case open
     case ended
     case failed(any Error)
@@ -67,6 +73,8 @@ struct TransformStage<T: Transform> {
 
   enum Next {
     case element(T.Output)
+    /// `start` is to be called.
+    case needsStart
     case needsInput
     case end
   }
@@ -76,10 +84,24 @@ struct TransformStage<T: Transform> {
   mutating func next() throws -> Next {
     if let element = output.elements.popFirst() { return .element(element) }
     switch phase {
+    case .unstarted: return .needsStart
     case .open: return .needsInput
     case .ended: return .end
     case .failed(let error): throw error
     }
+  }
+
+  /// - Returns: whether it wants no input.
+  mutating func start() throws -> Bool {
+    guard case .unstarted = phase else { return false }
+    do {
+      try transform.start(into: &output)
+    } catch {
+      phase = .failed(error)
+      throw error
+    }
+    phase = output.hasEnded ? .ended : .open
+    return output.hasEnded
   }
 
   /// - Returns: whether it wants no more.
@@ -96,6 +118,7 @@ struct TransformStage<T: Transform> {
   }
 
   mutating func finish() throws {
+    _ = try start()
     guard case .open = phase else { return }
     do {
       try transform.finish(into: &output)
@@ -106,15 +129,13 @@ struct TransformStage<T: Transform> {
     }
   }
 
-  /// Nobody takes what it gives any more.
-  mutating func cancel() {
-    output.elements.removeAll()
-    phase = .ended
-  }
+  /// Puts back what `next` gave and could not be handed on.
+  mutating func putBack(_ element: consuming T.Output) { output.prepend(element) }
 
-  mutating func takeAll() -> Deque<T.Output> {
-    let all = output.elements
-    output.elements = []
-    return all
+  /// Nobody takes what it gives any more.
+  /// - Parameter error: What is thrown from now on; nil is an end.
+  mutating func drop(_ error: (any Error)? = nil) {
+    output.elements.removeAll()
+    phase = error.map { .failed($0) } ?? .ended
   }
 }

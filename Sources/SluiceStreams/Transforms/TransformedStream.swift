@@ -18,21 +18,26 @@ where T.Input == Source.Output {
       switch try stage.withLock({ try $0.next() }) {
       case .element(let element): return element
       case .end: return nil
+      case .needsStart: try advance { try $0.start() }
       case .needsInput: try take(await source.read())
       }
     }
   }
 
   private func take(_ element: consuming Source.Output?) throws {
+    // The closure of a lock can't consume what it captures; the box is emptied inside.
+    var box = element
+    try advance { stage in
+      if let element = box.take() { return try stage.accept(element) }
+      try stage.finish()
+      return false
+    }
+  }
+
+  /// Runs the transform. The source is cancelled if that wants no more, or throws.
+  private func advance(_ step: (inout TransformStage<T>) throws -> Bool) throws {
     do {
-      if let element = consume element {
-        // The closure of a lock can't consume what it captures; the box is emptied inside.
-        var box = Optional(element)
-        let hasEnded = try stage.withLock { stage in try box.take().map { try stage.accept($0) } ?? false }
-        if hasEnded { source.cancel(nil) }
-      } else {
-        try stage.withLock { try $0.finish() }
-      }
+      if try stage.withLock({ try step(&$0) }) { source.cancel(nil) }
     } catch {
       source.cancel(error)
       throw error
@@ -40,7 +45,7 @@ where T.Input == Source.Output {
   }
 
   public func cancel(_ reason: (any Error)?) {
-    stage.withLock { $0.cancel() }
+    stage.withLock { $0.drop() }
     source.cancel(reason)
   }
 }
@@ -53,6 +58,7 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
       switch try stage.withLock({ try $0.next() }) {
       case .element(let element): return .element(element)
       case .end: return .end
+      case .needsStart: try advance { try $0.start() }
       case .needsInput:
         switch try source.poll() {
         case .element(let element): try take(element)

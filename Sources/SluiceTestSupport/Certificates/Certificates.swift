@@ -21,7 +21,7 @@ package struct Certificates: Sendable {
     let make = try await ChildProcess.spawn([folder.appending("make").string, target.string])
     try await make.close()
     _ = try await make.collect(limit: 1 << 20)
-    if let failure = await make.waitForExit() { throw failure }
+    if let failure = try await make.waitForExit() { throw failure }
     return Certificates(folder: target)
   }
 

@@ -15,7 +15,7 @@ struct Activity: OptionSet {
 }
 
 /// The timers that look whether a connection lives, where there are any.
-struct ConnectionWatch {
+final class ConnectionWatch {
   var keepalive = KeepaliveState.off
   var idle: LoopTimer?
 

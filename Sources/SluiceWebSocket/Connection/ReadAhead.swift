@@ -10,6 +10,8 @@ struct ReadAhead {
     /// A whole message of an extension, which gives no parts.
     case message(Message)
     case piece(DataPiece)
+    /// The peer's Close, which takes its effect when the reader comes to it: what came before it can still be answered.
+    case close(CloseCode?, String)
   }
   private var parts = Deque<Part>()
   /// Bytes of payload, and one for each part: empty ones count too.
@@ -30,6 +32,19 @@ struct ReadAhead {
     return part
   }
 
+  /// Nothing follows the peer's Close.
+  var endsWithClose: Bool {
+    if case .close = parts.last { true } else { false }
+  }
+
+  /// Takes the peer's Close from behind what is not read yet.
+  mutating func popClose() -> (CloseCode?, String)? {
+    guard case .close(let code, let reason) = parts.last else { return nil }
+    parts.removeLast()
+    byteCount -= 1
+    return (code, reason)
+  }
+
   mutating func removeAll() {
     parts = Deque()
     byteCount = 0
@@ -39,6 +54,7 @@ struct ReadAhead {
     switch part {
     case .message(let message): message.bytes.count + 1
     case .piece(let piece): piece.bytes.count + 1
+    case .close: 1
     }
   }
 }

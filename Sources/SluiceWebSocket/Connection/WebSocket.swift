@@ -38,6 +38,9 @@ import SluiceWebSocketProtocol
   var assembler: MessageAssembler
   var readState = ReadState.open
   var ahead = ReadAhead()
+  var isReadingAhead = false
+  /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
+  var hasBeenRead = false
   var reader: (any Waker)?
 
   var writeState = WriteState.open
@@ -45,7 +48,7 @@ import SluiceWebSocketProtocol
   var gathered = BytesBuilder()
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
-  var writer: (any Waker)?
+  var writer: RoomWaiters?
   /// Whether somebody was told that there is no room, and waits for it.
   var isRoomAwaited = false
   /// The message that is being sent in fragments.
@@ -71,26 +74,28 @@ import SluiceWebSocketProtocol
   /// Our Close makes the peer close, and so ends the reading.
   public var endsAsOne: Bool { true }
 
+  // What an open connection does not have lies behind a pointer: it counts for each idle one.
+
   enum ReadState {
     case open
     /// The peer's Close came.
-    case closed(CloseCode, String)
+    indirect case closed(CloseCode, String)
     case failed(any Error)
   }
 
   enum WriteState {
     case open
     /// Our Close is written, nothing can follow it.
-    case closed(CloseCode, String)
+    indirect case closed(CloseCode, String)
     case failed(any Error)
   }
 
   /// What happens to the transport once a Close was sent or received.
   enum ClosingState {
     case none
-    case waiting(LoopTimer, [@Sendable ((any Error)?) -> Void])
+    indirect case waiting(LoopTimer, [@Sendable ((any Error)?) -> Void])
     /// Both sides have closed: the transport is to end in both directions, within the time limit.
-    case lingering(LoopTimer, until: TransportEnds)
+    indirect case lingering(LoopTimer, until: TransportEnds)
     case done
   }
 

@@ -155,6 +155,7 @@ extension WebSocket {
   private func endTransport() {
     guard case .waiting(let timer, let completions) = closing else { return }
     closing = .lingering(timer, until: [.ours, .peers])
+    options.observer?.didEnd(received?.code ?? .abnormal)
     flush()
     // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
     let hasAnswered = received != nil
@@ -190,15 +191,15 @@ extension WebSocket {
   private func finish(with error: (any Error)?) {
     switch closing {
     case .done: return
-    case .none: break
+    case .none: options.observer?.didEnd(received?.code ?? .abnormal)
     case .waiting(let timer, let completions):
+      options.observer?.didEnd(received?.code ?? .abnormal)
       loop.cancelTimer(timer)
       for completion in completions { completion(error) }
     case .lingering(let timer, _): loop.cancelTimer(timer)
     }
     closing = .done
     slot = nil
-    options.observer?.didEnd(received?.code ?? .abnormal)
     stopWatching()
     coding.close()
     transport.detachReader()

@@ -68,9 +68,11 @@ public struct WebSocketFragments: PolledDuplexStream {
 extension WebSocket {
   func pollFragment() throws -> Polled<Fragment> {
     if isDiscarding { return .end }
+    hasBeenRead = true
     while let part = ahead.popFirst() {
       switch part {
       case .message(let message): return .element(Fragment(message))
+      case .close(let code, let reason): didReceiveClose(code, reason)
       case .piece(let piece): if let fragment = Fragment(piece) { return .element(fragment) }
       }
     }

@@ -4,6 +4,7 @@ import SluiceWebSocketProtocol
 extension WebSocket {
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
+    hasBeenRead = true
     while true {
       if isDiscarding { return .end }
       if !ahead.isEmpty {
@@ -31,6 +32,7 @@ extension WebSocket {
     while let part = ahead.popFirst() {
       switch part {
       case .message(let message): return message
+      case .close(let code, let reason): didReceiveClose(code, reason)
       case .piece(let piece):
         do { if let message = try assembler.append(piece) { return message } } catch {
           ahead.removeAll()
@@ -98,7 +100,11 @@ extension WebSocket {
         case .ping(let payload): answerPing(payload)
         case .pong(let payload): didReceivePong(payload)
         case .close(let code, let reason):
-          afterReceived { self.didReceiveClose(code, reason) }
+          if isReadingAhead && holdsClose {
+            ahead.append(.close(code, reason))
+          } else {
+            afterReceived { self.didReceiveClose(code, reason) }
+          }
           return nil
         }
       }
@@ -163,6 +169,7 @@ extension WebSocket {
   public func attachReader(_ waker: any Waker) throws {
     guard reader == nil else { throw StreamError.concurrentRead }
     reader = waker
+    hasBeenRead = true
   }
 
   public var hasReader: Bool { reader != nil }
@@ -171,7 +178,18 @@ extension WebSocket {
     reader = nil
     // A reader that has only paused would have to take out again what is read ahead now; the next bytes come soon enough,
     // unless something in the ones that are here is waited for.
-    if pings.isWaiting || isAwaitingClose || watch?.isAwaitingLife == true { readAheadIfNeeded() }
+    if isAnswerAwaited { readAheadIfNeeded() }
+  }
+
+  /// Whether a Pong or Close of the peer is waited for.
+  private var isAnswerAwaited: Bool { pings.isWaiting || isAwaitingClose || watch?.isAwaitingLife == true }
+
+  /// Whether a Close waits for the reader to come to it, so that what it reads before can still be answered. Whoever has never
+  /// read, and has nothing to read, is told at once.
+  private var holdsClose: Bool {
+    if isDiscarding || pings.isWaiting || isAwaitingClose { return false }
+    if case .extensions = coding { return false }
+    return hasBeenRead || !ahead.isEmpty
   }
 
   public func detach(_ element: Message) -> Message {
@@ -187,7 +205,9 @@ extension WebSocket {
 
   private func cancelOnLoop(_ reason: (any Error)?) {
     isDiscarding = true
+    let close = ahead.popClose()
     ahead.removeAll()
+    if let (code, reason) = close { didReceiveClose(code, reason) }
     sendClose(reason == nil ? .normal : .internalError, "")
     reader?.wake()
     readAheadIfNeeded()
@@ -211,12 +231,22 @@ extension WebSocket {
   /// While nobody reads, what comes is decoded, up to the watermark: pings are to be answered, and a Pong or Close found.
   func readAheadIfNeeded() {
     guard reader == nil || isDiscarding else { return }
+    // Extensions keep what they have decoded until it is asked for.
+    if case .extensions = coding, !isDiscarding, !isAnswerAwaited { return }
+    if ahead.endsWithClose {
+      if !holdsClose, let (code, reason) = ahead.popClose() { didReceiveClose(code, reason) }
+      return
+    }
+    isReadingAhead = true
+    defer { isReadingAhead = false }
     while case .open = readState, isDiscarding || ahead.byteCount < options.writeHighWatermark {
       let part: ReadAhead.Part?
       // A failure is kept in `readState`, for the next read.
       do { part = try nextPart() } catch { return }
       if let part {
         if !isDiscarding { ahead.append(part) }
+      } else if ahead.endsWithClose {
+        return
       } else if case .open = readState, !receive() {
         return
       }

@@ -115,12 +115,10 @@ extension WebSocket {
     if (try? hasRoomForFragment()) != false { writer?.wake() }
   }
 
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  public func detachWriter() { writer = nil }
+  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
+  public func detachWriter() { writer.detachWriter() }
+  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
+  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
 }
 
 extension WebSocket: SentByteCounting {

@@ -24,6 +24,8 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     case rejected(RequestRejection)
     case done
   }
+  /// Whether the request is HEAD, whose answer is a head alone.
+  private var isHead = false
   /// Whether the client reached this server through TLS.
   private let isSecure: Bool
   private var timer: LoopTimer?
@@ -59,6 +61,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   /// - Parameter rest: What was read behind its head.
   func start(_ request: HTTPRequest, isHTTP11: Bool, rest: Bytes) {
     begin {
+      self.isHead = request.method == .head
       let hasBody = try !BodyFraming(request.headerFields).isEmpty
       try self.answer(.parsed(ParsedRequest(request)), request, isHTTP11: isHTTP11, hasBody: hasBody, rest: rest)
     }
@@ -121,6 +124,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     try rejecting {
       guard let (bytes, rest) = try head.consume(chunk) else { return }
       let head = try RequestHead(bytes, limits: options.headLimits)
+      isHead = head.request.method == .head
       if let path, head.request.path.map(Self.withoutQuery) != path {
         throw RequestRejection(status: 404, reason: "nothing is served at this path")
       }
@@ -166,11 +170,11 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
 
   private func reject(_ rejection: RequestRejection) throws {
     state = .rejected(rejection)
-    try transport.push(rejection.response())
+    try transport.push(rejection.response(isHead: isHead))
     transport.closeWhenFlushed { _ in }
   }
 
-  /// The path of an origin-form or absolute-form target. A target never makes a server dial anywhere.
+  /// A target never makes a server dial anywhere.
   private static func withoutQuery(_ target: String) -> String {
     String(target.prefix { $0 != "?" })
   }

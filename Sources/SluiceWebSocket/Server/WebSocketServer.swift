@@ -52,6 +52,7 @@ public struct WebSocketServer: Sendable {
     logger: Logger = Logger(label: "sluice.websocket.server"),
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) async throws {
+    sockets.onExhaustion { logger.warning("connections wait", metadata: ["error": "\($0)"]) }
     try await sockets.run { index in
       try await ConnectionService(accepted[index], closeTimeout: closeTimeout) { socket in
         await socket.serve(logger: logger, handler)

@@ -11,13 +11,19 @@ import Sluice
 
 // The last resort: no test takes as long.
 alarm(600)
-LoggingSystem.bootstrap { _ in SwiftLogNoOpLogHandler() }
+LoggingSystem.bootstrap { label in
+  var handler = StreamLogHandler.standardOutput(label: label)
+  handler.logLevel = .warning
+  // What its handlers throw is the attacks' doing.
+  return CommandLine.arguments.contains("log=yes") ? handler : SwiftLogNoOpLogHandler()
+}
 
 var options = WebSocketServerOptions()
 for setting in CommandLine.arguments.dropFirst(2) {
   let parts = setting.split(separator: "=", maxSplits: 1).map(String.init)
   let number = Int(parts[1]) ?? 0
   switch parts[0] {
+  case "log": break
   case "maxMessageSize": options.connection.maxMessageSize = number
   case "maxFragments": options.connection.maxFragments = number
   case "closeMilliseconds": options.connection.closeTimeout = .milliseconds(number)

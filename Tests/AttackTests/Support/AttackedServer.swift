@@ -13,16 +13,19 @@ struct AttackedServer {
   private let process: ChildProcess
 
   /// Runs `body` while it serves, and makes sure afterwards that it still does.
+  /// - Parameter descriptors: How many it may have open; nil, the default, leaves it to the system.
   static func run(
-    _ mode: String = "pipe", _ settings: String..., body: (AttackedServer) async throws -> Void
+    _ mode: String = "pipe", _ settings: String..., descriptors: Int? = nil,
+    body: (AttackedServer) async throws -> Void
   ) async throws {
-    let process = try await ChildProcess.spawn([program, mode] + settings)
+    let limit = descriptors.map { ["/bin/sh", "-c", "ulimit -n \($0); exec \"$0\" \"$@\""] } ?? []
+    let process = try await ChildProcess.spawn(limit + [program, mode] + settings)
     let port = try #require(try await process.lines.read().flatMap { Int($0) })
     let server = AttackedServer(port: port, process: process)
     try await body(server)
     if mode != "close" { try await server.echoes() }
     try await process.close()
-    _ = await process.waitForExit()
+    _ = try? await process.waitForExit()
   }
 
   /// Beside the program that runs the tests, whatever the build's folder.
@@ -30,6 +33,9 @@ struct AttackedServer {
     let tests = CommandLine.arguments[0]
     return tests.prefix(upTo: tests.lastIndex(of: "/") ?? tests.startIndex) + "/attacked-server"
   }()
+
+  /// What it says next.
+  func nextOutput() async throws -> String? { try await process.read()?.string }
 
   func connect() async throws -> Attacker {
     Attacker(socket: try await TCP.connect("127.0.0.1", port: port))
