@@ -83,7 +83,7 @@ struct EndpointOpener: Sendable {
       }
     }
     Task {
-      _ = await child.waitForExit()
+      _ = try? await child.waitForExit()
       interruption.remove(id)
     }
     return child
