@@ -56,6 +56,7 @@ struct Session: Sendable {
     if command.reconnecting.reconnect, let interval = command.webSocket.ping {
       client.connection.keepalive = .init(interval: .seconds(interval), timeout: .seconds(interval))
     }
+    interruption = Interruption()
     tls = source.servesTLS || target.servesTLS ? try security.server() : nil
     let origins = command.webSocket.originPolicy
     let answers = try command.webSocket.responseHeaders(
@@ -65,7 +66,7 @@ struct Session: Sendable {
     service.server.proxyProtocolFrom = balancing.networks
     opener = EndpointOpener(
       client: client, protocols: command.webSocket.protocols, appends: command.append, events: command.events,
-      service: service,
+      service: service, interruption: interruption,
       reconnection: command.reconnecting.reconnect
         ? Reconnection(
           client: client, protocols: command.webSocket.protocols, framing: command.framing.framing,
@@ -83,7 +84,6 @@ struct Session: Sendable {
     if case .listenWebSocket = source { server.tls = tls }
     self.server = server
     self.diagnostics = diagnostics
-    interruption = Interruption()
     connector = Connector(command, diagnostics: diagnostics, interruption: interruption)
   }
 
@@ -100,12 +100,17 @@ struct Session: Sendable {
     case .listenTCP(let host, let port):
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tcp://\(listener.name)")
-      try await serve(listener, open: { .bytes(try await passedOn($0)) })
+      try await serve(
+        listener, open: { socket in try await interruption.cancelling { .bytes(try await passedOn(socket)) } })
     case .listenTLS(let host, let port):
       guard let tls else { return }
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tls://\(listener.name)")
-      try await serve(listener, open: { .bytes(try await tls.accept(over: passedOn($0))) })
+      try await serve(
+        listener,
+        open: { socket in
+          try await interruption.cancelling { .bytes(try await tls.accept(over: passedOn(socket))) }
+        })
     case .listenUnix(let path):
       let listener = try await UnixSocket.listen(path)
       diagnostics.notice("listening on unix:\(path)")
@@ -121,7 +126,7 @@ struct Session: Sendable {
       }
       diagnostics.verbose("\(source.name) is open")
       let other: OpenEndpoint
-      do { other = try await opener.open(target, as: .target) } catch {
+      do { other = try await openTarget() } catch {
         opened.giveUp(error)
         throw error
       }
@@ -141,21 +146,26 @@ struct Session: Sendable {
       guard let connection = try await connections.read() else { return }
       connections.cancel(nil)
       let opened: OpenEndpoint
-      do { opened = try await interruption.cancelling { try await endpoint(connection) } } catch is CancellationError {
-        return
-      }
+      do { opened = try await endpoint(connection) } catch is CancellationError { return }
       return try await connector.connect(opened, try await opener.open(target, as: .target))
     }
     try await withThrowingDiscardingTaskGroup { group in
       while let connection = try await connections.read() {
         diagnostics.verbose("accepted a connection")
         group.addTask(executorPreference: UVLoop.shared) {
-          do { try await serve(await interruption.cancelling { try await endpoint(connection) }) } catch {
+          do { try await serve(await endpoint(connection)) } catch {
             if !(error is CancellationError) { diagnostics.notice("a connection failed: \(error)") }
           }
         }
       }
     }
+  }
+
+  private func openTarget() async throws -> OpenEndpoint {
+    // What opens at once is not left to another task: a WebSocket's messages and the Close behind them may be here already, and once that
+    // is answered nothing can be given back.
+    guard target.isRemote else { return try await opener.open(target, as: .target) }
+    return try await interruption.cancelling { try await opener.open(target, as: .target) }
   }
 
   /// A connection behind what a load balancer says of it.
@@ -167,7 +177,7 @@ struct Session: Sendable {
   /// One connection of a server, with a target of its own.
   private func serve(_ connection: OpenEndpoint) async throws {
     let opened: OpenEndpoint
-    do { opened = try await interruption.cancelling { try await opener.open(target, as: .target) } } catch {
+    do { opened = try await openTarget() } catch {
       connection.giveUp(error)
       throw error
     }

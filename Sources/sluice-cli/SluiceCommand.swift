@@ -134,6 +134,9 @@ struct SluiceCommand: AsyncParsableCommand {
       let session = try Session(self, diagnostics: diagnostics)
       try await session.run()
       status = .clean
+    } catch is CancellationError {
+      // Interrupted before all was open.
+      status = .interrupted
     } catch {
       diagnostics.error(error)
       status = ExitStatus(error)

@@ -357,6 +357,16 @@ def interrupt():
     with Server("listen+ws://127.0.0.1:0", "exec:echo bye") as server:
         client = subprocess.Popen([tool, "--linger", "60", server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         check(client.wait(10) == 0 and client.stdout.read() == b"bye\n", f"a client that lingers: {client.returncode}")
+    # A command has its time to finish what it was given, and no more.
+    with tempfile.TemporaryDirectory() as folder:
+        child = subprocess.Popen([tool, "exec:while sleep 0.2; do date; done", f"file:{folder}/x"])
+        time.sleep(0.7)
+        child.send_signal(signal.SIGTERM)
+        check(child.wait(10) == 7, f"a command that goes on: {child.returncode}")
+        child = subprocess.Popen([tool, "-", f"exec:cat >/dev/null; sleep 1; echo done >{folder}/y"], stdin=subprocess.PIPE)
+        time.sleep(0.5)
+        child.send_signal(signal.SIGTERM)
+        check(child.wait(10) == 0 and os.path.exists(folder + "/y"), f"a command that finishes: {child.returncode}")
     # A pipe whose reader goes away is a quiet end.
     done = subprocess.run(["sh", "-c", f"yes | '{tool}' - | head -n 1"], capture_output=True, timeout=20)
     check(done.stdout == b"y\n" and done.stderr == b"", f"EPIPE: {done}")
