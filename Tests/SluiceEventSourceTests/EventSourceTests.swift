@@ -297,7 +297,7 @@ struct EventSourceTests {
   @Test("the last event arrives whole at a client that takes its time; one that takes nothing does not hold the end")
   func slowEnd() async throws {
     var options = unhurried
-    options.closeTimeout = .milliseconds(500)
+    options.closeTimeout = .seconds(1)
     let text = String(repeating: "x", count: 20_000_000)
     let ended = Mutex(0)
     try await serving(options) { events in
