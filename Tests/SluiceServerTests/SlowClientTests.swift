@@ -66,7 +66,7 @@ struct SlowClientTests {
   @Test("a client that takes a little all the time is not cut, however long the whole takes")
   func steadyReader() async throws {
     var options = HTTPServerOptions()
-    options.stallTimeout = .seconds(4)
+    options.stallTimeout = .seconds(1)
     let body = Bytes([UInt8](repeating: 7, count: 40_000_000))
     let route = HTTPRoute.respond("/large") { _ in .bytes(body, type: "application/octet-stream") }
     try await onLoop(options, routes: [route]) { server in
@@ -104,16 +104,16 @@ struct SlowClientTests {
   @Test("the time for the first head counts from accept, and a head that has begun is answered with 408")
   func firstHead() async throws {
     var options = HTTPServerOptions()
-    options.requestTimeout = .seconds(4)
+    options.requestTimeout = .seconds(3)
     let clock = ContinuousClock()
     try await onLoop(options) { server in
       let begin = clock.now
       let socket = try await TCP.connect("127.0.0.1", port: server.port)
-      try await Task.sleep(for: .seconds(3))
+      try await Task.sleep(for: .milliseconds(2500))
       try await socket.write("GET /health HTTP/1.1\r\n")
       let answer = try await answers(on: socket)
       #expect(answer.hasPrefix("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"))
-      #expect(clock.now - begin >= .milliseconds(3990) && clock.now - begin < .milliseconds(6900))
+      #expect(clock.now - begin >= .milliseconds(2990) && clock.now - begin < .milliseconds(5200))
     }
   }
 
@@ -122,32 +122,32 @@ struct SlowClientTests {
     let certificates = try await Certificates.load()
     var options = HTTPServerOptions()
     options.tls = try certificates.server()
-    options.requestTimeout = .seconds(6)
+    options.requestTimeout = .seconds(3)
     let clock = ContinuousClock()
     try await onLoop(options) { server in
       let begin = clock.now
       let socket = try await TCP.connect("127.0.0.1", port: server.port)
-      try await Task.sleep(for: .seconds(3))
+      try await Task.sleep(for: .milliseconds(2500))
       let stream = try await certificates.client().connect(over: socket, to: "127.0.0.1")
       try await stream.write("GET /health HTTP/1.1\r\n")
       #expect(try await answers(on: stream).hasPrefix("HTTP/1.1 408 "))
-      #expect(clock.now - begin < .milliseconds(8900))
+      #expect(clock.now - begin < .milliseconds(5200))
     }
   }
 
   @Test("the time for a later head counts from its first byte; what never began is ended without a word")
   func laterHead() async throws {
     var options = HTTPServerOptions()
-    options.requestTimeout = .seconds(2)
+    options.requestTimeout = .seconds(1)
     try await onLoop(options) { server in
       let health: Bytes = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
       let socket = try await TCP.connect("127.0.0.1", port: server.port)
       try await socket.write(health)
       #expect(try await socket.read()?.string.hasSuffix("ok") == true)
       // Between two requests counts `keepAliveTimeout` instead.
-      try await Task.sleep(for: .milliseconds(2500))
+      try await Task.sleep(for: .milliseconds(1300))
       try await socket.write(health.prefix(10))
-      try await Task.sleep(for: .milliseconds(200))
+      try await Task.sleep(for: .milliseconds(100))
       try await socket.write(health.dropFirst(10))
       #expect(try await socket.read()?.string.hasSuffix("ok") == true)
       try await socket.write(health.prefix(10))

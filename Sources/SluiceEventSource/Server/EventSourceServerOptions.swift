@@ -17,7 +17,7 @@ public struct EventSourceServerOptions: Sendable {
   public var onRequest: @Sendable (HTTPRequest) throws -> Headers = { _ in [:] }
   /// Where `accept` reads the request itself: time for its head. Default: 10 seconds.
   public var requestTimeout: Duration = .seconds(10)
-  /// How long the last events of a stream that ends may take to leave. Default: 10 seconds.
+  /// How long a client may take nothing of the last events of a stream that ends, before it is cut. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
   /// The same: limits of the head. Default: 16 KiB, 100 fields.
   public var headLimits = HeadLimits()

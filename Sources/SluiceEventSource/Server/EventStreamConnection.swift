@@ -40,6 +40,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   private enum State {
     case open
+    /// What was sent is on its way, and the end behind it.
+    case closing
     case closed
     case failed(any Error)
   }
@@ -116,7 +118,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
       let hasRoom = try gathered.count < options.writeHighWatermark && transport.hasRoom()
       if !hasRoom { isRoomAwaited = true }
       return hasRoom
-    case .closed: throw StreamError.closed
+    case .closing, .closed: throw StreamError.closed
     case .failed(let error): throw error
     }
   }
@@ -219,7 +221,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   // MARK: pings
 
   private func schedulePing() {
-    guard let interval = options.ping else { return }
+    guard let interval = options.ping, interval > .zero else { return }
     pingTimer = loop.schedule(after: interval) { [weak self] in
       guard let self, case .open = self.state else { return }
       // A client that does not read what there is needs no more.
@@ -240,7 +242,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch state {
-    case .closed: return completion(nil)
+    case .closing, .closed: return completion(nil)
     case .failed(let error): return completion(error)
     case .open: break
     }
@@ -252,20 +254,25 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
     if isChunked { gathered.appendLastChunk() }
     flush()
-    end(.closed)
-    let transport = transport
-    let limit = loop.schedule(after: options.closeTimeout) { transport.abort(StreamError.aborted) }
+    end(.closing)
+    let watch = StallWatch(transport, limit: options.closeTimeout) { [closeTimeout = options.closeTimeout] in
+      self.abort(EventSourceError.stalled(closeTimeout))
+    }
     transport.closeWhenFlushed { error in
-      transport.loop.cancelTimer(limit)
-      transport.cancel(nil)
+      watch.stop()
+      if case .closing = self.state { self.state = .closed }
+      self.transport.cancel(nil)
       completion(error)
     }
   }
 
   public func abort(_ reason: any Error) {
     loop.perform {
-      guard case .open = self.state else { return }
-      self.end(.failed(reason))
+      switch self.state {
+      case .open: self.end(.failed(reason))
+      case .closing: self.state = .failed(reason)
+      case .closed, .failed: return
+      }
       self.transport.abort(reason)
     }
   }
