@@ -4,12 +4,11 @@
 #include <pthread.h>
 #endif
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <string.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,6 +51,7 @@ static inline long long sluice_acknowledged(int descriptor) {
   return -1;
 #endif
 }
+
 /// Names the calling thread.
 static inline void sluice_name_thread(const char *name) {
 #ifdef __linux__

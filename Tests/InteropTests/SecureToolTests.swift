@@ -1,5 +1,3 @@
-import Sluice
-import SluiceTestSupport
 import Testing
 
 @Suite("The tool in TLS and through proxies", .timeLimit(.minutes(10)))
@@ -13,20 +11,6 @@ struct SecureToolTests {
       "headers_for_whom",
     ])
   func scenario(name: String) async throws {
-    let certificates = try await Certificates.load()
-    let script = "\(Repository.root)/Tests/InteropTests/Tool/secure.py"
-    let python = "\(Repository.build)/peers/venv/bin/python"
-    let child = try await ChildProcess.spawn(
-      [
-        "/bin/sh", "-c",
-        "exec python3 '\(script)' \(name) '\(Repository.tool)' '\(certificates.folder)' '\(python)' 2>&1",
-      ],
-      environment: Repository.environment)
-    var output = ""
-    do {
-      while let chunk = try await child.read() { output += chunk.string }
-    } catch {
-      Issue.record("\(name): \(error)\n\(output)")
-    }
+    try await runToolScenarioWithPeers(name, of: "secure.py")
   }
 }

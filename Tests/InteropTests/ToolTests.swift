@@ -1,4 +1,3 @@
-import Sluice
 import Testing
 
 @Suite("The tool", .timeLimit(.minutes(10)))
@@ -11,17 +10,6 @@ struct ToolTests {
       "terminal_escapes", "framings", "compression", "origins", "option_scopes",
     ])
   func scenario(name: String) async throws {
-    let child = try await ChildProcess.spawn(
-      [
-        "/bin/sh", "-c",
-        "exec python3 '\(Repository.root)/Tests/InteropTests/Tool/scenarios.py' \(name) '\(Repository.tool)' 2>&1",
-      ],
-      environment: Repository.environment)
-    var output = ""
-    do {
-      while let chunk = try await child.read() { output += chunk.string }
-    } catch {
-      Issue.record("\(name): \(error)\n\(output)")
-    }
+    try await runToolScenario(name, of: "scenarios.py")
   }
 }
