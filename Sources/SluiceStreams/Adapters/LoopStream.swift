@@ -1,5 +1,3 @@
-import DequeModule
-
 extension DuplexStream where Output == Bytes, Input == Bytes {
   /// This byte stream in the polled gear, for what needs that: TLS or a WebSocket over a stream of your own.
   ///
@@ -19,21 +17,21 @@ extension DuplexStream where Output == Bytes, Input == Bytes {
 /// only while the other stream is read or written: close, abort, or read to the end and close, and nothing stays.
 public final class LoopStream<Base: DuplexStream>: PolledDuplexStream, @unchecked Sendable
 where Base.Output == Bytes, Base.Input == Bytes {
-  // `base`, `loop` and `highWatermark` never change; everything else is touched on the loop only.
+  // `base`, `loop` and the marks never change; everything else is touched on the loop only.
   public typealias Output = Bytes
   public typealias Input = Bytes
 
   private let base: Base
   public let loop: any Loop
-  /// Bytes that may wait to be written before a write waits.
-  public let highWatermark: Int
+  /// Bytes that may wait to be written before a write waits, 1 or more.
+  public var highWatermark: Int { watermark.high }
 
   private var readState = ReadState.idle
-  private var writeState = WriteState.open
+  private var writeState = WriteHalf.open
   private var reading: Task<Void, Never>?
   private var writing: Task<Void, Never>?
-  private var queue = Deque<Bytes>()
-  private var queuedBytes = 0
+  private var queue = ByteQueue()
+  private var watermark: Watermark
   private var reader: (any Waker)?
   private var writer: (any Waker)?
 
@@ -47,18 +45,11 @@ where Base.Output == Bytes, Base.Input == Bytes {
     case failed(any Error)
   }
 
-  private enum WriteState {
-    case open
-    case closing([@Sendable ((any Error)?) -> Void])
-    case closed
-    case failed(any Error)
-  }
-
   /// - Parameter highWatermark: Bytes. Default: 64 KiB.
   public init(_ base: Base, on loop: any Loop, highWatermark: Int = 64 << 10) {
     self.base = base
     self.loop = loop
-    self.highWatermark = highWatermark
+    watermark = Watermark(high: highWatermark)
   }
 
   public var endsAsOne: Bool { base.endsAsOne }
@@ -130,22 +121,17 @@ where Base.Output == Bytes, Base.Input == Bytes {
   // MARK: writing
 
   public func hasRoom() throws -> Bool {
-    switch writeState {
-    case .open: return queuedBytes < highWatermark
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
-    }
+    guard case .open = writeState else { throw writeState.refusal }
+    return watermark.hasRoom(queued: queue.count)
   }
 
   public var needsFlush: Bool { !queue.isEmpty && writing == nil }
-  public var queuedByteCount: Int { queuedBytes }
+  public var queuedByteCount: Int { queue.count }
 
   public func push(_ bytes: consuming Bytes) throws {
-    _ = try hasRoom()
-    if bytes.isEmpty { return }
-    queuedBytes += bytes.count
-    // It outlives the turn, and must not keep a whole buffer of the loop's for a few bytes.
-    queue.append(bytes.compacted())
+    guard case .open = writeState else { throw writeState.refusal }
+    // No write of the other stream is done within the turn.
+    queue.appendSettled(bytes)
   }
 
   public func flush() {
@@ -158,24 +144,21 @@ where Base.Output == Bytes, Base.Input == Bytes {
 
   private func writeQueued() async {
     do {
-      while let bytes = queue.popFirst() {
+      // What is being written counts until it is; an abort empties the queue meanwhile.
+      while let bytes = queue.front(limit: 1).first {
         try await base.write(bytes)
-        didWrite(bytes.count)
+        if queue.isEmpty { break }
+        queue.dropFirst(bytes.count)
+        if watermark.isReached(queued: queue.count) { writer?.wake() }
       }
       if case .closing = writeState {
         try await base.close()
-        finish(.closed, nil)
+        finish(nil)
       }
     } catch {
-      finish(.failed(error), error)
+      finish(error)
     }
     writing = nil
-  }
-
-  private func didWrite(_ count: Int) {
-    // Not after an abort, which has emptied the queue.
-    queuedBytes = Swift.max(queuedBytes - count, 0)
-    if queuedBytes <= highWatermark / 2 { writer?.wake() }
   }
 
   public func attachWriter(_ waker: any Waker) throws {
@@ -188,34 +171,29 @@ where Base.Output == Bytes, Base.Input == Bytes {
   // MARK: ending
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch writeState {
-    case .open:
-      writeState = .closing([completion])
+    switch writeState.close(completion) {
+    case .begin:
       writer?.wake()
       if writing == nil { startWriting() }
-    case .closing(let completions): writeState = .closing(completions + [completion])
-    case .closed: completion(nil)
-    case .failed(let error): completion(error)
+    case .wait: break
+    case .done(let error): completion(error)
     }
   }
 
-  private func finish(_ end: WriteState, _ error: (any Error)?) {
-    let completions: [@Sendable ((any Error)?) -> Void]
+  private func finish(_ error: (any Error)?) {
     switch writeState {
-    case .open: completions = []
-    case .closing(let waiting): completions = waiting
+    case .open, .closing: break
     case .closed, .failed: return
     }
-    writeState = end
+    let waiting = writeState.end(error)
     queue.removeAll()
-    queuedBytes = 0
-    for completion in completions { completion(error) }
+    for completion in waiting { completion(error) }
     writer?.wake()
   }
 
   public func abort(_ reason: any Error) {
     loop.perform {
-      self.finish(.failed(reason), reason)
+      self.finish(reason)
       self.writing?.cancel()
       self.endReading(.failed(reason))
       self.base.abort(reason)
