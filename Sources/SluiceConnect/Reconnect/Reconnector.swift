@@ -55,7 +55,7 @@ package actor Reconnector<Connection: Sendable> {
   private func next() async throws -> Connection? {
     var lastError: (any Error)?
     if let (connection, since) = current.take() {
-      backoff.connectionDidEnd(after: try await now() - since)
+      backoff.connectionDidEnd(after: await loop.currentTime() - since)
       switch await end(connection) {
       case .final: return nil
       case .lost(let error):
@@ -81,7 +81,7 @@ package actor Reconnector<Connection: Sendable> {
     attempts += 1
     await options.prepare(&attempt)
     let connection = try await connect(attempt)
-    current = (connection, try await now())
+    current = (connection, await loop.currentTime())
     options.didConnect(attempt)
     return connection
   }
@@ -91,10 +91,5 @@ package actor Reconnector<Connection: Sendable> {
     guard let delay = backoff.nextDelay(wanted: wanted, random: options.jitter()) else { throw error }
     options.willWait(delay, error)
     try await loop.sleep(for: delay)
-  }
-
-  private func now() async throws -> Duration {
-    let loop = loop
-    return try await loop.run { loop.now }
   }
 }

@@ -160,8 +160,9 @@ public final class EventSourceClient: ReadableStream {
     // A limit is passed again at the next connection.
     case StreamError.limitExceeded?: change(to: loss.map { .failed($0) } ?? .ended)
     case _ where options.reconnects:
-      if loop.now - since >= Self.stableTime { state.withLock { $0.failures = 0 } }
-      goAway(after: loss)
+      let now = await loop.currentTime()
+      if now - since >= Self.stableTime { state.withLock { $0.failures = 0 } }
+      goAway(after: loss, at: now)
     case let loss?: change(to: .failed(loss))
     case nil: change(to: .ended)
     }
@@ -182,7 +183,8 @@ public final class EventSourceClient: ReadableStream {
     }
     switch result {
     case .success(let feed):
-      if !change(to: feed.map { .connected($0, since: loop.now) } ?? .ended) { feed?.cancel(nil) }
+      let now = await loop.currentTime()
+      if !change(to: feed.map { .connected($0, since: now) } ?? .ended) { feed?.cancel(nil) }
     case .failure(is CancellationError) where Task.isCancelled:
       change(to: .away(until: time))
       throw CancellationError()
@@ -190,15 +192,15 @@ public final class EventSourceClient: ReadableStream {
       if error is CancellationError || ReconnectOptions.isFinalByDefault(error) {
         change(to: .failed(error))
       } else {
-        goAway(after: error)
+        goAway(after: error, at: await loop.currentTime())
       }
     }
   }
 
   /// Comes back after a while, longer after each connection that came to nothing.
-  private func goAway(after loss: (any Error)?) {
+  private func goAway(after loss: (any Error)?, at now: Duration) {
     let delay = nextDelay()
-    guard change(to: .away(until: loop.now + delay)) else { return }
+    guard change(to: .away(until: now + delay)) else { return }
     options.willWait(delay, loss)
   }
 

@@ -71,6 +71,13 @@ extension Loop {
     }
   }
 
+  /// `now`, for who may run elsewhere.
+  package func currentTime() async -> Duration {
+    await withCheckedContinuation { continuation in
+      perform { continuation.resume(returning: self.now) }
+    }
+  }
+
   /// Suspends the calling task for a time of this loop's clock.
   /// - Throws: `CancellationError` when the task is cancelled.
   package func sleep(for time: Duration) async throws {
