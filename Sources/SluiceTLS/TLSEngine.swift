@@ -106,15 +106,6 @@ import SluiceStreams
     return count
   }
 
-  /// Gives what is to be sent to the transport, which flushes it. The memory is the loop's, which others gather in next.
-  func sendOutput(to transport: some PolledWritableStream<Bytes>) throws {
-    guard output.capacity > 0 else { return transport.flush() }
-    if output.isEmpty { transport.flush() } else { try transport.pushFlushing(output.lend()) }
-    var used = BytesBuilder()
-    swap(&used, &output)
-    transport.loop.scratch.give(used)
-  }
-
   func giveOutput(_ source: UnsafeRawBufferPointer) {
     unsafe output.append(Span(_unsafeBytes: source))
   }

@@ -89,7 +89,7 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
     }
   }
 
-  private func sendOutput() throws { try engine.sendOutput(to: transport) }
+  private func sendOutput() throws { try transport.sendGathered(engine.output.move()) }
 
   private func finish() throws {
     guard let completion = take() else { return }

@@ -176,17 +176,14 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   /// Gives what is encrypted to the transport, which may still be filling its own queue.
   private func handOver() throws {
-    guard !engine.output.isEmpty else { return }
     unsentHandshake = 0
-    var full = BytesBuilder()
-    swap(&full, &engine.output)
-    try transport.push(full.take())
+    try transport.push(engine.output.take())
   }
 
   /// Sends what is encrypted.
   private func sendOutput() throws {
     unsentHandshake = 0
-    try engine.sendOutput(to: transport)
+    try transport.sendGathered(engine.output.move())
   }
 
   public var needsFlush: Bool { engine.output.count > unsentHandshake || transport.needsFlush }

@@ -190,10 +190,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private func sendGathered() {
     guard !gathered.isEmpty else { return transport.flush() }
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? transport.pushFlushing(gathered.lend())
-    var used = BytesBuilder()
-    swap(&used, &gathered)
-    loop.scratch.give(used)
+    try? transport.sendGathered(gathered.move())
     watchForStall()
   }
 

@@ -35,6 +35,6 @@ extension WebSocket: BroadcastMember {
     noteSent(prepared.message.bytes.count, endsMessage: true)
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
     gathered.append(frame.span)
-    if gathered.count >= options.writeHighWatermark { try handGatheredOver() }
+    if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
   }
 }

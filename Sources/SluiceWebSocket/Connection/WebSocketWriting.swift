@@ -59,27 +59,19 @@ extension WebSocket {
     if let key {
       gathered.append(payload.span, masking: key)
     } else if payload.count > Self.gatherLimit {
-      try handGatheredOver()
+      if !gathered.isEmpty { try transport.push(gathered.take()) }
       return try transport.push(payload)
     } else {
       gathered.append(payload.span)
     }
-    if gathered.count >= options.writeHighWatermark { try handGatheredOver() }
-  }
-
-  /// Gives the gathered frames to the transport, which may still be filling its own queue.
-  func handGatheredOver() throws {
-    guard !gathered.isEmpty else { return }
-    var full = BytesBuilder()
-    swap(&full, &gathered)
-    try transport.push(full.take())
+    if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
   }
 
   /// The frame of a version that has no opcodes.
   func append(_ kind: MessageKind, _ bytes: Bytes, isFinal: Bool, _ framing: HixieFraming) throws {
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
     try framing.append(kind, bytes, isFinal: isFinal, to: &gathered)
-    if gathered.count >= options.writeHighWatermark { try handGatheredOver() }
+    if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
   }
 
   public var queuedByteCount: Int {
@@ -91,22 +83,9 @@ extension WebSocket {
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
 
   public func flush() {
-    if gathered.isEmpty {
-      returnScratch()
-      transport.flush()
-    } else {
-      // A transport that has failed says so itself, at the next `hasRoom`.
-      try? transport.pushFlushing(gathered.lend())
-      returnScratch()
-    }
+    // A transport that has failed says so itself, at the next `hasRoom`.
+    try? transport.sendGathered(gathered.move())
     if isRoomAwaited { tellOfRoom() }
-  }
-
-  private func returnScratch() {
-    if gathered.capacity == 0 { return }
-    var used = BytesBuilder()
-    swap(&used, &gathered)
-    loop.scratch.give(used)
   }
 
   /// Wakes the writer that was told that there is no room, if there is.

@@ -1,0 +1,20 @@
+extension BytesBuilder {
+  /// The builder with what it holds; an empty one without memory stays.
+  package mutating func move() -> BytesBuilder {
+    var moved = BytesBuilder()
+    swap(&moved, &self)
+    return moved
+  }
+}
+
+extension PolledWritableStream where Input == Bytes {
+  /// Sends what a stream above has gathered in memory of the loop's `scratch` during this turn, which goes back there, and
+  /// what was pushed before it.
+  ///
+  /// It is moved out of that stream first: the stream may be called again meanwhile, if this one fails.
+  package func sendGathered(_ gathered: consuming BytesBuilder) throws {
+    var gathered = gathered
+    defer { if gathered.capacity > 0 { loop.scratch.give(gathered.move()) } }
+    if gathered.isEmpty { flush() } else { try pushFlushing(gathered.lend()) }
+  }
+}
