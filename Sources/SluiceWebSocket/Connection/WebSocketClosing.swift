@@ -155,7 +155,7 @@ extension WebSocket {
   private func endTransport() {
     guard case .waiting(let timer, let completions) = closing else { return }
     closing = .lingering(timer, until: [.ours, .peers])
-    options.observer?.didEnd(received?.code ?? .abnormal)
+    tellOfEnd()
     flush()
     // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
     let hasAnswered = received != nil
@@ -165,6 +165,8 @@ extension WebSocket {
     }
     linger()
   }
+
+  private func tellOfEnd() { options.observer?.didEnd(received?.code ?? .abnormal) }
 
   private func didEnd(_ end: TransportEnds) {
     guard case .lingering(let timer, let ends) = closing else { return }
@@ -191,9 +193,9 @@ extension WebSocket {
   private func finish(with error: (any Error)?) {
     switch closing {
     case .done: return
-    case .none: options.observer?.didEnd(received?.code ?? .abnormal)
+    case .none: tellOfEnd()
     case .waiting(let timer, let completions):
-      options.observer?.didEnd(received?.code ?? .abnormal)
+      tellOfEnd()
       loop.cancelTimer(timer)
       for completion in completions { completion(error) }
     case .lingering(let timer, _): loop.cancelTimer(timer)
