@@ -20,6 +20,75 @@ struct ReadAheadTests {
     }
   }
 
+  @Test("a slow handler's answer to what came before a Close still leaves, and the answer to the Close behind it")
+  func answersBeforeClose() async throws {
+    try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in
+      let server = try await SimulatedWire.open(near, far)
+      let serving = Task(executorPreference: loop) {
+        for try await message in server {
+          try await loop.sleep(for: .seconds(3))
+          try await server.send(message)
+        }
+      }
+      try await near.write(frame(0x81, "one"))
+      try await near.write(frame(0x81, "two"))
+      try await near.write(frame(0x88, [0x03, 0xE8]))
+      let all: Bytes = [0x81, 3, 0x6F, 0x6E, 0x65, 0x81, 3, 0x74, 0x77, 0x6F, 0x88, 2, 0x03, 0xE8]
+      #expect(try await read(all.count, from: near) == all)
+      try await near.close()
+      try await serving.value
+      try await loop.sleep(for: .milliseconds(10))
+      #expect(loop.openTimers == 0)
+    }
+  }
+
+  @Test("a Close behind what nobody reads any more waits for the close timeout, and no longer")
+  func closeBehindUnread() async throws {
+    try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in
+      let server = try await SimulatedWire.open(near, far)
+      try await near.write(frame(0x81, "subscribe"))
+      #expect(try await server.read()?.text == "subscribe")
+      try await near.write(frame(0x81, "unread"))
+      try await near.write(frame(0x88, [0x03, 0xE8]))
+      try await loop.sleep(for: .seconds(9))
+      try await server.send("tick")
+      #expect(try await read(6, from: near) == [0x81, 4, 0x74, 0x69, 0x63, 0x6B])
+      try await loop.sleep(for: .seconds(2))
+      await #expect(throws: StreamError.closed) { try await server.send("late") }
+      #expect(try await read(4, from: near) == [0x88, 2, 0x03, 0xE8])
+      try await near.close()
+      // What was not read is still there.
+      #expect(try await server.read()?.text == "unread")
+      #expect(try await server.read() == nil)
+      try await loop.sleep(for: .milliseconds(10))
+      #expect(loop.openTimers == 0)
+    }
+  }
+
+  @Test(
+    "a Close that waits goes when nobody is to read any more, and when the connection is cut", arguments: [true, false])
+  func closeDropped(isCut: Bool) async throws {
+    try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in
+      let server = try await SimulatedWire.open(near, far)
+      try await near.write(frame(0x81, "subscribe"))
+      #expect(try await server.read()?.text == "subscribe")
+      try await near.write(frame(0x81, "unread"))
+      try await near.write(frame(0x88, [0x03, 0xE8]))
+      try await loop.sleep(for: .seconds(1))
+      if isCut {
+        server.abort(StreamError.aborted)
+        await #expect(throws: ConnectionReset.self) { try await near.read() }
+      } else {
+        server.cancel()
+        #expect(try await read(4, from: near) == [0x88, 2, 0x03, 0xE8])
+        try await near.close()
+      }
+      try await loop.sleep(for: .seconds(10))
+      #expect(await server.readyState == .closed)
+      #expect(loop.openTimers == 0)
+    }
+  }
+
   @Test("what came behind the handshake is heeded too")
   func behindHandshake() async throws {
     try await SimulatedWire.run { near, far, loop in

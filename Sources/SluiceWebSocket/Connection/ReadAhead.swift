@@ -10,9 +10,17 @@ struct ReadAhead {
     /// A whole message of an extension, which gives no parts.
     case message(Message)
     case piece(DataPiece)
-    /// The peer's Close, which takes its effect when the reader comes to it: what came before it can still be answered.
-    case close(CloseCode?, String)
+    indirect case close(HeldClose)
   }
+
+  /// The peer's Close, which takes its effect when the reader comes to it, so that what came before it can still be answered,
+  /// or when the time for that is over.
+  struct HeldClose {
+    let code: CloseCode?
+    let reason: String
+    let limit: LoopTimer
+  }
+
   private var parts = Deque<Part>()
   /// Bytes of payload, and one for each part: empty ones count too.
   private(set) var byteCount = 0
@@ -38,11 +46,11 @@ struct ReadAhead {
   }
 
   /// Takes the peer's Close from behind what is not read yet.
-  mutating func popClose() -> (CloseCode?, String)? {
-    guard case .close(let code, let reason) = parts.last else { return nil }
+  mutating func popClose() -> HeldClose? {
+    guard case .close(let close) = parts.last else { return nil }
     parts.removeLast()
     byteCount -= 1
-    return (code, reason)
+    return close
   }
 
   mutating func removeAll() {

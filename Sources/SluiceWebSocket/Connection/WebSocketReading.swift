@@ -32,9 +32,10 @@ extension WebSocket {
     while let part = ahead.popFirst() {
       switch part {
       case .message(let message): return message
-      case .close(let code, let reason): didReceiveClose(code, reason)
+      case .close(let close): heed(close)
       case .piece(let piece):
         do { if let message = try assembler.append(piece) { return message } } catch {
+          if let close = ahead.popClose() { loop.cancelTimer(close.limit) }
           ahead.removeAll()
           decoder.fail(error)
           failProtocol(error)
@@ -101,7 +102,7 @@ extension WebSocket {
         case .pong(let payload): didReceivePong(payload)
         case .close(let code, let reason):
           if isReadingAhead && holdsClose {
-            ahead.append(.close(code, reason))
+            hold(code, reason)
           } else {
             afterReceived { self.didReceiveClose(code, reason) }
           }
@@ -192,6 +193,21 @@ extension WebSocket {
     return hasBeenRead || !ahead.isEmpty
   }
 
+  /// Keeps the peer's Close for the reader, for as long as we may take to answer it.
+  private func hold(_ code: CloseCode?, _ reason: String) {
+    let limit = loop.schedule(after: options.closeTimeout) { [weak self] in self?.heedHeldClose() }
+    ahead.append(.close(ReadAhead.HeldClose(code: code, reason: reason, limit: limit)))
+  }
+
+  private func heedHeldClose() {
+    if let close = ahead.popClose() { heed(close) }
+  }
+
+  func heed(_ close: ReadAhead.HeldClose) {
+    loop.cancelTimer(close.limit)
+    didReceiveClose(close.code, close.reason)
+  }
+
   public func detach(_ element: Message) -> Message {
     // What comes behind it may be read in another turn of the loop.
     decoder.settleInput()
@@ -207,7 +223,7 @@ extension WebSocket {
     isDiscarding = true
     let close = ahead.popClose()
     ahead.removeAll()
-    if let (code, reason) = close { didReceiveClose(code, reason) }
+    if let close { heed(close) }
     sendClose(reason == nil ? .normal : .internalError, "")
     reader?.wake()
     readAheadIfNeeded()
@@ -234,7 +250,7 @@ extension WebSocket {
     // Extensions keep what they have decoded until it is asked for.
     if case .extensions = coding, !isDiscarding, !isAnswerAwaited { return }
     if ahead.endsWithClose {
-      if !holdsClose, let (code, reason) = ahead.popClose() { didReceiveClose(code, reason) }
+      if !holdsClose { heedHeldClose() }
       return
     }
     isReadingAhead = true
