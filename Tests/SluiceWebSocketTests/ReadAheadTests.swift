@@ -42,6 +42,24 @@ struct ReadAheadTests {
     }
   }
 
+  @Test("what came before a breach of the protocol is answered before it, by a reader that comes late too")
+  func answersBeforeFailure() async throws {
+    try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in
+      let server = try await SimulatedWire.open(near, far)
+      try await near.write(frame(0x81, "one"))
+      // RSV1, and no extension.
+      try await near.write(frame(0xC1, "two"))
+      try await loop.sleep(for: .seconds(3))
+      let serving = Task(executorPreference: loop) { try await server.pipe(server) }
+      let all: Bytes = [0x81, 3, 0x6F, 0x6E, 0x65, 0x88, 2, 0x03, 0xEA]
+      #expect(try await read(all.count, from: near) == all)
+      await #expect(throws: WebSocketError.self) { try await serving.value }
+      try await near.close()
+      try await loop.sleep(for: .milliseconds(10))
+      #expect(loop.openTimers == 0)
+    }
+  }
+
   @Test("a Close behind what nobody reads any more waits for the close timeout, and no longer")
   func closeBehindUnread() async throws {
     try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in

@@ -10,15 +10,20 @@ struct ReadAhead {
     /// A whole message of an extension, which gives no parts.
     case message(Message)
     case piece(DataPiece)
-    indirect case close(HeldClose)
+    indirect case end(HeldEnd)
   }
 
-  /// The peer's Close, which takes its effect when the reader comes to it, so that what came before it can still be answered,
+  /// What ends the reading. It takes its effect when the reader comes to it, so that what came before it can still be answered,
   /// or when the time for that is over.
-  struct HeldClose {
-    let code: CloseCode?
-    let reason: String
+  struct HeldEnd {
+    let end: End
     let limit: LoopTimer
+  }
+
+  enum End {
+    /// The peer's Close.
+    case close(CloseCode?, String)
+    case violation(WebSocketProtocolError)
   }
 
   private var parts = Deque<Part>()
@@ -40,17 +45,17 @@ struct ReadAhead {
     return part
   }
 
-  /// Nothing follows the peer's Close.
-  var endsWithClose: Bool {
-    if case .close = parts.last { true } else { false }
+  /// Nothing follows it.
+  var hasEnd: Bool {
+    if case .end = parts.last { true } else { false }
   }
 
-  /// Takes the peer's Close from behind what is not read yet.
-  mutating func popClose() -> HeldClose? {
-    guard case .close(let close) = parts.last else { return nil }
+  /// Takes the end from behind what is not read yet.
+  mutating func popEnd() -> HeldEnd? {
+    guard case .end(let held) = parts.last else { return nil }
     parts.removeLast()
     byteCount -= 1
-    return close
+    return held
   }
 
   mutating func removeAll() {
@@ -62,7 +67,7 @@ struct ReadAhead {
     switch part {
     case .message(let message): message.bytes.count + 1
     case .piece(let piece): piece.bytes.count + 1
-    case .close: 1
+    case .end: 1
     }
   }
 }

@@ -209,10 +209,12 @@ extension WebSocket {
     transport.cancel(nil)
   }
 
-  /// Cuts the connection without a Close frame.
+  /// Cuts the connection without a Close frame; what is queued is dropped. With the very error that reading fails with, of which a Close frame
+  /// is telling the peer, it leaves the connection to end by that, within `closeTimeout`: so does a pipe from a WebSocket to itself.
   public func abort(_ reason: any Error) {
     loop.perform {
       if case .done = self.closing { return }
+      if self.isTellingPeer(of: reason) { return }
       self.transport.abort(reason)
       if case .open = self.writeState { self.writeState = .failed(reason) }
       if case .open = self.readState { self.readState = .failed(reason) }
@@ -220,6 +222,16 @@ extension WebSocket {
       self.finish(with: reason)
       self.reader?.wake()
       self.writer?.wake()
+    }
+  }
+
+  /// Whether reading has failed so, and our Close frame says it.
+  private func isTellingPeer(of reason: any Error) -> Bool {
+    guard case .failed = readState, case .closed = writeState else { return false }
+    switch reason {
+    case WebSocketError.closed, WebSocketError.protocolViolation, WebSocketError.extensionFailed, WebSocketError.idle:
+      return true
+    default: return false
     }
   }
 }

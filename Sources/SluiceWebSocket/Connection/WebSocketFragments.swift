@@ -72,7 +72,7 @@ extension WebSocket {
     while let part = ahead.popFirst() {
       switch part {
       case .message(let message): return .element(Fragment(message))
-      case .close(let close): heed(close)
+      case .end(let held): heed(held)
       case .piece(let piece): if let fragment = Fragment(piece) { return .element(fragment) }
       }
     }

@@ -32,10 +32,10 @@ extension WebSocket {
     while let part = ahead.popFirst() {
       switch part {
       case .message(let message): return message
-      case .close(let close): heed(close)
+      case .end(let held): heed(held)
       case .piece(let piece):
         do { if let message = try assembler.append(piece) { return message } } catch {
-          if let close = ahead.popClose() { loop.cancelTimer(close.limit) }
+          if let held = ahead.popEnd() { loop.cancelTimer(held.limit) }
           ahead.removeAll()
           decoder.fail(error)
           failProtocol(error)
@@ -101,8 +101,8 @@ extension WebSocket {
         case .ping(let payload): answerPing(payload)
         case .pong(let payload): didReceivePong(payload)
         case .close(let code, let reason):
-          if isReadingAhead && holdsClose {
-            hold(code, reason)
+          if isReadingAhead && holdsEnd {
+            hold(.close(code, reason))
           } else {
             afterReceived { self.didReceiveClose(code, reason) }
           }
@@ -125,6 +125,7 @@ extension WebSocket {
   /// - Throws: the failure, unless messages that came before it are still to be decoded.
   private func failReading(_ error: WebSocketProtocolError) throws {
     decoder.fail(error)
+    if isReadingAhead && holdsEnd { return hold(.violation(error)) }
     failProtocol(error)
     if case .failed(let failure) = readState { throw failure }
   }
@@ -185,27 +186,30 @@ extension WebSocket {
   /// Whether a Pong or Close of the peer is waited for.
   private var isAnswerAwaited: Bool { pings.isWaiting || isAwaitingClose || watch?.isAwaitingLife == true }
 
-  /// Whether a Close waits for the reader to come to it, so that what it reads before can still be answered. Whoever has never
+  /// Whether the end waits for the reader to come to it, so that what it reads before can still be answered. Whoever has never
   /// read, and has nothing to read, is told at once.
-  private var holdsClose: Bool {
+  private var holdsEnd: Bool {
     if isDiscarding || pings.isWaiting || isAwaitingClose { return false }
     if case .extensions = coding { return false }
     return hasBeenRead || !ahead.isEmpty
   }
 
-  /// Keeps the peer's Close for the reader, for as long as we may take to answer it.
-  private func hold(_ code: CloseCode?, _ reason: String) {
-    let limit = loop.schedule(after: options.closeTimeout) { [weak self] in self?.heedHeldClose() }
-    ahead.append(.close(ReadAhead.HeldClose(code: code, reason: reason, limit: limit)))
+  /// Keeps the end for the reader, for as long as we may take to answer a Close.
+  private func hold(_ end: ReadAhead.End) {
+    let limit = loop.schedule(after: options.closeTimeout) { [weak self] in self?.heedHeldEnd() }
+    ahead.append(.end(ReadAhead.HeldEnd(end: end, limit: limit)))
   }
 
-  private func heedHeldClose() {
-    if let close = ahead.popClose() { heed(close) }
+  private func heedHeldEnd() {
+    if let held = ahead.popEnd() { heed(held) }
   }
 
-  func heed(_ close: ReadAhead.HeldClose) {
-    loop.cancelTimer(close.limit)
-    didReceiveClose(close.code, close.reason)
+  func heed(_ held: ReadAhead.HeldEnd) {
+    loop.cancelTimer(held.limit)
+    switch held.end {
+    case .close(let code, let reason): didReceiveClose(code, reason)
+    case .violation(let error): failProtocol(error)
+    }
   }
 
   public func detach(_ element: Message) -> Message {
@@ -221,9 +225,9 @@ extension WebSocket {
 
   private func cancelOnLoop(_ reason: (any Error)?) {
     isDiscarding = true
-    let close = ahead.popClose()
+    let held = ahead.popEnd()
     ahead.removeAll()
-    if let close { heed(close) }
+    if let held { heed(held) }
     sendClose(reason == nil ? .normal : .internalError, "")
     reader?.wake()
     readAheadIfNeeded()
@@ -249,8 +253,8 @@ extension WebSocket {
     guard reader == nil || isDiscarding else { return }
     // Extensions keep what they have decoded until it is asked for.
     if case .extensions = coding, !isDiscarding, !isAnswerAwaited { return }
-    if ahead.endsWithClose {
-      if !holdsClose { heedHeldClose() }
+    if ahead.hasEnd {
+      if !holdsEnd { heedHeldEnd() }
       return
     }
     isReadingAhead = true
@@ -261,7 +265,7 @@ extension WebSocket {
       do { part = try nextPart() } catch { return }
       if let part {
         if !isDiscarding { ahead.append(part) }
-      } else if ahead.endsWithClose {
+      } else if ahead.hasEnd {
         return
       } else if case .open = readState, !receive() {
         return
