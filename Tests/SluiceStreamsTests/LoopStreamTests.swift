@@ -84,10 +84,7 @@ struct LoopStreamTests {
         await #expect(throws: TestError.reason) { try await stream.write("late") }
       }
       #expect(base.isCancelled.value == 1)
-      for _ in 0..<1000 where left != nil {
-        try await Task.sleep(for: .milliseconds(1))
-      }
-      #expect(left == nil)
+      #expect(try await isGone { left })
     }
   }
 
@@ -106,10 +103,7 @@ struct LoopStreamTests {
         #expect(try await reading.value == nil)
         try await stream.close()
       }
-      for _ in 0..<1000 where left != nil {
-        try await Task.sleep(for: .milliseconds(1))
-      }
-      #expect(left == nil)
+      #expect(try await isGone { left })
     }
   }
 
@@ -134,4 +128,10 @@ struct LoopStreamTests {
       #expect(near.polled(on: loop) is SimulatedStream)
     }
   }
+}
+
+/// Whether an object that nobody holds any more goes, within a second.
+private func isGone(_ object: () -> AnyObject?) async throws -> Bool {
+  for _ in 0..<1000 where object() != nil { try await Task.sleep(for: .milliseconds(1)) }
+  return object() == nil
 }
