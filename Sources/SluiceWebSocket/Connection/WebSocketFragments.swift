@@ -100,7 +100,7 @@ extension WebSocket {
   }
 
   func detach(_ fragment: Fragment) -> Fragment {
-    decoder.settleInput()
+    settleInput()
     var detached = fragment
     detached.bytes = fragment.bytes.compacted()
     return detached

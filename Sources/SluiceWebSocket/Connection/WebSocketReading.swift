@@ -139,6 +139,11 @@ extension WebSocket {
     if case .hixie(let framing) = coding { framing.decoder.feed(bytes) } else { decoder.feed(bytes) }
   }
 
+  /// What is not decoded yet may stay beyond this turn of the loop, and must not hold a buffer of the loop's.
+  func settleInput() {
+    if case .hixie(let framing) = coding { framing.decoder.settleInput() } else { decoder.settleInput() }
+  }
+
   /// Feeds the decoder with what the transport has.
   /// - Returns: false if it has nothing now, or an extension is to catch up first.
   func receive() -> Bool {
@@ -214,7 +219,7 @@ extension WebSocket {
 
   public func detach(_ element: Message) -> Message {
     // What comes behind it may be read in another turn of the loop.
-    decoder.settleInput()
+    settleInput()
     return element.compacted()
   }
 
@@ -238,7 +243,7 @@ extension WebSocket {
     if isWatched { activity.remove(.starved) }
     if case .lingering = closing { return linger() }
     if let reader, !isDiscarding { reader.wake() } else { readAheadIfNeeded() }
-    decoder.settleInput()
+    settleInput()
   }
 
   /// The transport has room, or has failed.

@@ -42,6 +42,11 @@ package struct HixieDecoder: ~Copyable, Sendable {
     input = input.followed(by: bytes)
   }
 
+  /// Moves input that waits into memory of its own.
+  package mutating func settleInput() {
+    if !input.isEmpty { input = input.compacted() }
+  }
+
   /// The next event, or nil when more input is needed.
   /// - Throws: what the peer did wrong, and the same again at every later call.
   package mutating func next() throws(WebSocketProtocolError) -> FrameEvent? {
