@@ -9,26 +9,98 @@
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <uv.h>
 
-/// Sends what the kernel takes now: the number of bytes, or a negative libuv status. Never a signal.
-///
-/// The system call is made directly: the C library's wrapper is a cancellation point, which costs two atomic operations in
-/// a process with several threads.
-static inline long sluice_send(int descriptor, const void *bytes, unsigned long count) {
+// The system calls of reading and writing are made directly: the C library's wrappers are cancellation points, which cost two
+// atomic operations each in a process with several threads.
+
+/// What a system call came to: a number of bytes, or a negative libuv status.
+static inline long sluice_result(long result) {
+  if (result >= 0) return result;
+  return errno == EAGAIN || errno == EWOULDBLOCK ? UV_EAGAIN : -errno;
+}
+
+/// Reads what is there now: the number of bytes, 0 for the end, or a negative libuv status.
+static inline long sluice_read(int descriptor, bool is_socket, void *bytes, unsigned long count) {
+  long received;
 #ifdef __linux__
-  long sent;
-  do sent = syscall(SYS_sendto, descriptor, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
+  do received = is_socket ? syscall(SYS_recvfrom, descriptor, bytes, count, MSG_DONTWAIT, 0, 0)
+                          : syscall(SYS_read, descriptor, bytes, count);
 #else
+  do received = read(descriptor, bytes, count);
+#endif
+  while (received < 0 && errno == EINTR);
+  return sluice_result(received);
+}
+
+/// Writes what the system takes now: the number of bytes, or a negative libuv status.
+static inline long sluice_send(int descriptor, bool is_socket, const void *bytes, unsigned long count) {
   long sent;
-  do sent = send(descriptor, bytes, count, MSG_DONTWAIT);
+#ifdef __linux__
+  do sent = is_socket ? syscall(SYS_sendto, descriptor, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0)
+                      : syscall(SYS_write, descriptor, bytes, count);
+#else
+  do sent = write(descriptor, bytes, count);
 #endif
   while (sent < 0 && errno == EINTR);
-  if (sent >= 0) return sent;
-  return errno == EAGAIN || errno == EWOULDBLOCK ? UV_EAGAIN : -errno;
+  return sluice_result(sent);
+}
+
+/// The same for several parts.
+static inline long sluice_write(int descriptor, bool is_socket, struct iovec *parts, int count) {
+  if (count == 1) return sluice_send(descriptor, is_socket, parts->iov_base, parts->iov_len);
+  long sent;
+#ifdef __linux__
+  struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
+  do sent = is_socket ? syscall(SYS_sendmsg, descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+                      : syscall(SYS_writev, descriptor, parts, count);
+#else
+  do sent = writev(descriptor, parts, count);
+#endif
+  while (sent < 0 && errno == EINTR);
+  return sluice_result(sent);
+}
+
+/// A terminal opened once more, so that it does not block only for us: its descriptor, or -1 where that can't be.
+static inline int sluice_reopen_terminal(int descriptor, bool is_input) {
+#ifdef TIOCGPTN
+  // The controlling end of a pseudoterminal: its name stands for making a new one.
+  int number;
+  if (ioctl(descriptor, TIOCGPTN, &number) == 0) return -1;
+#endif
+  char path[256];
+  if (ttyname_r(descriptor, path, sizeof path) != 0) return -1;
+  return open(path, (is_input ? O_RDONLY : O_WRONLY) | O_NOCTTY | O_CLOEXEC);
+}
+
+/// Has `close` tell the peer of a TCP connection, with RST rather than FIN, that it did not get everything.
+static inline void sluice_reset_on_close(int descriptor) {
+  struct linger linger = {.l_onoff = 1, .l_linger = 0};
+  setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+/// Sends small writes of a TCP connection at once.
+static inline void sluice_set_no_delay(int descriptor) {
+  int on = 1;
+  setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/// Has the peer of a TCP connection probed after a silence, ten times with a second between.
+static inline void sluice_keep_alive(int descriptor, int seconds) {
+  int on = 1, interval = 1, count = 10;
+  setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+#ifdef TCP_KEEPIDLE
+  setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
+#else
+  setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPALIVE, &seconds, sizeof seconds);
+#endif
+  setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+  setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
 }
 
 /// Bytes of a TCP connection that the peer has acknowledged in all; -1 if the system does not tell.
@@ -70,16 +142,48 @@ static inline int sluice_prepare(int descriptor) {
   return descriptor;
 }
 
+/// A stream socket that does not block and is not inherited, or a negative libuv status.
+static inline int sluice_socket(int family) {
+#ifdef __linux__
+  int descriptor = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+#else
+  int descriptor = socket(family, SOCK_STREAM, 0);
+#endif
+  return descriptor < 0 ? -errno : sluice_prepare(descriptor);
+}
+
+/// Two Unix sockets, each the other's peer, that block and are not inherited; 0, or a negative libuv status.
+static inline int sluice_socket_pair(int descriptors[2]) {
+#ifdef __linux__
+  return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, descriptors) == 0 ? 0 : -errno;
+#else
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, descriptors) != 0) return -errno;
+  fcntl(descriptors[0], F_SETFD, FD_CLOEXEC);
+  fcntl(descriptors[1], F_SETFD, FD_CLOEXEC);
+  return 0;
+#endif
+}
+
+/// Begins to connect: 0, also where that goes on in the background, or a negative libuv status. When the socket may be written,
+/// `sluice_connected` tells what came of it.
+static inline int sluice_connect(int descriptor, const struct sockaddr *address, socklen_t length) {
+  int status;
+  do status = connect(descriptor, address, length);
+  while (status < 0 && errno == EINTR);
+  return status == 0 || errno == EINPROGRESS ? 0 : -errno;
+}
+
+/// 0, or why connecting has failed, as a negative libuv status.
+static inline int sluice_connected(int descriptor) {
+  int failure = 0;
+  socklen_t size = sizeof failure;
+  return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &failure, &size) == 0 ? -failure : -errno;
+}
+
 /// A TCP socket that listens at an address and does not block, or a negative libuv status.
 static inline int sluice_listen(const struct sockaddr *address, socklen_t length, int backlog, bool shares_port) {
-#ifdef __linux__
-  int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-#else
-  int type = SOCK_STREAM;
-#endif
-  int descriptor = socket(address->sa_family, type, 0), on = 1, off = 0;
-  if (descriptor < 0) return -errno;
-  sluice_prepare(descriptor);
+  int descriptor = sluice_socket(address->sa_family), on = 1, off = 0;
+  if (descriptor < 0) return descriptor;
   // A server that is started again need not wait for the connections of the one before.
   setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   // An IPv6 address that means all addresses means those of IPv4 too, whatever the system's default is.

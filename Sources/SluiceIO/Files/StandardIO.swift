@@ -78,14 +78,12 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
   private func open() throws -> any PolledDuplexStream<Bytes, Bytes> {
     switch uv_guess_handle(descriptor) {
     case UV_TTY:
-      let handle = try unsafe openTerminal()
-      return unsafe SocketStream(
-        adopting: handle, on: uvLoop, name: name, direction: isInput ? .readOnly : .writeOnly)
-    case UV_NAMED_PIPE, UV_TCP:
-      BlockingMode.restoreAtExit(of: descriptor)
-      let handle = try unsafe PipeHandle.open(descriptor, on: uvLoop, operation: "open", subject: name, keep: true)
-      return unsafe SocketStream(
-        adopting: handle, on: uvLoop, name: name, direction: isInput ? .readOnly : .writeOnly)
+      // Others share the standard stream, and do not expect O_NONBLOCK.
+      let own = sluice_reopen_terminal(descriptor, isInput)
+      guard own >= 0 else { return try open(shared: descriptor, isSocket: false) }
+      let watch = try DescriptorWatch(own, on: uvLoop, operation: "open", subject: name)
+      return SocketStream(watch, on: uvLoop, name: name, direction: direction, isSocket: false)
+    case UV_NAMED_PIPE, UV_TCP: return try open(shared: descriptor, isSocket: Self.isSocket(descriptor))
     default:
       guard fcntl(descriptor, F_GETFD) >= 0 else { throw IOError("open", name, status: -errno) }
       return File(
@@ -93,17 +91,18 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
     }
   }
 
-  private func openTerminal() throws -> UnsafeMutablePointer<uv_stream_t> {
-    let uv = try unsafe uvLoop.handle(for: "open", name)
-    let handle = unsafe UnsafeMutableRawPointer.allocate(
-      byteCount: MemoryLayout<uv_tty_t>.size, alignment: MemoryLayout<uv_tty_t>.alignment
-    ).bindMemory(to: uv_tty_t.self, capacity: 1)
-    let status = unsafe uv_tty_init(uv, handle, descriptor, 0)
-    guard status == 0 else {
-      unsafe UnsafeMutableRawPointer(handle).deallocate()
-      throw IOError("open", name, status: status)
-    }
-    return unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
+  private var direction: SocketStream.Direction { isInput ? .readOnly : .writeOnly }
+
+  private func open(shared descriptor: CInt, isSocket: Bool) throws -> SocketStream {
+    BlockingMode.restoreAtExit(of: descriptor)
+    let watch = try DescriptorWatch(
+      descriptor, isBorrowed: true, on: uvLoop, operation: "open", subject: name)
+    return SocketStream(watch, on: uvLoop, name: name, direction: direction, isSocket: isSocket)
+  }
+
+  private static func isSocket(_ descriptor: CInt) -> Bool {
+    var status = stat()
+    return unsafe fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
   }
 
   /// EPIPE is not a failure here: whoever read has had enough.

@@ -77,22 +77,16 @@ import SluiceStreams
     on loop: UVLoop
   ) throws {
     let uv = try unsafe loop.handle(for: "run", arguments[0])
-    let inputHandle = try unsafe PipeHandle.make(on: loop, operation: "run", subject: arguments[0])
-    let outputHandle: UnsafeMutablePointer<uv_stream_t>
-    do {
-      unsafe outputHandle = try PipeHandle.make(on: loop, operation: "run", subject: arguments[0])
-    } catch {
-      unsafe closeAndFree(inputHandle)
-      throw error
-    }
+    var inputPipe = try ChildPipe.open("standard input of \(arguments[0])", on: loop)
+    var outputPipe = try ChildPipe.open("standard output of \(arguments[0])", on: loop)
     let process = UnsafeMutablePointer<uv_process_t>.allocate(capacity: 1)
     let argumentList = CStringArray(arguments)
     let environmentList = environment.map { CStringArray($0.map { "\($0.key)=\($0.value)" }) }
     let status = unsafe withUnsafeTemporaryAllocation(of: uv_stdio_container_t.self, capacity: 3) { stdio in
-      unsafe stdio[0].flags = uv_stdio_flags(UV_CREATE_PIPE.rawValue | UV_READABLE_PIPE.rawValue)
-      unsafe stdio[0].data.stream = unsafe inputHandle
-      unsafe stdio[1].flags = uv_stdio_flags(UV_CREATE_PIPE.rawValue | UV_WRITABLE_PIPE.rawValue)
-      unsafe stdio[1].data.stream = unsafe outputHandle
+      unsafe stdio[0].flags = UV_INHERIT_FD
+      unsafe stdio[0].data.fd = inputPipe.childsEnd
+      unsafe stdio[1].flags = UV_INHERIT_FD
+      unsafe stdio[1].data.fd = outputPipe.childsEnd
       unsafe stdio[2].flags = errorOutput == .inherit ? UV_INHERIT_FD : UV_IGNORE
       unsafe stdio[2].data.fd = 2
       var options = unsafe uv_process_options_t()
@@ -112,8 +106,6 @@ import SluiceStreams
       }
     }
     guard status == 0 else {
-      unsafe closeAndFree(inputHandle)
-      unsafe closeAndFree(outputHandle)
       unsafe uv_close(UnsafeMutableRawPointer(process).assumingMemoryBound(to: uv_handle_t.self)) { handle in
         unsafe UnsafeMutableRawPointer(handle!).deallocate()
       }
@@ -123,11 +115,10 @@ import SluiceStreams
     command = arguments[0]
     unsafe handle = process
     processID = unsafe Int(process.pointee.pid)
-    // libuv makes socket pairs of these pipes: a shutdown of one is an end for the child.
-    unsafe input = SocketStream(
-      adopting: inputHandle, on: loop, name: "standard input of \(arguments[0])", direction: .writeOnly)
-    unsafe output = SocketStream(
-      adopting: outputHandle, on: loop, name: "standard output of \(arguments[0])", direction: .readOnly)
+    input = SocketStream(
+      inputPipe.watch.handOver(), on: loop, name: "standard input of \(arguments[0])", direction: .writeOnly)
+    output = SocketStream(
+      outputPipe.watch.handOver(), on: loop, name: "standard output of \(arguments[0])", direction: .readOnly)
     unsafe process.pointee.data = Unmanaged.passRetained(self).toOpaque()
   }
 
@@ -246,6 +237,31 @@ public enum ChildProcessError: Error, Hashable, Sendable, CustomStringConvertibl
     case .signalled(let command, let signal): "\(command) was ended by signal \(signal)"
     }
   }
+}
+
+/// What connects a child to us: a pair of sockets, so that a shutdown of our end is an end for the child.
+private struct ChildPipe: ~Copyable {
+  /// Over our end.
+  var watch: DescriptorWatch
+  /// What the child inherits; closed when this goes.
+  let childsEnd: CInt
+
+  static func open(_ name: String, on loop: UVLoop) throws -> ChildPipe {
+    var ends: (ours: CInt, childs: CInt) = (-1, -1)
+    let status = unsafe withUnsafeMutableBytes(of: &ends) {
+      unsafe sluice_socket_pair($0.baseAddress?.assumingMemoryBound(to: CInt.self))
+    }
+    guard status == 0 else { throw IOError("open", name, status: status) }
+    do {
+      let watch = try DescriptorWatch(ends.ours, on: loop, operation: "open", subject: name)
+      return ChildPipe(watch: watch, childsEnd: ends.childs)
+    } catch {
+      _ = closeDescriptor(ends.childs)
+      throw error
+    }
+  }
+
+  deinit { _ = closeDescriptor(childsEnd) }
 }
 
 /// Strings in the form that `exec` takes.

@@ -25,21 +25,18 @@ import SluiceStreams
   public let name: String
   /// The port listened on; 0 for a Unix socket.
   public let port: Int
-  private let descriptor: CInt
-  private let watch: UnsafeMutablePointer<uv_poll_t>
+  private var watch: DescriptorWatch
   /// Makes a stream of an accepted descriptor, or closes it.
   private let adopt: (CInt) throws -> SocketStream
   /// The file of a Unix socket, which goes when the listening does.
   private let fileToRemove: SocketFile?
-  private var state = State.idle
+  private var state = State.open
   private var acceptedInTurn = 0
   private var reader: (any Waker)?
   private var exhaustionObserver: (@Sendable (IOError) -> Void)?
 
   private enum State {
-    case idle
-    /// The loop tells when there is a connection.
-    case watching
+    case open
     /// There was no descriptor or memory for a connection.
     case paused(LoopTimer)
     case ended
@@ -55,24 +52,18 @@ import SluiceStreams
     adopting descriptor: CInt, on loop: UVLoop, name: String, port: Int, fileToRemove: SocketFile? = nil,
     adopt: @escaping (CInt) throws -> SocketStream
   ) throws {
-    let watch = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
-    do {
-      let uv = try unsafe loop.handle(for: "listen on", name)
-      let status = unsafe uv_poll_init(uv, watch, descriptor)
-      guard status == 0 else { throw IOError("listen on", name, status: status) }
-    } catch {
-      unsafe watch.deallocate()
-      _ = closeDescriptor(descriptor)
-      throw error
-    }
+    watch = try DescriptorWatch(descriptor, on: loop, operation: "listen on", subject: name)
     uvLoop = loop
-    unsafe self.watch = watch
-    self.descriptor = descriptor
     self.name = name
     self.port = port
     self.fileToRemove = fileToRemove
     self.adopt = adopt
-    unsafe watch.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    unsafe watch.belong(to: self) { handle, status, _ in
+      // The handle keeps the listener alive.
+      unsafe Unmanaged<SocketListener>.fromOpaque(handle!.pointee.data)._withUnsafeGuaranteedRef {
+        $0.mayAccept(status: status)
+      }
+    }
   }
 
   public var loop: any Loop { uvLoop }
@@ -87,14 +78,14 @@ import SluiceStreams
 
   public func poll() throws -> Polled<SocketStream> {
     switch state {
-    case .idle, .watching: break
+    case .open: break
     case .paused: return .pending
     case .ended: return .end
     case .failed(let error): throw error
     }
     while acceptedInTurn < Self.acceptsPerTurn {
       acceptedInTurn += 1
-      let accepted = sluice_accept(descriptor)
+      let accepted = sluice_accept(watch.descriptor)
       if accepted >= 0 {
         guard let stream = try? adopt(accepted) else { continue }
         return .element(stream)
@@ -113,37 +104,25 @@ import SluiceStreams
   }
 
   private func startWatching() throws -> Polled<SocketStream> {
-    guard case .idle = state else { return .pending }
-    let status = unsafe uv_poll_start(watch, CInt(UV_READABLE.rawValue)) { watch, status, _ in
-      // The handle keeps the listener alive.
-      unsafe Unmanaged<SocketListener>.fromOpaque(watch!.pointee.data)._withUnsafeGuaranteedRef {
-        if status != 0 { $0.state = .idle }
-        $0.mayAccept()
-      }
-    }
+    let status = watch.start(.readable)
     guard status == 0 else { throw fail(IOError("listen on", name, status: status)) }
-    state = .watching
     return .pending
   }
 
-  private func mayAccept() {
+  private func mayAccept(status: CInt) {
+    if status != 0 { watch.didFail() }
     acceptedInTurn = 0
     uvLoop.turn { reader?.wake() }
     // Nobody has read: the peers wait.
-    if acceptedInTurn == 0, case .watching = state { stopWatching() }
+    if acceptedInTurn == 0 { watch.stop(.readable) }
     acceptedInTurn = 0
   }
 
-  private func stopWatching() {
-    unsafe uv_poll_stop(watch)
-    state = .idle
-  }
-
   private func pause(_ error: IOError) {
-    if case .watching = state { stopWatching() }
+    watch.stop(.readable)
     state = .paused(
       uvLoop.schedule(after: Self.pause) {
-        self.state = .idle
+        self.state = .open
         self.acceptedInTurn = 0
         self.reader?.wake()
       })
@@ -177,22 +156,11 @@ import SluiceStreams
     switch state {
     case .ended, .failed: return
     case .paused(let timer): uvLoop.cancelTimer(timer)
-    case .idle, .watching: break
+    case .open: break
     }
     state = end
     fileToRemove?.remove()
-    unsafe uv_close(UnsafeMutableRawPointer(watch).assumingMemoryBound(to: uv_handle_t.self)) { watch in
-      let listener = unsafe Unmanaged<SocketListener>.fromOpaque(watch!.pointee.data).takeRetainedValue()
-      _ = closeDescriptor(listener.descriptor)
-      unsafe listener.watch.deallocate()
-    }
+    watch.close()
     reader?.wake()
-  }
-}
-
-/// Gives up a handle that no stream has taken over.
-func closeAndFree(_ handle: UnsafeMutablePointer<uv_stream_t>) {
-  unsafe uv_close(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
-    unsafe UnsafeMutableRawPointer(handle!).deallocate()
   }
 }

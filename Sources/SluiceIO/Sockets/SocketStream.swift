@@ -9,8 +9,8 @@ import SluiceStreams
 
 /// A byte stream of the operating system: a TCP connection, a Unix socket, a pipe or a terminal.
 ///
-/// It lives on one loop. Reading goes into the loop's buffer of 256 KiB; what `poll` hands out is a slice of it. At most one
-/// chunk that nobody asked for is held; then reading stops, and the peer waits.
+/// It lives on one loop. What `poll` hands out is a slice of the loop's buffer of 256 KiB, read when it is asked for: while nobody
+/// asks, the bytes stay in the system, and the peer waits.
 ///
 /// Close, abort, or read to the end and close: an open socket stays open until one of these.
 @safe public final class SocketStream: PolledDuplexStream, @unchecked Sendable {
@@ -23,9 +23,8 @@ import SluiceStreams
   public let name: String
   /// Bytes that may wait in the write queue before a write waits, 1 or more.
   public var highWatermark: Int { watermark.high }
-  let handle: UnsafeMutablePointer<uv_stream_t>
-  /// The socket's descriptor; nil for a pipe or terminal, and once it is closed.
-  private var socketDescriptor: CInt?
+  private var watch: DescriptorWatch
+  private let isSocket: Bool
 
   enum ReadState {
     case open
@@ -35,33 +34,31 @@ import SluiceStreams
   }
   private var readState = ReadState.open
   private var writeState = WriteHalf.open
-  private var isReading = false
-  private var isHandleClosed = false
-  private var isWriteInFlight = false
-  private var pending: Bytes?
+  /// Whether the system has something to read, the end included, that was not looked at yet.
+  private var isReadable = false
+  /// Whether the system had no room for what is queued.
+  private var isSystemFull = false
+  private var unread = Bytes()
   private var reader: (any Waker)?
   private var writer: (any Waker)?
   private var queue = ByteQueue()
   private var watermark: Watermark
-  /// Bytes that the system has taken and that are not in `queue` any more.
+  /// Bytes that the system has taken.
   private var takenBytes = 0
-  /// Bytes of the write in flight, and those of them that the system had taken when that was looked at last.
-  private var byteCountInFlight = 0
-  private var takenInFlight = 0
 
   public static let defaultHighWatermark = 64 << 10
 
-  /// What a handle can do: a pipe goes one way only.
+  /// What a descriptor can do: a pipe goes one way only.
   enum Direction {
     case duplex
     case readOnly
     case writeOnly
   }
 
-  /// Takes over an open handle. On the loop only.
+  /// Takes over an open descriptor. On the loop only.
   init(
-    adopting handle: UnsafeMutablePointer<uv_stream_t>, on loop: UVLoop, name: String,
-    direction: Direction = .duplex, highWatermark: Int = SocketStream.defaultHighWatermark
+    _ watch: consuming DescriptorWatch, on loop: UVLoop, name: String, direction: Direction = .duplex,
+    isSocket: Bool = true, highWatermark: Int = SocketStream.defaultHighWatermark
   ) {
     uvLoop = loop
     switch direction {
@@ -69,33 +66,43 @@ import SluiceStreams
     case .readOnly: writeState = .closed
     case .writeOnly: readState = .cancelled
     }
-    unsafe self.handle = handle
-    socketDescriptor = direction == .duplex ? unsafe Self.descriptor(of: handle) : nil
+    self.watch = watch
+    self.isSocket = isSocket
     self.name = name
     watermark = Watermark(high: highWatermark)
-    unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    unsafe self.watch.belong(to: self) { handle, status, events in
+      // The handle keeps the stream alive: no reference is counted for each call.
+      unsafe Unmanaged<SocketStream>.fromOpaque(handle!.pointee.data)._withUnsafeGuaranteedRef {
+        $0.didBecomeReady(status: status, Readiness(rawValue: UInt8(truncatingIfNeeded: events)))
+      }
+    }
   }
 
   public var loop: any Loop { uvLoop }
 
   /// Where the peer of a TCP connection is. On the loop only.
   public var peerAddress: SocketAddress? {
-    guard let socketDescriptor else { return nil }
-    var storage = sockaddr_storage()
-    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-    return unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-      let address = unsafe UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self)
-      guard unsafe getpeername(socketDescriptor, address, &length) == 0 else { return nil }
-      return unsafe SocketAddress(address)
+    guard isSocket, !watch.isClosed else { return nil }
+    return unsafe SocketAddress.ofSocket { unsafe getpeername(watch.descriptor, $0, $1) }
+  }
+
+  private func didBecomeReady(status: CInt, _ readiness: Readiness) {
+    // What has failed says why to whoever reads or writes.
+    if status != 0 { watch.didFail() }
+    uvLoop.turn {
+      if status != 0 || readiness.contains(.readable) {
+        isReadable = true
+        reader?.wake()
+      }
+      if isSystemFull, status != 0 || readiness.contains(.writable) {
+        isSystemFull = false
+        flush()
+      }
     }
+    // Nobody has read: the peer waits.
+    if isReadable { watch.stop(.readable) }
+    if !isSystemFull { watch.stop(.writable) }
   }
-
-  private static func descriptor(of handle: UnsafeMutablePointer<uv_stream_t>) -> CInt? {
-    var descriptor: uv_os_fd_t = -1
-    let raw = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)
-    return unsafe uv_fileno(raw, &descriptor) == 0 ? descriptor : nil
-  }
-
 }
 
 // MARK: reading
@@ -103,24 +110,41 @@ import SluiceStreams
 extension SocketStream {
   public func poll() throws -> Polled<Bytes> {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
-    if let chunk = pending {
-      pending = nil
-      return .element(chunk)
+    if !unread.isEmpty {
+      defer { unread = Bytes() }
+      return .element(unread)
     }
     switch readState {
-    case .open:
-      if !isReading { startReading() }
-      if case .failed(let error) = readState { throw error }
-      return .pending
+    case .open: return try receive()
     case .ended, .cancelled: return .end
     case .failed(let error): throw error
     }
   }
 
+  /// Reads once for each time that the loop has told of something: a peer that is always faster does not hold the loop.
+  private func receive() throws -> Polled<Bytes> {
+    if isReadable {
+      isReadable = false
+      let buffer = unsafe uvLoop.readBuffer.next()
+      let count = unsafe sluice_read(watch.descriptor, isSocket, buffer.baseAddress, UInt(buffer.count))
+      if count > 0 { return .element(uvLoop.readBuffer.filled(count)) }
+      if count != UV_EAGAIN.rawValue { return try endReading(status: CInt(clamping: count)) }
+    }
+    let status = watch.start(.readable)
+    return status == 0 ? .pending : try endReading(status: status)
+  }
+
+  private func endReading(status: CInt) throws -> Polled<Bytes> {
+    readState = status == 0 ? .ended : .failed(IOError("read", name, status: status))
+    watch.stop(.readable)
+    closeDescriptorIfDone()
+    if case .failed(let error) = readState { throw error }
+    return .end
+  }
+
   /// Gives back what was read and is for the next reader. On the loop, before anything else is read.
   package func unread(_ bytes: Bytes) {
-    if bytes.isEmpty { return }
-    pending = bytes.followed(by: pending ?? Bytes())
+    unread = bytes.compacted().followed(by: unread)
   }
 
   public func attachReader(_ waker: any Waker) throws {
@@ -132,72 +156,16 @@ extension SocketStream {
 
   public func detachReader() { reader = nil }
 
-  private func startReading() {
-    let status = unsafe uv_read_start(
-      handle,
-      { handle, _, buffer in
-        let free = unsafe UVLoop.nextReadBuffer(handle!.pointee.loop)
-        unsafe buffer!.pointee = unsafe uv_buf_init(
-          UnsafeMutableRawPointer(free.baseAddress!).assumingMemoryBound(to: CChar.self), UInt32(free.count))
-      },
-      { handle, count, _ in
-        // The handle keeps the stream alive: no reference is counted for each read.
-        unsafe Unmanaged<SocketStream>.fromOpaque(handle!.pointee.data)._withUnsafeGuaranteedRef { $0.didRead(count) }
-      })
-    if status == 0 {
-      isReading = true
-    } else {
-      readState = .failed(IOError("read", name, status: status))
-    }
-  }
-
-  private func stopReading() {
-    guard isReading else { return }
-    isReading = false
-    unsafe uv_read_stop(handle)
-  }
-
-  private func didRead(_ count: Int) {
-    if count == 0 { return }
-    uvLoop.turn {
-      if count > 0 {
-        pending = uvLoop.readBuffer.filled(count)
-      } else {
-        stopReading()
-        noteProgress()
-        let status = CInt(count) == UV_EOF.rawValue ? pendingError : CInt(clamping: count)
-        readState = status == 0 ? .ended : .failed(IOError("read", name, status: status))
-      }
-      reader?.wake()
-    }
-    if let chunk = pending {
-      // Nobody took it in this turn: it moves out of the loop's buffer, and the peer waits.
-      pending = chunk.compacted()
-      stopReading()
-    }
-    closeHandleIfDone()
-  }
-
-  /// What the socket still has to say at its end, as a libuv status; 0 for nothing. When a reset comes right behind the last bytes, libuv reads
-  /// those, sees that the peer has hung up, and takes that for an orderly end.
-  private var pendingError: CInt {
-    guard let socketDescriptor else { return 0 }
-    var error: CInt = 0
-    var size = socklen_t(MemoryLayout<CInt>.size)
-    guard unsafe getsockopt(socketDescriptor, SOL_SOCKET, SO_ERROR, &error, &size) == 0 else { return 0 }
-    return uv_translate_sys_error(error)
-  }
-
   public func cancel(_ reason: (any Error)?) {
     uvLoop.perform { self.cancelOnLoop() }
   }
 
   private func cancelOnLoop() {
-    pending = nil
-    stopReading()
+    unread = Bytes()
+    watch.stop(.readable)
     if case .open = readState { readState = .cancelled }
     reader?.wake()
-    closeHandleIfDone()
+    closeDescriptorIfDone()
   }
 }
 
@@ -210,12 +178,12 @@ extension SocketStream {
     return watermark.hasRoom(queued: queue.count)
   }
 
-  public var needsFlush: Bool { !queue.isEmpty && !isWriteInFlight }
+  public var needsFlush: Bool { !queue.isEmpty && !isSystemFull }
 
   public func push(_ bytes: consuming Bytes) throws {
     guard case .open = writeState else { throw writeState.refusal }
-    // What has to wait for the kernel stays for longer than this turn.
-    if isWriteInFlight { queue.appendSettled(bytes) } else { queue.append(bytes) }
+    // What has to wait for the system stays for longer than this turn.
+    if isSystemFull { queue.appendSettled(bytes) } else { queue.append(bytes) }
   }
 
   public func attachWriter(_ waker: any Waker) throws {
@@ -226,49 +194,42 @@ extension SocketStream {
   public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
-  public var queuedByteCount: Int {
-    noteProgress()
-    return queue.count - takenInFlight
-  }
+  public var queuedByteCount: Int { queue.count }
 
   /// Of TCP: what the peer has acknowledged.
   public var deliveredByteCount: Int? {
-    guard let socketDescriptor, !isHandleClosed else { return nil }
-    return Int(exactly: sluice_acknowledged(socketDescriptor)).flatMap { $0 < 0 ? nil : $0 }
+    guard isSocket, !watch.isClosed else { return nil }
+    return Int(exactly: sluice_acknowledged(watch.descriptor)).flatMap { $0 < 0 ? nil : $0 }
   }
 
   public func flush() {
-    guard !queue.isEmpty, !isWriteInFlight, !isHandleClosed else { return }
-    let written = unsafe withBuffers(queue.front(limit: Self.maxGathered)) { buffers in
-      unsafe uv_try_write(handle, buffers.baseAddress, UInt32(buffers.count))
+    guard needsFlush, !watch.isClosed else { return }
+    while !queue.isEmpty {
+      let (written, offered) = unsafe withBuffers(queue.front(limit: Self.maxGathered)) { buffers, byteCount in
+        (unsafe sluice_write(watch.descriptor, isSocket, buffers.baseAddress, CInt(buffers.count)), byteCount)
+      }
+      guard didSend(written) else { return }
+      if written > 0 { queue.dropFirst(written) }
+      if written < offered {
+        awaitRoom()
+        break
+      }
     }
-    if written > 0 {
-      drop(Int(written))
-    } else if written != UV_EAGAIN.rawValue {
-      return failWriting(IOError("write", name, status: written))
-    }
-    if !queue.isEmpty { writeRest() }
     didDrain()
   }
 
-  /// Writes at once what the kernel takes, and queues the rest.
+  /// Writes at once what the system takes, and queues the rest.
   public func pushFlushing(_ bytes: consuming Bytes) throws {
-    guard queue.isEmpty, !isWriteInFlight, case .open = writeState, !bytes.isEmpty else {
+    guard queue.isEmpty, case .open = writeState, !bytes.isEmpty else {
       try push(bytes)
       return flush()
     }
-    guard let descriptor = socketDescriptor else {
-      try push(bytes)
-      return flush()
+    let written = unsafe bytes.withUnsafeBytes {
+      unsafe sluice_send(watch.descriptor, isSocket, $0.baseAddress, UInt($0.count))
     }
-    let written = unsafe bytes.withUnsafeBytes { unsafe sluice_send(descriptor, $0.baseAddress, UInt($0.count)) }
-    if written > 0 { takenBytes += Int(written) }
-    if written == bytes.count { return }
-    guard written > 0 || written == UV_EAGAIN.rawValue else {
-      return failWriting(IOError("write", name, status: CInt(clamping: written)))
-    }
-    try push(written > 0 ? bytes.dropFirst(Int(written)) : bytes)
-    writeRest()
+    guard didSend(written), written < bytes.count else { return }
+    queue.append(written > 0 ? bytes.dropFirst(written) : bytes)
+    awaitRoom()
   }
 
   /// A pipe between two sockets.
@@ -280,64 +241,20 @@ extension SocketStream {
   /// Chunks that are written at once, at most.
   private static let maxGathered = 64
 
-  /// Calls `body` with the front of the queue.
-  private func withBuffers<R>(
-    _ chunks: some Collection<Bytes>, _ body: (UnsafeMutableBufferPointer<uv_buf_t>) -> R
-  ) -> R {
-    unsafe withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: chunks.count) { buffers in
-      for (index, chunk) in chunks.enumerated() {
-        unsafe chunk.withUnsafeBytes { bytes in
-          let base = unsafe UnsafeMutableRawPointer(mutating: bytes.baseAddress!).assumingMemoryBound(to: CChar.self)
-          // A queue's chunks are of a size that fits.
-          unsafe buffers[index] = unsafe uv_buf_init(base, UInt32(clamping: bytes.count))
-        }
-      }
-      return unsafe body(buffers)
-    }
+  /// Takes note of what a call to the system came to: bytes, or a negative libuv status.
+  /// - Returns: false if it has failed, for another reason than that there is no room.
+  private func didSend(_ result: Int) -> Bool {
+    if result > 0 { takenBytes += result }
+    if result >= 0 || result == UV_EAGAIN.rawValue { return true }
+    failWriting(IOError("write", name, status: CInt(clamping: result)))
+    return false
   }
 
-  private func drop(_ count: Int) {
-    takenBytes += count
-    queue.dropFirst(count)
-  }
-
-  /// Lets libuv write when the kernel has room.
-  private func writeRest() {
+  private func awaitRoom() {
     queue.settle()
-    let request = WriteRequest(stream: self, chunks: Array(queue.front(limit: Self.maxGathered)))
-    let status = unsafe withBuffers(request.chunks) { buffers in
-      unsafe uv_write(request.start(), handle, buffers.baseAddress, UInt32(buffers.count)) { request, status in
-        unsafe WriteRequest.finish(request!, status: status)
-      }
-    }
-    if status == 0 {
-      isWriteInFlight = true
-      byteCountInFlight = request.byteCount
-    } else {
-      request.discard()
-      failWriting(IOError("write", name, status: status))
-    }
-  }
-
-  /// Looks how much of the write in flight has left: when that fails, libuv does not tell.
-  private func noteProgress() {
-    guard isWriteInFlight, !isHandleClosed else { return }
-    if case .failed = writeState { return }
-    let left = unsafe uv_stream_get_write_queue_size(handle)
-    takenInFlight = Swift.max(takenInFlight, byteCountInFlight - left)
-  }
-
-  func didWrite(_ count: Int, status: CInt) {
-    uvLoop.turn {
-      isWriteInFlight = false
-      if status != 0 {
-        if !isHandleClosed { failWriting(IOError("write", name, status: status)) }
-        return
-      }
-      takenInFlight = 0
-      drop(count)
-      if queue.isEmpty { didDrain() } else { flush() }
-    }
+    isSystemFull = true
+    let status = watch.start(.writable)
+    if status != 0 { failWriting(IOError("write", name, status: status)) }
   }
 
   /// Something has left, or all.
@@ -350,13 +267,13 @@ extension SocketStream {
   }
 
   private func failWriting(_ error: any Error) {
-    takenBytes += takenInFlight
-    takenInFlight = 0
     let waiting = writeState.end(error)
     queue.removeAll()
+    isSystemFull = false
+    watch.stop(.writable)
     for completion in waiting { completion(error) }
     writer?.wake()
-    closeHandleIfDone()
+    closeDescriptorIfDone()
   }
 }
 
@@ -373,28 +290,13 @@ extension SocketStream {
     }
   }
 
-  /// Sends FIN: everything was written.
+  /// Sends FIN: everything was written. A pipe or terminal has no half to shut down; it ends with its descriptor.
   private func shutDown() {
-    guard !isHandleClosed else { return }
-    let request = ShutdownRequest(stream: self)
-    let status = unsafe uv_shutdown(request.start(), handle) { request, status in
-      unsafe ShutdownRequest.finish(request!, status: status)
-    }
-    if status != 0 {
-      request.discard()
-      didShutDown(status: status)
-    }
-  }
-
-  func didShutDown(status: CInt) {
-    uvLoop.turn {
-      guard case .closing = writeState else { return }
-      // ENOTCONN: the peer was faster. ENOTSOCK: a pipe or terminal has no half to shut down; it ends with its handle.
-      let isFine = status == 0 || status == UV_ENOTCONN.rawValue || status == UV_ENOTSOCK.rawValue
-      let error = isFine ? nil : IOError("shutdown", name, status: status)
-      for completion in writeState.end(error) { completion(error) }
-      closeHandleIfDone()
-    }
+    let hasFailed = isSocket && shutdown(watch.descriptor, CInt(SHUT_WR)) != 0
+    // ENOTCONN: the peer was faster.
+    let error = hasFailed && errno != ENOTCONN ? IOError("shutdown", name, status: -errno) : nil
+    for completion in writeState.end(error) { completion(error) }
+    closeDescriptorIfDone()
   }
 
   public func abort(_ reason: any Error) {
@@ -402,51 +304,28 @@ extension SocketStream {
   }
 
   private func abortOnLoop(_ reason: any Error) {
-    noteProgress()
     switch writeState {
     case .open, .closing: failWriting(reason)
     case .closed, .failed: break
     }
     if case .open = readState { readState = .failed(reason) }
-    pending = nil
-    stopReading()
+    unread = Bytes()
     reader?.wake()
-    closeHandle(reset: true)
+    watch.close(resets: isSocket)
   }
 
-  private func closeHandleIfDone() {
+  private func closeDescriptorIfDone() {
     switch (readState, writeState) {
     case (.open, _), (_, .open), (_, .closing): break
-    case (_, .failed): closeHandle(reset: true)
-    case (_, .closed): closeHandle(reset: false)
+    // The peer must not take what it got for everything.
+    case (_, .failed): watch.close(resets: isSocket)
+    case (_, .closed): watch.close()
     }
-  }
-
-  private func closeHandle(reset: Bool) {
-    guard !isHandleClosed else { return }
-    isHandleClosed = true
-    // The number may be another file's soon.
-    socketDescriptor = nil
-    let freed: uv_close_cb = { handle in
-      unsafe Unmanaged<SocketStream>.fromOpaque(handle!.pointee.data).release()
-      unsafe UnsafeMutableRawPointer(handle!).deallocate()
-    }
-    let raw = unsafe UnsafeMutableRawPointer(handle)
-    // RST rather than FIN: the peer must not take what it got for everything.
-    if reset, unsafe handle.pointee.type == UV_TCP,
-      unsafe uv_tcp_close_reset(raw.assumingMemoryBound(to: uv_tcp_t.self), freed) == 0
-    {
-      return
-    }
-    unsafe uv_close(raw.assumingMemoryBound(to: uv_handle_t.self), freed)
   }
 }
 
 extension SocketStream: SentByteCounting {
-  package var sentByteCount: Int? {
-    noteProgress()
-    return takenBytes + takenInFlight
-  }
+  package var sentByteCount: Int? { takenBytes }
 }
 
 extension SocketStream: LoopResident {
@@ -457,10 +336,27 @@ extension SocketStream: LoopResident {
     case .closing, .closed, .failed:
       // What was written is flushed, and no reset overtakes it.
       if case .open = readState { readState = .failed(error) }
-      pending = nil
-      stopReading()
+      unread = Bytes()
+      watch.stop(.readable)
       reader?.wake()
-      closeHandleIfDone()
+      closeDescriptorIfDone()
     }
+  }
+}
+
+/// Calls `body` with where chunks lie, and how many bytes they have.
+private func withBuffers<R>(
+  _ chunks: some Collection<Bytes>, _ body: (UnsafeMutableBufferPointer<iovec>, Int) -> R
+) -> R {
+  unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: chunks.count) { buffers in
+    var byteCount = 0
+    for (index, chunk) in chunks.enumerated() {
+      byteCount += chunk.count
+      unsafe chunk.withUnsafeBytes { bytes in
+        unsafe buffers[index] = unsafe iovec(
+          iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
+      }
+    }
+    return unsafe body(buffers, byteCount)
   }
 }

@@ -57,46 +57,21 @@ public enum TCP {
     guard descriptor >= 0 else { throw IOError("listen on", address.description, status: descriptor) }
     let bound = unsafe SocketAddress.ofSocket { unsafe getsockname(descriptor, $0, $1) } ?? address
     return try SocketListener(adopting: descriptor, on: loop, name: bound.description, port: bound.port) { accepted in
-      do {
-        let handle = unsafe try makeHandle(on: loop, subject: bound.description)
-        let stream = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
-        let status = unsafe uv_tcp_open(handle, accepted)
-        guard status == 0 else {
-          unsafe closeAndFree(stream)
-          throw IOError("accept on", bound.description, status: status)
-        }
-        unsafe apply(options, to: handle)
-        let peer = unsafe SocketAddress.ofSocket { unsafe getpeername(accepted, $0, $1) }
-        return unsafe SocketStream(
-          adopting: stream, on: loop, name: peer?.description ?? "a peer that is gone",
-          highWatermark: options.writeHighWatermark)
-      } catch {
-        _ = closeDescriptor(accepted)
-        throw error
-      }
+      let watch = try DescriptorWatch(accepted, on: loop, operation: "accept on", subject: bound.description)
+      let peer = unsafe SocketAddress.ofSocket { unsafe getpeername(accepted, $0, $1) }
+      return SocketStream(watch, on: loop, name: peer?.description ?? "a peer that is gone", options)
     }
   }
+}
 
-  /// Memory for a handle, without a socket yet.
-  static func makeHandle(on loop: UVLoop, subject: String) throws -> UnsafeMutablePointer<uv_tcp_t> {
-    let uv = try unsafe loop.handle(for: "socket for", subject)
-    let handle = unsafe UnsafeMutableRawPointer.allocate(
-      byteCount: MemoryLayout<uv_tcp_t>.size, alignment: MemoryLayout<uv_tcp_t>.alignment
-    ).bindMemory(to: uv_tcp_t.self, capacity: 1)
-    let status = unsafe uv_tcp_init(uv, handle)
-    guard status == 0 else {
-      unsafe UnsafeMutableRawPointer(handle).deallocate()
-      throw IOError("socket for", subject, status: status)
-    }
-    unsafe handle.pointee.data = nil
-    return unsafe handle
-  }
-
-  static func apply(_ options: Options, to handle: UnsafeMutablePointer<uv_tcp_t>) {
+extension SocketStream {
+  /// A TCP connection.
+  convenience init(_ watch: consuming DescriptorWatch, on loop: UVLoop, name: String, _ options: TCP.Options) {
     // Either can fail only on a socket that is dead already; its next read says so.
-    if options.noDelay { unsafe uv_tcp_nodelay(handle, 1) }
-    if let seconds = options.keepAlive, let delay = UInt32(exactly: seconds) {
-      unsafe uv_tcp_keepalive(handle, 1, delay)
+    if options.noDelay { sluice_set_no_delay(watch.descriptor) }
+    if let seconds = options.keepAlive, let delay = CInt(exactly: seconds) {
+      sluice_keep_alive(watch.descriptor, delay)
     }
+    self.init(watch, on: loop, name: name, highWatermark: options.writeHighWatermark)
   }
 }

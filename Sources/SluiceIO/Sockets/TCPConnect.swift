@@ -120,7 +120,7 @@ private final class ConnectRace: @unchecked Sendable {
   private func didEnd(_ attempt: ConnectAttempt, _ status: CInt) {
     guard attempts.removeValue(forKey: ObjectIdentifier(attempt)) != nil else { return }
     if status == 0 {
-      finish(.success(attempt.adopt(name: attempt.address.description, options)))
+      finish(.success(attempt.adopt(options)))
     } else {
       attempt.discard()
       didFail(IOError("connect", attempt.address.description, status: status))
@@ -146,11 +146,10 @@ private final class ConnectRace: @unchecked Sendable {
 }
 
 /// One connection under way.
-@safe private final class ConnectAttempt: LoopResident {
+private final class ConnectAttempt: LoopResident {
   let address: SocketAddress
   private let loop: UVLoop
-  private let handle: UnsafeMutablePointer<uv_tcp_t>
-  private let request = UnsafeMutablePointer<uv_connect_t>.allocate(capacity: 1)
+  private var watch: DescriptorWatch
   private let completion: (ConnectAttempt, CInt) -> Void
 
   /// - Parameter completion: Is called once on the loop, with a libuv status.
@@ -161,46 +160,46 @@ private final class ConnectRace: @unchecked Sendable {
     self.address = address
     self.loop = loop
     self.completion = completion
-    unsafe handle = try TCP.makeHandle(on: loop, subject: address.description)
-    unsafe handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-    if let localAddress {
-      guard let own = SocketAddress(numeric: localAddress, port: 0) else {
-        discard()
-        throw IOError(operation: "connect from", subject: localAddress, code: "EINVAL", reason: "it is not an address")
-      }
-      let status = unsafe own.withAddress { unsafe uv_tcp_bind(handle, $0, 0) }
-      guard status == 0 else {
-        discard()
-        throw IOError("connect from", localAddress, status: status)
-      }
+    watch = try Self.begin(address, from: localAddress, on: loop)
+    unsafe watch.belong(to: self) { handle, _, _ in
+      let this = unsafe Unmanaged<ConnectAttempt>.fromOpaque(handle!.pointee.data).takeUnretainedValue()
+      this.loop.turn { this.completion(this, sluice_connected(this.watch.descriptor)) }
     }
-    unsafe request.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    let status = unsafe address.withAddress { address in
-      unsafe uv_tcp_connect(request, handle, address) { request, status in
-        let this = unsafe Unmanaged<ConnectAttempt>.fromOpaque(request!.pointee.data).takeRetainedValue()
-        this.loop.turn { this.completion(this, status) }
-      }
-    }
+    let status = watch.start(.writable)
     guard status == 0 else {
-      unsafe Unmanaged.passUnretained(self).release()
       discard()
       throw IOError("connect", address.description, status: status)
     }
   }
 
-  deinit { unsafe request.deallocate() }
+  private static func begin(
+    _ address: SocketAddress, from localAddress: String?, on loop: UVLoop
+  ) throws -> DescriptorWatch {
+    let descriptor = sluice_socket(address.isIPv6 ? AF_INET6 : AF_INET)
+    guard descriptor >= 0 else { throw IOError("socket for", address.description, status: descriptor) }
+    let watch = try DescriptorWatch(descriptor, on: loop, operation: "socket for", subject: address.description)
+    if let localAddress { try bind(descriptor, to: localAddress) }
+    let status = unsafe address.withAddress { unsafe sluice_connect(descriptor, $0, address.length) }
+    guard status == 0 else { throw IOError("connect", address.description, status: status) }
+    return watch
+  }
 
-  func adopt(name: String, _ options: TCP.Options) -> SocketStream {
-    unsafe TCP.apply(options, to: handle)
-    return unsafe SocketStream(
-      adopting: UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self), on: loop, name: name,
-      highWatermark: options.writeHighWatermark)
+  private static func bind(_ descriptor: CInt, to localAddress: String) throws {
+    guard let own = SocketAddress(numeric: localAddress, port: 0) else {
+      throw IOError(operation: "connect from", subject: localAddress, code: "EINVAL", reason: "it is not an address")
+    }
+    guard unsafe own.withAddress({ unsafe systemBind(descriptor, $0, own.length) }) == 0 else {
+      throw IOError("connect from", localAddress, status: -errno)
+    }
+  }
+
+  /// The connection that has come about.
+  func adopt(_ options: TCP.Options) -> SocketStream {
+    SocketStream(watch.handOver(), on: loop, name: address.description, options)
   }
 
   func loopWillEnd() { completion(self, UV_ECANCELED.rawValue) }
 
-  /// Closes the handle; a connection still under way ends with ECANCELED.
-  func discard() {
-    unsafe closeAndFree(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self))
-  }
+  /// Gives the connection up, under way or not.
+  func discard() { watch.close() }
 }

@@ -52,8 +52,8 @@ public enum UnixSocket {
       close(descriptor)
       throw IOError("connect", address.path, status: -failure)
     }
-    let handle = try unsafe PipeHandle.open(descriptor, on: loop, operation: "connect", subject: address.path)
-    return unsafe SocketStream(adopting: handle, on: loop, name: address.path)
+    let watch = try DescriptorWatch(descriptor, on: loop, operation: "connect", subject: address.path)
+    return SocketStream(watch, on: loop, name: address.path)
   }
 
   private static func listen(_ address: UnixAddress, backlog: Int, on loop: UVLoop) throws -> SocketListener {
@@ -82,8 +82,8 @@ public enum UnixSocket {
       return try SocketListener(
         adopting: descriptor, on: loop, name: address.path, port: 0, fileToRemove: file
       ) { accepted in
-        let handle = try unsafe PipeHandle.open(accepted, on: loop, operation: "accept on", subject: address.path)
-        return unsafe SocketStream(adopting: handle, on: loop, name: "a client of \(address.path)")
+        let watch = try DescriptorWatch(accepted, on: loop, operation: "accept on", subject: address.path)
+        return SocketStream(watch, on: loop, name: "a client of \(address.path)")
       }
     } catch {
       file?.remove()
@@ -101,15 +101,8 @@ public enum UnixSocket {
   }
 
   private static func makeSocket(_ operation: String, _ address: UnixAddress) throws -> CInt {
-    #if os(Linux)
-      let descriptor = socket(
-        AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    #else
-      let descriptor = socket(AF_UNIX, SOCK_STREAM, 0)
-      _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
-      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-    #endif
-    guard descriptor >= 0 else { throw IOError(operation, address.path, status: -errno) }
+    let descriptor = sluice_socket(AF_UNIX)
+    guard descriptor >= 0 else { throw IOError(operation, address.path, status: descriptor) }
     return descriptor
   }
 }
@@ -119,7 +112,7 @@ private func systemConnect(_ descriptor: CInt, _ address: UnsafePointer<sockaddr
   unsafe connect(descriptor, address, length)
 }
 
-private func systemBind(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
+func systemBind(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
   unsafe bind(descriptor, address, length)
 }
 
@@ -161,43 +154,5 @@ private struct UnixAddress {
     unsafe withUnsafePointer(to: storage) { pointer in
       unsafe call(descriptor, UnsafeRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), length)
     }
-  }
-}
-
-/// Handles for Unix sockets and pipes.
-enum PipeHandle {
-  static func make(on loop: UVLoop, operation: String, subject: String) throws -> UnsafeMutablePointer<uv_stream_t> {
-    let uv = try unsafe loop.handle(for: operation, subject)
-    let handle = unsafe UnsafeMutableRawPointer.allocate(
-      byteCount: MemoryLayout<uv_pipe_t>.size, alignment: MemoryLayout<uv_pipe_t>.alignment
-    ).bindMemory(to: uv_pipe_t.self, capacity: 1)
-    let status = unsafe uv_pipe_init(uv, handle, 0)
-    guard status == 0 else {
-      unsafe UnsafeMutableRawPointer(handle).deallocate()
-      throw IOError(operation, subject, status: status)
-    }
-    unsafe handle.pointee.data = nil
-    return unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self)
-  }
-
-  /// Takes over a descriptor; closes it if that fails, unless it is to be kept.
-  static func open(
-    _ descriptor: CInt, on loop: UVLoop, operation: String, subject: String, keep: Bool = false
-  ) throws -> UnsafeMutablePointer<uv_stream_t> {
-    let handle: UnsafeMutablePointer<uv_stream_t>
-    do {
-      unsafe handle = try make(on: loop, operation: operation, subject: subject)
-    } catch {
-      if !keep { close(descriptor) }
-      throw error
-    }
-    let status = unsafe uv_pipe_open(
-      UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_pipe_t.self), descriptor)
-    guard status == 0 else {
-      if !keep { close(descriptor) }
-      unsafe closeAndFree(handle)
-      throw IOError(operation, subject, status: status)
-    }
-    return unsafe handle
   }
 }
