@@ -29,15 +29,15 @@ import Synchronization
   private let wakeup: UnsafeMutablePointer<uv_async_t>
   private let timer: UnsafeMutablePointer<uv_timer_t>
 
-  private var ready = Deque<Work>()
-  private var endOfTurnWork: [any EndOfTurn] = []
+  @safe @exclusivity(unchecked) private var ready = Deque<Work>()
+  @safe @exclusivity(unchecked) private var endOfTurnWork: [any EndOfTurn] = []
   private var timers = TimerQueue()
   private var armedDeadline: Duration?
   /// Whether the timer may have to be armed anew.
-  private var timersChanged = false
-  private var depth = 0
+  @safe @exclusivity(unchecked) private var timersChanged = false
+  @safe @exclusivity(unchecked) private var depth = 0
   private var phase = Phase.running
-  package var readBuffer = ReadBuffer()
+  @safe @exclusivity(unchecked) package var readBuffer = ReadBuffer()
   public let scratch = ScratchBuffers()
   public let locals = LoopLocals()
 

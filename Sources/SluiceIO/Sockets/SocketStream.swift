@@ -23,7 +23,7 @@ import SluiceStreams
   public let name: String
   /// Bytes that may wait in the write queue before a write waits, 1 or more.
   public var highWatermark: Int { watermark.high }
-  private var watch: DescriptorWatch
+  @safe @exclusivity(unchecked) private var watch: DescriptorWatch
   private let isSocket: Bool
 
   enum ReadState {
@@ -32,19 +32,19 @@ import SluiceStreams
     case failed(any Error)
     case cancelled
   }
-  private var readState = ReadState.open
-  private var writeState = WriteHalf.open
+  @safe @exclusivity(unchecked) private var readState = ReadState.open
+  @safe @exclusivity(unchecked) private var writeState = WriteHalf.open
   /// Whether the system has something to read, the end included, that was not looked at yet.
-  private var isReadable = false
+  @safe @exclusivity(unchecked) private var isReadable = false
   /// Whether the system had no room for what is queued.
-  private var isSystemFull = false
-  private var unread = Bytes()
-  private var reader: (any Waker)?
-  private var writer: (any Waker)?
-  private var queue = ByteQueue()
-  private var watermark: Watermark
+  @safe @exclusivity(unchecked) private var isSystemFull = false
+  @safe @exclusivity(unchecked) private var unread = Bytes()
+  @safe @exclusivity(unchecked) private var reader: (any Waker)?
+  @safe @exclusivity(unchecked) private var writer: (any Waker)?
+  @safe @exclusivity(unchecked) private var queue = ByteQueue()
+  @safe @exclusivity(unchecked) private var watermark: Watermark
   /// Bytes that the system has taken.
-  private var takenBytes = 0
+  @safe @exclusivity(unchecked) private var takenBytes = 0
 
   public static let defaultHighWatermark = 64 << 10
 

@@ -2,6 +2,13 @@
 ///
 /// Streams live on a loop: their polled gear is called on it only. A task that prefers the loop as its executor reads
 /// and writes its streams without a hop.
+///
+/// # The state of what lives on a loop
+///
+/// It is touched on the loop only: no two threads meet in it. What is read or written for each message is marked
+/// `@safe @exclusivity(unchecked)`, because checking at run time that no access begins inside of another one costs more than the
+/// framing does. That none does is to be seen: such a property is a plain value, or one whose methods call nobody who could come
+/// back to it (frame decoders, queues, watermarks). Keep it so.
 public protocol Loop: TaskExecutor, AnyObject {
   /// Whether the caller runs on this loop now.
   var isCurrent: Bool { get }

@@ -2,7 +2,7 @@
 /// on of it is lent: see `ByteStorage`.
 public final class ScratchBuffers: @unchecked Sendable {  // used on its loop only
   /// The one that is used over and over; the others wait in `free`.
-  private var spare: ByteStorage?
+  @safe @exclusivity(unchecked) private var spare: ByteStorage?
   private var free: [ByteStorage] = []
   private let size: Int
   private let keep: Int

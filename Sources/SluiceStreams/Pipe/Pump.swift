@@ -18,12 +18,12 @@ where Source.Output == Sink.Input {  // touched on its loop only
     case running(UnsafeContinuation<PipeOutcome, Never>)
     case finished(PipeOutcome)
   }
-  @usableFromInline var state = State.idle
+  @safe @exclusivity(unchecked) @usableFromInline var state = State.idle
   /// Moves what can be moved; while the pump runs.
-  @usableFromInline var drain: (() -> PipeStep)?
-  @usableFromInline var isMoving = false
+  @safe @exclusivity(unchecked) @usableFromInline var drain: (() -> PipeStep)?
+  @safe @exclusivity(unchecked) @usableFromInline var isMoving = false
   /// A wake came while the pump moved elements, such as that of the flush that made room or failed.
-  @usableFromInline var isWokenAgain = false
+  @safe @exclusivity(unchecked) @usableFromInline var isWokenAgain = false
 
   @usableFromInline
   init(_ source: Source, _ sink: Sink, _ activity: PipeActivity?) {

@@ -34,39 +34,39 @@ import SluiceWebSocketProtocol
     @inline(__always) _read { yield sharedOptions.value }
   }
 
-  var decoder: FrameDecoder
-  var assembler: MessageAssembler
-  var readState = ReadState.open
-  var ahead = ReadAhead()
-  var isReadingAhead = false
+  @safe @exclusivity(unchecked) var decoder: FrameDecoder
+  @safe @exclusivity(unchecked) var assembler: MessageAssembler
+  @safe @exclusivity(unchecked) var readState = ReadState.open
+  @safe @exclusivity(unchecked) var ahead = ReadAhead()
+  @safe @exclusivity(unchecked) var isReadingAhead = false
   /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
-  var hasBeenRead = false
-  var reader: (any Waker)?
+  @safe @exclusivity(unchecked) var hasBeenRead = false
+  @safe @exclusivity(unchecked) var reader: (any Waker)?
 
-  var writeState = WriteState.open
+  @safe @exclusivity(unchecked) var writeState = WriteState.open
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
-  var gathered = BytesBuilder()
+  @safe @exclusivity(unchecked) var gathered = BytesBuilder()
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
-  var writer: RoomWaiters?
+  @safe @exclusivity(unchecked) var writer: RoomWaiters?
   /// Whether somebody was told that there is no room, and waits for it.
-  var isRoomAwaited = false
+  @safe @exclusivity(unchecked) var isRoomAwaited = false
   /// The message that is being sent in fragments.
-  var sendingFragments: FragmentSending?
+  @safe @exclusivity(unchecked) var sendingFragments: FragmentSending?
   /// Answer that waits for room: only the latest ping is answered (RFC 6455 §5.5.3).
-  var unsentPong: Bytes?
+  @safe @exclusivity(unchecked) var unsentPong: Bytes?
 
   var pings = PingTracker()
   /// Is told of the peer's pings and pongs.
   weak var controls: (any ControlObserver)?
-  var closing = ClosingState.none
+  @safe @exclusivity(unchecked) var closing = ClosingState.none
   /// The code and reason of the peer's Close.
   var received: (code: CloseCode, reason: String)?
   /// Whether messages are dropped, because the read half was cancelled.
-  var isDiscarding = false
+  @safe @exclusivity(unchecked) var isDiscarding = false
   /// Whether a timer, or an observer, looks at what happens.
   let isWatched: Bool
-  var activity = Activity()
+  @safe @exclusivity(unchecked) var activity = Activity()
   var watch: ConnectionWatch?
   /// On a server: what counts this connection while it is open.
   var slot: ConnectionSlot?
