@@ -89,7 +89,7 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
     }
   }
 
-  private func sendOutput() throws { try transport.sendGathered(engine.output.move()) }
+  private func sendOutput() throws { try transport.sendGathered(engine.output.move(), backTo: transport.loop.scratch) }
 
   private func finish() throws {
     guard let completion = take() else { return }
@@ -132,8 +132,9 @@ extension TLSClientContext {
   /// Does a client's handshake on a byte stream.
   /// - Parameter name: The host name or address that was connected to, to be asked for and verified (RFC 9525).
   /// - Throws: `TLSError`, or what the stream failed with. The stream is closed then.
-  public func connect(over transport: some PolledDuplexStream<Bytes, Bytes>, to name: String) async throws -> TLSStream
-  {
+  public func connect(
+    over transport: some PolledDuplexStream<Bytes, Bytes>, to name: String
+  ) async throws -> TLSStream {
     try await handshake(over: transport) { TLSHandshake.connect(over: transport, to: name, self, $0) }
   }
 }

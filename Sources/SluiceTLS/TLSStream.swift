@@ -183,7 +183,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Sends what is encrypted.
   private func sendOutput() throws {
     unsentHandshake = 0
-    try transport.sendGathered(engine.output.move())
+    try transport.sendGathered(engine.output.move(), backTo: loop.scratch)
   }
 
   public var needsFlush: Bool { engine.output.count > unsentHandshake || transport.needsFlush }

@@ -87,8 +87,8 @@ extension Span<UInt8> {
       var checksum = before
       var rest = unsafe buffer
       // zlib counts with 32 bits.
-      while unsafe !rest.isEmpty {
-        let part = unsafe Swift.min(rest.count, 1 << 30)
+      while !rest.isEmpty {
+        let part = Swift.min(rest.count, 1 << 30)
         checksum = unsafe crc32(checksum, rest.baseAddress, uInt(part))
         unsafe rest = UnsafeBufferPointer(rebasing: rest[part...])
       }

@@ -190,7 +190,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private func sendGathered() {
     guard !gathered.isEmpty else { return transport.flush() }
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? transport.sendGathered(gathered.move())
+    try? transport.sendGathered(gathered.move(), backTo: loop.scratch)
     watchForStall()
   }
 

@@ -296,14 +296,27 @@ extension UVLoop {
   /// Runs the body of a libuv callback, then the jobs that it made ready, then what gathers until the end of a turn.
   @inline(__always)
   func turn(_ body: () -> Void) {
-    depth += 1
+    beginTurn()
     body()
+    endTurn()
+  }
+
+  @inline(__always)
+  func beginTurn() { depth += 1 }
+
+  @inline(__always)
+  func endTurn() {
     if depth == 1 { finishTurn() }
     depth -= 1
   }
 
+  @inline(__always)
   private func finishTurn() {
     if ready.isEmpty && endOfTurnWork.isEmpty && !timersChanged { return }
+    runReady()
+  }
+
+  private func runReady() {
     var budget = Self.jobsPerTurn
     repeat {
       while budget > 0, let work = ready.popFirst() {

@@ -88,17 +88,18 @@ import SluiceStreams
 
   private func didBecomeReady(status: CInt, _ readiness: Readiness) {
     // What has failed says why to whoever reads or writes.
-    if status != 0 { watch.didFail() }
-    uvLoop.turn {
-      if status != 0 || readiness.contains(.readable) {
-        isReadable = true
-        reader?.wake()
-      }
-      if isSystemFull, status != 0 || readiness.contains(.writable) {
-        isSystemFull = false
-        flush()
-      }
+    let hasFailed = status != 0
+    if hasFailed { watch.didFail() }
+    uvLoop.beginTurn()
+    if hasFailed || readiness.contains(.readable) {
+      isReadable = true
+      reader?.wake()
     }
+    if isSystemFull, hasFailed || readiness.contains(.writable) {
+      isSystemFull = false
+      flush()
+    }
+    uvLoop.endTurn()
     // Nobody has read: the peer waits.
     if isReadable { watch.stop(.readable) }
     if !isSystemFull { watch.stop(.writable) }

@@ -29,7 +29,7 @@ public struct Bytes: Sendable {
   /// and may be let go of on any thread.
   /// - Parameter size: Bytes that `owner` keeps in all: what makes a slice of them wasteful. Default: as many as these.
   @unsafe public init(_ memory: UnsafeRawBufferPointer, of owner: AnyObject, size: Int? = nil) {
-    guard let base = unsafe memory.baseAddress, unsafe !memory.isEmpty else {
+    guard let base = memory.baseAddress, unsafe !memory.isEmpty else {
       self.init()
       return
     }

@@ -8,13 +8,13 @@ extension BytesBuilder {
 }
 
 extension PolledWritableStream where Input == Bytes {
-  /// Sends what a stream above has gathered in memory of the loop's `scratch` during this turn, which goes back there, and
-  /// what was pushed before it.
+  /// Sends what a stream above has gathered in memory of its loop's `scratch` during this turn, which goes back there, and what was
+  /// pushed before it.
   ///
   /// It is moved out of that stream first: the stream may be called again meanwhile, if this one fails.
-  package func sendGathered(_ gathered: consuming BytesBuilder) throws {
+  package func sendGathered(_ gathered: consuming BytesBuilder, backTo scratch: ScratchBuffers) throws {
     var gathered = gathered
-    defer { if gathered.capacity > 0 { loop.scratch.give(gathered.move()) } }
+    defer { scratch.give(gathered.move()) }
     if gathered.isEmpty { flush() } else { try pushFlushing(gathered.lend()) }
   }
 }

@@ -19,8 +19,8 @@ where Source.Output == Sink.Input {  // touched on its loop only
     case finished(PipeOutcome)
   }
   @safe @exclusivity(unchecked) @usableFromInline var state = State.idle
-  /// Moves what can be moved; while the pump runs.
-  @safe @exclusivity(unchecked) @usableFromInline var drain: (() -> PipeStep)?
+  /// Moves what can be moved; called while the pump runs.
+  @usableFromInline let drain: () -> PipeStep
   @safe @exclusivity(unchecked) @usableFromInline var isMoving = false
   /// A wake came while the pump moved elements, such as that of the flush that made room or failed.
   @safe @exclusivity(unchecked) @usableFromInline var isWokenAgain = false
@@ -31,6 +31,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
     self.sink = sink
     self.activity = activity
     loop = source.loop
+    drain = source.drainer(into: sink)
   }
 
   /// Runs until there is an outcome: one suspension, one cancellation handler. Inlined, because an idle pipe costs the
@@ -69,13 +70,12 @@ where Source.Output == Sink.Input {  // touched on its loop only
       source.detachReader()
       return settle(.sinkFailed(error))
     }
-    drain = source.drainer(into: sink)
     wake()
   }
 
   @usableFromInline
   package func wake() {
-    guard let drain else { return }
+    guard case .running = state else { return }
     if isMoving {
       isWokenAgain = true
       return
@@ -105,7 +105,6 @@ where Source.Output == Sink.Input {  // touched on its loop only
   private func settle(_ outcome: PipeOutcome) {
     guard case .running(let continuation) = state else { return }
     state = .finished(outcome)
-    drain = nil
     unsafe continuation.resume(returning: outcome)
   }
 }

@@ -148,21 +148,37 @@ extension WebSocket {
   /// - Returns: false if it has nothing now, or an extension is to catch up first.
   func receive() -> Bool {
     if case .extensions(let pipeline) = coding, !pipeline.wantsMore || decoder.isClosed { return false }
+    switch receiveChunk() {
+    case .chunk(let chunk): feed(chunk)
+    case .pending: return false
+    case .end: break
+    }
+    guard case .extensions(let pipeline) = coding else { return true }
+    return !pipeline.isReceiving
+  }
+
+  enum Received {
+    case chunk(Bytes)
+    case pending
+    /// The transport has ended or failed, which has had its effect.
+    case end
+  }
+
+  func receiveChunk() -> Received {
     do {
       switch try transport.poll() {
       case .element(let chunk):
         note(.received)
-        feed(chunk)
+        return .chunk(chunk)
       case .pending:
         note(.starved)
-        return false
+        return .pending
       case .end: afterReceived { self.transportDidEnd() }
       }
     } catch {
       afterReceived { self.didLoseConnection(error) }
     }
-    guard case .extensions(let pipeline) = coding else { return true }
-    return !pipeline.isReceiving
+    return .end
   }
 
   private func transportDidEnd() {

@@ -8,42 +8,45 @@ extension WebSocket {
     if let target = sink as? WebSocket, coding.relaysFrames, target.coding.isPlain,
       options.observer == nil, target.options.observer == nil
     {
-      return { self.relay(into: target) }
+      let scratch = target.loop.scratch
+      return { self.relay(into: target, scratch) }
     }
     return { self.drainElements(into: sink) }
   }
 
-  private func relay(into target: WebSocket) -> PipeStep {
+  private func relay(into target: WebSocket, _ scratch: ScratchBuffers) -> PipeStep {
     var hasMoved = false
     do {
       repeat {
         // An end is an end even if the target is closed: it may be this very socket, that has answered the Close.
         if isAtEnd {
-          target.flush()
+          target.flush(backTo: scratch)
           return .ended(.sourceEnded)
         }
         while try target.hasRoom() {
           if ahead.isEmpty, !isDiscarding, case .open = readState {
-            if !relayWholeFrames(into: target, &hasMoved) {
-              if receive() { continue }
-              target.flush()
+            switch relayFrames(into: target, scratch, &hasMoved) {
+            case .all: continue
+            case .pending:
+              target.flush(backTo: scratch)
               return .waiting(hasMoved: hasMoved)
+            case .someOf: break
             }
           }
           switch try relayOne(into: target) {
           case .element: hasMoved = true
           case .pending:
-            target.flush()
+            target.flush(backTo: scratch)
             return .waiting(hasMoved: hasMoved)
           case .end:
-            target.flush()
+            target.flush(backTo: scratch)
             return .ended(.sourceEnded)
           case .failed(let error):
-            target.flush()
+            target.flush(backTo: scratch)
             return .ended(.sourceFailed(error))
           }
         }
-        target.flush()
+        target.flush(backTo: scratch)
       } while try target.hasRoom()
       return .waiting(hasMoved: hasMoved)
     } catch {
@@ -76,59 +79,79 @@ extension WebSocket {
     }
   }
 
-  /// Moves the small whole frames that the decoder has, until something else comes or the target has gathered enough.
-  /// - Returns: whether the decoder has something else to tell: another kind of event, or an error.
-  private func relayWholeFrames(into target: WebSocket, _ hasMoved: inout Bool) -> Bool {
-    guard decoder.hasInput() else { return false }
-    note(.data)
-    target.note(.data)
-    var output = BytesBuilder()
-    target.borrowGathered(&output)
-    let start = output.count
-    let isValid = Self.relayWholeFrames(
-      from: &decoder, to: &output, limit: Swift.min(Self.gatherLimit, options.maxMessageSize),
-      watermark: target.options.writeHighWatermark, keys: target.maskingKeys)
-    if output.count > start { hasMoved = true }
-    target.returnGathered(&output)
-    return !isValid || decoder.hasInput()
+  private enum RelayedFrames {
+    /// What there was, or enough for now.
+    case all
+    /// The transport has nothing now.
+    case pending
+    /// Something else follows, that the decoder is to tell: another kind of frame, a part of one, or an error.
+    case someOf
   }
 
-  /// - Returns: false if a text was none; the decoder then tells it with its next event, as it does to every reader.
-  private static func relayWholeFrames(
-    from decoder: inout FrameDecoder, to output: inout BytesBuilder, limit: Int, watermark: Int, keys: MaskingKeys?
-  ) -> Bool {
-    while output.count < watermark, let frame = decoder.nextWhole(limit: limit) {
+  /// Moves small whole frames, until something else comes or the target has gathered enough.
+  private func relayFrames(
+    into target: WebSocket, _ scratch: ScratchBuffers, _ hasMoved: inout Bool
+  ) -> RelayedFrames {
+    while target.gathered.count < target.options.writeHighWatermark {
+      if decoder.hasInput() {
+        decoder.take { target.gather(wholeFramesOf: $0, from: self, scratch, &hasMoved) }
+        if decoder.hasInput() { return .someOf }
+        continue
+      }
+      switch receiveChunk() {
+      case .pending: return .pending
+      case .end: return .all
+      case .chunk(let chunk):
+        // What is not left over need not pass the decoder.
+        let count =
+          decoder.isBetweenMessages ? target.gather(wholeFramesOf: chunk.span, from: self, scratch, &hasMoved) : 0
+        if count < chunk.count {
+          feed(chunk.dropFirst(count))
+          return .someOf
+        }
+      }
+    }
+    return .all
+  }
+
+  /// - Returns: how many bytes were frames that are gathered now. A text that is none stays: the decoder tells it with its next
+  ///   event, as it does to every reader.
+  private func gather(
+    wholeFramesOf input: Span<UInt8>, from source: WebSocket, _ scratch: ScratchBuffers, _ hasMoved: inout Bool
+  ) -> Int {
+    if gathered.capacity == 0 { gathered = scratch.take() }
+    let limit = Swift.min(Self.gatherLimit, source.options.maxMessageSize)
+    let count = Self.append(
+      wholeFramesOf: input, isMasked: source.role == .server, limit: limit, to: &gathered,
+      watermark: options.writeHighWatermark, keys: maskingKeys)
+    if count > 0 {
+      hasMoved = true
+      source.note(.data)
+      note(.data)
+    }
+    return count
+  }
+
+  private static func append(
+    wholeFramesOf input: Span<UInt8>, isMasked: Bool, limit: Int, to output: inout BytesBuilder, watermark: Int,
+    keys: MaskingKeys?
+  ) -> Int {
+    var position = 0
+    while output.count < watermark, let frame = WholeFrame(input, at: position, isMasked: isMasked, limit: limit) {
       let start = output.count
       let key = keys?.next()
       output.append(FrameHeader(frame.kind.opcode, maskingKey: key, payloadLength: frame.payload.count))
       let body = output.count
-      guard appendPayload(of: frame, from: decoder, to: &output) else {
+      let payload = input.extracting(frame.payload)
+      if let key = frame.maskingKey { output.append(payload, masking: key) } else { output.append(payload) }
+      guard frame.kind == .binary || output.isUTF8(from: body) else {
         output.truncate(to: start)
-        decoder.fail(.invalidText)
-        return false
+        return position
       }
       if let key { output.mask(from: body, with: key) }
+      position = frame.payload.upperBound
     }
-    return true
-  }
-
-  private static func appendPayload(
-    of frame: WholeFrame, from decoder: borrowing FrameDecoder, to output: inout BytesBuilder
-  ) -> Bool {
-    let payload = decoder.payload(of: frame)
-    let start = output.count
-    if let key = frame.maskingKey { output.append(payload, masking: key) } else { output.append(payload) }
-    return frame.kind == .binary || output.isUTF8(from: start)
-  }
-
-  /// Lends out what is gathered, so that a loop over many frames works on a value of its own.
-  private func borrowGathered(_ output: inout BytesBuilder) {
-    if gathered.capacity == 0 { gathered = loop.scratch.take() }
-    swap(&output, &gathered)
-  }
-
-  private func returnGathered(_ output: inout BytesBuilder) {
-    swap(&output, &gathered)
+    return position
   }
 }
 

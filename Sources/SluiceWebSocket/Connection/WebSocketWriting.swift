@@ -82,9 +82,12 @@ extension WebSocket {
 
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
 
-  public func flush() {
+  public func flush() { flush(backTo: loop.scratch) }
+
+  /// - Parameter scratch: The loop's.
+  func flush(backTo scratch: ScratchBuffers) {
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? transport.sendGathered(gathered.move())
+    try? transport.sendGathered(gathered.move(), backTo: scratch)
     if isRoomAwaited { tellOfRoom() }
   }
 

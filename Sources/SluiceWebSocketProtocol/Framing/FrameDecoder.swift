@@ -31,7 +31,7 @@ public struct FrameDecoder: ~Copyable, Sendable {
   /// What came of a control frame's payload.
   private var controlPayload = BytesBuilder()
   /// Where pieces of one input are unmasked to, one behind the other.
-  private var unmasked = BytesBuilder()
+  @usableFromInline var unmasked = BytesBuilder()
 
   @usableFromInline
   enum State: Sendable {
@@ -95,6 +95,8 @@ public struct FrameDecoder: ~Copyable, Sendable {
   /// Gives the decoder the next bytes of the stream. Take all events before the next call; bytes that are still there
   /// are copied in front of the new ones. After a Close or an error they are ignored.
   public mutating func feed(_ bytes: consuming Bytes) {
+    // An empty slice would hold its whole buffer.
+    if bytes.isEmpty { return }
     switch state {
     case .closed, .failed: return
     case .header, .partialHeader, .data, .control: break
@@ -271,9 +273,10 @@ extension FrameDecoder {
 
 extension FrameDecoder {
   /// Whether fed bytes wait to be decoded. If none do, the decoder holds no input any more.
+  @inlinable
   package mutating func hasInput() -> Bool {
     if position < input.endIndex { return true }
-    releaseInput()
+    if !input.isEmpty || unmasked.capacity > 0 { releaseInput() }
     return false
   }
 
@@ -319,6 +322,7 @@ extension FrameDecoder {
     if let key { output.append(span, masking: key) } else { output.append(span) }
   }
 
+  @usableFromInline
   mutating func releaseInput() {
     isInputUnsettled = false
     input = Bytes()

@@ -13,10 +13,10 @@ package struct WholeFrame: Sendable {
   /// as it must be, of minimal length and at most `limit` bytes, and complete.
   /// - Parameters:
   ///   - position: 0 to `input.count`.
-  ///   - start: What is added to a position to make it an index.
+  ///   - start: What is added to a position to make it an index. Default: 0.
   @inlinable
   @inline(__always)
-  init?(_ input: Span<UInt8>, at position: Int, start: Int, isMasked: Bool, limit: Int) {
+  package init?(_ input: Span<UInt8>, at position: Int, start: Int = 0, isMasked: Bool, limit: Int) {
     let available = input.count &- position
     guard available >= 2 else { return nil }
     switch input[position] {
@@ -58,6 +58,20 @@ package struct WholeFrame: Sendable {
 }
 
 extension FrameDecoder {
+  /// Whether a message begins with the next byte, so that whole frames may be taken without decoding them.
+  @inlinable
+  package var isBetweenMessages: Bool {
+    guard case .header = state, case .betweenMessages = fragmentation else { return false }
+    return true
+  }
+
+  /// Has `body` take whole frames from what was fed and not decoded yet: it gets that, and gives the number of bytes that it took.
+  @inlinable
+  package mutating func take(_ body: (Span<UInt8>) -> Int) {
+    guard isBetweenMessages else { return }
+    position += body(input.span.extracting((position - input.startIndex)...))
+  }
+
   /// The next frame, if it is a whole message: text or binary, FIN, no reserved bits, at most `limit` bytes, and all of
   /// it in the input. A caller that relays messages takes them with this, and masks or copies the payload straight into
   /// its output; nothing is allocated, copied or counted here.
@@ -66,7 +80,7 @@ extension FrameDecoder {
   /// - Returns: nil when the next frame, or the lack of one, is for `next()` to tell.
   @inlinable
   package mutating func nextWhole(limit: Int) -> WholeFrame? {
-    guard case .header = state, case .betweenMessages = fragmentation else { return nil }
+    guard isBetweenMessages else { return nil }
     let start = input.startIndex
     let isMasked = parser.role == .server
     guard let frame = WholeFrame(input.span, at: position &- start, start: start, isMasked: isMasked, limit: limit)
