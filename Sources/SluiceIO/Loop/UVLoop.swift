@@ -31,6 +31,8 @@ import Synchronization
 
   @safe @exclusivity(unchecked) private var ready = Deque<Work>()
   @safe @exclusivity(unchecked) private var endOfTurnWork: [any EndOfTurn] = []
+  /// What is done now, at the end of a turn; empty otherwise.
+  @safe @exclusivity(unchecked) private var endingWork: [any EndOfTurn] = []
   private var timers = TimerQueue()
   private var armedDeadline: Duration?
   /// Whether the timer may have to be armed anew.
@@ -323,8 +325,9 @@ extension UVLoop {
         budget -= 1
         run(work)
       }
-      let flushing = exchange(&endOfTurnWork, with: [])
-      for work in flushing { work.endOfTurn() }
+      swap(&endOfTurnWork, &endingWork)
+      for work in endingWork { work.endOfTurn() }
+      endingWork.removeAll(keepingCapacity: true)
     } while budget > 0 && !(ready.isEmpty && endOfTurnWork.isEmpty)
     if !(ready.isEmpty && endOfTurnWork.isEmpty) { postpone() }
     armTimer()
