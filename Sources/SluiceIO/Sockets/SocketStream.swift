@@ -135,6 +135,32 @@ extension SocketStream {
     return status == 0 ? .pending : try endReading(status: status)
   }
 
+  /// Chunks are handed on one by one: there is one for each time that the loop has told of something.
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Bytes {
+    if let target = sink as? SocketStream { return { self.drainChunks(into: target) } }
+    return { self.drainChunks(into: sink) }
+  }
+
+  private func drainChunks<Sink: PolledWritableStream>(into sink: Sink) -> PipeStep where Sink.Input == Bytes {
+    var hasMoved = false
+    do {
+      while try sink.hasRoom() {
+        let next: Polled<Bytes>
+        do { next = try poll() } catch { return .ended(.sourceFailed(error)) }
+        switch next {
+        case .element(let chunk):
+          try sink.pushFlushing(chunk)
+          hasMoved = true
+        case .pending: return .waiting(hasMoved: hasMoved)
+        case .end: return .ended(.sourceEnded)
+        }
+      }
+      return .waiting(hasMoved: hasMoved)
+    } catch {
+      return .ended(.sinkFailed(error))
+    }
+  }
+
   private func endReading(status: CInt) throws -> Polled<Bytes> {
     readState = status == 0 ? .ended : .failed(IOError("read", name, status: status))
     watch.stop(.readable)
@@ -231,12 +257,6 @@ extension SocketStream {
     guard didSend(written), written < bytes.count else { return }
     queue.append(written > 0 ? bytes.dropFirst(written) : bytes)
     awaitRoom()
-  }
-
-  /// A pipe between two sockets.
-  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Bytes {
-    if let target = sink as? SocketStream { return { self.drainElements(into: target) } }
-    return { self.drainElements(into: sink) }
   }
 
   /// Chunks that are written at once, at most.
