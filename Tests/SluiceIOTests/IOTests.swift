@@ -237,6 +237,47 @@ struct SocketTests {
     listener.cancel()
   }
 
+  @Test("a socket is read once for each time that the loop tells of something, however much there is")
+  func oneReadInTurn() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let client = try await TCP.connect("127.0.0.1", port: listener.port)
+    let server = try #require(try await listener.read())
+    // More than the loop's buffer takes at once.
+    let size = 3 * ReadBuffer.size
+    let writing = Task { try await server.write(Bytes([UInt8](repeating: 7, count: size))) }
+    try await Task.sleep(for: .milliseconds(50))
+    let reader = try await client.loop.run {
+      let reader = EagerReader(client)
+      try client.attachReader(reader)
+      reader.wake()
+      return reader
+    }
+    while try await client.loop.run({ reader.byteCount }) < size { try await Task.sleep(for: .milliseconds(5)) }
+    #expect(reader.mostChunksInTurn == 1)
+    try await writing.value
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    listener.cancel()
+  }
+
+  /// Takes all that there is each time that it is woken.
+  private final class EagerReader: Waker, @unchecked Sendable {  // touched on the loop only
+    private let socket: SocketStream
+    private(set) var byteCount = 0
+    private(set) var mostChunksInTurn = 0
+
+    init(_ socket: SocketStream) { self.socket = socket }
+
+    func wake() {
+      var chunks = 0
+      while case .element(let chunk)? = try? socket.poll() {
+        byteCount += chunk.count
+        chunks += 1
+      }
+      mostChunksInTurn = max(mostChunksInTurn, chunks)
+    }
+  }
+
   @Test("a socket's file goes with its listener, and one that was left over is replaced")
   func unixFiles() async throws {
     let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max)).sock"

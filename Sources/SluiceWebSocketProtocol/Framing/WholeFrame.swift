@@ -73,10 +73,7 @@ extension FrameDecoder {
   }
 
   /// The next frame, if it is a whole message: text or binary, FIN, no reserved bits, at most `limit` bytes, and all of
-  /// it in the input. A caller that relays messages takes them with this, and masks or copies the payload straight into
-  /// its output; nothing is allocated, copied or counted here.
-  ///
-  /// The text is not checked as UTF-8 yet; that is for the caller, in what it wrote.
+  /// it in the input. `message(of:)` unmasks and checks it.
   /// - Returns: nil when the next frame, or the lack of one, is for `next()` to tell.
   @inlinable
   package mutating func nextWhole(limit: Int) -> WholeFrame? {
@@ -87,14 +84,6 @@ extension FrameDecoder {
     else { return nil }
     position = frame.payload.upperBound
     return frame
-  }
-
-  /// The payload where it lies, masked if the frame is. Good until the next `feed`, and until `next()` has returned nil.
-  @inlinable
-  @_lifetime(borrow self)
-  package func payload(of frame: WholeFrame) -> Span<UInt8> {
-    let start = input.startIndex
-    return input.span.extracting(frame.payload.lowerBound - start..<frame.payload.upperBound - start)
   }
 
   /// The payload unmasked, and checked if it is text: what `next()` would have given.
