@@ -167,10 +167,7 @@ static inline int sluice_socket_pair(int descriptors[2]) {
 /// Begins to connect: 0, also where that goes on in the background, or a negative libuv status. When the socket may be written,
 /// `sluice_connected` tells what came of it.
 static inline int sluice_connect(int descriptor, const struct sockaddr *address, socklen_t length) {
-  int status;
-  do status = connect(descriptor, address, length);
-  while (status < 0 && errno == EINTR);
-  return status == 0 || errno == EINPROGRESS ? 0 : -errno;
+  return connect(descriptor, address, length) == 0 || errno == EINPROGRESS || errno == EINTR ? 0 : -errno;
 }
 
 /// 0, or why connecting has failed, as a negative libuv status.

@@ -132,9 +132,8 @@ extension TLSClientContext {
   /// Does a client's handshake on a byte stream.
   /// - Parameter name: The host name or address that was connected to, to be asked for and verified (RFC 9525).
   /// - Throws: `TLSError`, or what the stream failed with. The stream is closed then.
-  public func connect(
-    over transport: some PolledDuplexStream<Bytes, Bytes>, to name: String
-  ) async throws -> TLSStream {
+  public func connect(over transport: some PolledDuplexStream<Bytes, Bytes>, to name: String) async throws -> TLSStream
+  {
     try await handshake(over: transport) { TLSHandshake.connect(over: transport, to: name, self, $0) }
   }
 }

@@ -242,40 +242,60 @@ struct SocketTests {
     let listener = try await TCP.listen("127.0.0.1", port: 0)
     let client = try await TCP.connect("127.0.0.1", port: listener.port)
     let server = try #require(try await listener.read())
-    // More than the loop's buffer takes at once.
-    let size = 3 * ReadBuffer.size
-    let writing = Task { try await server.write(Bytes([UInt8](repeating: 7, count: size))) }
-    try await Task.sleep(for: .milliseconds(50))
-    let reader = try await client.loop.run {
-      let reader = EagerReader(client)
+    let reader = EagerReader(client, answeredBy: server)
+    try await client.loop.run {
       try client.attachReader(reader)
       reader.wake()
-      return reader
+      try server.pushFlushing("0")
     }
-    while try await client.loop.run({ reader.byteCount }) < size { try await Task.sleep(for: .milliseconds(5)) }
-    #expect(reader.mostChunksInTurn == 1)
-    try await writing.value
-    client.abort(StreamError.aborted)
-    server.abort(StreamError.aborted)
+    while try await client.loop.run({ reader.turns.joined().count }) < 10 {
+      try await Task.sleep(for: .milliseconds(1))
+    }
+    try await client.loop.run {
+      #expect(reader.turns.filter { !$0.isEmpty } == (0..<10).map { [Bytes("\($0)")] })
+      client.abort(StreamError.aborted)
+      server.abort(StreamError.aborted)
+    }
     listener.cancel()
   }
 
-  /// Takes all that there is each time that it is woken.
+  /// Takes all that there is each time that it is woken, and has more sent for each chunk meanwhile.
   private final class EagerReader: Waker, @unchecked Sendable {  // touched on the loop only
     private let socket: SocketStream
-    private(set) var byteCount = 0
-    private(set) var mostChunksInTurn = 0
+    private let peer: SocketStream
+    private(set) var turns: [[Bytes]] = []
 
-    init(_ socket: SocketStream) { self.socket = socket }
+    init(_ socket: SocketStream, answeredBy peer: SocketStream) {
+      self.socket = socket
+      self.peer = peer
+    }
 
     func wake() {
-      var chunks = 0
+      var chunks: [Bytes] = []
       while case .element(let chunk)? = try? socket.poll() {
-        byteCount += chunk.count
-        chunks += 1
+        chunks.append(chunk.compacted())
+        // Over the loopback it is there when the call returns.
+        let count = turns.joined().count + chunks.count
+        if count < 10 { try? peer.pushFlushing(Bytes("\(count)")) }
       }
-      mostChunksInTurn = max(mostChunksInTurn, chunks)
+      turns.append(chunks)
     }
+  }
+
+  @Test("a TCP connection tells where its peer is; a Unix socket's peer has no such address")
+  func peerAddresses() async throws {
+    let tcp = try await TCP.listen("127.0.0.1", port: 0)
+    let unix = try await UnixSocket.listen("/tmp/sluice-test-\(UInt64.random(in: 0 ... .max)).sock")
+    let clients = [try await TCP.connect("127.0.0.1", port: tcp.port), try await UnixSocket.connect(unix.name)]
+    let servers = [try #require(try await tcp.read()), try #require(try await unix.read())]
+    try await UVLoop.shared.run {
+      #expect(clients[0].peerAddress?.description == tcp.name)
+      #expect(servers[0].peerAddress?.host == "127.0.0.1")
+      #expect(clients[1].peerAddress == nil && servers[1].peerAddress == nil)
+    }
+    for stream in clients + servers { stream.abort(StreamError.aborted) }
+    tcp.cancel()
+    unix.cancel()
   }
 
   @Test("a socket's file goes with its listener, and one that was left over is replaced")

@@ -37,8 +37,7 @@ struct ReadAheadTests {
       #expect(try await read(all.count, from: near) == all)
       try await near.close()
       try await serving.value
-      try await loop.sleep(for: .milliseconds(10))
-      #expect(loop.openTimers == 0)
+      try await expectNoTimers(on: loop)
     }
   }
 
@@ -55,19 +54,14 @@ struct ReadAheadTests {
       #expect(try await read(all.count, from: near) == all)
       await #expect(throws: WebSocketError.self) { try await serving.value }
       try await near.close()
-      try await loop.sleep(for: .milliseconds(10))
-      #expect(loop.openTimers == 0)
+      try await expectNoTimers(on: loop)
     }
   }
 
   @Test("a Close behind what nobody reads any more waits for the close timeout, and no longer")
   func closeBehindUnread() async throws {
     try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in
-      let server = try await SimulatedWire.open(near, far)
-      try await near.write(frame(0x81, "subscribe"))
-      #expect(try await server.read()?.text == "subscribe")
-      try await near.write(frame(0x81, "unread"))
-      try await near.write(frame(0x88, [0x03, 0xE8]))
+      let server = try await openWithUnread(near, far)
       try await loop.sleep(for: .seconds(9))
       try await server.send("tick")
       #expect(try await read(6, from: near) == [0x81, 4, 0x74, 0x69, 0x63, 0x6B])
@@ -78,8 +72,7 @@ struct ReadAheadTests {
       // What was not read is still there.
       #expect(try await server.read()?.text == "unread")
       #expect(try await server.read() == nil)
-      try await loop.sleep(for: .milliseconds(10))
-      #expect(loop.openTimers == 0)
+      try await expectNoTimers(on: loop)
     }
   }
 
@@ -87,11 +80,7 @@ struct ReadAheadTests {
     "a Close that waits goes when nobody is to read any more, and when the connection is cut", arguments: [true, false])
   func closeDropped(isCut: Bool) async throws {
     try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in
-      let server = try await SimulatedWire.open(near, far)
-      try await near.write(frame(0x81, "subscribe"))
-      #expect(try await server.read()?.text == "subscribe")
-      try await near.write(frame(0x81, "unread"))
-      try await near.write(frame(0x88, [0x03, 0xE8]))
+      let server = try await openWithUnread(near, far)
       try await loop.sleep(for: .seconds(1))
       if isCut {
         server.abort(StreamError.aborted)
@@ -103,7 +92,7 @@ struct ReadAheadTests {
       }
       try await loop.sleep(for: .seconds(10))
       #expect(await server.readyState == .closed)
-      #expect(loop.openTimers == 0)
+      try await expectNoTimers(on: loop)
     }
   }
 
@@ -249,7 +238,7 @@ struct PromptnessTests {
       await #expect(throws: ConnectionReset.self) { while try await near.read() != nil {} }
       _ = await serving.result
       #expect(await server.readyState == .closed)
-      #expect(loop.openTimers == 0)
+      try await expectNoTimers(on: loop)
     }
   }
 
@@ -312,6 +301,21 @@ struct PromptnessTests {
       #expect(message == nil)
     }
   }
+}
+
+/// A server's WebSocket that has been read once; a message and a Close have come since.
+private func openWithUnread(_ near: SimulatedStream, _ far: SimulatedStream) async throws -> WebSocket {
+  let server = try await SimulatedWire.open(near, far)
+  try await near.write(frame(0x81, "subscribe"))
+  #expect(try await server.read()?.text == "subscribe")
+  try await near.write(frame(0x81, "unread"))
+  try await near.write(frame(0x88, [0x03, 0xE8]))
+  return server
+}
+
+private func expectNoTimers(on loop: SimulatedLoop) async throws {
+  try await loop.sleep(for: .milliseconds(10))
+  #expect(loop.openTimers == 0)
 }
 
 /// Reads until there are so many bytes.

@@ -139,11 +139,6 @@ import Synchronization
     unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data).takeUnretainedValue()
   }
 
-  /// The memory for the next read, without counting a reference to the loop.
-  static func nextReadBuffer(_ uv: UnsafeMutablePointer<uv_loop_t>) -> UnsafeMutableBufferPointer<UInt8> {
-    unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data)._withUnsafeGuaranteedRef { unsafe $0.readBuffer.next() }
-  }
-
   /// The libuv loop, for something to begin on it. On the loop only.
   /// - Throws: `IOError` ECANCELED when the loop was stopped.
   func handle(for operation: String, _ subject: String) throws(IOError) -> UnsafeMutablePointer<uv_loop_t> {

@@ -10,8 +10,6 @@ import CSluiceUV
 public struct SocketAddress: Sendable, CustomStringConvertible {
   private let storage: sockaddr_storage
 
-  init(_ storage: sockaddr_storage) { self.storage = storage }
-
   /// From the first address that `sockaddr` points at.
   init?(_ address: UnsafePointer<sockaddr>) {
     var storage = sockaddr_storage()
@@ -27,16 +25,17 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
     self.storage = storage
   }
 
-  /// What `getsockname` or `getpeername` says.
+  /// What `getsockname` or `getpeername` says; nil for a socket that has no such address, as a Unix socket.
   static func ofSocket(
     _ ask: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> CInt
   ) -> SocketAddress? {
     var storage = sockaddr_storage()
     var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-    let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-      unsafe ask(UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), &length)
+    return unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      let address = unsafe UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self)
+      guard unsafe ask(address, &length) == 0 else { return nil }
+      return unsafe SocketAddress(address)
     }
-    return status == 0 ? SocketAddress(storage) : nil
   }
 
   /// A numeric address: "127.0.0.1", "::1", "fe80::1%eth0".

@@ -48,7 +48,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var gathered = BytesBuilder()
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
-  @safe @exclusivity(unchecked) var writer: RoomWaiters?
+  var writer: RoomWaiters?
   /// Whether somebody was told that there is no room, and waits for it.
   @safe @exclusivity(unchecked) var isRoomAwaited = false
   /// The message that is being sent in fragments.
