@@ -14,25 +14,28 @@ package final class ConnectionService<Source: PolledReadableStream>: @unchecked 
 where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched on the loop only
   private let accepted: Source
   private let closeTimeout: Duration
-  private let serve: @Sendable (Source.Output) async -> Void
+  private let begin: (ConnectionService, Source.Output) -> Task<Void, Never>
   private var open: [ObjectIdentifier: Connection] = [:]
   private var whenEmpty: CheckedContinuation<Void, Never>?
 
   private struct Connection {
     let connection: Source.Output
-    var task: Task<Void, Never>?
+    let task: Task<Void, Never>
   }
 
   /// - Parameters:
   ///   - closeTimeout: Time for the connections to end at shutdown.
-  ///   - serve: What is done with a connection, until it is over. An idle connection costs what the frames of this do.
+  ///   - begin: Makes the task that serves a connection until it is over, and then tells `didEnd`; it is to run on `loop`. An idle connection
+  ///     costs the frames of its task: those of a closure that is passed through here would be among them.
   package init(
-    _ accepted: Source, closeTimeout: Duration, serve: @escaping @Sendable (Source.Output) async -> Void
+    _ accepted: Source, closeTimeout: Duration, begin: @escaping (ConnectionService, Source.Output) -> Task<Void, Never>
   ) {
     self.accepted = accepted
     self.closeTimeout = closeTimeout
-    self.serve = serve
+    self.begin = begin
   }
+
+  package var loop: any Loop { accepted.loop }
 
   /// On the loop, until the task is cancelled or the source fails, when the connections are ended, or until the source has ended and they have
   /// ended by themselves.
@@ -54,16 +57,12 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
   }
 
   private func start(_ connection: Source.Output) {
-    let id = ObjectIdentifier(connection)
-    open[id] = Connection(connection: connection)
-    open[id]?.task = Task(executorPreference: accepted.loop) {
-      await self.serve(connection)
-      self.didEnd(id)
-    }
+    open[ObjectIdentifier(connection)] = Connection(connection: connection, task: begin(self, connection))
   }
 
-  private func didEnd(_ id: ObjectIdentifier) {
-    open[id] = nil
+  /// A connection is over. On the loop.
+  package func didEnd(_ connection: Source.Output) {
+    open[ObjectIdentifier(connection)] = nil
     if open.isEmpty {
       whenEmpty?.resume()
       whenEmpty = nil
@@ -74,7 +73,7 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
     for connection in open.values { connection.connection.endForShutdown() }
     // What waits for something else than its connection is cancelled in the end.
     _ = accepted.loop.schedule(after: closeTimeout) {
-      for connection in self.open.values { connection.task?.cancel() }
+      for connection in self.open.values { connection.task.cancel() }
     }
   }
 

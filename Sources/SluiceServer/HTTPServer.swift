@@ -55,7 +55,12 @@ public struct HTTPServer: Sendable {
       let connections = sockets.listeners[index].map {
         HTTPConnection($0, routes: routes, options: options, counter: counter, logger: logger)
       }
-      try await ConnectionService(connections, closeTimeout: options.shutdownTimeout) { await $0.serve() }.run()
+      try await ConnectionService(connections, closeTimeout: options.shutdownTimeout) { service, connection in
+        Task(executorPreference: service.loop) {
+          await connection.serve()
+          service.didEnd(connection)
+        }
+      }.run()
     }
   }
 

@@ -59,7 +59,12 @@ struct ServerSocketsTests {
       return held
     }
     let running = Task(executorPreference: UVLoop.shared) {
-      try await ConnectionService(FailingSecond(connections), closeTimeout: .seconds(50)) { await $0.serve() }.run()
+      try await ConnectionService(FailingSecond(connections), closeTimeout: .seconds(50)) { service, held in
+        Task(executorPreference: service.loop) {
+          await held.serve()
+          service.didEnd(held)
+        }
+      }.run()
     }
     let clients = [
       try await TCP.connect("127.0.0.1", port: listener.port), try await TCP.connect("127.0.0.1", port: listener.port),

@@ -138,8 +138,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     _ head: WebSocketOpening.Head, _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes
   ) throws {
     let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
-    try transport.push(agreement.response())
-    transport.flush()
+    try transport.pushFlushing(agreement.response())
     let opening = WebSocketOpening(head: head, agreement, limits: options.headLimits, isSecure: isSecure)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
@@ -163,8 +162,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
       state = .readingChallenge(challenge, opening, body: received.compacted())
       return
     }
-    try transport.push(challenge.answer(to: received.prefix(count)))
-    transport.flush()
+    try transport.pushFlushing(challenge.answer(to: received.prefix(count)))
     try open(opening, NegotiatedExtensions(), head: received.dropFirst(count))
   }
 

@@ -53,9 +53,13 @@ public struct WebSocketServer: Sendable {
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) async throws {
     sockets.onExhaustion { logger.warning("connections wait", metadata: ["error": "\($0)"]) }
+    let handling = ConnectionHandling(logger: logger, handler)
     try await sockets.run { index in
-      try await ConnectionService(accepted[index], closeTimeout: closeTimeout) { socket in
-        await socket.serve(logger: logger, handler)
+      try await ConnectionService(accepted[index], closeTimeout: closeTimeout) { service, socket in
+        Task(executorPreference: service.loop) {
+          await socket.serve(handling)
+          service.didEnd(socket)
+        }
       }.run()
     }
   }

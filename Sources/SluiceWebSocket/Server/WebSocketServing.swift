@@ -22,6 +22,11 @@ extension WebSocket: ServedConnection {
     await close(logger, after: failure)
   }
 
+  @inline(__always)
+  func serve(_ handling: ConnectionHandling) async {
+    await serve(logger: handling.logger, handling.handler)
+  }
+
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
     if let failure { report(failure, to: logger) }
@@ -36,5 +41,16 @@ extension WebSocket: ServedConnection {
     } else if !Task.isCancelled {
       logger.error("handler failed", metadata: ["error": "\(failure)"])
     }
+  }
+}
+
+/// What is done with the connections of a server, held once for all of them.
+final class ConnectionHandling: Sendable {
+  let logger: Logger
+  let handler: @Sendable (WebSocket) async throws -> Void
+
+  init(logger: Logger, _ handler: @escaping @Sendable (WebSocket) async throws -> Void) {
+    self.logger = logger
+    self.handler = handler
   }
 }
