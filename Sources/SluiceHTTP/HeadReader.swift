@@ -15,6 +15,9 @@ public struct HeadLimits: Hashable, Sendable {
     self.maxFieldCount = Self.limited(maxFieldCount)
   }
 
+  /// For a head that was read within limits.
+  package static let none = HeadLimits(maxHeadBytes: .max, maxFieldCount: .max)
+
   private static func limited(_ count: Int) -> Int { Swift.min(count, 65_000) }
 }
 

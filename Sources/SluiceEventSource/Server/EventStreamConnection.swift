@@ -30,7 +30,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var gzip: GzipWriter?
   /// Whether producers wait, as far as the observer knows.
   private var isFull = false
-  private var writer: RoomWaiters?
+  private var writer = RoomWaiters.nobody
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
   private var pingTimer: LoopTimer?
@@ -184,7 +184,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     sendGathered()
     guard isRoomAwaited else { return }
     isRoomAwaited = false
-    if (try? hasRoom()) != false { writer?.wake() }
+    if (try? hasRoom()) != false { writer.wake() }
   }
 
   private func sendGathered() {
@@ -284,7 +284,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     stallWatch = nil
     transport.detachReader()
     transport.detachWriter()
-    writer?.wake()
+    writer.wake()
     let waiting = waitingForEnd
     waitingForEnd = []
     for continuation in waiting { continuation.resume() }
@@ -325,7 +325,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   fileprivate func transportHasRoom() {
     isRoomAwaited = false
     if stallWatch != nil { watchForStall() }
-    writer?.wake()
+    writer.wake()
   }
 }
 

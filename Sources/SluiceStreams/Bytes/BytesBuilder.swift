@@ -105,6 +105,16 @@ public struct BytesBuilder: ~Copyable, Sendable {
     length += written
   }
 
+  /// What was appended so far.
+  package var span: Span<UInt8> {
+    @_lifetime(borrow self)
+    borrowing get {
+      let buffer = unsafe UnsafeBufferPointer(start: storage.map { unsafe UnsafePointer($0.base) }, count: count)
+      let span = unsafe Span(_unsafeElements: buffer)
+      return unsafe _overrideLifetime(span, borrowing: self)
+    }
+  }
+
   /// The bytes from `offset` (0 to `count`) on, to look at or to change in place.
   @inlinable
   package mutating func withMutableSpan<R>(from offset: Int, _ body: (inout MutableSpan<UInt8>) -> R) -> R {

@@ -1,32 +1,51 @@
-/// Who waits for room in a sink: its one writer, and the broadcasts that it takes part in. A sink keeps nil while there is nobody.
-package struct RoomWaiters: Sendable {
-  fileprivate var writer: (any Waker)?
-  fileprivate var broadcasts: [any Waker] = []
+/// Who waits for room in a sink: its one writer, and the broadcasts that it takes part in.
+package enum RoomWaiters: Sendable {
+  case nobody
+  case writer(any Waker)
+  /// Behind a pointer: an idle sink holds the memory of a writer only.
+  indirect case broadcasts([any Waker], writer: (any Waker)?)
 
   package func wake() {
-    writer?.wake()
-    for broadcast in broadcasts { broadcast.wake() }
+    switch self {
+    case .nobody: break
+    case .writer(let writer): writer.wake()
+    case .broadcasts(let broadcasts, let writer):
+      writer?.wake()
+      for broadcast in broadcasts { broadcast.wake() }
+    }
   }
 
-  fileprivate var isEmpty: Bool { writer == nil && broadcasts.isEmpty }
-}
-
-extension RoomWaiters? {
   /// - Throws: `StreamError.concurrentWrite` if there is a writer.
   package mutating func attach(writer: any Waker) throws {
-    guard self?.writer == nil else { throw StreamError.concurrentWrite }
-    change { $0.writer = writer }
+    guard self.writer == nil else { throw StreamError.concurrentWrite }
+    self = RoomWaiters(writer, broadcasts)
   }
 
-  package mutating func detachWriter() { change { $0.writer = nil } }
+  package mutating func detachWriter() { self = RoomWaiters(nil, broadcasts) }
 
-  package mutating func attach(broadcast: any Waker) { change { $0.broadcasts.append(broadcast) } }
+  package mutating func attach(broadcast: any Waker) { self = RoomWaiters(writer, broadcasts + [broadcast]) }
 
-  package mutating func detach(broadcast: any Waker) { change { $0.broadcasts.removeAll { $0 === broadcast } } }
+  package mutating func detach(broadcast: any Waker) {
+    self = RoomWaiters(writer, broadcasts.filter { $0 !== broadcast })
+  }
 
-  private mutating func change(_ body: (inout RoomWaiters) -> Void) {
-    var waiters = self ?? RoomWaiters()
-    body(&waiters)
-    self = waiters.isEmpty ? nil : waiters
+  private init(_ writer: (any Waker)?, _ broadcasts: [any Waker]) {
+    if !broadcasts.isEmpty {
+      self = .broadcasts(broadcasts, writer: writer)
+    } else {
+      self = writer.map { .writer($0) } ?? .nobody
+    }
+  }
+
+  private var writer: (any Waker)? {
+    switch self {
+    case .nobody: nil
+    case .writer(let writer): writer
+    case .broadcasts(_, let writer): writer
+    }
+  }
+
+  private var broadcasts: [any Waker] {
+    if case .broadcasts(let broadcasts, _) = self { broadcasts } else { [] }
   }
 }

@@ -104,8 +104,8 @@ extension WebSocket {
   private func giveUp() -> ConnectionEnd {
     defer { cancel(nil) }
     return switch readState {
-    case .closed(.normal, _): .final
-    case .closed(let code, let reason): .lost(WebSocketError.closed(code, reason: reason))
+    case .closed(let close) where close.code == .normal: .final
+    case .closed(let close): .lost(WebSocketError.closed(close.code, reason: close.reason))
     case .failed(let error): .lost(error)
     case .open: .lost(WebSocketError.connectionLost(underlying: nil))
     }

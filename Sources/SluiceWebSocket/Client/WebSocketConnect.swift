@@ -132,8 +132,7 @@ extension WebSocket {
       }
       let agreement = try request.handshake.check(answer.response)
       let opening = WebSocketOpening(
-        head: .response(url: request.url.description, answer.head.compacted()), subprotocol: agreement.subprotocol,
-        limits: options.headLimits)
+        head: .response(url: request.url.description, PackedHead(answer.head)), subprotocol: agreement.subprotocol)
       return try WebSocket(
         over: transport, role: .client, head: answer.rest, opening: opening, extensions: agreement.extensions,
         options: SharedOptions(options.connection))

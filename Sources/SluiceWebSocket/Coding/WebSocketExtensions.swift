@@ -41,7 +41,7 @@ extension WebSocket {
       // A transport that has failed says so itself, at the next `hasRoom`.
       try? appendFrame(message.kind.opcode, isFinal: true, reserved: message.reserved, message.bytes)
       if !isScheduled { loop.atEndOfTurn(self) }
-      writer?.wake()
+      writer.wake()
     case .failed: break
     }
   }
@@ -60,6 +60,6 @@ extension WebSocket {
     fail(failure, .internalError)
     writeState = .failed(failure)
     reader?.wake()
-    writer?.wake()
+    writer.wake()
   }
 }

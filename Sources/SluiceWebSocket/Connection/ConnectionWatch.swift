@@ -18,6 +18,7 @@ struct Activity: OptionSet {
 final class ConnectionWatch {
   var keepalive = KeepaliveState.off
   var idle: LoopTimer?
+  private var lastPing: UInt32 = 0
 
   enum KeepaliveState {
     case off
@@ -29,6 +30,14 @@ final class ConnectionWatch {
 
   var isAwaitingLife: Bool {
     if case .awaitingLife = keepalive { true } else { false }
+  }
+
+  /// A payload that no earlier ping had: those of `PingTracker` are longer.
+  func nextPingPayload() -> Bytes {
+    lastPing &+= 1
+    var builder = BytesBuilder(capacity: 4)
+    builder.append(bigEndian: lastPing)
+    return builder.take()
   }
 
   var timers: [LoopTimer] {
@@ -68,9 +77,9 @@ extension WebSocket {
   }
 
   private func intervalDidEnd(_ keepalive: WebSocketOptions.Keepalive) {
-    guard case (.open, .open) = (readState, writeState) else { return }
+    guard let watch, case (.open, .open) = (readState, writeState) else { return }
     if activity.contains(.received) { return awaitQuiet(keepalive) }
-    sendControl(.ping, pings.nextPayload())
+    sendControl(.ping, watch.nextPingPayload())
     flush()
     awaitLife(keepalive, isFlushed: queuedByteCount == 0)
     readAheadIfNeeded()
@@ -103,6 +112,6 @@ extension WebSocket {
     if activity.contains(.data) { return awaitIdleness(time) }
     fail(.idle(time), .goingAway)
     reader?.wake()
-    writer?.wake()
+    writer.wake()
   }
 }

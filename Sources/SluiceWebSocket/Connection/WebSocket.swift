@@ -23,24 +23,31 @@ import SluiceWebSocketProtocol
   public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
 
   public let loop: any Loop
-  /// How this connection was agreed upon.
-  let opening: WebSocketOpening
   let transport: Transport
-  let role: WebSocketRole
   private let sharedOptions: SharedOptions
   let coding: MessageCoding
+  /// How this connection was agreed upon.
+  let opening: WebSocketOpening
 
-  var options: WebSocketOptions {
-    @inline(__always) _read { yield sharedOptions.value }
-  }
+  // The small ones stand together: an idle connection holds all of this.
+  let role: WebSocketRole
+  /// Whether a timer, or an observer, looks at what happens.
+  let isWatched: Bool
+  @safe @exclusivity(unchecked) var activity = Activity()
+  @safe @exclusivity(unchecked) var isReadingAhead = false
+  /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
+  @safe @exclusivity(unchecked) var hasBeenRead = false
+  /// Whether messages are dropped, because the read half was cancelled.
+  @safe @exclusivity(unchecked) var isDiscarding = false
+  /// Whether somebody was told that there is no room, and waits for it.
+  @safe @exclusivity(unchecked) var isRoomAwaited = false
+  /// The message that is being sent in fragments.
+  @safe @exclusivity(unchecked) var sendingFragments: FragmentSending?
 
   @safe @exclusivity(unchecked) var decoder: FrameDecoder
   @safe @exclusivity(unchecked) var assembler: MessageAssembler
   @safe @exclusivity(unchecked) var readState = ReadState.open
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
-  @safe @exclusivity(unchecked) var isReadingAhead = false
-  /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
-  @safe @exclusivity(unchecked) var hasBeenRead = false
   @safe @exclusivity(unchecked) var reader: (any Waker)?
 
   @safe @exclusivity(unchecked) var writeState = WriteState.open
@@ -48,28 +55,20 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var gathered = BytesBuilder()
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
-  var writer: RoomWaiters?
-  /// Whether somebody was told that there is no room, and waits for it.
-  @safe @exclusivity(unchecked) var isRoomAwaited = false
-  /// The message that is being sent in fragments.
-  @safe @exclusivity(unchecked) var sendingFragments: FragmentSending?
-  /// Answer that waits for room: only the latest ping is answered (RFC 6455 §5.5.3).
-  @safe @exclusivity(unchecked) var unsentPong: Bytes?
+  var writer = RoomWaiters.nobody
 
-  var pings = PingTracker()
-  /// Is told of the peer's pings and pongs.
-  weak var controls: (any ControlObserver)?
+  /// Made when there is something that it is to hold.
+  @safe @exclusivity(unchecked) private(set) var heldControls: ControlFrames?
   @safe @exclusivity(unchecked) var closing = ClosingState.none
-  /// The code and reason of the peer's Close.
-  var received: (code: CloseCode, reason: String)?
-  /// Whether messages are dropped, because the read half was cancelled.
-  @safe @exclusivity(unchecked) var isDiscarding = false
-  /// Whether a timer, or an observer, looks at what happens.
-  let isWatched: Bool
-  @safe @exclusivity(unchecked) var activity = Activity()
+  /// The peer's Close.
+  var received: ReceivedClose?
   var watch: ConnectionWatch?
   /// On a server: what counts this connection while it is open.
   var slot: ConnectionSlot?
+
+  var options: WebSocketOptions {
+    @inline(__always) _read { yield sharedOptions.value }
+  }
 
   /// Our Close makes the peer close, and so ends the reading.
   public var endsAsOne: Bool { true }
@@ -79,7 +78,7 @@ import SluiceWebSocketProtocol
   enum ReadState {
     case open
     /// The peer's Close came.
-    indirect case closed(CloseCode, String)
+    case closed(ReceivedClose)
     case failed(any Error)
   }
 
@@ -131,12 +130,14 @@ import SluiceWebSocketProtocol
     // A reader is likely to be there soon; if not, nothing else would tell of what has come already.
     if !head.isEmpty { loop.execute { self.readAheadIfNeeded() } }
   }
-}
 
-/// Looks at control frames, which are dealt with already. On the connection's loop.
-protocol ControlObserver: AnyObject {
-  func didReceivePing(_ payload: Bytes)
-  func didReceivePong(_ payload: Bytes)
+  /// What is known of pings and pongs.
+  var controls: ControlFrames {
+    if let heldControls { return heldControls }
+    let controls = ControlFrames()
+    heldControls = controls
+    return controls
+  }
 }
 
 /// Options on the heap, so that the connections of one server don't hold their memory each.

@@ -68,10 +68,10 @@ extension WebSocket {
   /// Writes a Close frame, if none was written, and waits for the peer's.
   func sendClose(_ code: CloseCode, _ reason: String) {
     guard case .open = writeState else { return }
-    unsentPong = nil
+    heldControls?.unsentPong = nil
     afterSent { self.appendClose(code, reason) }
     writeState = .closed(code, reason)
-    writer?.wake()
+    writer.wake()
     guard case .none = closing else { return }
     let timeout = options.closeTimeout
     let timer = loop.schedule(after: timeout) { self.closeDidTimeOut(timeout) }
@@ -94,12 +94,13 @@ extension WebSocket {
 
   func didReceiveClose(_ code: CloseCode?, _ reason: String) {
     let code = code ?? .noStatus
+    let close = ReceivedClose(code, reason)
+    received = close
     switch code {
-    case .normal, .goingAway, .noStatus: readState = .closed(code, reason)
+    case .normal, .goingAway, .noStatus: readState = .closed(close)
     default: readState = .failed(WebSocketError.closed(code, reason: reason))
     }
-    received = (code, reason)
-    pings.fail()
+    heldControls?.pings.fail()
     if case .open = writeState {
       // RFC 6455 §5.5.1: the answer echoes the code.
       sendClose(code, "")
@@ -118,7 +119,7 @@ extension WebSocket {
   func fail(_ error: WebSocketError, _ code: CloseCode) {
     guard case .open = readState else { return }
     readState = .failed(error)
-    pings.fail()
+    heldControls?.pings.fail()
     sendClose(code, "")
     if case .waiting = closing { didCloseBoth() }
   }
@@ -127,11 +128,11 @@ extension WebSocket {
   func cut(_ error: WebSocketError) {
     if case .open = readState { readState = .failed(error) }
     if case .open = writeState { writeState = .failed(error) }
-    pings.fail()
+    heldControls?.pings.fail()
     finish(with: error)
     transport.abort(error)
     reader?.wake()
-    writer?.wake()
+    writer.wake()
   }
 
   /// The transport ended or failed without the peer's Close.
@@ -218,10 +219,10 @@ extension WebSocket {
       self.transport.abort(reason)
       if case .open = self.writeState { self.writeState = .failed(reason) }
       if case .open = self.readState { self.readState = .failed(reason) }
-      self.pings.fail()
+      self.heldControls?.pings.fail()
       self.finish(with: reason)
       self.reader?.wake()
-      self.writer?.wake()
+      self.writer.wake()
     }
   }
 
@@ -233,6 +234,18 @@ extension WebSocket {
       return true
     default: return false
     }
+  }
+}
+
+/// The peer's Close, which a connection that is open holds no memory for.
+final class ReceivedClose: Sendable {
+  /// 1005 if it had none.
+  let code: CloseCode
+  let reason: String
+
+  init(_ code: CloseCode, _ reason: String) {
+    self.code = code
+    self.reason = reason
   }
 }
 

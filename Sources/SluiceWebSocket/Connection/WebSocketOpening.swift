@@ -5,46 +5,43 @@ import SluiceWebSocketProtocol
 
 /// What the opening handshake settled.
 ///
-/// The peer's head is kept as it came and parsed again when asked for: an idle connection holds nothing more of it.
+/// The peer's head is kept as it came, packed, and parsed again when asked for: an idle connection holds nothing more of it.
 struct WebSocketOpening: Sendable {
   enum Head: Sendable {
     /// On a server: what the client asked.
-    case request(Bytes)
+    case request(PackedHead)
     /// On a server: what another server has read already.
     case parsed(ParsedRequest)
     /// On a client: the URL that was connected to, and what the server answered.
-    case response(url: String, Bytes)
+    indirect case response(url: String, PackedHead)
   }
   let head: Head
   let version: WebSocketVersion
   /// The subprotocol agreed upon, or nil.
   let subprotocol: String?
-  let limits: HeadLimits
   /// Whether this server's side of it is in TLS.
   let isSecure: Bool
 
   init(
-    head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, limits: HeadLimits,
-    isSecure: Bool = false
+    head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, isSecure: Bool = false
   ) {
-    self.isSecure = isSecure
     self.head = head
     self.version = version
     self.subprotocol = subprotocol
-    self.limits = limits
+    self.isSecure = isSecure
   }
 
   var request: HTTPRequest? {
     switch head {
-    case .request(let bytes): try? RequestHead(bytes, limits: limits).request
+    case .request(let packed): try? RequestHead(packed.head, limits: .none).request
     case .parsed(let parsed): parsed.request
     case .response: nil
     }
   }
 
   var response: HTTPResponse? {
-    guard case .response(_, let bytes) = head else { return nil }
-    return try? ResponseHead(bytes, limits: limits).response
+    guard case .response(_, let packed) = head else { return nil }
+    return try? ResponseHead(packed.head, limits: .none).response
   }
 
   var url: String {

@@ -48,7 +48,7 @@ extension WebSocket {
 
   /// The code and reason of the peer's Close; 1005 if it had none, nil while none has come.
   public var closeStatus: (code: CloseCode, reason: String)? {
-    get async { await onLoop { $0.received } }
+    get async { await onLoop { $0.received.map { ($0.code, $0.reason) } } }
   }
 
   /// The code and reason of our own Close; 1005 if it has none, nil while none was sent.

@@ -205,12 +205,14 @@ extension WebSocket {
   }
 
   /// Whether a Pong or Close of the peer is waited for.
-  private var isAnswerAwaited: Bool { pings.isWaiting || isAwaitingClose || watch?.isAwaitingLife == true }
+  private var isAnswerAwaited: Bool { isPongAwaited || isAwaitingClose || watch?.isAwaitingLife == true }
+
+  private var isPongAwaited: Bool { heldControls?.pings.isWaiting == true }
 
   /// Whether the end waits for the reader to come to it, so that what it reads before can still be answered. Whoever has never
   /// read, and has nothing to read, is told at once.
   private var holdsEnd: Bool {
-    if isDiscarding || pings.isWaiting || isAwaitingClose { return false }
+    if isDiscarding || isPongAwaited || isAwaitingClose { return false }
     if case .extensions = coding { return false }
     return hasBeenRead || !ahead.isEmpty
   }
@@ -264,9 +266,9 @@ extension WebSocket {
 
   /// The transport has room, or has failed.
   func transportIsWritable() {
-    if unsentPong != nil { flushControl() }
+    flushControl()
     isRoomAwaited = false
-    writer?.wake()
+    writer.wake()
   }
 
   /// While nobody reads, what comes is decoded, up to the watermark: pings are to be answered, and a Pong or Close found.

@@ -33,7 +33,7 @@ extension WebSocket {
         loop.perform { self.startPing(ping, payload, continuation) }
       }
     } onCancel: {
-      loop.perform { self.pings.cancel(ping) }
+      loop.perform { self.controls.pings.cancel(ping) }
     }
   }
 
@@ -57,9 +57,9 @@ extension WebSocket {
     guard case (.open, .open) = (readState, writeState) else {
       return continuation.resume(throwing: WebSocketError.noPong)
     }
-    let payload = payload ?? pings.nextPayload()
+    let payload = payload ?? controls.pings.nextPayload()
     sendControl(.ping, payload)
-    pings.add(ping, payload, at: loop.now, continuation)
+    controls.pings.add(ping, payload, at: loop.now, continuation)
     readAheadIfNeeded()
   }
 }

@@ -94,7 +94,7 @@ extension WebSocket {
   /// Wakes the writer that was told that there is no room, if there is.
   func tellOfRoom() {
     isRoomAwaited = false
-    if (try? hasRoomForFragment()) != false { writer?.wake() }
+    if (try? hasRoomForFragment()) != false { writer.wake() }
   }
 
   public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
@@ -113,24 +113,28 @@ extension WebSocket: SentByteCounting {
 extension WebSocket {
   func answerPing(_ payload: Bytes) {
     sendPong(payload)
-    controls?.didReceivePing(payload)
+    heldControls?.observer?.didReceivePing(payload)
   }
 
+  /// Sends a Pong, or keeps it until there is room, in place of the one that waits for that.
   func sendPong(_ payload: Bytes) {
-    unsentPong = payload
-    flushControl()
+    guard case .open = writeState else { return }
+    if (try? transport.hasRoom()) == true {
+      heldControls?.unsentPong = nil
+      sendControl(.pong, payload)
+    } else {
+      controls.unsentPong = payload
+    }
   }
 
   func didReceivePong(_ payload: Bytes) {
-    pings.didReceivePong(payload, at: loop.now)
-    controls?.didReceivePong(payload)
+    heldControls?.pings.didReceivePong(payload, at: loop.now)
+    heldControls?.observer?.didReceivePong(payload)
   }
 
-  /// Sends what waits to be sent and is not data. One Pong at the most waits for room: the latest ping's.
+  /// There may be room for the Pong that waits for it.
   func flushControl() {
-    guard let payload = unsentPong, case .open = writeState, (try? transport.hasRoom()) == true else { return }
-    unsentPong = nil
-    sendControl(.pong, payload)
+    if let payload = heldControls?.unsentPong { sendPong(payload) }
   }
 
   /// Writes a control frame behind the frames gathered so far; it leaves at the end of the turn at the latest.

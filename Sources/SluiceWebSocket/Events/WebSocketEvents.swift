@@ -276,7 +276,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     guard case .connecting(let queue, _) = state else { return ws.abort(StreamError.aborted) }
     do { try attach(to: ws) } catch { return didEnd(.abnormal, "", error) }
     state = .open(ws)
-    ws.controls = self
+    ws.controls.observer = self
     // Before whatever a handler sends.
     for message in queue { push(message, to: ws) }
     updateBuffered()

@@ -42,9 +42,8 @@ extension ServerHandshake.Agreement {
 }
 
 extension WebSocketOpening {
-  init(head: Head, _ agreement: ServerHandshake.Agreement, limits: HeadLimits, isSecure: Bool) {
-    self.init(
-      head: head, version: agreement.version, subprotocol: agreement.subprotocol, limits: limits, isSecure: isSecure)
+  init(head: Head, _ agreement: ServerHandshake.Agreement, isSecure: Bool) {
+    self.init(head: head, version: agreement.version, subprotocol: agreement.subprotocol, isSecure: isSecure)
   }
 }
 
@@ -54,8 +53,7 @@ extension WebSocket {
     over transport: Transport, request: HTTPRequest, _ agreement: ServerHandshake.Agreement,
     options: WebSocketServerOptions, isSecure: Bool
   ) throws {
-    let opening = WebSocketOpening(
-      head: .parsed(ParsedRequest(request)), agreement, limits: options.headLimits, isSecure: isSecure)
+    let opening = WebSocketOpening(head: .parsed(ParsedRequest(request)), agreement, isSecure: isSecure)
     try self.init(
       over: transport, role: .server, head: Bytes(), opening: opening, extensions: agreement.extensions,
       options: SharedOptions(options.connection))

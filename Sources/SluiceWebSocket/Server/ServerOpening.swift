@@ -130,7 +130,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
       }
       try admission?.check(head.request)
       try answer(
-        .request(bytes.compacted()), head.request, isHTTP11: head.isHTTP11, hasBody: head.hasBody, rest: rest)
+        .request(PackedHead(bytes)), head.request, isHTTP11: head.isHTTP11, hasBody: head.hasBody, rest: rest)
     }
   }
 
@@ -139,7 +139,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   ) throws {
     let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     try transport.pushFlushing(agreement.response())
-    let opening = WebSocketOpening(head: head, agreement, limits: options.headLimits, isSecure: isSecure)
+    let opening = WebSocketOpening(head: head, agreement, isSecure: isSecure)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
     }

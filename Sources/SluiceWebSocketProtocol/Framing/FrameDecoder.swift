@@ -16,20 +16,20 @@ import SluiceStreams
 /// An unmasked payload is a slice of the input. A masked one is copied and unmasked in one pass; the input, which others
 /// may hold, is never written to.
 public struct FrameDecoder: ~Copyable, Sendable {
+  // The small ones stand together: an idle connection holds all of this.
   public let parser: FrameHeaderParser
+  @usableFromInline var fragmentation = FragmentationState.betweenMessages
+  var text = UTF8Validator()
+  /// Whether the input is still the slice that was fed.
+  private var isInputUnsettled = false
   /// What was fed and not decoded yet, from `position` on.
   @usableFromInline package private(set) var input = Bytes()
   /// An index of `input`.
   @usableFromInline var position = 0
-  /// Whether the input is still the slice that was fed.
-  private var isInputUnsettled = false
   @usableFromInline var state = State.header
-  @usableFromInline var fragmentation = FragmentationState.betweenMessages
-  /// The first bytes of a header whose rest has not come.
-  private var partialHeader = PartialHeader()
-  var text = UTF8Validator()
-  /// What came of a control frame's payload.
-  private var controlPayload = BytesBuilder()
+  /// The first bytes of a header whose rest has not come, or what came of a control frame's payload. In memory of its own: who holds
+  /// them does not hold the input that they came in.
+  private var partial = BytesBuilder()
   /// Where pieces of one input are unmasked to, one behind the other.
   @usableFromInline var unmasked = BytesBuilder()
 
@@ -132,6 +132,7 @@ public struct FrameDecoder: ~Copyable, Sendable {
   /// Stops decoding: `next()` throws the error from now on.
   package mutating func fail(_ error: WebSocketProtocolError) {
     state = .failed(error)
+    partial = BytesBuilder()
     releaseInput()
   }
 }
@@ -165,10 +166,10 @@ extension FrameDecoder {
       state = .partialHeader
     }
     while position < input.endIndex {
-      partialHeader.append(input[position])
+      partial.append(input[position])
       position += 1
-      if let header = try parser.parse(partialHeader.span, at: 0) {
-        partialHeader.removeAll()
+      if let header = try parser.parse(partial.span, at: 0) {
+        partial = BytesBuilder()
         return header
       }
     }
@@ -239,14 +240,14 @@ extension FrameDecoder {
     _ opcode: Opcode, remaining: Int, _ key: MaskingKey?
   ) throws(WebSocketProtocolError) -> FrameEvent? {
     let count = min(remaining, input.endIndex - position)
-    Self.unmask(input, position..<position + count, key, to: &controlPayload)
+    Self.unmask(input, position..<position + count, key, to: &partial)
     position += count
     guard count == remaining else {
       state = .control(opcode, remaining: remaining - count, key?.rotated(by: count))
       return nil
     }
     state = .header
-    let payload = controlPayload.take()
+    let payload = partial.take()
     switch opcode {
     case .ping: return .ping(payload)
     case .pong: return .pong(payload)
@@ -328,24 +329,5 @@ extension FrameDecoder {
     input = Bytes()
     position = 0
     if unmasked.capacity > 0 { unmasked = BytesBuilder() }
-  }
-}
-
-/// At most 13 bytes of a header, kept in place: whoever holds them does not hold the input that they came in.
-struct PartialHeader: Sendable {
-  private var bytes = InlineArray<14, UInt8>(repeating: 0)
-  private var count = 0
-
-  /// A header has at most 14 bytes, and with the 14th it is complete.
-  mutating func append(_ byte: UInt8) {
-    bytes[count] = byte
-    count += 1
-  }
-
-  mutating func removeAll() { count = 0 }
-
-  var span: Span<UInt8> {
-    @_lifetime(borrow self)
-    borrowing get { bytes.span.extracting(first: count) }
   }
 }

@@ -39,11 +39,12 @@ public struct MessageAssembler: ~Copyable, Sendable {
   /// Bytes of a message's payload.
   public let maxMessageSize: Int
   /// Frames of a message, empty ones too.
-  public let maxFragments: Int
-  /// What came of the message under way.
+  public var maxFragments: Int { Int(fragmentLimit) }
+  private let fragmentLimit: Int32
+  /// The frames so far of the message under way.
+  @usableFromInline var fragments: Int32 = 0
+  /// What came of it.
   var gathered = BytesBuilder()
-  /// Its frames so far.
-  @usableFromInline var fragments = 0
 
   /// Bytes of an announced frame that memory is reserved for before they arrive.
   private static let reservedAhead = 1 << 20
@@ -53,7 +54,7 @@ public struct MessageAssembler: ~Copyable, Sendable {
     maxFragments: Int = MessageAssembler.defaultMaxFragments
   ) {
     self.maxMessageSize = maxMessageSize
-    self.maxFragments = maxFragments
+    fragmentLimit = Int32(clamping: maxFragments)
   }
 
   /// Takes the next piece.
@@ -88,8 +89,8 @@ public struct MessageAssembler: ~Copyable, Sendable {
       throw .messageTooBig(limit: maxMessageSize, actual: overflows ? .max : known)
     }
     if startsFrame {
+      if fragments >= fragmentLimit { throw .tooManyFragments(limit: maxFragments) }
       fragments += 1
-      if fragments > maxFragments { throw .tooManyFragments(limit: maxFragments) }
     }
   }
 
