@@ -80,22 +80,27 @@ package final class ConnectionCounter: Sendable {
 /// One connection's place among those that a server takes; free again when nobody holds it.
 package final class ConnectionSlot: @unchecked Sendable {  // changed on the connection's loop only
   private let counter: ConnectionCounter
-  private var site: IPAddress?
   /// Where the connection comes from, as far as that is known and to be believed.
-  package fileprivate(set) var address: IPAddress?
+  package private(set) var address: IPAddress?
+  /// Whether it is counted for the site of its address.
+  private var isSiteCounted = false
 
   fileprivate init(_ counter: ConnectionCounter, _ address: IPAddress?) {
     self.counter = counter
     self.address = address
   }
 
+  private var site: IPAddress? { isSiteCounted ? address?.site : nil }
+
   /// Counts the connection for an address too, instead of the one before.
   fileprivate func count(for address: IPAddress) throws(RequestRejection) {
-    let next = address.site
-    if next == site { return }
-    let isCounted = try counter.countSite(next)
-    if let site { counter.releaseSite(site) }
-    site = isCounted ? next : nil
+    let (next, last) = (address.site, site)
+    if next != last {
+      let isCounted = try counter.countSite(next)
+      if let last { counter.releaseSite(last) }
+      isSiteCounted = isCounted
+    }
+    self.address = address
   }
 
   deinit {
@@ -121,7 +126,6 @@ package struct Admission {
 
   package func check(_ request: HTTPRequest) throws(RequestRejection) {
     guard let peer, let slot, let address = counter.forwardedAddress(request, from: peer) else { return }
-    slot.address = address
     try slot.count(for: address)
   }
 }

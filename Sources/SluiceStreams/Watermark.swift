@@ -8,12 +8,13 @@
 /// mark.isReached(queued: 32 << 10)    // true: wake the writer, once
 /// ```
 package struct Watermark: Sendable {
-  package let high: Int
+  package var high: Int { Int(limit) }
+  private let limit: UInt32
   private var isAwaited = false
 
-  /// - Parameter high: 1 or more; less counts as 1, which is room for one element at a time.
+  /// - Parameter high: 1 or more; less counts as 1, which is room for one element at a time, and more than 4 GiB as that.
   package init(high: Int) {
-    self.high = Swift.max(high, 1)
+    limit = UInt32(clamping: Swift.max(high, 1))
   }
 
   /// Whether there is room; if not, that somebody waits for it.

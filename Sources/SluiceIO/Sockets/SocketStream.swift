@@ -25,6 +25,10 @@ import SluiceStreams
   public var highWatermark: Int { watermark.high }
   @safe @exclusivity(unchecked) private var watch: DescriptorWatch
   private let isSocket: Bool
+  /// Whether the system has something to read, the end included, that was not looked at yet.
+  @safe @exclusivity(unchecked) private var isReadable = false
+  /// Whether the system had no room for what is queued.
+  @safe @exclusivity(unchecked) private var isSystemFull = false
 
   enum ReadState {
     case open
@@ -34,17 +38,14 @@ import SluiceStreams
   }
   @safe @exclusivity(unchecked) private var readState = ReadState.open
   @safe @exclusivity(unchecked) private var writeState = WriteHalf.open
-  /// Whether the system has something to read, the end included, that was not looked at yet.
-  @safe @exclusivity(unchecked) private var isReadable = false
-  /// Whether the system had no room for what is queued.
-  @safe @exclusivity(unchecked) private var isSystemFull = false
-  @safe @exclusivity(unchecked) private var unread = Bytes()
+  /// What was given back, the latest at the end.
+  @safe @exclusivity(unchecked) private var unread: [Bytes] = []
   @safe @exclusivity(unchecked) private var reader: (any Waker)?
   @safe @exclusivity(unchecked) private var writer: (any Waker)?
   @safe @exclusivity(unchecked) private var queue = ByteQueue()
-  @safe @exclusivity(unchecked) private var watermark: Watermark
   /// Bytes that the system has taken.
   @safe @exclusivity(unchecked) private var takenBytes = 0
+  @safe @exclusivity(unchecked) private var watermark: Watermark
 
   public static let defaultHighWatermark = 64 << 10
 
@@ -111,9 +112,9 @@ import SluiceStreams
 extension SocketStream {
   public func poll() throws -> Polled<Bytes> {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
-    if !unread.isEmpty {
-      defer { unread = Bytes() }
-      return .element(unread)
+    if let bytes = unread.popLast() {
+      if unread.isEmpty { unread = [] }
+      return .element(bytes)
     }
     switch readState {
     case .open: return try receive()
@@ -171,7 +172,7 @@ extension SocketStream {
 
   /// Gives back what was read and is for the next reader. On the loop, before anything else is read.
   package func unread(_ bytes: Bytes) {
-    unread = bytes.compacted().followed(by: unread)
+    if !bytes.isEmpty { unread.append(bytes.compacted()) }
   }
 
   public func attachReader(_ waker: any Waker) throws {
@@ -188,7 +189,7 @@ extension SocketStream {
   }
 
   private func cancelOnLoop() {
-    unread = Bytes()
+    unread = []
     watch.stop(.readable)
     if case .open = readState { readState = .cancelled }
     reader?.wake()
@@ -330,7 +331,7 @@ extension SocketStream {
     case .closed, .failed: break
     }
     if case .open = readState { readState = .failed(reason) }
-    unread = Bytes()
+    unread = []
     reader?.wake()
     watch.close(resets: isSocket)
   }
@@ -357,7 +358,7 @@ extension SocketStream: LoopResident {
     case .closing, .closed, .failed:
       // What was written is flushed, and no reset overtakes it.
       if case .open = readState { readState = .failed(error) }
-      unread = Bytes()
+      unread = []
       watch.stop(.readable)
       reader?.wake()
       closeDescriptorIfDone()

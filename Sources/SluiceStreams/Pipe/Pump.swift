@@ -7,7 +7,6 @@ package final class Pump<Source: PolledReadableStream, Sink: PolledWritableStrea
 where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline let source: Source
   @usableFromInline let sink: Sink
-  @usableFromInline let loop: any Loop
   @usableFromInline let activity: PipeActivity?
 
   // The continuation is unchecked, which costs an idle pipe less memory; `settle` is the one place that resumes it, and the
@@ -30,7 +29,6 @@ where Source.Output == Sink.Input {  // touched on its loop only
     self.source = source
     self.sink = sink
     self.activity = activity
-    loop = source.loop
     drain = source.drainer(into: sink)
   }
 
@@ -48,16 +46,16 @@ where Source.Output == Sink.Input {  // touched on its loop only
 
   @usableFromInline
   func begin(_ continuation: UnsafeContinuation<PipeOutcome, Never>) {
-    if loop.isCurrent {
+    if source.loop.isCurrent {
       unsafe start(continuation)
     } else {
-      loop.execute { unsafe self.start(continuation) }
+      source.loop.execute { unsafe self.start(continuation) }
     }
   }
 
   @usableFromInline
   func cancel() {
-    loop.perform { self.finish(.cancelled) }
+    source.loop.perform { self.finish(.cancelled) }
   }
 
   private func start(_ continuation: UnsafeContinuation<PipeOutcome, Never>) {

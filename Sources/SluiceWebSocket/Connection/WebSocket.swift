@@ -23,7 +23,7 @@ import SluiceWebSocketProtocol
   public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
 
   public let loop: any Loop
-  let transport: Transport
+  let transport: any PolledDuplexStream<Bytes, Bytes> & AnyObject
   private let sharedOptions: SharedOptions
   let coding: MessageCoding
   /// How this connection was agreed upon.
@@ -113,6 +113,7 @@ import SluiceWebSocketProtocol
     extensions: NegotiatedExtensions = NegotiatedExtensions(), options sharedOptions: SharedOptions
   ) throws {
     let options = sharedOptions.value
+    let transport = Self.object(transport)
     self.sharedOptions = sharedOptions
     self.transport = transport
     self.role = role
@@ -129,6 +130,13 @@ import SluiceWebSocketProtocol
     startWatching()
     // A reader is likely to be there soon; if not, nothing else would tell of what has come already.
     if !head.isEmpty { loop.execute { self.readAheadIfNeeded() } }
+  }
+
+  /// A reference takes less memory than what may be a value.
+  private static func object(
+    _ transport: some PolledDuplexStream<Bytes, Bytes>
+  ) -> any PolledDuplexStream<Bytes, Bytes> & AnyObject {
+    transport as? any PolledDuplexStream<Bytes, Bytes> & AnyObject ?? LoopStream(transport, on: transport.loop)
   }
 
   /// What is known of pings and pongs.
