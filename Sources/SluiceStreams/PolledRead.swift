@@ -5,29 +5,75 @@
 // and again when it has waited, as a task may begin on a loop's thread (`Task.immediate`) and go on elsewhere.
 
 extension PolledReadableStream {
+  // A task that waits here holds the memory of this frame: what need not be in it is done by functions of their own.
   @inlinable
+  @inline(__always)
   public nonisolated(nonsending) func read() async throws -> Output? {
-    while loop.isCurrent {
-      if hasReader { throw StreamError.concurrentRead }
-      // What is ready is taken without suspending.
-      switch try poll() {
-      case .element(let element): return detach(element)
+    while true {
+      switch try beginRead() {
+      case .element(let element): return element
       case .end: return nil
-      case .pending: try await waitForElement()
+      case .waiting(let waiter):
+        let isCancelled = await withTaskCancellationHandler {
+          await unsafe withUnsafeContinuation { unsafe waiter.suspend($0) }
+        } onCancel: {
+          cancel(waiter)
+        }
+        if !endWaiting() { await detachReaderOnLoop() }
+        if isCancelled { throw CancellationError() }
+      case .elsewhere: return try await readOnLoop()
       }
     }
-    return try await withTaskExecutorPreference(loop) { @concurrent () async throws in try await read() }
   }
 
-  /// Suspends until there may be something to read. On the loop.
+  /// What is ready is taken without suspending.
   @inlinable
-  nonisolated(nonsending) func waitForElement() async throws {
-    let waiter = LoopWaiter()
-    try attachReader(waiter)
-    let isCancelled = await waiter.waitOrCancel(on: loop)
-    if loop.isCurrent { detachReader() } else { await loop.runAnywhere { detachReader() } }
-    if isCancelled { throw CancellationError() }
+  @inline(never)
+  func beginRead() throws -> ReadStep<Output> {
+    guard loop.isCurrent else { return .elsewhere }
+    if hasReader { throw StreamError.concurrentRead }
+    switch try poll() {
+    case .element(let element): return .element(detach(element))
+    case .end: return .end
+    case .pending:
+      let waiter = LoopWaiter()
+      try attachReader(waiter)
+      return .waiting(waiter)
+    }
   }
+
+  @usableFromInline
+  func cancel(_ waiter: LoopWaiter) { loop.perform { waiter.finish(cancelled: true) } }
+
+  /// - Returns: false if the task has gone on elsewhere than on the loop.
+  @inlinable
+  @inline(never)
+  func endWaiting() -> Bool {
+    guard loop.isCurrent else { return false }
+    detachReader()
+    return true
+  }
+
+  @inlinable
+  @inline(never)
+  nonisolated(nonsending) func detachReaderOnLoop() async { await loop.runAnywhere { detachReader() } }
+
+  @inlinable
+  @inline(never)
+  nonisolated(nonsending) func readOnLoop() async throws -> Output? {
+    try await withTaskExecutorPreference(loop) { @concurrent () async throws in try await read() }
+  }
+}
+
+/// What the beginning of a read comes to.
+@usableFromInline
+enum ReadStep<Element> {
+  case element(Element)
+  case end
+  /// Nothing is ready: the waiter is attached.
+  case waiting(LoopWaiter)
+  /// The caller does not run on the loop.
+  case elsewhere
 }
 
 extension PolledWritableStream {
@@ -104,9 +150,10 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
     if await waitOrCancel(on: loop) { throw CancellationError() }
   }
 
-  /// Suspends the calling task, which runs on `loop`, until this is woken.
+  /// Suspends the calling task, which runs on `loop`, until this is woken. Inlined, because a task that waits holds the memory of its frames.
   /// - Returns: whether the task was cancelled instead.
-  @usableFromInline
+  @inlinable
+  @inline(__always)
   nonisolated(nonsending) func waitOrCancel(on loop: any Loop) async -> Bool {
     await withTaskCancellationHandler {
       await unsafe withUnsafeContinuation { unsafe suspend($0) }
@@ -118,7 +165,8 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   @usableFromInline
   package func wake() { finish(cancelled: false) }
 
-  private func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
+  @usableFromInline
+  func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
     switch state {
     case .idle: unsafe state = .waiting(continuation)
     case .done(let cancelled): unsafe continuation.resume(returning: cancelled)
@@ -126,7 +174,8 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
     }
   }
 
-  private func finish(cancelled: Bool) {
+  @usableFromInline
+  func finish(cancelled: Bool) {
     switch state {
     case .waiting(let continuation):
       state = .done(cancelled: cancelled)

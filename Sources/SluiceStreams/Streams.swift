@@ -58,9 +58,24 @@ extension ReadableStream {
 
 /// Reads a stream for `for try await`. It holds nothing of its own: a new iterator goes on where the last one stopped.
 public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
-  let stream: any ReadableStream<Element>
+  // A reference, which takes less memory of a task that waits than what may be a value.
+  private let stream: any ReadableStream<Element> & AnyObject
+
+  init(stream: some ReadableStream<Element>) {
+    self.stream = stream as? any ReadableStream<Element> & AnyObject ?? BoxedStream(base: stream)
+  }
 
   public nonisolated(nonsending) mutating func next() async throws -> Element? { try await stream.read() }
 
   public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? { try await stream.read() }
+}
+
+/// A stream that is a value, behind a reference.
+private final class BoxedStream<Base: ReadableStream>: ReadableStream {
+  private let base: Base
+
+  init(base: Base) { self.base = base }
+
+  nonisolated(nonsending) func read() async throws -> Base.Output? { try await base.read() }
+  func cancel(_ reason: (any Error)?) { base.cancel(reason) }
 }

@@ -13,12 +13,12 @@ struct BroadcastTests {
     typealias Prepared = Bytes
 
     let stream: SimulatedStream
-    private var writers: RoomWaiters?
+    private var writers = RoomWaiters.nobody
 
     /// Wakes whoever waits when the stream does.
     private final class Room: Waker, @unchecked Sendable {
       weak var member: Member?
-      func wake() { member?.writers?.wake() }
+      func wake() { member?.writers.wake() }
     }
 
     init(_ stream: SimulatedStream) throws {
