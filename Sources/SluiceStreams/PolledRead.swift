@@ -17,7 +17,7 @@ extension PolledReadableStream {
         let isCancelled = await withTaskCancellationHandler {
           await unsafe withUnsafeContinuation { unsafe waiter.suspend($0) }
         } onCancel: {
-          cancel(waiter)
+          stopWaiting(waiter)
         }
         if !endWaiting() { await detachReaderOnLoop() }
         if isCancelled { throw CancellationError() }
@@ -43,7 +43,7 @@ extension PolledReadableStream {
   }
 
   @usableFromInline
-  func cancel(_ waiter: LoopWaiter) { loop.perform { waiter.finish(cancelled: true) } }
+  func stopWaiting(_ waiter: LoopWaiter) { loop.perform { waiter.finish(cancelled: true) } }
 
   /// - Returns: false if the task has gone on elsewhere than on the loop.
   @inlinable

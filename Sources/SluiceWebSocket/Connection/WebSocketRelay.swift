@@ -8,11 +8,15 @@ extension WebSocket {
     if let target = sink as? WebSocket, coding.relaysFrames, target.coding.isPlain,
       options.observer == nil, target.options.observer == nil
     {
+      // The method of an object is a closure without memory of its own.
+      if target === self { return relayToSelf }
       let scratch = target.loop.scratch
       return { self.relay(into: target, scratch) }
     }
     return { self.drainElements(into: sink) }
   }
+
+  private func relayToSelf() -> PipeStep { relay(into: self, loop.scratch) }
 
   private func relay(into target: WebSocket, _ scratch: ScratchBuffers) -> PipeStep {
     var hasMoved = false
