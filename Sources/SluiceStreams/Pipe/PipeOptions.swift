@@ -28,6 +28,15 @@ package final class PipeActivity: Sendable {
 
   package var count: Int { moves.load(ordering: .relaxed) }
 
-  @usableFromInline
   package func didMove() { moves.wrappingAdd(1, ordering: .relaxed) }
+
+  /// The inside of a pipe that is counted.
+  @usableFromInline
+  func counting(_ drain: @escaping () -> PipeStep) -> () -> PipeStep {
+    {
+      let step = drain()
+      if case .waiting(hasMoved: true) = step { self.didMove() }
+      return step
+    }
+  }
 }

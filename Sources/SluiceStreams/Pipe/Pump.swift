@@ -7,29 +7,29 @@ package final class Pump<Source: PolledReadableStream, Sink: PolledWritableStrea
 where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline let source: Source
   @usableFromInline let sink: Sink
-  @usableFromInline let activity: PipeActivity?
 
   // The continuation is unchecked, which costs an idle pipe less memory; `settle` is the one place that resumes it, and the
   // state is `finished` from then on.
   @usableFromInline
   @safe enum State {
     case idle
-    case running(UnsafeContinuation<PipeOutcome, Never>)
+    /// Until the next wake there is nothing to be moved.
+    case waiting(UnsafeContinuation<PipeOutcome, Never>)
+    case moving(UnsafeContinuation<PipeOutcome, Never>)
+    /// A wake came while elements were moved, such as that of the flush that made room or failed.
+    case wokenAgain(UnsafeContinuation<PipeOutcome, Never>)
     case finished(PipeOutcome)
   }
   @safe @exclusivity(unchecked) @usableFromInline var state = State.idle
   /// Moves what can be moved; called while the pump runs.
   @usableFromInline let drain: () -> PipeStep
-  @safe @exclusivity(unchecked) @usableFromInline var isMoving = false
-  /// A wake came while the pump moved elements, such as that of the flush that made room or failed.
-  @safe @exclusivity(unchecked) @usableFromInline var isWokenAgain = false
 
   @usableFromInline
   init(_ source: Source, _ sink: Sink, _ activity: PipeActivity?) {
     self.source = source
     self.sink = sink
-    self.activity = activity
-    drain = source.drainer(into: sink)
+    let drain = source.drainer(into: sink)
+    self.drain = if let activity { activity.counting(drain) } else { drain }
   }
 
   /// Runs until there is an outcome: one suspension, one cancellation handler. Inlined, because an idle pipe costs the
@@ -60,7 +60,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
 
   private func start(_ continuation: UnsafeContinuation<PipeOutcome, Never>) {
     if case .finished(let outcome) = state { return unsafe continuation.resume(returning: outcome) }
-    state = unsafe .running(continuation)
+    state = unsafe .waiting(continuation)
     do { try source.attachReader(self) } catch { return settle(.sourceFailed(error)) }
     do {
       try sink.attachWriter(self)
@@ -73,36 +73,46 @@ where Source.Output == Sink.Input {  // touched on its loop only
 
   @usableFromInline
   package func wake() {
-    guard case .running = state else { return }
-    if isMoving {
-      isWokenAgain = true
-      return
+    switch state {
+    case .waiting(let continuation):
+      state = unsafe .moving(continuation)
+      move()
+    case .moving(let continuation): state = unsafe .wokenAgain(continuation)
+    case .idle, .wokenAgain, .finished: break
     }
-    isMoving = true
-    defer { isMoving = false }
-    repeat {
-      isWokenAgain = false
-      switch drain() {
-      case .waiting(let hasMoved): if hasMoved { activity?.didMove() }
-      case .ended(let outcome): return finish(outcome)
+  }
+
+  private func move() {
+    while true {
+      if case .ended(let outcome) = drain() { return finish(outcome) }
+      switch state {
+      case .moving(let continuation):
+        state = unsafe .waiting(continuation)
+        return
+      case .wokenAgain(let continuation): state = unsafe .moving(continuation)
+      case .idle, .waiting, .finished: return
       }
-    } while isWokenAgain
+    }
   }
 
   @usableFromInline
   func finish(_ outcome: PipeOutcome) {
-    guard case .running = state else {
-      if case .idle = state { state = .finished(outcome) }
-      return
+    switch state {
+    case .idle: state = .finished(outcome)
+    case .waiting, .moving, .wokenAgain:
+      source.detachReader()
+      sink.detachWriter()
+      settle(outcome)
+    case .finished: break
     }
-    source.detachReader()
-    sink.detachWriter()
-    settle(outcome)
   }
 
   private func settle(_ outcome: PipeOutcome) {
-    guard case .running(let continuation) = state else { return }
-    state = .finished(outcome)
-    unsafe continuation.resume(returning: outcome)
+    switch state {
+    case .waiting(let continuation), .moving(let continuation), .wokenAgain(let continuation):
+      state = .finished(outcome)
+      unsafe continuation.resume(returning: outcome)
+    case .idle, .finished: break
+    }
   }
 }
