@@ -14,21 +14,22 @@ package final class ConnectionService<Source: PolledReadableStream>: @unchecked 
 where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched on the loop only
   private let accepted: Source
   private let closeTimeout: Duration
-  private let begin: (ConnectionService, Source.Output) -> Task<Void, Never>
+  private let begin: (ConnectionService, Source.Output) -> Task<Void, Never>?
   private var open: [ObjectIdentifier: Connection] = [:]
   private var whenEmpty: CheckedContinuation<Void, Never>?
 
   private struct Connection {
     let connection: Source.Output
-    let task: Task<Void, Never>
+    var task: Task<Void, Never>?
   }
 
   /// - Parameters:
   ///   - closeTimeout: Time for the connections to end at shutdown.
   ///   - begin: Makes the task that serves a connection until it is over, and then tells `didEnd`; it is to run on `loop`. An idle connection
-  ///     costs the frames of its task: those of a closure that is passed through here would be among them.
+  ///     costs the frames of its task: those of a closure that is passed through here would be among them. Or nil, if something else tells
+  ///     `didEnd` in time when the connection is over.
   package init(
-    _ accepted: Source, closeTimeout: Duration, begin: @escaping (ConnectionService, Source.Output) -> Task<Void, Never>
+    _ accepted: Source, closeTimeout: Duration, begin: @escaping (ConnectionService, Source.Output) -> Task<Void, Never>?
   ) {
     self.accepted = accepted
     self.closeTimeout = closeTimeout
@@ -57,7 +58,10 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
   }
 
   private func start(_ connection: Source.Output) {
-    open[ObjectIdentifier(connection)] = Connection(connection: connection, task: begin(self, connection))
+    let id = ObjectIdentifier(connection)
+    open[id] = Connection(connection: connection)
+    let task = begin(self, connection)
+    open[id]?.task = task
   }
 
   /// A connection is over. On the loop.
@@ -73,7 +77,7 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
     for connection in open.values { connection.connection.endForShutdown() }
     // What waits for something else than its connection is cancelled in the end.
     _ = accepted.loop.schedule(after: closeTimeout) {
-      for connection in self.open.values { connection.task.cancel() }
+      for connection in self.open.values { connection.task?.cancel() }
     }
   }
 

@@ -1,4 +1,4 @@
-// The server that the benchmarks measure: `echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]`, `files CERTIFICATE KEY FOLDER` or
+// The server that the benchmarks measure: `echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]`, `files CERTIFICATE KEY FOLDER` or
 // `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a certificate.
 import Sluice
 
@@ -12,6 +12,8 @@ let tls: TLSServerContext? =
 switch CommandLine.arguments.dropFirst().first {
 case "pipe": try await serve { ws in try await ws.pipe(ws) }
 case "await": try await serve { ws in for try await message in ws { try await ws.send(message) } }
+case "callbacks":
+  try await listen().runEvents { ws in ws.onMessage { ws.trySend($0) } }
 case "broadcast":
   let room = WebSocketBroadcast()
   try await serve { ws in
@@ -39,7 +41,7 @@ case "events" where arguments.count == 2: try await serveEvents(arguments[0], si
 default:
   print(
     """
-    usage: echo-server pipe|await|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
+    usage: echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
     echo-server events shared|shared-gzip|own-gzip SIZE
     """)
 }
@@ -48,11 +50,15 @@ func serve(
   _ options: WebSocketServerOptions = WebSocketServerOptions(),
   _ handler: @escaping @Sendable (WebSocket) async throws -> Void
 ) async throws {
+  try await listen(options).run(handler)
+}
+
+func listen(_ options: WebSocketServerOptions = WebSocketServerOptions()) async throws -> WebSocketServer {
   var options = options
   options.tls = tls
   let server = try await WebSocketServer.listen("\(tls == nil ? "ws" : "wss")://127.0.0.1:0", options: options)
   try await tell(server.port)
-  try await server.run(handler)
+  return server
 }
 
 /// Through a stream, which is flushed at once, whatever standard output is.

@@ -37,7 +37,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private let handedOver = Atomic<Int>(0)
   private let isClosed = Atomic<Bool>(false)
   private let highWatermark: Int
-  private var waitingForClose: [CheckedContinuation<Void, Never>] = []
+  private var waitingForClose: [() -> Void] = []
 
   private enum State {
     /// What is to be sent at open, and its bytes.
@@ -261,13 +261,16 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   public func waitUntilClosed() async {
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        loop.perform {
-          if case .closed = self.state { continuation.resume() } else { self.waitingForClose.append(continuation) }
-        }
+        loop.perform { self.whenClosed { continuation.resume() } }
       }
     } onCancel: {
       loop.perform { if case .open(let ws) = self.state { ws.endForShutdown() } }
     }
+  }
+
+  /// Has a closure called when the connection is closed. On the loop.
+  fileprivate func whenClosed(_ done: @escaping () -> Void) {
+    if case .closed = state { done() } else { waitingForClose.append(done) }
   }
 
   // MARK: what happens
@@ -385,7 +388,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     keep(.close(code, reason))
     let waiting = waitingForClose
     waitingForClose = []
-    for continuation in waiting { continuation.resume() }
+    for done in waiting { done() }
   }
 
   /// Tells of what can be read. It keeps the events alive while the connection is open.
@@ -415,7 +418,8 @@ extension WebSocketEvents: ControlObserver {
 }
 
 extension WebSocket {
-  /// Listens, and gives each connection to a closure that sets its handlers: see `WebSocketEvents`.
+  /// Listens, and gives each connection to a closure that sets its handlers: see `WebSocketEvents`. No task runs for a connection, and none is
+  /// held for an idle one.
   ///
   /// ```swift
   /// try await WebSocket.serveEvents("ws://127.0.0.1:8000") { ws in
@@ -427,10 +431,22 @@ extension WebSocket {
     _ url: String, options: WebSocketServerOptions = WebSocketServerOptions(),
     logger: Logger = Logger(label: "sluice.websocket.server"), _ setUp: @escaping @Sendable (WebSocketEvents) -> Void
   ) async throws {
-    try await serve(url, options: options, logger: logger) { ws in
+    try await WebSocketServer.listen(url, options: options).runEvents(logger: logger, setUp)
+  }
+}
+
+extension WebSocketServer {
+  /// Gives each connection to a closure that sets its handlers, as `WebSocket.serveEvents` does, until the calling task is cancelled; then the
+  /// connections are closed with 1001.
+  /// - Throws: As `run`.
+  public func runEvents(
+    logger: Logger = Logger(label: "sluice.websocket.server"), _ setUp: @escaping @Sendable (WebSocketEvents) -> Void
+  ) async throws {
+    try await run(logger: logger) { service, ws in
       let events = WebSocketEvents(ws)
       setUp(events)
-      await events.waitUntilClosed()
+      events.whenClosed { ws.close(as: .normal, "") { _ in service.didEnd(ws) } }
+      return nil
     }
   }
 }

@@ -52,15 +52,23 @@ public struct WebSocketServer: Sendable {
     logger: Logger = Logger(label: "sluice.websocket.server"),
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) async throws {
-    sockets.onExhaustion { logger.warning("connections wait", metadata: ["error": "\($0)"]) }
     let handling = ConnectionHandling(logger: logger, handler)
+    try await run(logger: logger) { service, socket in
+      Task(executorPreference: service.loop) {
+        await socket.serve(handling)
+        service.didEnd(socket)
+      }
+    }
+  }
+
+  /// - Parameter begin: See `ConnectionService`.
+  func run(
+    logger: Logger,
+    begin: @escaping @Sendable (ConnectionService<AcceptedWebSockets>, WebSocket) -> Task<Void, Never>?
+  ) async throws {
+    sockets.onExhaustion { logger.warning("connections wait", metadata: ["error": "\($0)"]) }
     try await sockets.run { index in
-      try await ConnectionService(accepted[index], closeTimeout: closeTimeout) { service, socket in
-        Task(executorPreference: service.loop) {
-          await socket.serve(handling)
-          service.didEnd(socket)
-        }
-      }.run()
+      try await ConnectionService(accepted[index], closeTimeout: closeTimeout, begin: begin).run()
     }
   }
 
