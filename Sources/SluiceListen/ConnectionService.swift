@@ -29,7 +29,8 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
   ///     costs the frames of its task: those of a closure that is passed through here would be among them. Or nil, if something else tells
   ///     `didEnd` in time when the connection is over.
   package init(
-    _ accepted: Source, closeTimeout: Duration, begin: @escaping (ConnectionService, Source.Output) -> Task<Void, Never>?
+    _ accepted: Source, closeTimeout: Duration,
+    begin: @escaping (ConnectionService, Source.Output) -> Task<Void, Never>?
   ) {
     self.accepted = accepted
     self.closeTimeout = closeTimeout

@@ -5,7 +5,7 @@ import SluiceWebSocketProtocol
 /// What was decoded while nobody read, so that pings were answered and a Pong or Close was found behind it.
 ///
 /// It holds messages in parts, as they came: whether messages or fragments of them are read is for the reader to say.
-struct ReadAhead {
+struct ReadAhead: ~Copyable {
   enum Part {
     /// A whole message of an extension, which gives no parts.
     case message(Message)
@@ -26,41 +26,50 @@ struct ReadAhead {
     case violation(WebSocketProtocolError)
   }
 
-  private var parts = Deque<Part>()
-  /// Bytes of payload, and one for each part: empty ones count too.
-  private(set) var byteCount = 0
+  /// nil while there is nothing: then an idle connection holds a pointer only.
+  private var queue: Queue?
 
-  var isEmpty: Bool { parts.isEmpty }
+  private final class Queue {
+    var parts = Deque<Part>()
+    var byteCount = 0
+  }
+
+  /// Bytes of payload, and one for each part: empty ones count too.
+  var byteCount: Int { queue?.byteCount ?? 0 }
+
+  var isEmpty: Bool { queue == nil }
 
   mutating func append(_ part: Part) {
-    byteCount += Self.cost(of: part)
-    parts.append(part)
+    let queue = queue ?? Queue()
+    self.queue = queue
+    queue.byteCount += Self.cost(of: part)
+    queue.parts.append(part)
   }
 
   mutating func popFirst() -> Part? {
-    guard let part = parts.popFirst() else { return nil }
-    byteCount -= Self.cost(of: part)
-    // The memory of an idle connection.
-    if parts.isEmpty { parts = Deque() }
+    guard let part = queue?.parts.popFirst() else { return nil }
+    didTake(part)
     return part
   }
 
   /// Nothing follows it.
   var hasEnd: Bool {
-    if case .end = parts.last { true } else { false }
+    if case .end = queue?.parts.last { true } else { false }
   }
 
   /// Takes the end from behind what is not read yet.
   mutating func popEnd() -> HeldEnd? {
-    guard case .end(let held) = parts.last else { return nil }
-    parts.removeLast()
-    byteCount -= 1
+    guard let last = queue?.parts.last, case .end(let held) = last else { return nil }
+    queue?.parts.removeLast()
+    didTake(last)
     return held
   }
 
-  mutating func removeAll() {
-    parts = Deque()
-    byteCount = 0
+  mutating func removeAll() { queue = nil }
+
+  private mutating func didTake(_ part: Part) {
+    queue?.byteCount -= Self.cost(of: part)
+    if queue?.parts.isEmpty == true { queue = nil }
   }
 
   private static func cost(of part: Part) -> Int {

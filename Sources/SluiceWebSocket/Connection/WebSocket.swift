@@ -23,7 +23,9 @@ import SluiceWebSocketProtocol
   public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
 
   public let loop: any Loop
-  let transport: any PolledDuplexStream<Bytes, Bytes> & AnyObject
+  /// The loop's, at hand for each frame.
+  let scratch: ScratchBuffers
+  let transport: Transport
   private let sharedOptions: SharedOptions
   let coding: MessageCoding
   /// How this connection was agreed upon.
@@ -55,7 +57,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var gathered = BytesBuilder()
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
-  var writer = RoomWaiters.nobody
+  @safe @exclusivity(unchecked) var writer = RoomWaiters.nobody
 
   /// Made when there is something that it is to hold.
   @safe @exclusivity(unchecked) private(set) var heldControls: ControlFrames?
@@ -113,12 +115,12 @@ import SluiceWebSocketProtocol
     extensions: NegotiatedExtensions = NegotiatedExtensions(), options sharedOptions: SharedOptions
   ) throws {
     let options = sharedOptions.value
-    let transport = Self.object(transport)
     self.sharedOptions = sharedOptions
     self.transport = transport
     self.role = role
     self.opening = opening
     loop = transport.loop
+    scratch = loop.scratch
     isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
     maskingKeys = role == .client ? MaskingKeys() : nil
     decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
@@ -130,13 +132,6 @@ import SluiceWebSocketProtocol
     startWatching()
     // A reader is likely to be there soon; if not, nothing else would tell of what has come already.
     if !head.isEmpty { loop.execute { self.readAheadIfNeeded() } }
-  }
-
-  /// A reference takes less memory than what may be a value.
-  private static func object(
-    _ transport: some PolledDuplexStream<Bytes, Bytes>
-  ) -> any PolledDuplexStream<Bytes, Bytes> & AnyObject {
-    transport as? any PolledDuplexStream<Bytes, Bytes> & AnyObject ?? LoopStream(transport, on: transport.loop)
   }
 
   /// What is known of pings and pongs.

@@ -17,8 +17,7 @@ struct WebSocketOpening: Sendable {
   }
   let head: Head
   let version: WebSocketVersion
-  /// The subprotocol agreed upon, or nil.
-  let subprotocol: String?
+  private let agreed: AgreedSubprotocol?
   /// Whether this server's side of it is in TLS.
   let isSecure: Bool
 
@@ -27,9 +26,12 @@ struct WebSocketOpening: Sendable {
   ) {
     self.head = head
     self.version = version
-    self.subprotocol = subprotocol
+    agreed = subprotocol.map { AgreedSubprotocol(name: $0) }
     self.isSecure = isSecure
   }
+
+  /// The subprotocol agreed upon, or nil.
+  var subprotocol: String? { agreed?.name }
 
   var request: HTTPRequest? {
     switch head {
@@ -50,6 +52,13 @@ struct WebSocketOpening: Sendable {
     case .request, .parsed: request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
     }
   }
+}
+
+/// A subprotocol on the heap, so that connections without one don't hold its memory.
+private final class AgreedSubprotocol: Sendable {
+  let name: String
+
+  init(name: String) { self.name = name }
 }
 
 /// A request on the heap, so that connections without one don't hold its memory.

@@ -10,29 +10,28 @@ extension WebSocket {
     {
       // The method of an object is a closure without memory of its own.
       if target === self { return relayToSelf }
-      let scratch = target.loop.scratch
-      return { self.relay(into: target, scratch) }
+      return { self.relay(into: target) }
     }
     return { self.drainElements(into: sink) }
   }
 
-  private func relayToSelf() -> PipeStep { relay(into: self, loop.scratch) }
+  private func relayToSelf() -> PipeStep { relay(into: self) }
 
-  private func relay(into target: WebSocket, _ scratch: ScratchBuffers) -> PipeStep {
+  private func relay(into target: WebSocket) -> PipeStep {
     var hasMoved = false
     do {
       repeat {
         // An end is an end even if the target is closed: it may be this very socket, that has answered the Close.
         if isAtEnd {
-          target.flush(backTo: scratch)
+          target.flush()
           return .ended(.sourceEnded)
         }
         while try target.hasRoom() {
           if ahead.isEmpty, !isDiscarding, case .open = readState {
-            switch relayFrames(into: target, scratch, &hasMoved) {
+            switch relayFrames(into: target, &hasMoved) {
             case .all: continue
             case .pending:
-              target.flush(backTo: scratch)
+              target.flush()
               return .waiting(hasMoved: hasMoved)
             case .someOf: break
             }
@@ -40,17 +39,17 @@ extension WebSocket {
           switch try relayOne(into: target) {
           case .element: hasMoved = true
           case .pending:
-            target.flush(backTo: scratch)
+            target.flush()
             return .waiting(hasMoved: hasMoved)
           case .end:
-            target.flush(backTo: scratch)
+            target.flush()
             return .ended(.sourceEnded)
           case .failed(let error):
-            target.flush(backTo: scratch)
+            target.flush()
             return .ended(.sourceFailed(error))
           }
         }
-        target.flush(backTo: scratch)
+        target.flush()
       } while try target.hasRoom()
       return .waiting(hasMoved: hasMoved)
     } catch {
@@ -93,12 +92,10 @@ extension WebSocket {
   }
 
   /// Moves small whole frames, until something else comes or the target has gathered enough.
-  private func relayFrames(
-    into target: WebSocket, _ scratch: ScratchBuffers, _ hasMoved: inout Bool
-  ) -> RelayedFrames {
+  private func relayFrames(into target: WebSocket, _ hasMoved: inout Bool) -> RelayedFrames {
     while target.gathered.count < target.options.writeHighWatermark {
       if decoder.hasInput() {
-        decoder.take { target.gather(wholeFramesOf: $0, from: self, scratch, &hasMoved) }
+        decoder.take { target.gather(wholeFramesOf: $0, from: self, &hasMoved) }
         if decoder.hasInput() { return .someOf }
         continue
       }
@@ -108,7 +105,7 @@ extension WebSocket {
       case .chunk(let chunk):
         // What is not left over need not pass the decoder.
         let count =
-          decoder.isBetweenMessages ? target.gather(wholeFramesOf: chunk.span, from: self, scratch, &hasMoved) : 0
+          decoder.isBetweenMessages ? target.gather(wholeFramesOf: chunk.span, from: self, &hasMoved) : 0
         if count < chunk.count {
           feed(chunk.dropFirst(count))
           return .someOf
@@ -121,7 +118,7 @@ extension WebSocket {
   /// - Returns: how many bytes were frames that are gathered now. A text that is none stays: the decoder tells it with its next
   ///   event, as it does to every reader.
   private func gather(
-    wholeFramesOf input: Span<UInt8>, from source: WebSocket, _ scratch: ScratchBuffers, _ hasMoved: inout Bool
+    wholeFramesOf input: Span<UInt8>, from source: WebSocket, _ hasMoved: inout Bool
   ) -> Int {
     if gathered.capacity == 0 { gathered = scratch.take() }
     let limit = Swift.min(Self.gatherLimit, source.options.maxMessageSize)

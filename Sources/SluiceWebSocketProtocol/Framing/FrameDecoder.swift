@@ -43,7 +43,7 @@ public struct FrameDecoder: ~Copyable, Sendable {
     case control(Opcode, remaining: Int, MaskingKey?)
     /// RFC 6455 §5.5.1: nothing is to be read after a Close.
     case closed
-    case failed(WebSocketProtocolError)
+    indirect case failed(WebSocketProtocolError)
   }
 
   /// A data frame whose payload is not all there.
