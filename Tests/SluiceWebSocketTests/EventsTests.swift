@@ -28,16 +28,30 @@ struct EventsTests {
     _ setUp: @escaping @Sendable (WebSocketEvents) -> Void, _ body: (String) async throws -> Void
   ) async throws {
     let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
-    let running = Task {
-      try await server.run { ws in
-        let events = WebSocketEvents(ws)
-        setUp(events)
-        await events.waitUntilClosed()
-      }
-    }
+    let running = Task { try await server.runEvents(setUp) }
     try await body(server.url)
     running.cancel()
     _ = try? await running.value
+  }
+
+  @Test("a server that is cancelled closes with 1001, and returns when its connections have ended")
+  func cancellation() async throws {
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
+    let seen = Seen()
+    let running = Task {
+      try await server.runEvents { ws in
+        ws.onMessage { ws.trySend($0) }
+        ws.onClose { code, _ in seen.add("close \(code.rawValue)") }
+      }
+    }
+    let client = try await WebSocket.connect(server.url)
+    try await client.send("hello")
+    #expect(try await client.read()?.text == "hello")
+    running.cancel()
+    #expect(try await client.read() == nil)
+    #expect(await client.closeStatus?.code == .goingAway)
+    await #expect(throws: CancellationError.self) { try await running.value }
+    #expect(seen.all == ["close 1001"])
   }
 
   @Test("an echo: open, messages in order, ping and pong, close with code and reason")
