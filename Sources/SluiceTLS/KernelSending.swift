@@ -13,8 +13,9 @@ final class KernelSending {
   private var keys: KernelKeys?
   /// The type of the record that OpenSSL writes next.
   var recordType = UInt8(SSL3_RT_APPLICATION_DATA)
-  /// Bytes of records that were pushed since this was last set to 0.
+  /// Bytes of records that were pushed since this was last set to 0; a short one counts as what it holds with its keys.
   var pushedByteCount = 0
+  private static let minCost = 256
 
   init(_ transport: any RecordEncrypting, isServer: Bool) {
     self.transport = transport
@@ -51,7 +52,7 @@ final class KernelSending {
   }
 
   func push(_ record: Bytes, digest: OpaquePointer?) {
-    pushedByteCount += record.count
+    pushedByteCount += max(record.count, Self.minCost)
     let type = recordType
     recordType = UInt8(SSL3_RT_APPLICATION_DATA)
     try? transport.push(record: record, ofType: type)

@@ -187,7 +187,16 @@ import SluiceStreams
       result = unsafe SSL_read_ex(ssl, target, room, &count)
       return result == 1 ? count : 0
     }
-    return result == 1 ? .done : try progress(after: result)
+    let progress = result == 1 ? .done : try progress(after: result)
+    if isSendingByKernel, unsafe SSL_get_key_update_type(ssl) != SSL_KEY_UPDATE_NONE { answerKeyUpdate() }
+    return progress
+  }
+
+  /// OpenSSL answers before the next data that it sends, of which there is none where the system makes the records.
+  private func answerKeyUpdate() {
+    var count = 0
+    unsafe SSL_write_ex(ssl, "", 0, &count)
+    OpenSSLError.clear()
   }
 
   /// Encrypts; all of it goes to `output`.

@@ -30,11 +30,14 @@ struct KernelTLSTests {
   }
 
   private func connect(
-    _ change: (inout TLSCommonOptions) -> Void = { _ in }
+    clientAllows: Bool = true, _ change: (inout TLSCommonOptions) -> Void = { _ in }
   ) async throws -> Connection {
     let certificates = try await Certificates.load()
     let server = try certificates.server { change(&$0.common) }
-    let client = try certificates.client { change(&$0.common) }
+    let client = try certificates.client {
+      $0.allowsKernel = clientAllows
+      change(&$0.common)
+    }
     let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
     defer { listener.cancel() }
     async let accepted = listener.read()
@@ -114,9 +117,11 @@ struct KernelTLSTests {
     loop.stop()
   }
 
-  @Test("keys are changed when the peer asks for it (RFC 8446 §4.6.3), also while data waits to be sent")
-  func keyUpdates() async throws {
-    let connection = try await connect { $0.minimumVersion = .tls13 }
+  @Test(
+    "keys are changed when the peer asks for it (RFC 8446 §4.6.3), also while data waits to be sent",
+    arguments: [true, false])
+  func keyUpdates(clientAllows: Bool) async throws {
+    let connection = try await connect(clientAllows: clientAllows) { $0.minimumVersion = .tls13 }
     let (server, client) = (connection.server, connection.client)
     let all = Bytes((0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 &* 3) })
     let pieces = 3
@@ -150,6 +155,27 @@ struct KernelTLSTests {
     try await server.close()
     #expect(try await client.read() == nil)
     client.abort(StreamError.aborted)
+    loop.stop()
+  }
+
+  @Test("a peer that asks for new keys again and again, and reads no answer, is not read either")
+  func keyUpdateFlood() async throws {
+    let connection = try await connect { $0.minimumVersion = .tls13 }
+    let (server, client) = (connection.server, connection.client)
+    let block = Bytes([UInt8](repeating: 1, count: 100_000))
+    let sending = Task {
+      while true { try await server.write(block) }
+    }
+    let reading = Task {
+      while try await server.read() != nil {}
+    }
+    try await Task.sleep(for: .milliseconds(300))
+    for _ in 0..<2_000 { try await client.updateKeys() }
+    try await Task.sleep(for: .milliseconds(300))
+    #expect(try await loop.run { server.queuedByteCount } < 400_000)
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    _ = await (sending.result, reading.result)
     loop.stop()
   }
 

@@ -29,6 +29,10 @@ final class SocketEncryption {
 
   var isEmpty: Bool { waiting.isEmpty }
 
+  /// Bytes that wait, for the watermark: nothing of a peer's asking may gather without a limit.
+  var queuedByteCount: Int { waiting.count * Self.cost }
+  private static let cost = 256
+
   func append(record: Bytes, ofType type: UInt8, at position: Int) {
     waiting.append((position, .record(record.compacted(), type: type)))
   }

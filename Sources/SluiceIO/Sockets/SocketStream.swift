@@ -204,7 +204,7 @@ extension SocketStream {
   public func hasRoom() throws -> Bool {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
     guard case .open = writeState else { throw writeState.refusal }
-    return watermark.hasRoom(queued: queue.count)
+    return watermark.hasRoom(queued: queuedByteCount)
   }
 
   public var needsFlush: Bool { !isDrained && !isSystemFull }
@@ -226,7 +226,7 @@ extension SocketStream {
   public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
-  public var queuedByteCount: Int { queue.count }
+  public var queuedByteCount: Int { queue.count + (encryption?.queuedByteCount ?? 0) }
 
   /// Of TCP: what the peer has acknowledged.
   public var deliveredByteCount: Int? {
@@ -296,7 +296,7 @@ extension SocketStream {
   private func didDrain() {
     if case .closing = writeState {
       if isDrained { shutDown() }
-    } else if watermark.isReached(queued: queue.count) {
+    } else if watermark.isReached(queued: queuedByteCount) {
       writer?.wake()
     }
   }
