@@ -20,10 +20,42 @@ extension WebSocket {
       case .closed: return .end
       case .failed(let error): throw error
       }
+      if coding.isPlain, decoder.isBetweenMessages, !decoder.hasInput() {
+        switch receiveChunk() {
+        case .chunk(let chunk): if let message = takeMessage(from: chunk) { return .element(message) }
+        case .pending: return .pending
+        case .end: continue
+        }
+      }
       if let message = try nextMessage() { return .element(message) }
       guard case .open = readState else { continue }
       guard receive() else { return .pending }
     }
+  }
+
+  /// What a chunk begins with, if that is a whole small message, as most are: it need not pass the decoder, which gets the rest.
+  private func takeMessage(from chunk: Bytes) -> Message? {
+    let input = chunk.span
+    let limit = Swift.min(Self.gatherLimit, options.maxMessageSize)
+    guard let frame = WholeFrame(input, at: 0, isMasked: role == .server, limit: limit) else {
+      feed(chunk)
+      return nil
+    }
+    var bytes = chunk.prefix(frame.payload.upperBound).dropFirst(frame.payload.lowerBound)
+    if let key = frame.maskingKey {
+      var unmasked = BytesBuilder(capacity: frame.payload.count)
+      unmasked.append(input.extracting(frame.payload), masking: key)
+      bytes = unmasked.take()
+    }
+    let message = Message(kind: frame.kind, bytes: bytes)
+    // The decoder tells what is wrong.
+    guard frame.kind == .binary || UTF8Validator.isValid(message.bytes.span) else {
+      feed(chunk)
+      return nil
+    }
+    if frame.payload.upperBound < chunk.count { feed(chunk.dropFirst(frame.payload.upperBound)) }
+    noteReceived(message.bytes.count, endsMessage: true)
+    return message
   }
 
   /// Puts together what was read ahead.
