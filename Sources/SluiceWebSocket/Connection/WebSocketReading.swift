@@ -2,6 +2,36 @@ import SluiceStreams
 import SluiceWebSocketProtocol
 
 extension WebSocket {
+  /// The next message; nil when the peer has closed well. Waits for it.
+  /// - Throws: `StreamError.concurrentRead` if another task waits for one, `CancellationError`, or what the connection failed with.
+  public nonisolated(nonsending) func read() async throws -> Message? {
+    while true {
+      switch try beginRead() {
+      case .element(let message): return message
+      case .end: return nil
+      case .waiting(let waiter):
+        let isCancelled =
+          isServedByCurrentTask(waiter)
+          ? await unsafe withUnsafeContinuation { unsafe waiter.suspend($0) } : await waiter.waitOrCancel(on: loop)
+        if !endWaiting() { await detachReaderOnLoop() }
+        if isCancelled { throw CancellationError() }
+      case .elsewhere: return try await readOnLoop()
+      }
+    }
+  }
+
+  /// Whether who waits is the server's own task for this connection: then the server tells of its end, and the wait needs no cancellation
+  /// handler, which costs as much as the rest of it.
+  private func isServedByCurrentTask(_ waiter: LoopWaiter) -> Bool {
+    guard let servingTask = unsafe servingTask else { return false }
+    return unsafe withUnsafeCurrentTask { task in
+      guard let task = unsafe task, unsafe task == servingTask else { return false }
+      waiter.isUnguarded = true
+      if unsafe task.isCancelled { waiter.finish(cancelled: true) }
+      return true
+    }
+  }
+
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
     hasBeenRead = true
