@@ -3,11 +3,14 @@
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/kdf.h>
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <stdbool.h>
+#include <string.h>
 
 // What OpenSSL has as macros, which Swift does not see, under the names of those macros.
 
@@ -61,8 +64,35 @@ static inline int sluice_X509_NAME_print(BIO *output, const X509_NAME *name) {
   return X509_NAME_print_ex(output, name, 0, XN_FLAG_ONELINE & ~ASN1_STRFLGS_ESC_MSB);
 }
 
+static inline void sluice_SSL_enable_ktls(SSL *ssl) { SSL_set_options(ssl, SSL_OP_ENABLE_KTLS); }
+
 static inline void sluice_BIO_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
 static inline void sluice_BIO_clear_retry_flags(BIO *bio) { BIO_clear_retry_flags(bio); }
+
+// HKDF-Expand-Label of RFC 8446 §7.1, without a context.
+static inline bool sluice_expand_label(
+    const EVP_MD *digest, const unsigned char *secret, size_t secret_length, const char *label, unsigned char *output,
+    size_t length) {
+  static const char prefix[] = "tls13 ";
+  size_t prefix_length = sizeof prefix - 1, label_length = strlen(label);
+  unsigned char info[64] = {(unsigned char)(length >> 8), (unsigned char)length};
+  // Two bytes of length, and an empty context behind the label.
+  size_t info_length = 2 + 1 + prefix_length + label_length + 1;
+  if (digest == NULL || info_length > sizeof info) return false;
+  info[2] = (unsigned char)(prefix_length + label_length);
+  memcpy(info + 3, prefix, prefix_length);
+  memcpy(info + 3 + prefix_length, label, label_length);
+  EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, NULL);
+  bool is_done =
+      context != NULL && EVP_PKEY_derive_init(context) > 0 &&
+      EVP_PKEY_CTX_set_hkdf_mode(context, EVP_PKEY_HKDEF_MODE_EXPAND_ONLY) > 0 &&
+      EVP_PKEY_CTX_set_hkdf_md(context, digest) > 0 &&
+      EVP_PKEY_CTX_set1_hkdf_key(context, secret, (int)secret_length) > 0 &&
+      EVP_PKEY_CTX_add1_hkdf_info(context, info, (int)info_length) > 0 &&
+      EVP_PKEY_derive(context, output, &length) > 0;
+  EVP_PKEY_CTX_free(context);
+  return is_done;
+}
 
 static inline void *sluice_OPENSSL_malloc(size_t size) { return OPENSSL_malloc(size); }
 

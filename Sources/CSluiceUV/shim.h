@@ -1,4 +1,5 @@
 #ifdef __linux__
+#include <linux/tls.h>
 #include <sys/prctl.h>
 #else
 #include <pthread.h>
@@ -64,6 +65,52 @@ static inline long sluice_write(int descriptor, bool is_socket, struct iovec *pa
 #endif
   while (sent < 0 && errno == EINTR);
   return sluice_result(sent);
+}
+
+/// Whether the system can encrypt what a TCP connection sends (kernel TLS).
+static inline bool sluice_has_kernel_tls(void) {
+#ifdef __linux__
+  int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (descriptor < 0) return false;
+  // Where it is known, it is refused only for want of a connection.
+  bool is_known = setsockopt(descriptor, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") == 0 || errno == ENOTCONN;
+  close(descriptor);
+  return is_known;
+#else
+  return false;
+#endif
+}
+
+/// Has the system encrypt what a TCP connection sends, or, after the first time, do so with other keys (`struct tls_crypto_info` and
+/// what follows it): 0, or a negative libuv status.
+static inline int sluice_encrypt(int descriptor, bool is_first, const void *keys, socklen_t length) {
+#ifdef __linux__
+  if (is_first && setsockopt(descriptor, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") != 0) return -errno;
+  return setsockopt(descriptor, SOL_TLS, TLS_TX, keys, length) == 0 ? 0 : -errno;
+#else
+  return UV_ENOTSUP;
+#endif
+}
+
+/// Sends a record of a type of its own on a connection that the system encrypts, all of it or nothing: the number of bytes, or a
+/// negative libuv status.
+static inline long sluice_send_record(int descriptor, unsigned char type, void *bytes, unsigned long count) {
+#ifdef __linux__
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof type)];
+  } control = {.header = {.cmsg_level = SOL_TLS, .cmsg_type = TLS_SET_RECORD_TYPE, .cmsg_len = CMSG_LEN(sizeof type)}};
+  *CMSG_DATA(&control.header) = type;
+  struct iovec part = {.iov_base = bytes, .iov_len = count};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = control.header.cmsg_len};
+  long sent;
+  do sent = syscall(SYS_sendmsg, descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  while (sent < 0 && errno == EINTR);
+  return sluice_result(sent);
+#else
+  return UV_ENOTSUP;
+#endif
 }
 
 /// A terminal opened once more, so that it does not block only for us: its descriptor, or -1 where that can't be.

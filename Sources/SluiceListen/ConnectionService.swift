@@ -4,6 +4,13 @@ import SluiceStreams
 package protocol ServedConnection: AnyObject, Sendable {
   /// The server stops: the connection ends as soon as it can in good order. On its loop, without waiting.
   func endForShutdown()
+
+  /// The task that serves it was cancelled. On its loop.
+  func servingWasCancelled()
+}
+
+extension ServedConnection {
+  package func servingWasCancelled() {}
 }
 
 /// Runs a task for each of one loop's connections.
@@ -78,7 +85,10 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
     for connection in open.values { connection.connection.endForShutdown() }
     // What waits for something else than its connection is cancelled in the end.
     _ = accepted.loop.schedule(after: closeTimeout) {
-      for connection in self.open.values { connection.task?.cancel() }
+      for connection in self.open.values {
+        connection.task?.cancel()
+        connection.connection.servingWasCancelled()
+      }
     }
   }
 

@@ -29,7 +29,7 @@ extension PolledReadableStream {
   /// What is ready is taken without suspending.
   @inlinable
   @inline(never)
-  func beginRead() throws -> ReadStep<Output> {
+  package func beginRead() throws -> ReadStep<Output> {
     guard loop.isCurrent else { return .elsewhere }
     if hasReader { throw StreamError.concurrentRead }
     switch try poll() {
@@ -48,7 +48,7 @@ extension PolledReadableStream {
   /// - Returns: false if the task has gone on elsewhere than on the loop.
   @inlinable
   @inline(never)
-  func endWaiting() -> Bool {
+  package func endWaiting() -> Bool {
     guard loop.isCurrent else { return false }
     detachReader()
     return true
@@ -56,18 +56,18 @@ extension PolledReadableStream {
 
   @inlinable
   @inline(never)
-  nonisolated(nonsending) func detachReaderOnLoop() async { await loop.runAnywhere { detachReader() } }
+  package nonisolated(nonsending) func detachReaderOnLoop() async { await loop.runAnywhere { detachReader() } }
 
   @inlinable
   @inline(never)
-  nonisolated(nonsending) func readOnLoop() async throws -> Output? {
+  package nonisolated(nonsending) func readOnLoop() async throws -> Output? {
     try await withTaskExecutorPreference(loop) { @concurrent () async throws in try await read() }
   }
 }
 
 /// What the beginning of a read comes to.
 @usableFromInline
-enum ReadStep<Element> {
+package enum ReadStep<Element> {
   case element(Element)
   case end
   /// Nothing is ready: the waiter is attached.
@@ -140,6 +140,8 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
     case done(cancelled: Bool)
   }
   private var state = State.idle
+  /// Whether the task has no cancellation handler for this wait.
+  package var isUnguarded = false
 
   @usableFromInline
   package init() {}
@@ -154,7 +156,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   /// - Returns: whether the task was cancelled instead.
   @inlinable
   @inline(__always)
-  nonisolated(nonsending) func waitOrCancel(on loop: any Loop) async -> Bool {
+  package nonisolated(nonsending) func waitOrCancel(on loop: any Loop) async -> Bool {
     await withTaskCancellationHandler {
       await unsafe withUnsafeContinuation { unsafe suspend($0) }
     } onCancel: {
@@ -165,8 +167,9 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   @usableFromInline
   package func wake() { finish(cancelled: false) }
 
+  /// Until this is woken, or finished: whoever can cancel the task sees to that.
   @usableFromInline
-  func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
+  package func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
     switch state {
     case .idle: unsafe state = .waiting(continuation)
     case .done(let cancelled): unsafe continuation.resume(returning: cancelled)
@@ -175,7 +178,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   }
 
   @usableFromInline
-  func finish(cancelled: Bool) {
+  package func finish(cancelled: Bool) {
     switch state {
     case .waiting(let continuation):
       state = .done(cancelled: cancelled)

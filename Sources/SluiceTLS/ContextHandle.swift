@@ -27,12 +27,12 @@ import SluiceStreams
     if let suites = options.cipherSuites, unsafe SSL_CTX_set_ciphersuites(context, suites) != 1 {
       throw .invalidOption("the cipher suites", reason: "'\(suites)' names none that OpenSSL has")
     }
-    if let keyLog {
-      unsafe SSL_CTX_set_ex_data(context, 0, Unmanaged.passUnretained(keyLog).toOpaque())
+    if let keyLog { unsafe SSL_CTX_set_ex_data(context, 0, Unmanaged.passUnretained(keyLog).toOpaque()) }
+    if keyLog != nil || options.allowsKernel {
       unsafe SSL_CTX_set_keylog_callback(context) { ssl, line in
-        guard let ssl = unsafe ssl, let line = unsafe line,
-          let log = unsafe SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), 0)
-        else { return }
+        guard let ssl = unsafe ssl, let line = unsafe line else { return }
+        unsafe TLSEngine.of(ssl)?.note(line)
+        guard let log = unsafe SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), 0) else { return }
         unsafe Unmanaged<KeyLog>.fromOpaque(log).takeUnretainedValue().append(String(cString: line))
       }
     }

@@ -24,9 +24,29 @@ enum EngineBIO {
       unsafe engine.giveOutput(UnsafeRawBufferPointer(start: source, count: Int(count)))
       return count
     }
-    unsafe BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
+    unsafe BIO_meth_set_ctrl(method) { bio, command, number, pointer in
+      if command == BIO_CTRL_FLUSH { return 1 }
+      guard let bio = unsafe bio, let engine = unsafe EngineBIO.engine(bio) else { return 0 }
+      switch command {
+      case KernelControl.setKeys:
+        // The number says whether they are for sending.
+        guard number != 0, let pointer = unsafe pointer else { return 0 }
+        return unsafe engine.sendByKernel(with: pointer) ? 1 : 0
+      case KernelControl.isSending: return engine.isSendingByKernel ? 1 : 0
+      case KernelControl.setRecordType: engine.setKernelRecordType(number)
+      default: break
+      }
+      return 0
+    }
     return unsafe Method(pointer: method)
   }()
+
+  /// What OpenSSL asks of whoever has the socket; openssl/bio.h gives some of the numbers in a comment only.
+  private enum KernelControl {
+    static let setKeys: CInt = 72
+    static let isSending = BIO_CTRL_GET_KTLS_SEND
+    static let setRecordType: CInt = 74
+  }
 
   @safe private struct Method: @unchecked Sendable {  // set up once, and only read then
     let pointer: OpaquePointer?

@@ -9,12 +9,15 @@ import SluiceStreams
   private let wantedName: String
   private let sessions: SessionCache?
   private let verifiesStaple: Bool
+  private let allowsKernel: Bool
   private var verifyFailure: TLSError?
 
   /// What came from the network and OpenSSL has not taken.
   private var input = Bytes()
   /// What is to be sent to the network.
   var output = BytesBuilder()
+  /// Where the system may make the records that are sent, or does.
+  private var kernel: KernelSending?
 
   /// A client's.
   init(_ context: TLSClientContext, to name: String) throws(TLSError) {
@@ -24,6 +27,7 @@ import SluiceStreams
     wantedName = context.options.serverName ?? name
     sessions = context.sessions
     verifiesStaple = context.verifies
+    allowsKernel = context.options.allowsKernel
     attach()
     unsafe SSL_set_connect_state(ssl)
     unsafe sluice_SSL_request_ocsp(ssl)
@@ -47,6 +51,7 @@ import SluiceStreams
     wantedName = ""
     sessions = nil
     verifiesStaple = false
+    allowsKernel = certificates.options.allowsKernel
     attach()
     unsafe SSL_set_accept_state(ssl)
   }
@@ -107,7 +112,49 @@ import SluiceStreams
   }
 
   func giveOutput(_ source: UnsafeRawBufferPointer) {
-    unsafe output.append(Span(_unsafeBytes: source))
+    guard let kernel, kernel.hasBegun else { return unsafe output.append(Span(_unsafeBytes: source)) }
+    var record = BytesBuilder()
+    unsafe record.append(Span(_unsafeBytes: source))
+    unsafe kernel.push(record.take(), digest: SSL_CIPHER_get_handshake_digest(SSL_get_current_cipher(ssl)))
+  }
+
+  /// Bytes that wait in `output`, and those that the system's records have got since that was last taken.
+  var unsentByteCount: Int { output.count + (kernel?.pushedByteCount ?? 0) }
+
+  /// What is to be sent to the network, moved out.
+  func takeOutput() -> BytesBuilder {
+    kernel?.pushedByteCount = 0
+    return output.move()
+  }
+
+  // MARK: the system's records
+
+  /// Lets the system make the records that are sent, if it can. Before the handshake.
+  func offerKernel(of transport: any PolledDuplexStream<Bytes, Bytes>) {
+    guard allowsKernel, let encrypting = transport as? any RecordEncrypting, encrypting.encryptionSupport != .none
+    else {
+      return
+    }
+    kernel = unsafe KernelSending(encrypting, isServer: SSL_is_server(ssl) == 1)
+    unsafe sluice_SSL_enable_ktls(ssl)
+  }
+
+  /// Whether plain bytes go to the transport as they are.
+  var isSendingByKernel: Bool { kernel?.hasBegun == true }
+
+  /// - Parameter keys: As OpenSSL has encoded them for the system.
+  func sendByKernel(with keys: UnsafeRawPointer) -> Bool {
+    guard let kernel, let keys = unsafe KernelKeys(keys) else { return false }
+    return kernel.begin(keys, behind: takeOutput())
+  }
+
+  func setKernelRecordType(_ type: Int) {
+    if let type = UInt8(exactly: type) { kernel?.recordType = type }
+  }
+
+  /// - Parameter line: Of the key log.
+  func note(_ line: UnsafePointer<CChar>) {
+    if let kernel { unsafe kernel.note(keyLogLine: String(cString: line)) }
   }
 
   // MARK: the plain side
@@ -123,6 +170,7 @@ import SluiceStreams
     OpenSSLError.clear()
     let result = unsafe SSL_do_handshake(ssl)
     if result == 1 {
+      if !isSendingByKernel { kernel = nil }
       if verifiesStaple { unsafe try OCSPStaple.check(unsafe ssl) }
       return .done
     }
@@ -139,7 +187,16 @@ import SluiceStreams
       result = unsafe SSL_read_ex(ssl, target, room, &count)
       return result == 1 ? count : 0
     }
-    return result == 1 ? .done : try progress(after: result)
+    let progress = result == 1 ? .done : try progress(after: result)
+    if isSendingByKernel, unsafe SSL_get_key_update_type(ssl) != SSL_KEY_UPDATE_NONE { answerKeyUpdate() }
+    return progress
+  }
+
+  /// OpenSSL answers before the next data that it sends, of which there is none where the system makes the records.
+  private func answerKeyUpdate() {
+    var count = 0
+    unsafe SSL_write_ex(ssl, "", 0, &count)
+    OpenSSLError.clear()
   }
 
   /// Encrypts; all of it goes to `output`.
@@ -155,6 +212,14 @@ import SluiceStreams
     // Writing never waits for the peer: there is no renegotiation.
     _ = try progress(after: result)
     throw .protocol("the data could not be encrypted")
+  }
+
+  /// RFC 8446 §4.6.3: changes the keys of this half, and asks for the other's to be changed.
+  func updateKeys() throws(TLSError) {
+    OpenSSLError.clear()
+    guard unsafe SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) == 1 else { throw .protocol(OpenSSLError.takeReason()) }
+    let result = unsafe SSL_do_handshake(ssl)
+    if result != 1 { _ = try progress(after: result) }
   }
 
   /// RFC 8446 §6.1: says that nothing more is sent.
@@ -216,7 +281,7 @@ import SluiceStreams
       applicationProtocol: applicationProtocol,
       serverName: SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { unsafe String(cString: $0) },
       peerCertificates: peerCertificates(), wasResumed: SSL_session_reused(ssl) == 1,
-      ocspResponse: OCSPStaple.response(ssl))
+      ocspResponse: OCSPStaple.response(ssl), isSentByKernel: isSendingByKernel)
   }
 
   private func peerCertificates() -> [Bytes] {

@@ -61,6 +61,7 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
 
   private func start() {
     timer = transport.loop.schedule(after: timeout) { self.giveUp(TLSError.timeout(self.timeout)) }
+    engine.offerKernel(of: transport)
     do { try transport.attachReader(self) } catch { return giveUp(error) }
     wake()
   }
@@ -89,7 +90,7 @@ package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on it
     }
   }
 
-  private func sendOutput() throws { try transport.sendGathered(engine.output.move(), backTo: transport.loop.scratch) }
+  private func sendOutput() throws { try transport.sendGathered(engine.takeOutput(), backTo: transport.loop.scratch) }
 
   private func finish() throws {
     guard let completion = take() else { return }

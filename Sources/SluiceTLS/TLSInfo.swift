@@ -15,4 +15,6 @@ public struct TLSInfo: Sendable, Hashable {
   public let wasResumed: Bool
   /// The OCSP response that the server stapled, in DER, or nil.
   public let ocspResponse: Bytes?
+  /// Whether the system encrypts what is sent (kernel TLS).
+  public let isSentByKernel: Bool
 }

@@ -54,7 +54,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     try transport.attachWriter(TransportWriter(self))
     // What ends the handshake leaves with the first data, if there is some in this turn: one packet, one wake of the peer.
     unsentHandshake = engine.output.count
-    if engine.output.capacity > 0 { loop.atEndOfTurn(self) }
+    if engine.output.capacity > 0 || engine.unsentByteCount > 0 { loop.atEndOfTurn(self) }
   }
 
   /// What the handshake settled.
@@ -64,6 +64,19 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       return await withCheckedContinuation { continuation in
         loop.execute { continuation.resume(returning: self.engine.info()) }
       }
+    }
+  }
+
+  /// Encrypts with new keys from here on, and asks the peer to do the same (RFC 8446 §4.6.3).
+  /// - Throws: `TLSError.protocol` in TLS 1.2, which can't; `StreamError.closed`, or what the stream failed with.
+  public func updateKeys() async throws {
+    try await loop.run {
+      guard case .open = self.writeState else {
+        _ = try self.hasRoom()
+        return
+      }
+      try self.engine.updateKeys()
+      try self.sendOutput()
     }
   }
 
@@ -94,13 +107,14 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Sends what the protocol itself answers to what was read, such as a KeyUpdate (RFC 8446 §4.6.3).
   /// - Returns: false if reading has to wait: a peer that asks and asks, and does not read the answers, is not read either.
   private func sendAnswers() throws -> Bool {
-    if !engine.output.isEmpty {
+    let count = engine.unsentByteCount
+    if count > 0 {
       // Nothing follows close_notify.
       if case .open = writeState {
-        answerBytes += engine.output.count
+        answerBytes += count
         try sendOutput()
       } else {
-        engine.output = BytesBuilder()
+        _ = engine.takeOutput()
       }
     }
     if try answerBytes > Self.maxAnswerBytes && transport.hasRoom() { answerBytes = 0 }
@@ -166,6 +180,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     }
     // Nothing would be sent that gives the memory back.
     if bytes.isEmpty { return }
+    if engine.isSendingByKernel { return try transport.push(bytes) }
     if engine.output.capacity == 0 { engine.output = loop.scratch.take() }
     do { try engine.write(bytes.span) } catch {
       fail(error)
@@ -183,7 +198,13 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Sends what is encrypted.
   private func sendOutput() throws {
     unsentHandshake = 0
-    try transport.sendGathered(engine.output.move(), backTo: loop.scratch)
+    try transport.sendGathered(engine.takeOutput(), backTo: loop.scratch)
+  }
+
+  public func pushFlushing(_ bytes: consuming Bytes) throws {
+    if case .open = writeState, engine.isSendingByKernel { return try transport.pushFlushing(bytes) }
+    try push(bytes)
+    flush()
   }
 
   public var needsFlush: Bool { engine.output.count > unsentHandshake || transport.needsFlush }

@@ -45,6 +45,8 @@ import SluiceStreams
   @safe @exclusivity(unchecked) private var queue = ByteQueue()
   /// Bytes that the system has taken.
   @safe @exclusivity(unchecked) private var takenBytes = 0
+  /// What has its place between the bytes, where the system encrypts them.
+  @safe @exclusivity(unchecked) private var encryption: SocketEncryption?
   @safe @exclusivity(unchecked) private var watermark: Watermark
 
   public static let defaultHighWatermark = 64 << 10
@@ -203,10 +205,13 @@ extension SocketStream {
   public func hasRoom() throws -> Bool {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
     guard case .open = writeState else { throw writeState.refusal }
-    return watermark.hasRoom(queued: queue.count)
+    return watermark.hasRoom(queued: queuedByteCount)
   }
 
-  public var needsFlush: Bool { !queue.isEmpty && !isSystemFull }
+  public var needsFlush: Bool { !isDrained && !isSystemFull }
+
+  /// Whether the system has taken everything.
+  private var isDrained: Bool { queue.isEmpty && encryption?.isEmpty != false }
 
   public func push(_ bytes: consuming Bytes) throws {
     guard case .open = writeState else { throw writeState.refusal }
@@ -222,7 +227,7 @@ extension SocketStream {
   public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
-  public var queuedByteCount: Int { queue.count }
+  public var queuedByteCount: Int { queue.count + (encryption?.queuedByteCount ?? 0) }
 
   /// Of TCP: what the peer has acknowledged.
   public var deliveredByteCount: Int? {
@@ -232,8 +237,17 @@ extension SocketStream {
 
   public func flush() {
     guard needsFlush, !watch.isClosed else { return }
-    while !queue.isEmpty {
-      let (written, offered) = unsafe withBuffers(queue.front(limit: Self.maxGathered)) { buffers, byteCount in
+    while !isDrained {
+      var limit = Int.max
+      if let encryption {
+        let status = encryption.sendDue(watch.descriptor, at: takenBytes)
+        guard didSend(status) else { return }
+        if status < 0 { return awaitRoom() }
+        limit = encryption.byteCount(from: takenBytes)
+        if queue.isEmpty { break }
+      }
+      let chunks = queue.front(limit: Self.maxGathered)
+      let (written, offered) = unsafe withBuffers(chunks, upTo: limit) { buffers, byteCount in
         (unsafe sluice_write(watch.descriptor, isSocket, buffers.baseAddress, CInt(buffers.count)), byteCount)
       }
       guard didSend(written) else { return }
@@ -248,7 +262,7 @@ extension SocketStream {
 
   /// Writes at once what the system takes, and queues the rest.
   public func pushFlushing(_ bytes: consuming Bytes) throws {
-    guard queue.isEmpty, case .open = writeState, !bytes.isEmpty else {
+    guard isDrained, case .open = writeState, !bytes.isEmpty else {
       try push(bytes)
       return flush()
     }
@@ -282,8 +296,8 @@ extension SocketStream {
   /// Something has left, or all.
   private func didDrain() {
     if case .closing = writeState {
-      if queue.isEmpty { shutDown() }
-    } else if watermark.isReached(queued: queue.count) {
+      if isDrained { shutDown() }
+    } else if watermark.isReached(queued: queuedByteCount) {
       writer?.wake()
     }
   }
@@ -291,6 +305,7 @@ extension SocketStream {
   private func failWriting(_ error: any Error) {
     let waiting = writeState.end(error)
     queue.removeAll()
+    encryption?.removeAll()
     isSystemFull = false
     watch.stop(.writable)
     for completion in waiting { completion(error) }
@@ -306,7 +321,7 @@ extension SocketStream {
     switch writeState.close(completion) {
     case .begin:
       writer?.wake()
-      if queue.isEmpty { didDrain() } else { flush() }
+      if isDrained { didDrain() } else { flush() }
     case .wait: break
     case .done(let error): completion(error)
     }
@@ -346,6 +361,27 @@ extension SocketStream {
   }
 }
 
+extension SocketStream: RecordEncrypting {
+  package var encryptionSupport: EncryptionSupport { isSocket ? SocketEncryption.support : .none }
+
+  package func startEncrypting(with keys: [UInt8]) -> Bool {
+    flush()
+    guard case .open = writeState, isDrained, encryption == nil else { return false }
+    encryption = SocketEncryption(watch.descriptor, keys: keys)
+    return encryption != nil
+  }
+
+  package func changeKeys(to keys: [UInt8]) throws {
+    guard case .open = writeState else { throw writeState.refusal }
+    encryption?.append(keys: keys, at: takenBytes + queue.count)
+  }
+
+  package func push(record: Bytes, ofType type: UInt8) throws {
+    guard case .open = writeState else { throw writeState.refusal }
+    encryption?.append(record: record, ofType: type, at: takenBytes + queue.count)
+  }
+}
+
 extension SocketStream: SentByteCounting {
   package var sentByteCount: Int? { takenBytes }
 }
@@ -366,19 +402,22 @@ extension SocketStream: LoopResident {
   }
 }
 
-/// Calls `body` with where chunks lie, and how many bytes they have.
+/// Calls `body` with where chunks lie, up to a number of bytes that is above 0, and how many bytes they have.
 private func withBuffers<R>(
-  _ chunks: some Collection<Bytes>, _ body: (UnsafeMutableBufferPointer<iovec>, Int) -> R
+  _ chunks: some Collection<Bytes>, upTo limit: Int, _ body: (UnsafeMutableBufferPointer<iovec>, Int) -> R
 ) -> R {
   unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: chunks.count) { buffers in
     var byteCount = 0
-    for (index, chunk) in chunks.enumerated() {
-      byteCount += chunk.count
+    var used = 0
+    for chunk in chunks where byteCount < limit {
       unsafe chunk.withUnsafeBytes { bytes in
-        unsafe buffers[index] = unsafe iovec(
-          iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
+        let count = min(bytes.count, limit - byteCount)
+        unsafe buffers[used] = unsafe iovec(
+          iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: count)
+        byteCount += count
       }
+      used += 1
     }
-    return unsafe body(buffers, byteCount)
+    return unsafe body(UnsafeMutableBufferPointer(rebasing: buffers[..<used]), byteCount)
   }
 }

@@ -2,6 +2,36 @@ import SluiceStreams
 import SluiceWebSocketProtocol
 
 extension WebSocket {
+  /// The next message; nil when the peer has closed well. Waits for it.
+  /// - Throws: `StreamError.concurrentRead` if another task waits for one, `CancellationError`, or what the connection failed with.
+  public nonisolated(nonsending) func read() async throws -> Message? {
+    while true {
+      switch try beginRead() {
+      case .element(let message): return message
+      case .end: return nil
+      case .waiting(let waiter):
+        let isCancelled =
+          isServedByCurrentTask(waiter)
+          ? await unsafe withUnsafeContinuation { unsafe waiter.suspend($0) } : await waiter.waitOrCancel(on: loop)
+        if !endWaiting() { await detachReaderOnLoop() }
+        if isCancelled { throw CancellationError() }
+      case .elsewhere: return try await readOnLoop()
+      }
+    }
+  }
+
+  /// Whether who waits is the server's own task for this connection: then the server tells of its end, and the wait needs no cancellation
+  /// handler, which costs as much as the rest of it.
+  private func isServedByCurrentTask(_ waiter: LoopWaiter) -> Bool {
+    guard let servingTask = unsafe servingTask else { return false }
+    return unsafe withUnsafeCurrentTask { task in
+      guard let task = unsafe task, unsafe task == servingTask else { return false }
+      waiter.isUnguarded = true
+      if unsafe task.isCancelled { waiter.finish(cancelled: true) }
+      return true
+    }
+  }
+
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
     hasBeenRead = true
@@ -20,10 +50,42 @@ extension WebSocket {
       case .closed: return .end
       case .failed(let error): throw error
       }
+      if coding.isPlain, decoder.isBetweenMessages, !decoder.hasInput() {
+        switch receiveChunk() {
+        case .chunk(let chunk): if let message = takeMessage(from: chunk) { return .element(message) }
+        case .pending: return .pending
+        case .end: continue
+        }
+      }
       if let message = try nextMessage() { return .element(message) }
       guard case .open = readState else { continue }
       guard receive() else { return .pending }
     }
+  }
+
+  /// What a chunk begins with, if that is a whole small message, as most are: it need not pass the decoder, which gets the rest.
+  private func takeMessage(from chunk: Bytes) -> Message? {
+    let input = chunk.span
+    let limit = Swift.min(Self.gatherLimit, options.maxMessageSize)
+    guard let frame = WholeFrame(input, at: 0, isMasked: role == .server, limit: limit) else {
+      feed(chunk)
+      return nil
+    }
+    var bytes = chunk.prefix(frame.payload.upperBound).dropFirst(frame.payload.lowerBound)
+    if let key = frame.maskingKey {
+      var unmasked = BytesBuilder(capacity: frame.payload.count)
+      unmasked.append(input.extracting(frame.payload), masking: key)
+      bytes = unmasked.take()
+    }
+    let message = Message(kind: frame.kind, bytes: bytes)
+    // The decoder tells what is wrong.
+    guard frame.kind == .binary || UTF8Validator.isValid(message.bytes.span) else {
+      feed(chunk)
+      return nil
+    }
+    if frame.payload.upperBound < chunk.count { feed(chunk.dropFirst(frame.payload.upperBound)) }
+    noteReceived(message.bytes.count, endsMessage: true)
+    return message
   }
 
   /// Puts together what was read ahead.

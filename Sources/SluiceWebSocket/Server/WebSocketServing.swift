@@ -1,5 +1,6 @@
 import Logging
 import SluiceListen
+import SluiceStreams
 import SluiceWebSocketProtocol
 
 extension WebSocket: ServedConnection {
@@ -22,13 +23,20 @@ extension WebSocket: ServedConnection {
     await close(logger, after: failure)
   }
 
+  /// The same in a task that nobody cancels but a `ConnectionService`.
   @inline(__always)
   func serve(_ handling: ConnectionHandling) async {
+    unsafe servingTask = unsafe withUnsafeCurrentTask { unsafe $0 }
     await serve(logger: handling.logger, handling.handler)
+  }
+
+  package func servingWasCancelled() {
+    if let waiter = reader as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
   }
 
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
+    unsafe servingTask = nil
     if let failure { report(failure, to: logger) }
     if Task.isCancelled { return await closeInCancelledTask(as: .goingAway) }
     try? await close(as: failure == nil ? .normal : .internalError, "")
