@@ -94,17 +94,25 @@ extension PolledWritableStream {
       do { try await waitForRoom() } catch is CancellationError {}
       return
     }
+    try await writeOnLoop(element)
+  }
+
+  @inlinable
+  @inline(never)
+  nonisolated(nonsending) func writeOnLoop(_ element: Input) async throws {
     try await withTaskExecutorPreference(loop) { @concurrent () async throws in try await write(element) }
   }
 
   /// Suspends until the queue is below its watermark. On the loop.
   @inlinable
+  @inline(never)
   package nonisolated(nonsending) func waitForRoom() async throws {
     while try loop.isCurrent && !hasRoom() { try await waitForRoomOnce() }
   }
 
   /// Suspends until there may be room. On the loop.
   @inlinable
+  @inline(never)
   nonisolated(nonsending) func waitForRoomOnce() async throws {
     let waiter = LoopWaiter()
     try attachWriter(waiter)

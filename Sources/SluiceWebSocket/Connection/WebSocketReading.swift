@@ -12,7 +12,7 @@ extension WebSocket {
       case .waiting(let waiter):
         let isCancelled =
           isServedByCurrentTask(waiter)
-          ? await unsafe withUnsafeContinuation { unsafe waiter.suspend($0) } : await waiter.waitOrCancel(on: loop)
+          ? await unsafe withUnsafeContinuation { unsafe waiter.suspend($0) } : await waitOrCancel(waiter)
         if !endWaiting() { await detachReaderOnLoop() }
         if isCancelled { throw CancellationError() }
       case .elsewhere: return try await readOnLoop()
@@ -20,10 +20,17 @@ extension WebSocket {
     }
   }
 
+  /// Apart, because a server's own task holds the memory of the frame of `read`, and does not wait so.
+  @inline(never)
+  private nonisolated(nonsending) func waitOrCancel(_ waiter: LoopWaiter) async -> Bool {
+    await waiter.waitOrCancel(on: loop)
+  }
+
   /// Whether who waits is the server's own task for this connection: then the server tells of its end, and the wait needs no cancellation
   /// handler, which costs as much as the rest of it.
+  @inline(never)
   private func isServedByCurrentTask(_ waiter: LoopWaiter) -> Bool {
-    guard let servingTask = unsafe servingTask else { return false }
+    guard let servingTask else { return false }
     return unsafe withUnsafeCurrentTask { task in
       guard let task = unsafe task, unsafe task == servingTask else { return false }
       waiter.isUnguarded = true

@@ -26,9 +26,12 @@ extension WebSocket: ServedConnection {
   /// The same in a task that nobody cancels but a `ConnectionService`.
   @inline(__always)
   func serve(_ handling: ConnectionHandling) async {
-    unsafe servingTask = unsafe withUnsafeCurrentTask { unsafe $0 }
+    beginServing()
     await serve(logger: handling.logger, handling.handler)
   }
+
+  @inline(never)
+  private func beginServing() { servingTask = unsafe withUnsafeCurrentTask { unsafe $0 } }
 
   package func servingWasCancelled() {
     if let waiter = reader as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
@@ -36,7 +39,7 @@ extension WebSocket: ServedConnection {
 
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
-    unsafe servingTask = nil
+    servingTask = nil
     if let failure { report(failure, to: logger) }
     if Task.isCancelled { return await closeInCancelledTask(as: .goingAway) }
     try? await close(as: failure == nil ? .normal : .internalError, "")
