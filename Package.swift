@@ -207,7 +207,8 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),
-    .testTarget(name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams"], swiftSettings: settings),
+    .testTarget(
+      name: "SluiceIOTests", dependencies: ["SluiceIO", "SluiceStreams", "SluiceTestSupport"], swiftSettings: settings),
     .testTarget(
       name: "SluiceEventSourceTests",
       dependencies: ["Sluice", "SluiceEventSource", "SluiceHTTP", "SluiceZlib", "SluiceTestSupport"],

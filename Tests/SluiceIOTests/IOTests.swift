@@ -1,5 +1,6 @@
 import SluiceIO
 import SluiceStreams
+import SluiceTestSupport
 import SystemPackage
 import Testing
 
@@ -434,20 +435,14 @@ struct SocketTests {
     var clients: [SocketStream] = [try await TCP.connect("127.0.0.1", port: listener.port)]
     _ = try await listener.read()
     for _ in 0..<100 { clients.append(try await TCP.connect("127.0.0.1", port: listener.port)) }
-    let before = try await loop.run { Self.threadTime }
+    let processor = try await ProcessorTime(of: loop)
+    let before = processor.now
     try await Task.sleep(for: .milliseconds(300))
-    #expect(try await loop.run { Self.threadTime } - before < .milliseconds(30))
+    #expect(processor.now - before < .milliseconds(30))
     for _ in 0..<100 { _ = try await listener.read() }
     listener.cancel()
     #expect(try await listener.read() == nil)
     for client in clients { client.abort(StreamError.aborted) }
-  }
-
-  /// Processor time of the calling thread.
-  private static var threadTime: Duration {
-    var time = timespec()
-    unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-    return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
   }
 
   @Test("several loops share a port")
