@@ -203,6 +203,9 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   @usableFromInline
   package func wake() { finish(cancelled: false) }
 
+  /// Makes it ready for another wait. Nothing waits with it now.
+  package func renew() { state = .idle }
+
   /// Until this is woken, or finished: whoever can cancel the task sees to that.
   @usableFromInline
   package func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
