@@ -76,25 +76,53 @@ package enum ReadStep<Element> {
   case elsewhere
 }
 
+/// What the beginning of a write comes to.
+@usableFromInline
+enum WriteStep {
+  /// The element was taken, and there is room for the next.
+  case done
+  /// The element was taken, and there is no room any more.
+  case full
+  /// The element was not taken.
+  case noRoom
+  /// The caller does not run on the loop.
+  case elsewhere
+}
+
 extension PolledWritableStream {
   @inlinable
+  @inline(__always)
   public nonisolated(nonsending) func write(_ element: Input) async throws {
-    while loop.isCurrent {
-      guard try hasRoom() else {
-        try await waitForRoomOnce()
-        continue
+    while true {
+      switch try beginWrite(element) {
+      case .done: return
+      case .full: return try await waitForRoomAfterWrite()
+      case .noRoom: try await waitForRoomOnce()
+      case .elsewhere: return try await writeOnLoop(element)
       }
-      // The rest of the turn may write more: what is gathered leaves at its end.
-      let isScheduled = needsFlush
-      try push(element)
-      if !isScheduled && needsFlush { loop.atEndOfTurn(self) }
-      if try hasRoom() { return }
-      flush()
-      // Cancellation ends the waiting without an error, as this element was taken.
-      do { try await waitForRoom() } catch is CancellationError {}
-      return
     }
-    try await writeOnLoop(element)
+  }
+
+  /// What there is room for is taken without suspending.
+  @inlinable
+  @inline(never)
+  func beginWrite(_ element: Input) throws -> WriteStep {
+    guard loop.isCurrent else { return .elsewhere }
+    guard try hasRoom() else { return .noRoom }
+    // The rest of the turn may write more: what is gathered leaves at its end.
+    let isScheduled = needsFlush
+    try push(element)
+    if !isScheduled && needsFlush { loop.atEndOfTurn(self) }
+    if try hasRoom() { return .done }
+    flush()
+    return .full
+  }
+
+  /// Cancellation ends the waiting without an error, as the element was taken.
+  @inlinable
+  @inline(never)
+  nonisolated(nonsending) func waitForRoomAfterWrite() async throws {
+    do { try await waitForRoom() } catch is CancellationError {}
   }
 
   @inlinable
@@ -174,6 +202,9 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
 
   @usableFromInline
   package func wake() { finish(cancelled: false) }
+
+  /// Makes it ready for another wait. Nothing waits with it now.
+  package func renew() { state = .idle }
 
   /// Until this is woken, or finished: whoever can cancel the task sees to that.
   @usableFromInline

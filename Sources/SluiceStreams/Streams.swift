@@ -59,15 +59,65 @@ extension ReadableStream {
 /// Reads a stream for `for try await`. It holds nothing of its own: a new iterator goes on where the last one stopped.
 public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
   // A reference, which takes less memory of a task that waits than what may be a value.
-  private let stream: any ReadableStream<Element> & AnyObject
+  @usableFromInline let stream: any ReadableStream<Element> & AnyObject
+  /// Begins a read where the calling task can wait without a cancellation handler.
+  @usableFromInline let beginRead: ((LoopWaiter?, ReadWait) throws -> ServedReadStep<Element>)?
+  /// What was waited with last.
+  @usableFromInline var waiter: LoopWaiter?
 
   init(stream: some ReadableStream<Element>) {
     self.stream = stream as? any ReadableStream<Element> & AnyObject ?? BoxedStream(base: stream)
+    beginRead = nil
+  }
+
+  /// - Parameter beginRead: Takes what is ready, or attaches a waiter: `spare`, if there is one. `wait` says how the task has waited since the
+  ///   last call, which is to end that wait. Called wherever the task runs.
+  package init(
+    stream: any ReadableStream<Element> & AnyObject,
+    beginRead: @escaping (_ spare: LoopWaiter?, _ wait: ReadWait) throws -> ServedReadStep<Element>
+  ) {
+    self.stream = stream
+    self.beginRead = beginRead
   }
 
   public nonisolated(nonsending) mutating func next() async throws -> Element? { try await stream.read() }
 
-  public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? { try await stream.read() }
+  // It waits in the frame of the loop that it is inlined into: each frame between the two, and each change of executors on the way
+  // back, would cost a message that is waited for as much as decoding it does.
+  @inlinable
+  @inline(__always)
+  public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? {
+    guard let beginRead else { return try await stream.read() }
+    var wait = ReadWait.none
+    while true {
+      switch try beginRead(waiter, wait) {
+      case .element(let element): return element
+      case .end: return nil
+      case .waiting(let waiter):
+        let isCancelled = await unsafe withUnsafeContinuation(isolation: actor) { unsafe waiter.suspend($0) }
+        self.waiter = waiter
+        wait = isCancelled ? .cancelled : .woken
+      case .mustRead: return try await stream.read()
+      }
+    }
+  }
+}
+
+/// What the beginning of a read comes to, where the task may be one that waits without a cancellation handler.
+@usableFromInline
+package enum ServedReadStep<Element> {
+  case element(Element)
+  case end
+  /// Nothing is ready: the waiter is attached, and whoever can cancel the task finishes it then.
+  case waiting(LoopWaiter)
+  /// Nothing was done: the task is to call `read`.
+  case mustRead
+}
+
+/// How a task has waited for an element.
+@usableFromInline
+package enum ReadWait {
+  case none, woken, cancelled
 }
 
 /// A stream that is a value, behind a reference.

@@ -7,6 +7,20 @@ import Testing
 /// Reading in the task that a server runs for a connection, which has no cancellation handler of its own, and in others.
 @Suite("reading in a server's handler", .timeLimit(.minutes(1)))
 struct ServedReadTests {
+  /// The two ways to wait for a message.
+  enum Gear: CaseIterable {
+    case read, iterate
+
+    func next(_ ws: WebSocket) async throws -> Message? {
+      switch self {
+      case .read: return try await ws.read()
+      case .iterate:
+        for try await message in ws { return message }
+        return nil
+      }
+    }
+  }
+
   /// Runs a handler against a client, and gives what the handler's answer came to.
   private func serve(
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void,
@@ -25,15 +39,15 @@ struct ServedReadTests {
     return false
   }
 
-  @Test("a task that was cancelled takes what is ready, and then does not wait")
-  func cancelledBefore() async throws {
+  @Test("a task that was cancelled takes what is ready, and then does not wait", arguments: Gear.allCases)
+  func cancelledBefore(_ gear: Gear) async throws {
     try await serve { ws in
       try await ws.send("begin")
       // Ready for the next read.
       while try await ws.loop.run({ ws.ahead.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
       withUnsafeCurrentTask { $0?.cancel() }
-      let message = try await ws.read()
-      let isCancelled = await Self.isCancelled { _ = try await ws.read() }
+      let message = try await gear.next(ws)
+      let isCancelled = await Self.isCancelled { _ = try await gear.next(ws) }
       try await ws.send("\(message?.text ?? "") \(isCancelled)")
     } client: { socket in
       #expect(try await socket.read()?.text == "begin")
@@ -42,13 +56,15 @@ struct ServedReadTests {
     }
   }
 
-  @Test("a wait ends when the server says that the task was cancelled, and the connection can be read on")
-  func cancelledMeanwhile() async throws {
+  @Test(
+    "a wait ends when the server says that the task was cancelled, and the connection can be read on",
+    arguments: Gear.allCases)
+  func cancelledMeanwhile(_ gear: Gear) async throws {
     try await serve { ws in
       _ = ws.loop.perform { _ = ws.loop.schedule(after: .milliseconds(50)) { ws.servingWasCancelled() } }
-      let isCancelled = await Self.isCancelled { _ = try await ws.read() }
+      let isCancelled = await Self.isCancelled { _ = try await gear.next(ws) }
       try await ws.send("\(isCancelled)")
-      try await ws.send(try await ws.read()?.text ?? "nothing")
+      try await ws.send(try await gear.next(ws)?.text ?? "nothing")
     } client: { socket in
       #expect(try await socket.read()?.text == "true")
       try await socket.send("more")
@@ -56,17 +72,17 @@ struct ServedReadTests {
     }
   }
 
-  @Test("a child task of the handler, and any other task, is cancelled by itself")
-  func otherTasks() async throws {
+  @Test("a child task of the handler, and any other task, is cancelled by itself", arguments: Gear.allCases)
+  func otherTasks(_ gear: Gear) async throws {
     try await serve { ws in
       var isCancelled: [Bool] = []
       await withTaskGroup(of: Bool.self) { group in
-        group.addTask { await Self.isCancelled { _ = try await ws.read() } }
+        group.addTask { await Self.isCancelled { _ = try await gear.next(ws) } }
         try? await Task.sleep(for: .milliseconds(50))
         group.cancelAll()
         for await result in group { isCancelled.append(result) }
       }
-      let other = Task { await Self.isCancelled { _ = try await ws.read() } }
+      let other = Task { await Self.isCancelled { _ = try await gear.next(ws) } }
       try await Task.sleep(for: .milliseconds(50))
       // What the server says of its own task is not said of this one.
       try await ws.loop.run { ws.servingWasCancelled() }
@@ -74,11 +90,78 @@ struct ServedReadTests {
       other.cancel()
       isCancelled.append(await other.value)
       try await ws.send("\(isCancelled)")
-      try await ws.send(try await ws.read()?.text ?? "nothing")
+      try await ws.send(try await gear.next(ws)?.text ?? "nothing")
     } client: { socket in
       #expect(try await socket.read()?.text == "[true, true]")
       try await socket.send("more")
       #expect(try await socket.read()?.text == "more")
+    }
+  }
+
+  /// Carries an iterator from one task to another.
+  private final class Carried: @unchecked Sendable {  // used by one task after the other
+    private var iterator: ReadableStreamIterator<Message>
+    init(_ ws: WebSocket) { iterator = ws.makeAsyncIterator() }
+    func next() async throws -> Message? { try await iterator.next(isolation: nil) }
+  }
+
+  @Test(
+    "an iterator that has waited in the handler waits in another task, which is cancelled by itself, and in the handler again"
+  )
+  func iteratorHandedOn() async throws {
+    try await serve { ws in
+      let carried = Carried(ws)
+      try await ws.send(try await carried.next()?.text ?? "nothing")
+      for isOnLoop in [true, false] {
+        let other =
+          isOnLoop
+          ? Task(executorPreference: ws.loop) { try await carried.next() } : Task { try await carried.next() }
+        try await Task.sleep(for: .milliseconds(50))
+        // What the server says of its own task is not said of this one.
+        try await ws.loop.run { ws.servingWasCancelled() }
+        try await Task.sleep(for: .milliseconds(20))
+        #expect(try await ws.loop.run { ws.hasReader })
+        other.cancel()
+        await #expect(throws: CancellationError.self) { try await other.value }
+      }
+      try await ws.send("ready")
+      try await ws.send(try await carried.next()?.text ?? "nothing")
+    } client: { socket in
+      try await socket.send("one")
+      #expect(try await socket.read()?.text == "one")
+      #expect(try await socket.read()?.text == "ready")
+      try await socket.send("two")
+      #expect(try await socket.read()?.text == "two")
+    }
+  }
+
+  @Test("a handler waits for message after message, and for the end", arguments: Gear.allCases)
+  func repeatedly(_ gear: Gear) async throws {
+    try await serve { ws in
+      while let message = try await gear.next(ws) { try await ws.send(message) }
+    } client: { socket in
+      for number in 0..<200 {
+        try await socket.send("\(number)")
+        #expect(try await socket.read()?.text == "\(number)")
+      }
+    }
+  }
+
+  @Test("a second reader is refused, and the handler's wait goes on", arguments: Gear.allCases)
+  func refused(_ gear: Gear) async throws {
+    try await serve { ws in
+      let other = Task {
+        while try await ws.loop.run({ !ws.hasReader }) { try await Task.sleep(for: .milliseconds(5)) }
+        await #expect(throws: StreamError.concurrentRead) { try await gear.next(ws) }
+        try await ws.send("refused")
+      }
+      let message = try await gear.next(ws)
+      try await other.value
+      try await ws.send(message?.text ?? "nothing")
+    } client: { socket in
+      #expect(try await socket.read()?.text == "refused")
+      try await socket.send("one")
+      #expect(try await socket.read()?.text == "one")
     }
   }
 
@@ -94,6 +177,6 @@ struct ServedReadTests {
     }
     var iterator = ended.makeAsyncIterator()
     let ws = try #require(await iterator.next())
-    while try await ws.loop.run({ unsafe ws.servingTask != nil }) { try await Task.sleep(for: .milliseconds(5)) }
+    while try await ws.loop.run({ ws.servingTask != .none }) { try await Task.sleep(for: .milliseconds(5)) }
   }
 }

@@ -284,7 +284,7 @@ extension UVLoop {
     turn { ready.append(contentsOf: work) }
   }
 
-  public func atEndOfTurn(_ work: any EndOfTurn) {
+  public func atEndOfTurn(_ work: consuming any EndOfTurn) {
     assert(isCurrent, "timers and turns belong to the loop's thread")
     if case .ended = phase { return UVLoop.shared.atEndOfTurn(work) }
     endOfTurnWork.append(work)
@@ -321,7 +321,7 @@ extension UVLoop {
         run(work)
       }
       swap(&endOfTurnWork, &endingWork)
-      for work in endingWork { work.endOfTurn() }
+      for index in endingWork.indices { endingWork[index].endOfTurn() }
       endingWork.removeAll(keepingCapacity: true)
     } while budget > 0 && !(ready.isEmpty && endOfTurnWork.isEmpty)
     if !(ready.isEmpty && endOfTurnWork.isEmpty) { postpone() }

@@ -26,7 +26,7 @@ public protocol Loop: TaskExecutor, AnyObject {
   func cancelTimer(_ timer: LoopTimer)
 
   /// Calls `work.endOfTurn()` once, when the callbacks and tasks that are ready now have run. On the loop only.
-  func atEndOfTurn(_ work: any EndOfTurn)
+  func atEndOfTurn(_ work: consuming any EndOfTurn)
 
   /// Memory for output that is gathered and handed on within one turn of the loop. On the loop only.
   var scratch: ScratchBuffers { get }

@@ -51,8 +51,8 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var readState = ReadState.open
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
   @safe @exclusivity(unchecked) var reader: (any Waker)?
-  /// The task that a server runs for this connection, and cancels by itself; it is compared only, never used.
-  @safe @exclusivity(unchecked) var servingTask: UnsafeCurrentTask?
+  /// The task that a server runs for this connection, and cancels by itself.
+  @safe @exclusivity(unchecked) var servingTask = TaskIdentity.none
 
   @safe @exclusivity(unchecked) var writeState = WriteState.open
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.

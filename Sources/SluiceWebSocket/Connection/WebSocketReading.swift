@@ -30,13 +30,43 @@ extension WebSocket {
   /// handler, which costs as much as the rest of it.
   @inline(never)
   private func isServedByCurrentTask(_ waiter: LoopWaiter) -> Bool {
-    guard let servingTask else { return false }
-    return unsafe withUnsafeCurrentTask { task in
-      guard let task = unsafe task, unsafe task == servingTask else { return false }
-      waiter.isUnguarded = true
-      if unsafe task.isCancelled { waiter.finish(cancelled: true) }
-      return true
+    guard isServedByCurrentTask else { return false }
+    waiter.isUnguarded = true
+    if Task.isCancelled { waiter.finish(cancelled: true) }
+    return true
+  }
+
+  private var isServedByCurrentTask: Bool { servingTask != .none && servingTask == .current }
+
+  /// For `for try await`: reads as `read` does. In the handler that a server runs it waits for a message at the least cost.
+  public func makeAsyncIterator() -> ReadableStreamIterator<Message> {
+    ReadableStreamIterator(stream: self) { try self.beginServedRead($0, after: $1) }
+  }
+
+  /// The beginning of a read, and the end of the wait before it, for the server's own task; any other task is left to `read`.
+  private func beginServedRead(_ spare: LoopWaiter?, after wait: ReadWait) throws -> ServedReadStep<Message> {
+    guard loop.isCurrent else {
+      // The task gets there behind this, if it goes there.
+      if wait != .none { loop.execute { self.detachReader() } }
+      if wait == .cancelled { throw CancellationError() }
+      return .mustRead
     }
+    if wait != .none { detachReader() }
+    if wait == .cancelled { throw CancellationError() }
+    if servingTask == .none { return .mustRead }
+    if hasReader { throw StreamError.concurrentRead }
+    switch try poll() {
+    case .element(let message): return .element(detach(message))
+    case .end: return .end
+    case .pending: break
+    }
+    guard isServedByCurrentTask else { return .mustRead }
+    if Task.isCancelled { throw CancellationError() }
+    let waiter = spare ?? LoopWaiter()
+    waiter.renew()
+    waiter.isUnguarded = true
+    try attachReader(waiter)
+    return .waiting(waiter)
   }
 
   /// The next message; nil when the peer has closed well.

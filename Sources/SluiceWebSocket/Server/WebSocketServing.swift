@@ -31,7 +31,7 @@ extension WebSocket: ServedConnection {
   }
 
   @inline(never)
-  private func beginServing() { servingTask = unsafe withUnsafeCurrentTask { unsafe $0 } }
+  private func beginServing() { servingTask = .current }
 
   package func servingWasCancelled() {
     if let waiter = reader as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
@@ -39,7 +39,7 @@ extension WebSocket: ServedConnection {
 
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
-    servingTask = nil
+    servingTask = .none
     if let failure { report(failure, to: logger) }
     if Task.isCancelled { return await closeInCancelledTask(as: .goingAway) }
     try? await close(as: failure == nil ? .normal : .internalError, "")

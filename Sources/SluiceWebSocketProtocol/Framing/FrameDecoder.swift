@@ -284,6 +284,7 @@ extension FrameDecoder {
   /// Moves the input that is left into memory of its own, if it is a small part of a larger buffer: it will be decoded later.
   package mutating func settleInput() {
     guard isInputUnsettled else { return }
+    if position == input.endIndex { return releaseInput() }
     isInputUnsettled = false
     input = input[position...].compacted()
     position = input.startIndex
