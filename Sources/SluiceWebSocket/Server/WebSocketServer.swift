@@ -46,7 +46,8 @@ public struct WebSocketServer: Sendable {
   ///
   /// A handler that returns closes its connection with 1000, one that throws with 1011; the error goes to the log and not to
   /// the peer. On cancellation no more connections are accepted and the open ones are closed with 1001; handlers whose
-  /// connections have not ended within the close timeout are cancelled. Returns when all handlers have.
+  /// connections have not ended within the close timeout are cancelled. Returns when all handlers have. A handler's task is for the server
+  /// alone to cancel: a wait for a message hears of nobody else, unless it is a child task that waits.
   /// - Throws: `CancellationError`, or an `IOError` of the listening socket.
   public func run(
     logger: Logger = Logger(label: "sluice.websocket.server"),
