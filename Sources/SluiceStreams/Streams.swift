@@ -82,8 +82,8 @@ public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
 
   public nonisolated(nonsending) mutating func next() async throws -> Element? { try await stream.read() }
 
-  // It waits in the frame of the loop that it is inlined into: each frame between the two, and each change of executors on the way
-  // back, would cost a message that is waited for as much as decoding it does.
+  // It waits in the frame of the loop that it is inlined into: a message that is waited for would pay for each frame between the
+  // two, and for each change of executors on the way back.
   @inlinable
   @inline(__always)
   public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? {

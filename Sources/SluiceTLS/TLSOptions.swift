@@ -51,7 +51,7 @@ public struct TLSCommonOptions: Sendable, Hashable {
   /// A file that the keys of each connection are appended to, for Wireshark (the NSS key log format). Whoever reads it can read the
   /// connections. Default: none.
   public var keyLog: FilePath?
-  /// Whether the system may encrypt what is sent (kernel TLS), on a TCP connection whose cipher it knows: a copy less for OpenSSL.
+  /// Whether the system may encrypt what is sent (kernel TLS), on a TCP connection whose cipher it knows.
   /// It does so in TLS 1.2, and in TLS 1.3 where it can change keys when the peer asks for that (Linux 6.14). What is received is
   /// always OpenSSL's. Default: true, which changes nothing where the system can't.
   public var allowsKernel = true

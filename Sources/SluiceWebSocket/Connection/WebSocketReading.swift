@@ -26,8 +26,8 @@ extension WebSocket {
     await waiter.waitOrCancel(on: loop)
   }
 
-  /// Whether who waits is the server's own task for this connection: then the server tells of its end, and the wait needs no cancellation
-  /// handler, which costs as much as the rest of it.
+  /// Whether who waits is the server's own task for this connection: then the server tells of its end, and no cancellation handler has to be
+  /// installed and removed for each wait.
   @inline(never)
   private func isServedByCurrentTask(_ waiter: LoopWaiter) -> Bool {
     guard isServedByCurrentTask else { return false }
