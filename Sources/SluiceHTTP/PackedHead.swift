@@ -10,10 +10,10 @@ package struct PackedHead: Sendable {
   private let packed: [UInt8]
 
   /// What stands for a phrase: a control character, which is in no head but for those of line ends and the tab.
-  private static let codes = Array([0x01...0x08, 0x0E...0x1F].joined()) as [UInt8]
+  static let codes = Array([0x01...0x08, 0x0E...0x1F].joined()) as [UInt8]
 
   /// None begins as another does.
-  private static let phrases: [[UInt8]] = [
+  static let phrases: [[UInt8]] = [
     "GET / HTTP/1.1\r\nHost: ", " HTTP/1.1\r\nHost: ", "HTTP/1.1 101 Switching Protocols",
     "\r\nUpgrade: websocket", "\r\nConnection: Upgrade", "\r\nConnection: keep-alive, Upgrade",
     "\r\nSec-WebSocket-Version: 13", "\r\nSec-WebSocket-Key: ", "\r\nSec-WebSocket-Accept: ",
@@ -24,9 +24,9 @@ package struct PackedHead: Sendable {
     "\r\nX-Forwarded-Proto: http", "\r\n\r\n",
   ].map { Array($0.utf8) }
 
-  /// The numbers of the phrases that begin with a byte.
+  /// The numbers of the phrases that begin with a byte, and have a code.
   private static let phrasesByByte = (UInt8.min...UInt8.max).map { byte in
-    phrases.indices.filter { phrases[$0][0] == byte }
+    phrases.indices.prefix(codes.count).filter { phrases[$0][0] == byte }
   }
 
   /// - Parameter head: A whole head that was parsed.

@@ -16,4 +16,24 @@ struct PackedHeadTests {
   func roundTrip(text: String) {
     #expect(PackedHead(Bytes(text)).head.string == text)
   }
+
+  @Test("each phrase has a code of its own")
+  func everyPhrase() {
+    #expect(PackedHead.phrases.count <= PackedHead.codes.count)
+    let text = PackedHead.phrases.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "x")
+    #expect(PackedHead(Bytes(text)).head.string == text)
+  }
+
+  @Test("a byte that stands for a phrase is in no head that is taken", arguments: PackedHead.codes)
+  func refused(code: UInt8) {
+    let character = String(UnicodeScalar(code))
+    for line in ["GET /\(character) HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nHost: a\r\nA: \(character)"] {
+      #expect(throws: HTTPHeadError.self) { try RequestHead(Bytes(line + "\r\n\r\n")) }
+    }
+    for line in [
+      "HTTP/1.1 101 \(character)", "HTTP/1.1 101 OK\r\nA: \(character)", "HTTP/1.1 101 OK\r\nA\(character): b",
+    ] {
+      #expect(throws: HTTPHeadError.self) { try ResponseHead(Bytes(line + "\r\n\r\n")) }
+    }
+  }
 }
