@@ -445,6 +445,27 @@ struct SocketTests {
     for client in clients { client.abort(StreamError.aborted) }
   }
 
+  /// A timer that is due at once, again and again.
+  private final class RestlessTimer: @unchecked Sendable {  // touched on its loop only
+    var isStopped = false
+    func start(on loop: UVLoop) {
+      if !isStopped { _ = loop.schedule(after: .zero) { self.start(on: loop) } }
+    }
+  }
+
+  @Test("timers that are due at once, again and again, leave the loop to others")
+  func restlessTimers() async throws {
+    let loop = UVLoop(name: "restless")
+    defer { loop.stop() }
+    let timer = RestlessTimer()
+    try await loop.run { timer.start(on: loop) }
+    try await Task.sleep(for: .milliseconds(20))
+    let processor = try await ProcessorTime(of: loop)
+    let start = processor.now
+    #expect(try await loop.run { processor.now } - start < .milliseconds(100))
+    try await loop.run { timer.isStopped = true }
+  }
+
   @Test("several loops share a port")
   func sharedPort() async throws {
     let (one, two) = (UVLoop(name: "one"), UVLoop(name: "two"))

@@ -402,7 +402,9 @@ extension UVLoop {
     // libuv counts milliseconds from its cached time: never fire early. It adds them to that.
     let wait = max(deadline - now, .zero) + Duration(secondsComponent: 0, attosecondsComponent: 999_999_999_999_999)
     unsafe uv_update_time(uv)
-    let milliseconds = UInt64(min(wait.wholeMilliseconds, .max / 2))
+    // At least one: libuv 1.44 runs a timer that was started by another and is due at once before it looks at the sockets again, and so
+    // a chain of them for ever.
+    let milliseconds = UInt64(min(max(wait.wholeMilliseconds, 1), .max / 2))
     unsafe uv_timer_start(
       timer,
       { handle in
