@@ -33,7 +33,7 @@ import SluiceStreams
   ) {
     let this = unsafe FileRequest(loop: loop, completion: completion)
     let request = unsafe this.request
-    guard let handle = try? unsafe loop.handle(for: "", "") else { return this.fail(UV_ECANCELED.rawValue) }
+    guard let handle = try? unsafe loop.libuv(for: "", "") else { return this.fail(UV_ECANCELED.rawValue) }
     unsafe request.pointee.data = Unmanaged.passRetained(this).toOpaque()
     let status = unsafe operation(handle, request) { request in
       let this = unsafe Unmanaged<FileRequest>.fromOpaque(request!.pointee.data).takeRetainedValue()

@@ -81,7 +81,7 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
       // Others share the standard stream, and do not expect O_NONBLOCK.
       let own = sluice_reopen_terminal(descriptor, isInput)
       guard own >= 0 else { return try open(shared: descriptor, isSocket: false) }
-      let watch = try DescriptorWatch(own, on: uvLoop, operation: "open", subject: name)
+      let watch = try DescriptorWatch(own, blocks: true, on: uvLoop, operation: "open", subject: name)
       return SocketStream(watch, on: uvLoop, name: name, direction: direction, isSocket: false)
     case UV_NAMED_PIPE, UV_TCP: return try open(shared: descriptor, isSocket: Self.isSocket(descriptor))
     default:
@@ -96,7 +96,7 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
   private func open(shared descriptor: CInt, isSocket: Bool) throws -> SocketStream {
     BlockingMode.restoreAtExit(of: descriptor)
     let watch = try DescriptorWatch(
-      descriptor, isBorrowed: true, on: uvLoop, operation: "open", subject: name)
+      descriptor, isBorrowed: true, blocks: true, on: uvLoop, operation: "open", subject: name)
     return SocketStream(watch, on: uvLoop, name: name, direction: direction, isSocket: isSocket)
   }
 

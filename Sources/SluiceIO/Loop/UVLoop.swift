@@ -9,7 +9,9 @@ import Synchronization
   import Darwin
 #endif
 
-/// An event loop on a thread of its own, on libuv. It is a task executor: tasks that prefer it run on its thread.
+/// An event loop on a thread of its own. It is a task executor: tasks that prefer it run on its thread.
+///
+/// libuv does what is its own (files, names, processes, signals); sockets, pipes and terminals are waited for by `Poller`.
 ///
 /// ```swift
 /// let loop = UVLoop.shared
@@ -26,17 +28,18 @@ import Synchronization
   private let name: String
   private let isShared: Bool
   private let uv: UnsafeMutablePointer<uv_loop_t>
-  private let wakeup: UnsafeMutablePointer<uv_async_t>
-  private let timer: UnsafeMutablePointer<uv_timer_t>
+  private let poller: Poller
 
   @safe @exclusivity(unchecked) private var ready = Deque<Work>()
   @safe @exclusivity(unchecked) private var endOfTurnWork: [any EndOfTurn] = []
   /// What is done now, at the end of a turn; empty otherwise.
   @safe @exclusivity(unchecked) private var endingWork: [any EndOfTurn] = []
   private var timers = TimerQueue()
-  private var armedDeadline: Duration?
-  /// Whether the timer may have to be armed anew.
-  @safe @exclusivity(unchecked) private var timersChanged = false
+  /// The first of the timers; to be found anew when `timersChanged`.
+  private var nextDeadline: Duration?
+  private var timersChanged = false
+  /// Whether something was begun or ended on libuv, so that it has to run before anything is waited for.
+  private var isLibuvTouched = true
   @safe @exclusivity(unchecked) private var depth = 0
   private var phase = Phase.running
   @safe @exclusivity(unchecked) package var readBuffer = ReadBuffer()
@@ -68,7 +71,7 @@ import Synchronization
 
   fileprivate struct Inbox {
     var work: [Work] = []
-    /// Whether `wakeup` was sent and not received: for each time that this becomes true it is sent once, so that none is
+    /// Whether the poller was woken and does not know yet: for each time that this becomes true it is woken once, so that none is
     /// under way when the loop ends. There is work only while it is true.
     var isSignalled = false
     var hasEnded = false
@@ -92,23 +95,16 @@ import Synchronization
     self.name = name
     self.isShared = isShared
     unsafe uv = .allocate(capacity: 1)
-    unsafe wakeup = .allocate(capacity: 1)
-    unsafe timer = .allocate(capacity: 1)
     let status = unsafe uv_loop_init(uv)
     precondition(status == 0, unsafe "no loop can be made: \(String(cString: unsafe uv_strerror(status)))")
-    unsafe uv_async_init(uv, wakeup) { handle in unsafe UVLoop.of(handle!.pointee.loop).takeInbox() }
-    unsafe uv_timer_init(uv, timer)
-    unsafe wakeup.pointee.data = nil
-    unsafe timer.pointee.data = nil
+    do { poller = try unsafe Poller(libuv: uv_backend_fd(uv)) } catch {
+      preconditionFailure("no loop can be made: \(error)")
+    }
     unsafe uv.pointee.data = Unmanaged.passRetained(self).toOpaque()
     start()
   }
 
-  deinit {
-    unsafe uv.deallocate()
-    unsafe wakeup.deallocate()
-    unsafe timer.deallocate()
-  }
+  deinit { unsafe uv.deallocate() }
 
   private func start() {
     #if canImport(Glibc)
@@ -141,9 +137,24 @@ import Synchronization
 
   /// The libuv loop, for something to begin on it. On the loop only.
   /// - Throws: `IOError` ECANCELED when the loop was stopped.
-  func handle(for operation: String, _ subject: String) throws(IOError) -> UnsafeMutablePointer<uv_loop_t> {
-    guard case .running = phase else { throw IOError(operation, subject, status: UV_ECANCELED.rawValue) }
+  func libuv(for operation: String, _ subject: String) throws(IOError) -> UnsafeMutablePointer<uv_loop_t> {
+    try checkRunning(operation, subject)
+    isLibuvTouched = true
     return unsafe uv
+  }
+
+  /// Something is being closed on libuv. On the loop only.
+  func closesOnLibuv() { isLibuvTouched = true }
+
+  /// What waits for descriptors, for another of them. On the loop only.
+  /// - Throws: `IOError` ECANCELED when the loop was stopped.
+  func poller(for operation: String, _ subject: String) throws(IOError) -> Poller {
+    try checkRunning(operation, subject)
+    return poller
+  }
+
+  private func checkRunning(_ operation: String, _ subject: String) throws(IOError) {
+    guard case .running = phase else { throw IOError(operation, subject, status: UV_ECANCELED.rawValue) }
   }
 
   public var isCurrent: Bool {
@@ -152,15 +163,8 @@ import Synchronization
     return owner.load(ordering: .acquiring) == Owner.sharedLoop && UVLoop.shared.isCurrent
   }
 
-  /// Open libuv handles apart from the loop's own two: what a leak shows in. On the loop only.
-  package var openHandles: Int {
-    if case .ended = phase { return 0 }
-    var count = 0
-    unsafe withUnsafeMutablePointer(to: &count) { pointer in
-      unsafe uv_walk(uv, { _, count in unsafe count!.assumingMemoryBound(to: Int.self).pointee += 1 }, pointer)
-    }
-    return count - 2
-  }
+  /// Watched descriptors and open libuv handles: what a leak shows in. On the loop only.
+  package var openHandles: Int { poller.count + libuvHandles.count }
 
   /// Timers that are neither due nor cancelled. On the loop only.
   package var openTimers: Int { timers.count }
@@ -173,20 +177,34 @@ extension UVLoop {
   private func run() {
     unsafe sluice_name_thread(name)
     owner.store(currentThread(), ordering: .relaxed)
-    unsafe uv_run(uv, UV_RUN_DEFAULT)
-    while !handOver() {
-      setKeepsRunning(true)
-      unsafe uv_run(uv, UV_RUN_ONCE)
-      setKeepsRunning(false)
-      unsafe uv_run(uv, UV_RUN_DEFAULT)
-    }
-    unsafe wakeup.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe uv_close($0, nil) }
-    unsafe timer.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe uv_close($0, nil) }
-    unsafe uv_run(uv, UV_RUN_DEFAULT)
+    repeat {
+      // The last one is for what has come before the loop could end.
+      repeat { runOnce() } while isNeeded
+    } while !handOver()
+    poller.close()
     let status = unsafe uv_loop_close(uv)
     assert(status == 0, "a handle was left on a loop that has ended")
     // A handle that was forgotten points to the loop: then its memory stays.
     if status == 0 { unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data).release() }
+  }
+
+  private var isNeeded: Bool {
+    if case .running = phase { return true }
+    return unsafe poller.count > 0 || uv_loop_alive(uv) != 0
+  }
+
+  /// One round of the loop: what has become ready, then the timers that are due.
+  private func runOnce() {
+    if isLibuvTouched { runLibuv() }
+    let awakening = poller.wait(milliseconds: waitingTime)
+    if awakening.contains(.byThread) { takeInbox() }
+    if awakening.contains(.byLibuv) { runLibuv() }
+    if let nextDeadline, nextDeadline <= now { turn { fireTimers() } }
+  }
+
+  private func runLibuv() {
+    isLibuvTouched = false
+    unsafe uv_run(uv, UV_RUN_NOWAIT)
   }
 
   /// Ends the loop: nothing new begins on it, and what is open fails with `IOError` ECANCELED, but for streams that are being
@@ -203,32 +221,28 @@ extension UVLoop {
   private func stopOnLoop() {
     guard case .running = phase else { return }
     phase = .stopped
-    setKeepsRunning(false)
     for resident in residents { resident.loopWillEnd() }
   }
 
-  /// Whether the loop runs on when nothing is open on it.
-  private func setKeepsRunning(_ keepsRunning: Bool) {
-    unsafe wakeup.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { handle in
-      unsafe keepsRunning ? uv_ref(handle) : uv_unref(handle)
+  /// What is open on the loop.
+  private var residents: [any LoopResident] {
+    let owners = unsafe libuvHandles.compactMap { handle -> AnyObject? in
+      guard unsafe uv_is_closing(handle) == 0, let data = unsafe handle.pointee.data else { return nil }
+      return unsafe Unmanaged<AnyObject>.fromOpaque(data).takeUnretainedValue()
     }
-    // Whoever waits for a timer gets its answer from the shared loop, if not before.
-    unsafe timer.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { unsafe uv_unref($0) }
+    return (poller.owners + owners).compactMap { $0 as? any LoopResident }
   }
 
-  /// What the open handles belong to.
-  private var residents: [any LoopResident] {
-    var residents: [any LoopResident] = []
-    unsafe withUnsafeMutablePointer(to: &residents) { pointer in
-      let collect: uv_walk_cb = { handle, residents in
-        guard unsafe uv_is_closing(handle) == 0, let data = unsafe handle!.pointee.data else { return }
-        let owner = unsafe Unmanaged<AnyObject>.fromOpaque(data).takeUnretainedValue()
-        guard let resident = owner as? any LoopResident else { return }
-        unsafe residents!.assumingMemoryBound(to: [any LoopResident].self).pointee.append(resident)
+  private var libuvHandles: [UnsafeMutablePointer<uv_handle_t>] {
+    var handles: [UnsafeMutablePointer<uv_handle_t>] = []
+    if case .ended = phase { return unsafe handles }
+    unsafe withUnsafeMutablePointer(to: &handles) { pointer in
+      let collect: uv_walk_cb = { handle, handles in
+        unsafe handles!.assumingMemoryBound(to: [UnsafeMutablePointer<uv_handle_t>].self).pointee.append(handle!)
       }
       unsafe uv_walk(uv, collect, pointer)
     }
-    return residents
+    return unsafe handles
   }
 
   /// Leaves what comes from now on to the shared loop.
@@ -238,12 +252,10 @@ extension UVLoop {
       guard !inbox.isSignalled else { return false }
       inbox.hasEnded = true
       phase = .ended(nil)
-      armedDeadline = nil
-      timersChanged = true
       owner.store(Owner.sharedLoop, ordering: .releasing)
       return true
     }
-    if isHandedOver { execute { self.armTimer() } }
+    if isHandedOver { execute { self.armSharedTimer() } }
     return isHandedOver
   }
 }
@@ -270,7 +282,7 @@ extension UVLoop {
       return inbox.signal()
     }
     switch delivery {
-    case .signal: unsafe uv_async_send(wakeup)
+    case .signal: poller.wake()
     case .signalled: break
     case .toSharedLoop: UVLoop.shared.execute { self.run(work) }
     }
@@ -290,7 +302,7 @@ extension UVLoop {
     endOfTurnWork.append(work)
   }
 
-  /// Runs the body of a libuv callback, then the jobs that it made ready, then what gathers until the end of a turn.
+  /// Runs the body of a callback, then the jobs that it made ready, then what gathers until the end of a turn.
   @inline(__always)
   func turn(_ body: () -> Void) {
     beginTurn()
@@ -309,7 +321,7 @@ extension UVLoop {
 
   @inline(__always)
   private func finishTurn() {
-    if ready.isEmpty && endOfTurnWork.isEmpty && !timersChanged { return }
+    if ready.isEmpty && endOfTurnWork.isEmpty { return }
     runReady()
   }
 
@@ -325,7 +337,6 @@ extension UVLoop {
       endingWork.removeAll(keepingCapacity: true)
     } while budget > 0 && !(ready.isEmpty && endOfTurnWork.isEmpty)
     if !(ready.isEmpty && endOfTurnWork.isEmpty) { postpone() }
-    armTimer()
   }
 
   @inline(__always)
@@ -344,7 +355,7 @@ extension UVLoop {
       inbox.work.insert(contentsOf: rest, at: 0)
       return inbox.signal()
     }
-    if case .signal = delivery { unsafe uv_async_send(wakeup) }
+    if case .signal = delivery { poller.wake() }
   }
 }
 
@@ -376,48 +387,34 @@ extension UVLoop {
 
   private func didChangeTimers() {
     timersChanged = true
-    // There is no turn any more at whose end that would be done.
-    if case .ended = phase { armTimer() }
+    if case .ended = phase { armSharedTimer() }
   }
 
-  private func armTimer() {
-    guard timersChanged else { return }
+  /// How long nothing is to be done by itself: milliseconds, rounded up; -1 for ever.
+  private var waitingTime: CInt {
+    if timersChanged { findNextDeadline() }
+    guard let nextDeadline else { return -1 }
+    let wait = max(nextDeadline - now, .zero) + Duration(secondsComponent: 0, attosecondsComponent: 999_999_999_999_999)
+    return CInt(clamping: wait.wholeMilliseconds)
+  }
+
+  private func findNextDeadline() {
     timersChanged = false
-    let next = timers.nextDeadline
-    guard next != armedDeadline else { return }
-    armedDeadline = next
-    switch phase {
-    case .running, .stopped: armOwnTimer(next)
-    case .ended(let armed):
-      if let armed { UVLoop.shared.cancelTimer(armed) }
-      phase = .ended(next.map { next in UVLoop.shared.schedule(after: next - now) { self.fireTimers() } })
-    }
-  }
-
-  private func armOwnTimer(_ deadline: Duration?) {
-    guard let deadline else {
-      unsafe uv_timer_stop(timer)
-      return
-    }
-    // libuv counts milliseconds from its cached time: never fire early. It adds them to that.
-    let wait = max(deadline - now, .zero) + Duration(secondsComponent: 0, attosecondsComponent: 999_999_999_999_999)
-    unsafe uv_update_time(uv)
-    // At least one: libuv 1.44 runs a timer that was started by another and is due at once before it looks at the sockets again, and so
-    // a chain of them for ever.
-    let milliseconds = UInt64(min(max(wait.wholeMilliseconds, 1), .max / 2))
-    unsafe uv_timer_start(
-      timer,
-      { handle in
-        let loop = unsafe UVLoop.of(handle!.pointee.loop)
-        loop.turn { loop.fireTimers() }
-      }, milliseconds, 0)
+    nextDeadline = timers.nextDeadline
   }
 
   private func fireTimers() {
-    armedDeadline = nil
     let now = now
     while let work = timers.popDue(at: now) { work() }
     didChangeTimers()
+  }
+
+  /// Where the thread has ended: has the shared loop wait for the first timer.
+  private func armSharedTimer() {
+    guard case .ended(let armed) = phase else { return }
+    findNextDeadline()
+    if let armed { UVLoop.shared.cancelTimer(armed) }
+    phase = .ended(nextDeadline.map { next in UVLoop.shared.schedule(after: next - now) { self.fireTimers() } })
   }
 }
 

@@ -76,7 +76,7 @@ import SluiceStreams
     _ arguments: [String], environment: [String: String]?, directory: String?, errorOutput: ErrorOutput,
     on loop: UVLoop
   ) throws {
-    let uv = try unsafe loop.handle(for: "run", arguments[0])
+    let uv = try unsafe loop.libuv(for: "run", arguments[0])
     var inputPipe = try ChildPipe.open("standard input of \(arguments[0])", on: loop)
     var outputPipe = try ChildPipe.open("standard output of \(arguments[0])", on: loop)
     let process = UnsafeMutablePointer<uv_process_t>.allocate(capacity: 1)
@@ -134,6 +134,7 @@ import SluiceStreams
         nil
       }
     exit = .some(error)
+    uvLoop.closesOnLibuv()
     unsafe uv_close(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
       unsafe Unmanaged<ChildProcess>.fromOpaque(handle!.pointee.data).release()
       unsafe UnsafeMutableRawPointer(handle!).deallocate()
@@ -253,7 +254,7 @@ private struct ChildPipe: ~Copyable {
     }
     guard status == 0 else { throw IOError("open", name, status: status) }
     do {
-      let watch = try DescriptorWatch(ends.ours, on: loop, operation: "open", subject: name)
+      let watch = try DescriptorWatch(ends.ours, blocks: true, on: loop, operation: "open", subject: name)
       return ChildPipe(watch: watch, childsEnd: ends.childs)
     } catch {
       _ = closeDescriptor(ends.childs)

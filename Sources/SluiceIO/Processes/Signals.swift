@@ -50,7 +50,7 @@ public struct Signal: Hashable, Sendable {
 
   private func start() {
     let uv: UnsafeMutablePointer<uv_loop_t>
-    do { unsafe uv = try uvLoop.handle(for: "catch", "signals") } catch { return fail(error) }
+    do { unsafe uv = try uvLoop.libuv(for: "catch", "signals") } catch { return fail(error) }
     for signal in wanted {
       let handle = UnsafeMutablePointer<uv_signal_t>.allocate(capacity: 1)
       unsafe uv_signal_init(uv, handle)
@@ -107,6 +107,7 @@ public struct Signal: Hashable, Sendable {
   }
 
   private func closeHandles() {
+    uvLoop.closesOnLibuv()
     while let handle = unsafe handles.popLast() {
       unsafe uv_close(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
         unsafe Unmanaged<Signals>.fromOpaque(handle!.pointee.data).release()

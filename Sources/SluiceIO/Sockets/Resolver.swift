@@ -48,7 +48,7 @@ public enum Resolver {
     if isCancelled { return continuation.resume(throwing: CancellationError()) }
     self.loop = loop
     self.continuation = continuation
-    guard let uv = try? unsafe loop.handle(for: "resolve", host) else {
+    guard let uv = try? unsafe loop.libuv(for: "resolve", host) else {
       return unsafe finish(status: UV_ECANCELED.rawValue, nil)
     }
     var hints = unsafe addrinfo()

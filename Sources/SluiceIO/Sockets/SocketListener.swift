@@ -58,11 +58,9 @@ import SluiceStreams
     self.port = port
     self.fileToRemove = fileToRemove
     self.adopt = adopt
-    unsafe watch.belong(to: self) { handle, status, _ in
-      // The handle keeps the listener alive.
-      unsafe Unmanaged<SocketListener>.fromOpaque(handle!.pointee.data)._withUnsafeGuaranteedRef {
-        $0.mayAccept(status: status)
-      }
+    unsafe watch.belong(to: self) { owner, _, _ in
+      // The watch keeps the listener alive.
+      unsafe Unmanaged<SocketListener>.fromOpaque(owner)._withUnsafeGuaranteedRef { $0.mayAccept() }
     }
   }
 
@@ -109,8 +107,7 @@ import SluiceStreams
     return .pending
   }
 
-  private func mayAccept(status: CInt) {
-    if status != 0 { watch.didFail() }
+  private func mayAccept() {
     acceptedInTurn = 0
     uvLoop.turn { reader?.wake() }
     // Nobody has read: the peers wait.

@@ -73,10 +73,10 @@ import SluiceStreams
     self.isSocket = isSocket
     self.name = name
     watermark = Watermark(high: highWatermark)
-    unsafe self.watch.belong(to: self) { handle, status, events in
-      // The handle keeps the stream alive: no reference is counted for each call.
-      unsafe Unmanaged<SocketStream>.fromOpaque(handle!.pointee.data)._withUnsafeGuaranteedRef {
-        $0.didBecomeReady(status: status, Readiness(rawValue: UInt8(truncatingIfNeeded: events)))
+    unsafe self.watch.belong(to: self) { owner, ready, hasFailed in
+      // The watch keeps the stream alive: no reference is counted for each call.
+      unsafe Unmanaged<SocketStream>.fromOpaque(owner)._withUnsafeGuaranteedRef {
+        $0.didBecomeReady(Readiness(rawValue: ready), hasFailed: hasFailed)
       }
     }
   }
@@ -89,11 +89,9 @@ import SluiceStreams
     return unsafe SocketAddress.ofSocket { unsafe getpeername(watch.descriptor, $0, $1) }
   }
 
-  private func didBecomeReady(status: CInt, _ readiness: Readiness) {
-    // What has failed says why to whoever reads or writes.
-    let hasFailed = status != 0
-    if hasFailed { watch.didFail() }
+  private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
     uvLoop.beginTurn()
+    // What has failed says why to whoever reads or writes.
     if hasFailed || readiness.contains(.readable) {
       isReadable = true
       reader?.wake()

@@ -161,8 +161,8 @@ private final class ConnectAttempt: LoopResident {
     self.loop = loop
     self.completion = completion
     watch = try Self.begin(address, from: localAddress, on: loop)
-    unsafe watch.belong(to: self) { handle, _, _ in
-      let this = unsafe Unmanaged<ConnectAttempt>.fromOpaque(handle!.pointee.data).takeUnretainedValue()
+    unsafe watch.belong(to: self) { owner, _, _ in
+      let this = unsafe Unmanaged<ConnectAttempt>.fromOpaque(owner).takeUnretainedValue()
       this.loop.turn { this.completion(this, sluice_connected(this.watch.descriptor)) }
     }
     let status = watch.start(.writable)

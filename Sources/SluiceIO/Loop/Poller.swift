@@ -1,0 +1,211 @@
+import CSluiceUV
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// What may be done on a descriptor without waiting.
+struct Readiness: OptionSet {
+  let rawValue: UInt8
+  static let readable = Readiness(rawValue: UInt8(SLUICE_READABLE))
+  static let writable = Readiness(rawValue: UInt8(SLUICE_WRITABLE))
+}
+
+/// Waits for descriptors to become ready, for libuv and for other threads, on epoll or kqueue. On its loop's thread only, but for `wake`.
+///
+/// libuv's own watch of a descriptor is a handle of 160 bytes and a place in a list for each; here it is 24 bytes of a table, and what an
+/// owner stops and starts again before the system tells of it needs no call.
+@safe final class Poller {
+  /// Is told of what is ready, and whether the descriptor has failed: then it is not watched any more, and the next call on it says why.
+  typealias Callback = @convention(c) (_ owner: UnsafeMutableRawPointer, _ ready: UInt8, _ hasFailed: Bool) -> Void
+
+  /// What a wait was for, besides descriptors.
+  struct Awakening: OptionSet {
+    let rawValue: UInt8
+    static let byThread = Awakening(rawValue: 1)
+    static let byLibuv = Awakening(rawValue: 2)
+  }
+
+  private struct Entry {
+    /// A reference that is counted.
+    var owner: UnsafeMutableRawPointer?
+    var callback: Callback?
+    /// Tells events of this watch from those of the ones before, of the same number.
+    var generation: UInt32
+    /// What the system tells of: at least what is awaited.
+    var registered: Readiness
+    var awaited: Readiness
+  }
+
+  private let system: sluice_poller
+  private let events: UnsafeMutablePointer<sluice_event>
+  private static let eventCapacity = 512
+  /// By descriptor; those that nobody watches are zero but for their generation.
+  private var entries: UnsafeMutablePointer<Entry>
+  private var entryCapacity: Int
+  /// Descriptors that are watched.
+  private(set) var count = 0
+  /// Owners of what was closed while they may be running.
+  private var formerOwners: [UnsafeMutableRawPointer] = []
+  private var isClosed = false
+
+  /// - Parameter libuv: The descriptor that is readable when libuv has something to do.
+  init(libuv: CInt) throws(IOError) {
+    var system = sluice_poller()
+    let status = unsafe sluice_poller_open(&system, libuv)
+    guard status == 0 else { throw IOError("make", "a loop", status: status) }
+    self.system = system
+    unsafe events = .allocate(capacity: Self.eventCapacity)
+    entryCapacity = 256
+    unsafe entries = Self.allocate(entryCapacity)
+  }
+
+  deinit {
+    close()
+    unsafe events.deallocate()
+    unsafe free(entries)
+  }
+
+  /// Nothing is watched any more, and nobody wakes it.
+  func close() {
+    if isClosed { return }
+    isClosed = true
+    releaseFormerOwners()
+    sluice_poller_close(system)
+  }
+
+  /// Ends the wait, or the next one. From any thread.
+  func wake() { sluice_poller_wake(system) }
+
+  /// Waits, and tells the owners of what is ready.
+  /// - Parameter milliseconds: At the most; -1: as long as it takes.
+  func wait(milliseconds: CInt) -> Awakening {
+    var awakening: Awakening = []
+    let count = unsafe sluice_poller_wait(system, events, CInt(Self.eventCapacity), milliseconds)
+    var index = 0
+    while index < count {
+      let token = unsafe sluice_event_token(events + index)
+      let flags = unsafe sluice_event_flags(events + index)
+      switch token {
+      case SLUICE_TOKEN_THREAD: awakening.insert(.byThread)
+      case SLUICE_TOKEN_LIBUV: awakening.insert(.byLibuv)
+      default: tell(token, flags)
+      }
+      index += 1
+    }
+    if !formerOwners.isEmpty { releaseFormerOwners() }
+    return awakening
+  }
+
+  private func tell(_ token: UInt64, _ flags: UInt32) {
+    let descriptor = CInt(truncatingIfNeeded: token)
+    let entry = unsafe entries + Int(descriptor)
+    guard unsafe entry.pointee.generation == UInt32(truncatingIfNeeded: token >> 32) else { return }
+    let awaited = unsafe entry.pointee.awaited
+    let hasFailed = flags & UInt32(SLUICE_FAILED) != 0
+    let ready = hasFailed ? awaited : awaited.intersection(Readiness(rawValue: UInt8(truncatingIfNeeded: flags)))
+    if hasFailed {
+      unsafe entry.pointee.awaited = []
+      _ = register(descriptor, [])
+    } else if ready.isEmpty {
+      // The owner has lost its interest since the last time.
+      _ = register(descriptor, awaited)
+    }
+    if !ready.isEmpty, let owner = unsafe entry.pointee.owner {
+      unsafe entry.pointee.callback?(owner, ready.rawValue, hasFailed)
+    }
+  }
+
+  private func releaseFormerOwners() {
+    let owners = unsafe formerOwners
+    unsafe formerOwners = []
+    for owner in unsafe owners { unsafe Unmanaged<AnyObject>.fromOpaque(owner).release() }
+  }
+}
+
+// MARK: the watches of descriptors
+
+extension Poller {
+  /// Begins to watch a descriptor, for nothing yet.
+  /// - Returns: a libuv status: EPERM if it can't be waited for, as a file, EEXIST if it is watched already.
+  func add(_ descriptor: CInt) -> CInt {
+    let index = Int(descriptor)
+    if index >= entryCapacity { grow(toHold: index) }
+    // Most are read first: then this is the only call.
+    let status = register(descriptor, .readable)
+    if status == 0 { count += 1 }
+    return status
+  }
+
+  /// - Parameter owner: Is kept until it is removed, or another is set.
+  func setOwner(_ owner: AnyObject, of descriptor: CInt, _ callback: Callback) {
+    unsafe entries[Int(descriptor)].owner = Unmanaged.passRetained(owner).toOpaque()
+    unsafe entries[Int(descriptor)].callback = callback
+  }
+
+  func removeOwner(of descriptor: CInt) {
+    guard let owner = unsafe entries[Int(descriptor)].owner else { return }
+    unsafe entries[Int(descriptor)].owner = nil
+    unsafe formerOwners.append(owner)
+  }
+
+  /// Has the owner told of this too.
+  /// - Returns: a libuv status.
+  @inline(__always)
+  func start(_ descriptor: CInt, _ readiness: Readiness) -> CInt {
+    let entry = unsafe entries + Int(descriptor)
+    let awaited = unsafe entry.pointee.awaited.union(readiness)
+    unsafe entry.pointee.awaited = awaited
+    return unsafe entry.pointee.registered.isSuperset(of: awaited) ? 0 : register(descriptor, awaited)
+  }
+
+  @inline(__always)
+  func stop(_ descriptor: CInt, _ readiness: Readiness) {
+    unsafe entries[Int(descriptor)].awaited.subtract(readiness)
+  }
+
+  func remove(_ descriptor: CInt) {
+    removeOwner(of: descriptor)
+    _ = register(descriptor, [])
+    let entry = unsafe entries + Int(descriptor)
+    unsafe entry.pointee = unsafe Entry(
+      owner: nil, callback: nil, generation: entry.pointee.generation &+ 1, registered: [], awaited: [])
+    count -= 1
+  }
+
+  /// Whom the watched descriptors belong to.
+  var owners: [AnyObject] {
+    unsafe UnsafeBufferPointer(start: entries, count: entryCapacity).compactMap {
+      unsafe $0.owner.map { unsafe Unmanaged<AnyObject>.fromOpaque($0).takeUnretainedValue() }
+    }
+  }
+
+  /// Has the system tell of this and nothing else.
+  private func register(_ descriptor: CInt, _ readiness: Readiness) -> CInt {
+    let entry = unsafe entries + Int(descriptor)
+    if unsafe entry.pointee.registered == readiness { return 0 }
+    let token = unsafe UInt64(entry.pointee.generation) << 32 | UInt64(UInt32(bitPattern: descriptor))
+    let status = unsafe sluice_poller_watch(
+      system, descriptor, UInt32(entry.pointee.registered.rawValue), UInt32(readiness.rawValue), token)
+    if status == 0 || readiness.isEmpty { unsafe entry.pointee.registered = readiness }
+    return status
+  }
+
+  private func grow(toHold index: Int) {
+    var capacity = entryCapacity
+    while capacity <= index { capacity *= 2 }
+    let grown = unsafe Self.allocate(capacity)
+    unsafe grown.update(from: entries, count: entryCapacity)
+    unsafe free(entries)
+    unsafe entries = grown
+    entryCapacity = capacity
+  }
+
+  /// Entries that nobody watches. Of many, the system gives only those that are used.
+  private static func allocate(_ capacity: Int) -> UnsafeMutablePointer<Entry> {
+    guard let memory = unsafe calloc(capacity, MemoryLayout<Entry>.stride) else { preconditionFailure("out of memory") }
+    return unsafe memory.bindMemory(to: Entry.self, capacity: capacity)
+  }
+}
