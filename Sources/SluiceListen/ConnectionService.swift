@@ -2,6 +2,9 @@ import SluiceStreams
 
 /// A connection that a server serves.
 package protocol ServedConnection: AnyObject, Sendable {
+  /// What the service sets, and cancels at the end. On its loop.
+  var servingTask: Task<Void, any Error>? { get set }
+
   /// The server stops: the connection ends as soon as it can in good order. On its loop, without waiting.
   func endForShutdown()
 
@@ -21,14 +24,9 @@ package final class ConnectionService<Source: PolledReadableStream>: @unchecked 
 where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched on the loop only
   private let accepted: Source
   private let closeTimeout: Duration
-  private let begin: (ConnectionService, Source.Output) -> Task<Void, Never>?
-  private var open: [ObjectIdentifier: Connection] = [:]
+  private let begin: (ConnectionService, Source.Output) -> Task<Void, any Error>?
+  private var open: [ObjectIdentifier: Source.Output] = [:]
   private var whenEmpty: CheckedContinuation<Void, Never>?
-
-  private struct Connection {
-    let connection: Source.Output
-    var task: Task<Void, Never>?
-  }
 
   /// - Parameters:
   ///   - closeTimeout: Time for the connections to end at shutdown.
@@ -37,7 +35,7 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
   ///     `didEnd` in time when the connection is over.
   package init(
     _ accepted: Source, closeTimeout: Duration,
-    begin: @escaping (ConnectionService, Source.Output) -> Task<Void, Never>?
+    begin: @escaping (ConnectionService, Source.Output) -> Task<Void, any Error>?
   ) {
     self.accepted = accepted
     self.closeTimeout = closeTimeout
@@ -66,15 +64,14 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
   }
 
   private func start(_ connection: Source.Output) {
-    let id = ObjectIdentifier(connection)
-    open[id] = Connection(connection: connection)
-    let task = begin(self, connection)
-    open[id]?.task = task
+    open[ObjectIdentifier(connection)] = connection
+    connection.servingTask = begin(self, connection)
   }
 
   /// A connection is over. On the loop.
   package func didEnd(_ connection: Source.Output) {
     open[ObjectIdentifier(connection)] = nil
+    connection.servingTask = nil
     if open.isEmpty {
       whenEmpty?.resume()
       whenEmpty = nil
@@ -82,12 +79,12 @@ where Source.Output: ServedConnection {  // `open` and `whenEmpty` are touched o
   }
 
   private func shutDown() {
-    for connection in open.values { connection.connection.endForShutdown() }
+    for connection in open.values { connection.endForShutdown() }
     // What waits for something else than its connection is cancelled in the end.
     _ = accepted.loop.schedule(after: closeTimeout) {
       for connection in self.open.values {
-        connection.task?.cancel()
-        connection.connection.servingWasCancelled()
+        connection.servingTask?.cancel()
+        connection.servingWasCancelled()
       }
     }
   }

@@ -113,13 +113,13 @@
 
     func didReadAll() {
       isReading = false
-      reader?.wake()
+      reader?.wakeReader()
     }
 
     fileprivate func inputDidEnd(_ error: (any Error)?) {
       guard readEnd == nil else { return }
       readEnd = error.map { .failed($0) } ?? .ended
-      reader?.wake()
+      reader?.wakeReader()
       closeIfDone()
     }
 
@@ -176,7 +176,7 @@
     }
 
     func writabilityDidChange() {
-      if channel.isWritable { writer?.wake() }
+      if channel.isWritable { writer?.wakeWriter() }
     }
 
     public func attachWriter(_ waker: any Waker) throws {
@@ -230,7 +230,7 @@
       let waiting = writeState.end(error)
       closeIfDone()
       for completion in waiting { completion(error) }
-      writer?.wake()
+      writer?.wakeWriter()
     }
 
     public func abort(_ reason: any Error) {
@@ -250,8 +250,8 @@
       case .closing: didClose(error)
       case .closed, .failed: break
       }
-      reader?.wake()
-      writer?.wake()
+      reader?.wakeReader()
+      writer?.wakeWriter()
     }
 
     /// The channel is gone.

@@ -21,6 +21,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   private var phase = Phase.opening
   /// What was read and belongs to the next request.
   private var rest = Bytes()
+  var servingTask: Task<Void, any Error>?
   /// No request is answered behind the one that is.
   private var isLast = false
 

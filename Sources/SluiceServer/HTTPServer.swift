@@ -56,7 +56,7 @@ public struct HTTPServer: Sendable {
         HTTPConnection($0, routes: routes, options: options, counter: counter, logger: logger)
       }
       try await ConnectionService(connections, closeTimeout: options.shutdownTimeout) { service, connection in
-        Task(executorPreference: service.loop) {
+        Task(executorPreference: service.loop) { () async throws in
           await connection.serve()
           service.didEnd(connection)
         }

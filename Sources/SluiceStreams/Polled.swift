@@ -11,7 +11,20 @@ public enum Polled<Element> {
 /// A wake is a hint: whoever is woken polls again. It may come from inside of a call that the woken one has made itself, such
 /// as the `flush` that made room.
 public protocol Waker: AnyObject, Sendable {
+  /// The stream that this is attached to as its reader may have something.
+  func wakeReader()
+  /// The stream that this is attached to as its writer may have room.
+  func wakeWriter()
+}
+
+/// A waker that does the same in either case, or is attached to one half only.
+public protocol SingleWaker: Waker {
   func wake()
+}
+
+extension SingleWaker {
+  public func wakeReader() { wake() }
+  public func wakeWriter() { wake() }
 }
 
 /// The polled gear of a readable stream: every call is made on the loop, and none waits.

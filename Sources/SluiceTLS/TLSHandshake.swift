@@ -2,7 +2,7 @@ import CSluiceOpenSSL
 import SluiceStreams
 
 /// A handshake under way, in the loop's callbacks.
-package final class TLSHandshake: Waker, @unchecked Sendable {  // touched on its loop only
+package final class TLSHandshake: SingleWaker, @unchecked Sendable {  // touched on its loop only
   private let transport: TLSStream.Transport
   private let engine: TLSEngine
   private let timeout: Duration

@@ -50,8 +50,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     self.transport = transport
     loop = transport.loop
     buffers = transport.loop.locals.value { PlainBuffers() }
-    try transport.attachReader(TransportReader(self))
-    try transport.attachWriter(TransportWriter(self))
+    try transport.attachReader(self)
+    try transport.attachWriter(self)
     // What ends the handshake leaves with the first data, if there is some in this turn: one packet, one wake of the peer.
     unsentHandshake = engine.output.count
     if engine.output.capacity > 0 || engine.unsentByteCount > 0 { loop.atEndOfTurn(self) }
@@ -155,7 +155,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     loop.perform {
       if case .open = self.readState { self.readState = .ended }
       self.transport.cancel(reason)
-      self.reader?.wake()
+      self.reader?.wakeReader()
       self.releaseIfDone()
     }
   }
@@ -216,7 +216,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     try? sendOutput()
     guard isRoomAwaited else { return }
     isRoomAwaited = false
-    if (try? hasRoom()) != false { writer?.wake() }
+    if (try? hasRoom()) != false { writer?.wakeWriter() }
   }
 
   public func attachWriter(_ waker: any Waker) throws {
@@ -237,7 +237,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     writeState = .closed
     engine.sendCloseNotify()
     do { try sendOutput() } catch { return completion(error) }
-    writer?.wake()
+    writer?.wakeWriter()
     transport.closeWhenFlushed { error in
       completion(error)
       self.releaseIfDone()
@@ -258,8 +258,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     transport.detachReader()
     transport.detachWriter()
     transport.abort(error)
-    reader?.wake()
-    writer?.wake()
+    reader?.wakeReader()
+    writer?.wakeWriter()
   }
 
   /// Lets go of the transport, which keeps this alive, and of what the peer may still send to it.
@@ -273,14 +273,21 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     }
   }
 
-  fileprivate func transportIsReadable() { reader?.wake() }
+}
 
-  fileprivate func transportIsWritable() {
+// MARK: what the transport tells
+
+extension TLSStream: Waker {
+  /// For the transport: it has something to read.
+  public func wakeReader() { reader?.wakeReader() }
+
+  /// For the transport: it has room.
+  public func wakeWriter() {
     if !engine.output.isEmpty { try? sendOutput() }
     isRoomAwaited = false
-    writer?.wake()
+    writer?.wakeWriter()
     // Reading may have waited for room.
-    reader?.wake()
+    reader?.wakeReader()
   }
 }
 
@@ -299,18 +306,4 @@ final class PlainBuffers: @unchecked Sendable {  // used on its loop only
     plain.resetIfUnshared()
     if plain.capacity - plain.count < room { plain = BytesBuilder(capacity: Self.size) }
   }
-}
-
-/// Tells a TLS stream that its transport may have something to read.
-private final class TransportReader: Waker, @unchecked Sendable {
-  private let stream: TLSStream
-  init(_ stream: TLSStream) { self.stream = stream }
-  func wake() { stream.transportIsReadable() }
-}
-
-/// Tells a TLS stream that its transport may have room.
-private final class TransportWriter: Waker, @unchecked Sendable {
-  private let stream: TLSStream
-  init(_ stream: TLSStream) { self.stream = stream }
-  func wake() { stream.transportIsWritable() }
 }

@@ -128,7 +128,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
 
   private func didArrive() {
     if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
-    reader?.wake()
+    reader?.wakeReader()
   }
 
   package func attachReader(_ waker: any Waker) throws {
@@ -143,7 +143,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   package func cancel(_ reason: (any Error)?) {
     loop.perform {
       self.isCancelled = true
-      self.reader?.wake()
+      self.reader?.wakeReader()
     }
   }
 
@@ -172,7 +172,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       sentBytes += part.count
     }
     queue.settle()
-    if watermark.isReached(queued: queue.count) { writer?.wake() }
+    if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
     if queue.isEmpty, case .closing = writeState {
       let waiting = writeState.end(nil)
       outgoing.finish()
@@ -202,7 +202,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       if self.readFailure == nil { self.readFailure = reason }
       self.fail(reason)
       self.outgoing.reset(ConnectionReset())
-      self.reader?.wake()
+      self.reader?.wakeReader()
     }
   }
 
@@ -210,7 +210,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
-    writer?.wake()
+    writer?.wakeWriter()
   }
 }
 

@@ -246,7 +246,7 @@ struct SocketTests {
     let reader = EagerReader(client, answeredBy: server)
     try await client.loop.run {
       try client.attachReader(reader)
-      reader.wake()
+      reader.wakeReader()
       try server.pushFlushing("0")
     }
     while try await client.loop.run({ reader.turns.joined().count }) < 10 {
@@ -261,7 +261,7 @@ struct SocketTests {
   }
 
   /// Takes all that there is each time that it is woken, and has more sent for each chunk meanwhile.
-  private final class EagerReader: Waker, @unchecked Sendable {  // touched on the loop only
+  private final class EagerReader: SingleWaker, @unchecked Sendable {  // touched on the loop only
     private let socket: SocketStream
     private let peer: SocketStream
     private(set) var turns: [[Bytes]] = []

@@ -44,7 +44,8 @@ struct ServerSocketsTests {
   }
 
   /// A connection that ends when it is asked to.
-  private final class Held: ServedConnection, Sendable {
+  private final class Held: ServedConnection, @unchecked Sendable {  // `servingTask` is the service's, on the loop
+    var servingTask: Task<Void, any Error>?
     let ended = Mutex(false)
     func endForShutdown() { ended.withLock { $0 = true } }
     func serve() async { while !ended.withLock({ $0 }) { try? await Task.sleep(for: .milliseconds(5)) } }
@@ -60,7 +61,7 @@ struct ServerSocketsTests {
     }
     let running = Task(executorPreference: UVLoop.shared) {
       try await ConnectionService(FailingSecond(connections), closeTimeout: .seconds(50)) { service, held in
-        Task(executorPreference: service.loop) {
+        Task(executorPreference: service.loop) { () async throws in
           await held.serve()
           service.didEnd(held)
         }

@@ -16,7 +16,7 @@ struct BroadcastTests {
     private var writers = RoomWaiters.nobody
 
     /// Wakes whoever waits when the stream does.
-    private final class Room: Waker, @unchecked Sendable {
+    private final class Room: SingleWaker, @unchecked Sendable {
       weak var member: Member?
       func wake() { member?.writers.wake() }
     }

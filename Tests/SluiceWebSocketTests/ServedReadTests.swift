@@ -177,6 +177,6 @@ struct ServedReadTests {
     }
     var iterator = ended.makeAsyncIterator()
     let ws = try #require(await iterator.next())
-    while try await ws.loop.run({ ws.servingTask != .none }) { try await Task.sleep(for: .milliseconds(5)) }
+    while try await ws.loop.run({ ws.isServed }) { try await Task.sleep(for: .milliseconds(5)) }
   }
 }

@@ -33,6 +33,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var writer = RoomWaiters.nobody
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
+  package var servingTask: Task<Void, any Error>?
   private var pingTimer: LoopTimer?
   /// While the client leaves no room.
   private var stallWatch: StallWatch?
@@ -57,8 +58,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     self.isChunked = isChunked
     self.options = options
     loop = transport.loop
-    try transport.attachReader(ClientWatch(self))
-    try transport.attachWriter(RoomWatch(self))
+    try transport.attachReader(self)
+    try transport.attachWriter(self)
     options.observer?.didOpen()
     if isCompressed {
       gathered = loop.scratch.take()
@@ -67,7 +68,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
       flush()
     }
     schedulePing()
-    clientMayHaveLeft()
+    wakeReader()
   }
 
   /// The URL that the client asked for.
@@ -305,8 +306,13 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     try Task.checkCancellation()
   }
 
-  /// A client has nothing more to say; what comes is its end.
-  fileprivate func clientMayHaveLeft() {
+}
+
+// MARK: what the transport tells
+
+extension EventStreamConnection: Waker {
+  /// For the transport: it has something to read. A client has nothing more to say; what comes is its end.
+  public func wakeReader() {
     guard case .open = state else { return }
     do {
       while true {
@@ -322,23 +328,10 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
   }
 
-  fileprivate func transportHasRoom() {
+  /// For the transport: it has room.
+  public func wakeWriter() {
     isRoomAwaited = false
     if stallWatch != nil { watchForStall() }
     writer.wake()
   }
-}
-
-/// Tells a connection that its client may have left. It keeps the connection alive until then.
-private final class ClientWatch: Waker, @unchecked Sendable {
-  private let connection: EventStreamConnection
-  init(_ connection: EventStreamConnection) { self.connection = connection }
-  func wake() { connection.clientMayHaveLeft() }
-}
-
-/// Tells a connection that its transport may have room.
-private final class RoomWatch: Waker, @unchecked Sendable {
-  private let connection: EventStreamConnection
-  init(_ connection: EventStreamConnection) { self.connection = connection }
-  func wake() { connection.transportHasRoom() }
 }

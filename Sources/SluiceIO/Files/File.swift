@@ -128,7 +128,7 @@ extension File {
       readState = count == 0 ? .ended : .failed(IOError("read", name, status: CInt(clamping: count)))
       closeIfDone()
     }
-    reader?.wake()
+    reader?.wakeReader()
   }
 
   public func attachReader(_ waker: any Waker) throws {
@@ -144,7 +144,7 @@ extension File {
     uvLoop.perform {
       self.readAhead = nil
       if case .open = self.readState { self.readState = .ended }
-      self.reader?.wake()
+      self.reader?.wakeReader()
       self.closeIfDone()
     }
   }
@@ -209,7 +209,7 @@ extension File {
     queue.dropFirst(count)
     advance(by: Int64(count))
     if queue.isEmpty { finishClosing() } else { flush() }
-    if watermark.isReached(queued: queue.count) { writer?.wake() }
+    if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
   }
 
   private func advance(by count: Int64) {
@@ -258,7 +258,7 @@ extension File {
     guard case .closing(_, let completions) = writeState else { return }
     writeState = error.map { .failed($0) } ?? .closed
     closeIfDone()
-    writer?.wake()
+    writer?.wakeWriter()
     for completion in completions { completion(error) }
   }
 
@@ -268,7 +268,7 @@ extension File {
     writeState = .failed(error)
     queue.removeAll()
     closeIfDone()
-    writer?.wake()
+    writer?.wakeWriter()
     for completion in completions { completion(error) }
   }
 
@@ -280,7 +280,7 @@ extension File {
       case .open, .closing: self.fail(reason)
       case .closed, .failed: self.closeIfDone()
       }
-      self.reader?.wake()
+      self.reader?.wakeReader()
     }
   }
 

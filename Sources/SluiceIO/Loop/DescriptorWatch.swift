@@ -35,7 +35,7 @@ import CSluiceUV
 
   /// Says whom it belongs to, once.
   mutating func belong(to owner: some LoopResident, _ callback: Poller.Callback) {
-    poller.setOwner(owner, of: descriptor, callback)
+    unsafe poller.setOwner(owner, of: descriptor, callback)
   }
 
   /// Has the owner told of this too.

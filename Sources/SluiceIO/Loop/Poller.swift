@@ -28,7 +28,7 @@ struct Readiness: OptionSet {
     static let byLibuv = Awakening(rawValue: 2)
   }
 
-  private struct Entry {
+  @safe private struct Entry {
     /// A reference that is counted.
     var owner: UnsafeMutableRawPointer?
     var callback: Callback?
@@ -48,7 +48,7 @@ struct Readiness: OptionSet {
   /// Descriptors that are watched.
   private(set) var count = 0
   /// Owners of what was closed while they may be running.
-  private var formerOwners: [UnsafeMutableRawPointer] = []
+  private var formerOwners: [AnyObject] = []
   private var isClosed = false
 
   /// - Parameter libuv: The descriptor that is readable when libuv has something to do.
@@ -119,9 +119,10 @@ struct Readiness: OptionSet {
   }
 
   private func releaseFormerOwners() {
-    let owners = unsafe formerOwners
-    unsafe formerOwners = []
-    for owner in unsafe owners { unsafe Unmanaged<AnyObject>.fromOpaque(owner).release() }
+    // Their ends may remove more.
+    let owners = formerOwners
+    formerOwners = []
+    withExtendedLifetime(owners) {}
   }
 }
 
@@ -148,7 +149,7 @@ extension Poller {
   func removeOwner(of descriptor: CInt) {
     guard let owner = unsafe entries[Int(descriptor)].owner else { return }
     unsafe entries[Int(descriptor)].owner = nil
-    unsafe formerOwners.append(owner)
+    formerOwners.append(unsafe Unmanaged<AnyObject>.fromOpaque(owner).takeRetainedValue())
   }
 
   /// Has the owner told of this too.

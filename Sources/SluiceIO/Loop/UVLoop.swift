@@ -164,7 +164,7 @@ import Synchronization
   }
 
   /// Watched descriptors and open libuv handles: what a leak shows in. On the loop only.
-  package var openHandles: Int { poller.count + libuvHandles.count }
+  package var openHandles: Int { unsafe poller.count + libuvHandles.count }
 
   /// Timers that are neither due nor cancelled. On the loop only.
   package var openTimers: Int { timers.count }
@@ -234,7 +234,7 @@ extension UVLoop {
   }
 
   private var libuvHandles: [UnsafeMutablePointer<uv_handle_t>] {
-    var handles: [UnsafeMutablePointer<uv_handle_t>] = []
+    var handles = unsafe [UnsafeMutablePointer<uv_handle_t>]()
     if case .ended = phase { return unsafe handles }
     unsafe withUnsafeMutablePointer(to: &handles) { pointer in
       let collect: uv_walk_cb = { handle, handles in

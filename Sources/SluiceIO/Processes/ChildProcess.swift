@@ -143,7 +143,7 @@ import SluiceStreams
     if input.queuedByteCount == 0 { input.closeWhenFlushed { _ in } } else { input.abort(StreamError.closed) }
     for waiter in waiting { waiter.wake() }
     waiting = []
-    reader?.wake()
+    reader?.wakeReader()
   }
 
   /// Waits until the process has exited, whatever is read of it.

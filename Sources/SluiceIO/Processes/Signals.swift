@@ -68,7 +68,7 @@ public struct Signal: Hashable, Sendable {
 
   private func didReceive(_ signal: Signal) {
     if !received.contains(signal) { received.append(signal) }
-    reader?.wake()
+    reader?.wakeReader()
   }
 
   public func poll() throws -> Polled<Signal> {
@@ -92,7 +92,7 @@ public struct Signal: Hashable, Sendable {
       guard !self.isCancelled else { return }
       self.isCancelled = true
       self.closeHandles()
-      self.reader?.wake()
+      self.reader?.wakeReader()
     }
   }
 
@@ -103,7 +103,7 @@ public struct Signal: Hashable, Sendable {
 
   private func fail(_ error: IOError) {
     failure = error
-    reader?.wake()
+    reader?.wakeReader()
   }
 
   private func closeHandles() {

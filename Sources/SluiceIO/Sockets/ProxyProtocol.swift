@@ -114,7 +114,7 @@ public enum ProxyProtocolError: Error, Hashable, Sendable, CustomStringConvertib
 }
 
 /// A header on its way. Its socket keeps it alive.
-private final class ProxyHeaderReading: Waker, @unchecked Sendable {  // touched on its loop only
+private final class ProxyHeaderReading: SingleWaker, @unchecked Sendable {  // touched on its loop only
   private let socket: SocketStream
   private var completion: ((Result<IPAddress?, any Error>) -> Void)?
   private var received: [UInt8] = []

@@ -109,7 +109,7 @@ import SluiceStreams
 
   private func mayAccept() {
     acceptedInTurn = 0
-    uvLoop.turn { reader?.wake() }
+    uvLoop.turn { reader?.wakeReader() }
     // Nobody has read: the peers wait.
     if acceptedInTurn == 0 { watch.stop(.readable) }
     acceptedInTurn = 0
@@ -121,7 +121,7 @@ import SluiceStreams
       uvLoop.schedule(after: Self.pause) {
         self.state = .open
         self.acceptedInTurn = 0
-        self.reader?.wake()
+        self.reader?.wakeReader()
       })
     exhaustionObserver?(error)
   }
@@ -158,6 +158,6 @@ import SluiceStreams
     state = end
     fileToRemove?.remove()
     watch.close()
-    reader?.wake()
+    reader?.wakeReader()
   }
 }

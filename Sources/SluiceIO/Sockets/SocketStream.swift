@@ -94,7 +94,7 @@ import SluiceStreams
     // What has failed says why to whoever reads or writes.
     if hasFailed || readiness.contains(.readable) {
       isReadable = true
-      reader?.wake()
+      reader?.wakeReader()
     }
     if isSystemFull, hasFailed || readiness.contains(.writable) {
       isSystemFull = false
@@ -192,7 +192,7 @@ extension SocketStream {
     unread = []
     watch.stop(.readable)
     if case .open = readState { readState = .cancelled }
-    reader?.wake()
+    reader?.wakeReader()
     closeDescriptorIfDone()
   }
 }
@@ -296,7 +296,7 @@ extension SocketStream {
     if case .closing = writeState {
       if isDrained { shutDown() }
     } else if watermark.isReached(queued: queuedByteCount) {
-      writer?.wake()
+      writer?.wakeWriter()
     }
   }
 
@@ -307,7 +307,7 @@ extension SocketStream {
     isSystemFull = false
     watch.stop(.writable)
     for completion in waiting { completion(error) }
-    writer?.wake()
+    writer?.wakeWriter()
     closeDescriptorIfDone()
   }
 }
@@ -318,7 +318,7 @@ extension SocketStream {
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState.close(completion) {
     case .begin:
-      writer?.wake()
+      writer?.wakeWriter()
       if isDrained { didDrain() } else { flush() }
     case .wait: break
     case .done(let error): completion(error)
@@ -345,7 +345,7 @@ extension SocketStream {
     }
     if case .open = readState { readState = .failed(reason) }
     unread = []
-    reader?.wake()
+    reader?.wakeReader()
     watch.close(resets: isSocket)
   }
 
@@ -394,7 +394,7 @@ extension SocketStream: LoopResident {
       if case .open = readState { readState = .failed(error) }
       unread = []
       watch.stop(.readable)
-      reader?.wake()
+      reader?.wakeReader()
       closeDescriptorIfDone()
     }
   }

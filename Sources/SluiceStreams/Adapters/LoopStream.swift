@@ -90,7 +90,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
     case .success(nil): readState = .ended
     case .failure(let error): readState = .failed(error)
     }
-    reader?.wake()
+    reader?.wakeReader()
   }
 
   public func attachReader(_ waker: any Waker) throws {
@@ -115,7 +115,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
     case .ended, .failed: break
     }
     reading?.cancel()
-    reader?.wake()
+    reader?.wakeReader()
   }
 
   // MARK: writing
@@ -149,7 +149,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
         try await base.write(bytes)
         if queue.isEmpty { break }
         queue.dropFirst(bytes.count)
-        if watermark.isReached(queued: queue.count) { writer?.wake() }
+        if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
       }
       if case .closing = writeState {
         try await base.close()
@@ -173,7 +173,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState.close(completion) {
     case .begin:
-      writer?.wake()
+      writer?.wakeWriter()
       if writing == nil { startWriting() }
     case .wait: break
     case .done(let error): completion(error)
@@ -188,7 +188,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
     let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
-    writer?.wake()
+    writer?.wakeWriter()
   }
 
   public func abort(_ reason: any Error) {

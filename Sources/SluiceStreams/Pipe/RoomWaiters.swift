@@ -8,10 +8,10 @@ package enum RoomWaiters: Sendable {
   package func wake() {
     switch self {
     case .nobody: break
-    case .writer(let writer): writer.wake()
+    case .writer(let writer): writer.wakeWriter()
     case .broadcasts(let broadcasts, let writer):
-      writer?.wake()
-      for broadcast in broadcasts { broadcast.wake() }
+      writer?.wakeWriter()
+      for broadcast in broadcasts { broadcast.wakeWriter() }
     }
   }
 

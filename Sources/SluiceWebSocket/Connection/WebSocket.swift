@@ -22,11 +22,8 @@ import SluiceWebSocketProtocol
   /// The byte stream beneath: a socket, or anything else that is duplex and lives on a loop.
   public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
 
-  public let loop: any Loop
-  /// The loop's, at hand for each frame.
-  let scratch: ScratchBuffers
+  let context: ConnectionContext
   let transport: Transport
-  private let sharedOptions: SharedOptions
   let coding: MessageCoding
   /// How this connection was agreed upon.
   let opening: WebSocketOpening
@@ -43,6 +40,8 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var isDiscarding = false
   /// Whether somebody was told that there is no room, and waits for it.
   @safe @exclusivity(unchecked) var isRoomAwaited = false
+  /// Whether `servingTask` is in its handler: then it waits for messages without a cancellation handler.
+  @safe @exclusivity(unchecked) var isServed = false
   /// The message that is being sent in fragments.
   @safe @exclusivity(unchecked) var sendingFragments: FragmentSending?
 
@@ -52,7 +51,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
   @safe @exclusivity(unchecked) var reader: (any Waker)?
   /// The task that a server runs for this connection, and cancels by itself.
-  @safe @exclusivity(unchecked) var servingTask = TaskIdentity.none
+  @safe @exclusivity(unchecked) package var servingTask: Task<Void, any Error>?
 
   @safe @exclusivity(unchecked) var writeState = WriteState.open
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
@@ -70,8 +69,12 @@ import SluiceWebSocketProtocol
   /// On a server: what counts this connection while it is open.
   var slot: ConnectionSlot?
 
+  public var loop: any Loop { context.loop }
+
+  var scratch: ScratchBuffers { context.scratch }
+
   var options: WebSocketOptions {
-    @inline(__always) _read { yield sharedOptions.value }
+    @inline(__always) _read { yield context.options }
   }
 
   /// Our Close makes the peer close, and so ends the reading.
@@ -114,23 +117,22 @@ import SluiceWebSocketProtocol
   /// - Parameter head: What was read behind the handshake.
   init(
     over transport: Transport, role: WebSocketRole, head: Bytes, opening: WebSocketOpening,
-    extensions: NegotiatedExtensions = NegotiatedExtensions(), options sharedOptions: SharedOptions
+    extensions: NegotiatedExtensions = NegotiatedExtensions(), in context: ConnectionContext
   ) throws {
-    let options = sharedOptions.value
-    self.sharedOptions = sharedOptions
+    let options = context.options
+    self.context = context
     self.transport = transport
     self.role = role
     self.opening = opening
-    loop = transport.loop
-    scratch = loop.scratch
     isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
     maskingKeys = role == .client ? MaskingKeys() : nil
     decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
     coding = MessageCoding(opening, extensions, options, on: transport.loop)
     assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
     feed(head)
-    try transport.attachReader(TransportReader(self))
-    try transport.attachWriter(TransportWriter(self))
+    // The transport keeps it alive until both have ended.
+    try transport.attachReader(self)
+    try transport.attachWriter(self)
     startWatching()
     // A reader is likely to be there soon; if not, nothing else would tell of what has come already.
     if !head.isEmpty { loop.execute { self.readAheadIfNeeded() } }
@@ -145,30 +147,9 @@ import SluiceWebSocketProtocol
   }
 }
 
-/// Options on the heap, so that the connections of one server don't hold their memory each.
-final class SharedOptions: Sendable {
-  let value: WebSocketOptions
-
-  init(_ value: WebSocketOptions) { self.value = value }
-}
-
 /// A key source on the heap, so that a server's connections don't hold its memory.
 final class MaskingKeys {
   private var source = MaskingKeySource()
 
   func next() -> MaskingKey { source.next() }
-}
-
-/// Tells a WebSocket that its transport may have something to read. It keeps the WebSocket alive until both have ended.
-private final class TransportReader: Waker, @unchecked Sendable {
-  private let socket: WebSocket
-  init(_ socket: WebSocket) { self.socket = socket }
-  func wake() { socket.transportIsReadable() }
-}
-
-/// Tells a WebSocket that its transport may have room.
-private final class TransportWriter: Waker, @unchecked Sendable {
-  private let socket: WebSocket
-  init(_ socket: WebSocket) { self.socket = socket }
-  func wake() { socket.transportIsWritable() }
 }

@@ -36,7 +36,7 @@ extension WebSocket {
     return true
   }
 
-  private var isServedByCurrentTask: Bool { servingTask != .none && servingTask == .current }
+  private var isServedByCurrentTask: Bool { isServed && TaskIdentity(of: servingTask) == .current }
 
   /// For `for try await`: reads as `read` does. In the handler that a server runs it waits for a message at the least cost.
   public func makeAsyncIterator() -> ReadableStreamIterator<Message> {
@@ -53,7 +53,7 @@ extension WebSocket {
     }
     if wait != .none { detachReader() }
     if wait == .cancelled { throw CancellationError() }
-    if servingTask == .none { return .mustRead }
+    if !isServed { return .mustRead }
     if hasReader { throw StreamError.concurrentRead }
     switch try poll() {
     case .element(let message): return .element(detach(message))
@@ -351,23 +351,8 @@ extension WebSocket {
     ahead.removeAll()
     if let held { heed(held) }
     sendClose(reason == nil ? .normal : .internalError, "")
-    reader?.wake()
+    reader?.wakeReader()
     readAheadIfNeeded()
-  }
-
-  /// The transport has something to read, or has ended.
-  func transportIsReadable() {
-    if isWatched { activity.remove(.starved) }
-    if case .lingering = closing { return linger() }
-    if let reader, !isDiscarding { reader.wake() } else { readAheadIfNeeded() }
-    settleInput()
-  }
-
-  /// The transport has room, or has failed.
-  func transportIsWritable() {
-    flushControl()
-    isRoomAwaited = false
-    writer.wake()
   }
 
   /// While nobody reads, what comes is decoded, up to the watermark: pings are to be answered, and a Pong or Close found.
@@ -404,5 +389,24 @@ extension WebSocket {
 
   private var isAwaitingClose: Bool {
     if case .waiting = closing { true } else { false }
+  }
+}
+
+// MARK: what the transport tells
+
+extension WebSocket: Waker {
+  /// For the transport: it has something to read, or has ended.
+  public func wakeReader() {
+    if isWatched { activity.remove(.starved) }
+    if case .lingering = closing { return linger() }
+    if let reader, !isDiscarding { reader.wakeReader() } else { readAheadIfNeeded() }
+    settleInput()
+  }
+
+  /// For the transport: it has room, or has failed.
+  public func wakeWriter() {
+    flushControl()
+    isRoomAwaited = false
+    writer.wake()
   }
 }

@@ -392,13 +392,13 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   }
 
   /// Tells of what can be read. It keeps the events alive while the connection is open.
-  private final class Reading: Waker {
+  private final class Reading: SingleWaker {
     private let events: WebSocketEvents
     init(_ events: WebSocketEvents) { self.events = events }
     func wake() { events.read() }
   }
 
-  private final class Room: Waker {
+  private final class Room: SingleWaker {
     private let events: WebSocketEvents
     init(_ events: WebSocketEvents) { self.events = events }
     func wake() { events.didGetRoom() }

@@ -15,7 +15,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   let listener: SocketListener
   private let path: String?
   private let options: WebSocketServerOptions
-  private let connectionOptions: SharedOptions
+  let context: ConnectionContext
   private let counter: ConnectionCounter
   private var opening: [ObjectIdentifier: ServerOpening] = [:]
   private var securing: [ObjectIdentifier: TLSHandshake] = [:]
@@ -31,7 +31,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
     self.counter = counter
     self.path = path
     self.options = options
-    connectionOptions = SharedOptions(options.connection)
+    context = ConnectionContext(options.connection, on: listener.loop)
   }
 
   var loop: any Loop { listener.loop }
@@ -86,13 +86,13 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
 
   private func open(_ transport: WebSocket.Transport, within time: Duration, _ admission: Admission) {
     let opening = ServerOpening(
-      transport: transport, path: path, options: options, connectionOptions: connectionOptions, time: time,
+      transport: transport, path: path, options: options, context: context, time: time,
       admission: admission
     ) { opening, result in
       self.opening[ObjectIdentifier(opening)] = nil
       guard case .success(let socket) = result else { return }
       self.ready.append(socket)
-      self.reader?.wake()
+      self.reader?.wakeReader()
     }
     self.opening[ObjectIdentifier(opening)] = opening
     opening.start()

@@ -6,10 +6,10 @@ import SluiceTLS
 import SluiceWebSocketProtocol
 
 /// The opening handshake of one accepted connection, in the loop's callbacks: request head in, response out. It keeps itself alive through its transport.
-final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop only
+final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its loop only
   private let transport: WebSocket.Transport
   private let options: WebSocketServerOptions
-  private let connectionOptions: SharedOptions
+  private let context: ConnectionContext
   /// The one path that is served, or nil if every one is.
   private let path: String?
   private let completion: (ServerOpening, Result<WebSocket, any Error>) -> Void
@@ -37,13 +37,13 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
   ///   will be no WebSocket.
   init(
     transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions,
-    connectionOptions: SharedOptions? = nil, time: Duration? = nil, admission: Admission? = nil,
+    context: ConnectionContext? = nil, time: Duration? = nil, admission: Admission? = nil,
     completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
   ) {
     self.transport = transport
     self.path = path
     self.options = options
-    self.connectionOptions = connectionOptions ?? SharedOptions(options.connection)
+    self.context = context ?? ConnectionContext(options.connection, on: transport.loop)
     self.time = time ?? options.handshakeTimeout
     self.admission = admission
     self.completion = completion
@@ -150,7 +150,7 @@ final class ServerOpening: Waker, @unchecked Sendable {  // touched on its loop 
     transport.detachReader()
     let socket = try WebSocket(
       over: transport, role: .server, head: head, opening: opening, extensions: extensions,
-      options: connectionOptions)
+      in: context)
     socket.slot = admission?.slot
     finish(with: .success(socket))
   }

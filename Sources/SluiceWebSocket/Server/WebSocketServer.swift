@@ -53,23 +53,27 @@ public struct WebSocketServer: Sendable {
     logger: Logger = Logger(label: "sluice.websocket.server"),
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) async throws {
-    let handling = ConnectionHandling(logger: logger, handler)
     try await run(logger: logger) { service, socket in
-      Task(executorPreference: service.loop) {
-        await socket.serve(handling)
-        service.didEnd(socket)
+      if socket.context.serving?.service !== service {
+        socket.context.serving = ConnectionContext.Serving(service, logger, handler)
       }
+      return socket.startServing()
     }
   }
 
   /// - Parameter begin: See `ConnectionService`.
   func run(
     logger: Logger,
-    begin: @escaping @Sendable (ConnectionService<AcceptedWebSockets>, WebSocket) -> Task<Void, Never>?
+    begin: @escaping @Sendable (ConnectionService<AcceptedWebSockets>, WebSocket) -> Task<Void, any Error>?
   ) async throws {
     sockets.onExhaustion { logger.warning("connections wait", metadata: ["error": "\($0)"]) }
     try await sockets.run { index in
-      try await ConnectionService(accepted[index], closeTimeout: closeTimeout, begin: begin).run()
+      let accepted = accepted[index]
+      let service = ConnectionService(accepted, closeTimeout: closeTimeout, begin: begin)
+      defer {
+        accepted.loop.perform { if accepted.context.serving?.service === service { accepted.context.serving = nil } }
+      }
+      try await service.run()
     }
   }
 

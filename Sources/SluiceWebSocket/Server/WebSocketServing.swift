@@ -23,15 +23,19 @@ extension WebSocket: ServedConnection {
     await close(logger, after: failure)
   }
 
-  /// The same in a task that nobody cancels but a `ConnectionService`.
-  @inline(__always)
-  func serve(_ handling: ConnectionHandling) async {
-    beginServing()
-    await serve(logger: handling.logger, handling.handler)
+  /// Begins to serve this connection as its server does, in a task that nobody cancels but the server. On the loop.
+  func startServing() -> Task<Void, any Error> {
+    isServed = true
+    // It throws nothing; but for a closure that may throw, and that holds one object, the library's closures around it take no memory.
+    return Task(executorPreference: loop) { () async throws in await self.serveInTask() }
   }
 
-  @inline(never)
-  private func beginServing() { servingTask = .current }
+  @inline(__always)
+  private func serveInTask() async {
+    guard let serving = context.serving else { return }
+    await serve(logger: serving.logger, serving.handler)
+    serving.service.didEnd(self)
+  }
 
   package func servingWasCancelled() {
     if let waiter = reader as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
@@ -39,7 +43,7 @@ extension WebSocket: ServedConnection {
 
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
-    servingTask = .none
+    isServed = false
     if let failure { report(failure, to: logger) }
     if Task.isCancelled { return await closeInCancelledTask(as: .goingAway) }
     try? await close(as: failure == nil ? .normal : .internalError, "")
@@ -52,16 +56,5 @@ extension WebSocket: ServedConnection {
     } else if !Task.isCancelled {
       logger.error("handler failed", metadata: ["error": "\(failure)"])
     }
-  }
-}
-
-/// What is done with the connections of a server, held once for all of them.
-final class ConnectionHandling: Sendable {
-  let logger: Logger
-  let handler: @Sendable (WebSocket) async throws -> Void
-
-  init(logger: Logger, _ handler: @escaping @Sendable (WebSocket) async throws -> Void) {
-    self.logger = logger
-    self.handler = handler
   }
 }

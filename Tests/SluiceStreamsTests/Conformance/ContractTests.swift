@@ -245,7 +245,7 @@ private func expectAbort(seenBy stream: ByteDuplex, _ pair: StreamPair) async th
 }
 
 /// Counts how often it was woken.
-private final class CountingWaker: Waker, @unchecked Sendable {  // touched on one loop only
+private final class CountingWaker: SingleWaker, @unchecked Sendable {  // touched on one loop only
   private(set) var count = 0
   func wake() { count += 1 }
 }
