@@ -84,10 +84,13 @@ package final class ConnectionSlot: @unchecked Sendable {  // changed on the con
   package private(set) var address: IPAddress?
   /// Whether it is counted for the site of its address.
   private var isSiteCounted = false
+  /// nil once a `HeldSlot` has it.
+  private var count: CountedConnection?
 
   fileprivate init(_ counter: ConnectionCounter, _ address: IPAddress?) {
     self.counter = counter
     self.address = address
+    count = CountedConnection(counter: counter)
   }
 
   private var site: IPAddress? { isSiteCounted ? address?.site : nil }
@@ -103,9 +106,35 @@ package final class ConnectionSlot: @unchecked Sendable {  // changed on the con
     self.address = address
   }
 
+  /// What an open connection keeps of this.
+  /// - Parameter knownAddress: What the connection itself can tell of its address.
+  package func held(knowing knownAddress: IPAddress?) -> HeldSlot {
+    guard !isSiteCounted, address == knownAddress, let count = count.take() else { return .slot(self) }
+    return .counted(count)
+  }
+
   deinit {
     if let site { counter.releaseSite(site) }
-    counter.release()
+  }
+}
+
+/// That a connection is counted, until this ends.
+package struct CountedConnection: ~Copyable {
+  fileprivate let counter: ConnectionCounter
+
+  deinit { counter.release() }
+}
+
+/// What an open connection keeps of its slot: nothing but that it is counted, where it can tell the rest itself.
+package enum HeldSlot: ~Copyable {
+  case slot(ConnectionSlot)
+  case counted(CountedConnection)
+
+  package var address: IPAddress? {
+    switch self {
+    case .slot(let slot): slot.address
+    case .counted: nil
+    }
   }
 }
 

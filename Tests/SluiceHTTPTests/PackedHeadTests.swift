@@ -12,6 +12,12 @@ struct PackedHeadTests {
       "GET /a?b HTTP/1.1\r\nHost: a\r\nupgrade: WebSocket\r\nConnection: keep-alive, Upgrade, x\r\n\r\n",
       "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n",
       "GET / HTTP/1.1\r\nHost: a\r\nA:\t\u{e9}\r\nCookie: \r\n\r\n",
+      // A key, one with other bits left over, one that is too long, and none.
+      "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: AAECfwAAfwAAAAAAAAAAAA==\r\nA: b\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==dGhl\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: \r\n\r\n",
     ])
   func roundTrip(text: String) {
     #expect(PackedHead(Bytes(text)).head.string == text)
@@ -24,7 +30,9 @@ struct PackedHeadTests {
     #expect(PackedHead(Bytes(text)).head.string == text)
   }
 
-  @Test("a byte that stands for a phrase is in no head that is taken", arguments: PackedHead.codes)
+  @Test(
+    "a byte that stands for a phrase is in no head that is taken",
+    arguments: PackedHead.codes + [0, PackedHead.keyCode])
   func refused(code: UInt8) {
     let character = String(UnicodeScalar(code))
     for line in ["GET /\(character) HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nHost: a\r\nA: \(character)"] {

@@ -5,11 +5,11 @@ import CSluiceUV
 /// The system tells of a readiness again and again while it lasts; what the owner has no use for, it stops. The owner lives
 /// until the watch is closed, which it is at the latest when nobody has it any more.
 @safe struct DescriptorWatch: ~Copyable {
+  private let poller: Poller
   /// -1 once it is closed: the number may be another file's soon.
   private(set) var descriptor: CInt
   /// Whether it stays open in the end.
   private let isBorrowed: Bool
-  private let poller: Poller
 
   /// Takes over a descriptor; closes it if it throws, unless it is borrowed.
   /// - Parameter blocks: Whether calls on it may wait; they do not from now on.

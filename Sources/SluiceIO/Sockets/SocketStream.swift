@@ -23,12 +23,14 @@ import SluiceStreams
   public let name: String
   /// Bytes that may wait in the write queue before a write waits, 1 or more.
   public var highWatermark: Int { watermark.high }
+  // The small ones stand together: an idle connection holds all of this.
   @safe @exclusivity(unchecked) private var watch: DescriptorWatch
   private let isSocket: Bool
   /// Whether the system has something to read, the end included, that was not looked at yet.
   @safe @exclusivity(unchecked) private var isReadable = false
   /// Whether the system had no room for what is queued.
   @safe @exclusivity(unchecked) private var isSystemFull = false
+  @safe @exclusivity(unchecked) private var watermark: Watermark
 
   enum ReadState {
     case open
@@ -47,7 +49,6 @@ import SluiceStreams
   @safe @exclusivity(unchecked) private var takenBytes = 0
   /// What has its place between the bytes, where the system encrypts them.
   @safe @exclusivity(unchecked) private var encryption: SocketEncryption?
-  @safe @exclusivity(unchecked) private var watermark: Watermark
 
   public static let defaultHighWatermark = 64 << 10
 

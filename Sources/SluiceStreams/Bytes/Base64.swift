@@ -17,13 +17,22 @@ package enum Base64 {
     return String(decoding: text, as: UTF8.self)
   }
 
-  /// The number of bytes that a text stands for.
+  /// The bytes that a text stands for; what is left over of its last digit is not looked at.
   /// - Returns: nil if it is not Base64 with its padding.
-  package static func decodedCount(_ text: String) -> Int? {
-    let digits = Array(text.utf8)
-    guard digits.count % 4 == 0 else { return nil }
-    let padding = digits.reversed().prefix(2).prefix { $0 == UInt8(ascii: "=") }.count
-    guard digits.dropLast(padding).allSatisfy(alphabet.contains) else { return nil }
-    return digits.count / 4 * 3 - padding
+  package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+    guard text.count % 4 == 0 else { return nil }
+    let padding = text.suffix(2).reversed().prefix { $0 == UInt8(ascii: "=") }.count
+    var bytes: [UInt8] = []
+    var bits: UInt32 = 0
+    var bitCount = 0
+    for character in text.dropLast(padding) {
+      guard let digit = alphabet.firstIndex(of: character) else { return nil }
+      bits = bits << 6 | UInt32(digit)
+      bitCount += 6
+      guard bitCount >= 8 else { continue }
+      bitCount -= 8
+      bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(bitCount)))
+    }
+    return bytes
   }
 }

@@ -135,7 +135,7 @@ extension WebSocket {
         head: .response(url: request.url.description, PackedHead(answer.head)), subprotocol: agreement.subprotocol)
       return try WebSocket(
         over: transport, role: .client, head: answer.rest, opening: opening, extensions: agreement.extensions,
-        in: ConnectionContext(options.connection, on: transport.loop))
+        in: ConnectionContext(.client, options.connection, on: transport.loop))
     } catch {
       transport.abort(error)
       switch error {

@@ -1,20 +1,35 @@
 import Logging
 import SluiceListen
 import SluiceStreams
+import SluiceWebSocketProtocol
 
 /// What the connections of one loop share that a server has accepted, so that none holds the memory of it; a client has one of its own.
 final class ConnectionContext: @unchecked Sendable {  // changed on its loop only
   let loop: any Loop
   /// The loop's, at hand for each frame.
-  let scratch: ScratchBuffers
+  private let scratch: ScratchBuffers
   let options: WebSocketOptions
+  /// A client's only: a server's frames are not masked.
+  let maskingKeys: MaskingKeys?
   /// What a server does with each connection.
   var serving: Serving?
 
-  init(_ options: WebSocketOptions, on loop: any Loop) {
+  init(_ role: WebSocketRole, _ options: WebSocketOptions, on loop: any Loop) {
     self.options = options
     self.loop = loop
     scratch = loop.scratch
+    maskingKeys = role == .client ? MaskingKeys() : nil
+  }
+
+  // Not inlined: what is called in a method of its own object need not be counted.
+
+  @inline(never)
+  func takeScratch() -> BytesBuilder { scratch.take() }
+
+  /// Sends what was gathered in `takeScratch`.
+  @inline(never)
+  func send(_ gathered: consuming BytesBuilder, to transport: WebSocket.Transport) throws {
+    try transport.sendGathered(gathered, backTo: scratch)
   }
 
   final class Serving: Sendable {

@@ -51,13 +51,15 @@ final class ConnectionWatch {
 }
 
 extension WebSocket {
+  var watch: ConnectionWatch? { heldControls?.watch }
+
   func note(_ what: Activity) {
     if isWatched { activity.insert(what) }
   }
 
   func startWatching() {
     guard isWatched else { return }
-    watch = ConnectionWatch()
+    controls.watch = ConnectionWatch()
     if let keepalive = options.keepalive, opening.version.hasOpcodes { awaitQuiet(keepalive) }
     if let time = options.idleTimeout { awaitIdleness(time) }
     options.observer?.didOpen()
@@ -65,7 +67,7 @@ extension WebSocket {
 
   func stopWatching() {
     for timer in watch?.timers ?? [] { loop.cancelTimer(timer) }
-    watch = nil
+    heldControls?.watch = nil
   }
 
   // MARK: keepalive

@@ -56,22 +56,15 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var writeState = WriteState.open
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
   @safe @exclusivity(unchecked) var gathered = BytesBuilder()
-  /// A client's only: a server's frames are not masked.
-  let maskingKeys: MaskingKeys?
   @safe @exclusivity(unchecked) var writer = RoomWaiters.nobody
 
   /// Made when there is something that it is to hold.
   @safe @exclusivity(unchecked) private(set) var heldControls: ControlFrames?
   @safe @exclusivity(unchecked) var closing = ClosingState.none
-  /// The peer's Close.
-  var received: ReceivedClose?
-  var watch: ConnectionWatch?
   /// On a server: what counts this connection while it is open.
-  var slot: ConnectionSlot?
+  @safe @exclusivity(unchecked) var slot: HeldSlot?
 
   public var loop: any Loop { context.loop }
-
-  var scratch: ScratchBuffers { context.scratch }
 
   var options: WebSocketOptions {
     @inline(__always) _read { yield context.options }
@@ -125,7 +118,6 @@ import SluiceWebSocketProtocol
     self.role = role
     self.opening = opening
     isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
-    maskingKeys = role == .client ? MaskingKeys() : nil
     decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
     coding = MessageCoding(opening, extensions, options, on: transport.loop)
     assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
@@ -138,7 +130,12 @@ import SluiceWebSocketProtocol
     if !head.isEmpty { loop.execute { self.readAheadIfNeeded() } }
   }
 
-  /// What is known of pings and pongs.
+  var maskingKeys: MaskingKeys? { context.maskingKeys }
+
+  /// The peer's Close.
+  var received: ReceivedClose? { heldControls?.received }
+
+  /// What is known of control frames.
   var controls: ControlFrames {
     if let heldControls { return heldControls }
     let controls = ControlFrames()

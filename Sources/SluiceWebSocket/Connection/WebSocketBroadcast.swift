@@ -33,7 +33,7 @@ extension WebSocket: BroadcastMember {
       return try push(prepared.message)
     }
     noteSent(prepared.message.bytes.count, endsMessage: true)
-    if gathered.capacity == 0 { gathered = scratch.take() }
+    if gathered.capacity == 0 { gathered = context.takeScratch() }
     gathered.append(frame.span)
     if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
   }

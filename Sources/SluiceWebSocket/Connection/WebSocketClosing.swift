@@ -95,7 +95,7 @@ extension WebSocket {
   func didReceiveClose(_ code: CloseCode?, _ reason: String) {
     let code = code ?? .noStatus
     let close = ReceivedClose(code, reason)
-    received = close
+    controls.received = close
     switch code {
     case .normal, .goingAway, .noStatus: readState = .closed(close)
     default: readState = .failed(WebSocketError.closed(code, reason: reason))

@@ -14,30 +14,36 @@ struct WebSocketOpening: Sendable {
     case parsed(ParsedRequest)
     /// On a client: the URL that was connected to, and what the server answered.
     indirect case response(url: String, PackedHead)
+    /// Any of these, where a subprotocol was agreed upon. Behind a pointer: connections without one don't hold its memory.
+    indirect case agreed(subprotocol: String, Head)
   }
-  let head: Head
+  private let agreedHead: Head
   let version: WebSocketVersion
-  private let agreed: AgreedSubprotocol?
   /// Whether this server's side of it is in TLS.
   let isSecure: Bool
 
   init(
     head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, isSecure: Bool = false
   ) {
-    self.head = head
+    agreedHead = subprotocol.map { .agreed(subprotocol: $0, head) } ?? head
     self.version = version
-    agreed = subprotocol.map { AgreedSubprotocol(name: $0) }
     self.isSecure = isSecure
   }
 
   /// The subprotocol agreed upon, or nil.
-  var subprotocol: String? { agreed?.name }
+  var subprotocol: String? {
+    if case .agreed(let subprotocol, _) = agreedHead { subprotocol } else { nil }
+  }
+
+  private var head: Head {
+    if case .agreed(_, let head) = agreedHead { head } else { agreedHead }
+  }
 
   var request: HTTPRequest? {
     switch head {
     case .request(let packed): try? RequestHead(packed.head, limits: .none).request
     case .parsed(let parsed): parsed.request
-    case .response: nil
+    case .response, .agreed: nil
     }
   }
 
@@ -49,16 +55,10 @@ struct WebSocketOpening: Sendable {
   var url: String {
     switch head {
     case .response(let url, _): url
-    case .request, .parsed: request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
+    case .request, .parsed, .agreed:
+      request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
     }
   }
-}
-
-/// A subprotocol on the heap, so that connections without one don't hold its memory.
-private final class AgreedSubprotocol: Sendable {
-  let name: String
-
-  init(name: String) { self.name = name }
 }
 
 /// A request on the heap, so that connections without one don't hold its memory.

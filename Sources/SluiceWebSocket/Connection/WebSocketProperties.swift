@@ -25,7 +25,7 @@ extension WebSocket {
   /// On a server that listens: where the connection comes from, also behind trusted proxies and load balancers
   /// (`WebSocketServerOptions.trustedProxies`, `.proxyProtocolFrom`). nil once the connection is over.
   public var remoteAddress: IPAddress? {
-    get async { await onLoop { $0.slot?.address } }
+    get async { await onLoop { $0.currentRemoteAddress } }
   }
 
   /// The headers of the peer's handshake: the response's on a client, the request's on a server.
@@ -59,6 +59,11 @@ extension WebSocket {
         return (code, reason)
       }
     }
+  }
+
+  private var currentRemoteAddress: IPAddress? {
+    if slot == nil { return nil }
+    return slot?.address ?? (transport as? SocketStream)?.peerAddress?.ipAddress
   }
 
   private var currentReadyState: ReadyState {

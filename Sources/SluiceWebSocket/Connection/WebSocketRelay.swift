@@ -120,7 +120,7 @@ extension WebSocket {
   private func gather(
     wholeFramesOf input: Span<UInt8>, from source: WebSocket, _ hasMoved: inout Bool
   ) -> Int {
-    if gathered.capacity == 0 { gathered = scratch.take() }
+    if gathered.capacity == 0 { gathered = context.takeScratch() }
     let limit = Swift.min(Self.gatherLimit, source.options.maxMessageSize)
     let count = Self.append(
       wholeFramesOf: input, isMasked: source.role == .server, limit: limit, to: &gathered,

@@ -52,7 +52,7 @@ extension WebSocket {
 
   /// Encodes one frame: into the gathered bytes, or, if it is long and needs no mask, behind them without a copy.
   func appendFrame(_ opcode: Opcode, isFinal: Bool, reserved: ReservedBits = [], _ payload: Bytes) throws {
-    if gathered.capacity == 0 { gathered = scratch.take() }
+    if gathered.capacity == 0 { gathered = context.takeScratch() }
     let key = maskingKeys?.next()
     gathered.append(
       FrameHeader(opcode, isFinal: isFinal, reserved: reserved, maskingKey: key, payloadLength: payload.count))
@@ -69,7 +69,7 @@ extension WebSocket {
 
   /// The frame of a version that has no opcodes.
   func append(_ kind: MessageKind, _ bytes: Bytes, isFinal: Bool, _ framing: HixieFraming) throws {
-    if gathered.capacity == 0 { gathered = scratch.take() }
+    if gathered.capacity == 0 { gathered = context.takeScratch() }
     try framing.append(kind, bytes, isFinal: isFinal, to: &gathered)
     if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
   }
@@ -84,7 +84,7 @@ extension WebSocket {
 
   public func flush() {
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? transport.sendGathered(gathered.move(), backTo: scratch)
+    try? context.send(gathered.move(), to: transport)
     if isRoomAwaited { tellOfRoom() }
   }
 

@@ -31,7 +31,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
     self.counter = counter
     self.path = path
     self.options = options
-    context = ConnectionContext(options.connection, on: listener.loop)
+    context = ConnectionContext(.server, options.connection, on: listener.loop)
   }
 
   var loop: any Loop { listener.loop }

@@ -56,7 +56,7 @@ extension WebSocket {
     let opening = WebSocketOpening(head: .parsed(ParsedRequest(request)), agreement, isSecure: isSecure)
     try self.init(
       over: transport, role: .server, head: Bytes(), opening: opening, extensions: agreement.extensions,
-      in: ConnectionContext(options.connection, on: transport.loop))
+      in: ConnectionContext(.server, options.connection, on: transport.loop))
   }
 }
 

@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceHTTP
+import SluiceIO
 import SluiceListen
 import SluiceStreams
 import SluiceTLS
@@ -43,7 +44,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
     self.transport = transport
     self.path = path
     self.options = options
-    self.context = context ?? ConnectionContext(options.connection, on: transport.loop)
+    self.context = context ?? ConnectionContext(.server, options.connection, on: transport.loop)
     self.time = time ?? options.handshakeTimeout
     self.admission = admission
     self.completion = completion
@@ -151,7 +152,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
     let socket = try WebSocket(
       over: transport, role: .server, head: head, opening: opening, extensions: extensions,
       in: context)
-    socket.slot = admission?.slot
+    socket.slot = admission?.slot?.held(knowing: (transport as? SocketStream)?.peerAddress?.ipAddress)
     finish(with: .success(socket))
   }
 

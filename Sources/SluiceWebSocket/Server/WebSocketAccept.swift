@@ -50,7 +50,7 @@ extension WebSocket {
     slot: ConnectionSlot?, options: WebSocketServerOptions
   ) async throws -> WebSocket {
     let ws = try await accept(over: transport, options) { $0.start(request, isHTTP11: isHTTP11, rest: head) }
-    if let slot { ws.loop.perform { ws.slot = slot } }
+    if let slot { ws.loop.perform { ws.slot = .slot(slot) } }
     return ws
   }
 

@@ -14,7 +14,7 @@ package struct HandshakeKey: Sendable, Hashable {
   /// From a request.
   /// - Returns: nil unless it stands for 16 bytes.
   package init?(_ value: String) {
-    guard Base64.decodedCount(value) == 16 else { return nil }
+    guard Base64.decode(value.utf8)?.count == 16 else { return nil }
     self.value = value
   }
 
