@@ -27,19 +27,31 @@ extension SingleWaker {
   public func wakeWriter() { wake() }
 }
 
+/// What lives on a loop.
+public protocol LoopBound {
+  var loop: any Loop { get }
+
+  /// Whether the caller runs on that loop now: `loop.isCurrent`, which some know at less cost.
+  var isOnLoop: Bool { get }
+}
+
+extension LoopBound {
+  public var isOnLoop: Bool { loop.isCurrent }
+}
+
 /// The polled gear of a readable stream: every call is made on the loop, and none waits.
 ///
 /// A stream that lives on a loop conforms to this and gets `read()` from it. A pipe between two polled streams of one
 /// loop runs inside the loop's callbacks, without a suspension per element.
-public protocol PolledReadableStream<Output>: ReadableStream {
-  /// The loop that this stream lives on.
-  var loop: any Loop { get }
-
+public protocol PolledReadableStream<Output>: ReadableStream, LoopBound {
   /// What is ready. Throws when the stream has failed, every time.
   ///
   /// An element may be a slice of the loop's read buffer: a caller that keeps it after it has returned to the loop
   /// must `detach` it.
   func poll() throws -> Polled<Output>
+
+  /// Whether `poll` is known to give `pending` until the reader is woken, so that it need not be called. Default: false, not known.
+  var isDry: Bool { get }
 
   /// Registers the one reader. It is woken when `poll` may give something else than `pending`.
   /// - Throws: `StreamError.concurrentRead` if another reader is registered.
@@ -63,6 +75,8 @@ public protocol PolledDuplexStream<Output, Input>: DuplexStream, PolledReadableS
 
 extension PolledReadableStream {
   public func detach(_ element: Output) -> Output { element }
+
+  public var isDry: Bool { false }
 
   @inlinable
   public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Output {
@@ -110,16 +124,13 @@ extension PolledReadableStream where Output == Bytes {
 /// The polled gear of a writable stream: every call is made on the loop, and none waits.
 ///
 /// Who owes what:
-/// - Whoever pushes owes a `flush` in the same turn of the loop: by calling it, or by `loop.atEndOfTurn(sink)` where
+/// - Whoever pushes owes a `flush` in the same turn of the loop: by calling it, or `flushAtEndOfTurn` where
 ///   `needsFlush` was false before and is true now.
 /// - A sink that has said, by `hasRoom`, that it has none owes its writer a wake as soon as it has, or has failed: also when it
 ///   was the writer's own `flush` that made the room. `Watermark` keeps count of that.
 /// - A sink may keep what is pushed beyond the turn only in memory of its own: `ByteQueue.settle` sees to that for bytes. The
 ///   memory of a chunk belongs to the loop, which reads into it again.
-public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
-  /// The loop that this stream lives on.
-  var loop: any Loop { get }
-
+public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTurn {
   /// Whether something that was pushed waits for `flush`.
   var needsFlush: Bool { get }
 
@@ -140,6 +151,9 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
   /// Hands what was pushed to the system.
   func flush()
 
+  /// Has the loop call `flush` at the end of the turn.
+  func flushAtEndOfTurn()
+
   /// `push` and `flush` in one: what leaves at once need not be queued.
   func pushFlushing(_ element: consuming Input) throws
 
@@ -155,6 +169,8 @@ public protocol PolledWritableStream<Input>: WritableStream, EndOfTurn {
 
 extension PolledWritableStream {
   public func endOfTurn() { flush() }
+
+  public func flushAtEndOfTurn() { loop.atEndOfTurn(self) }
 
   public func pushFlushing(_ element: consuming Input) throws {
     try push(element)

@@ -30,7 +30,7 @@ extension PolledReadableStream {
   @inlinable
   @inline(never)
   package func beginRead() throws -> ReadStep<Output> {
-    guard loop.isCurrent else { return .elsewhere }
+    guard isOnLoop else { return .elsewhere }
     if hasReader { throw StreamError.concurrentRead }
     switch try poll() {
     case .element(let element): return .element(detach(element))
@@ -49,7 +49,7 @@ extension PolledReadableStream {
   @inlinable
   @inline(never)
   package func endWaiting() -> Bool {
-    guard loop.isCurrent else { return false }
+    guard isOnLoop else { return false }
     detachReader()
     return true
   }
@@ -107,12 +107,12 @@ extension PolledWritableStream {
   @inlinable
   @inline(never)
   func beginWrite(_ element: Input) throws -> WriteStep {
-    guard loop.isCurrent else { return .elsewhere }
+    guard isOnLoop else { return .elsewhere }
     guard try hasRoom() else { return .noRoom }
     // The rest of the turn may write more: what is gathered leaves at its end.
     let isScheduled = needsFlush
     try push(element)
-    if !isScheduled && needsFlush { loop.atEndOfTurn(self) }
+    if !isScheduled && needsFlush { flushAtEndOfTurn() }
     if try hasRoom() { return .done }
     flush()
     return .full
@@ -135,7 +135,7 @@ extension PolledWritableStream {
   @inlinable
   @inline(never)
   package nonisolated(nonsending) func waitForRoom() async throws {
-    while try loop.isCurrent && !hasRoom() { try await waitForRoomOnce() }
+    while try isOnLoop && !hasRoom() { try await waitForRoomOnce() }
   }
 
   /// Suspends until there may be room. On the loop.
@@ -145,7 +145,7 @@ extension PolledWritableStream {
     let waiter = LoopWaiter()
     try attachWriter(waiter)
     let isCancelled = await waiter.waitOrCancel(on: loop)
-    if loop.isCurrent { detachWriter() } else { await loop.runAnywhere { detachWriter() } }
+    if isOnLoop { detachWriter() } else { await loop.runAnywhere { detachWriter() } }
     if isCancelled { throw CancellationError() }
   }
 
@@ -175,9 +175,9 @@ package final class LoopWaiter: SingleWaker, @unchecked Sendable {  // touched o
     case waiting(UnsafeContinuation<Bool, Never>)
     case done(cancelled: Bool)
   }
-  private var state = State.idle
+  @safe @exclusivity(unchecked) private var state = State.idle
   /// Whether the task has no cancellation handler for this wait.
-  package var isUnguarded = false
+  @safe @exclusivity(unchecked) package var isUnguarded = false
 
   @usableFromInline
   package init() {}

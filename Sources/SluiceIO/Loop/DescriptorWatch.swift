@@ -44,6 +44,9 @@ import CSluiceUV
     isClosed ? 0 : poller.start(descriptor, readiness)
   }
 
+  /// Whether the owner is told of this.
+  func awaits(_ readiness: Readiness) -> Bool { !isClosed && poller.awaits(descriptor, readiness) }
+
   mutating func stop(_ readiness: Readiness) {
     if !isClosed { poller.stop(descriptor, readiness) }
   }

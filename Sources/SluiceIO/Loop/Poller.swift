@@ -163,6 +163,11 @@ extension Poller {
   }
 
   @inline(__always)
+  func awaits(_ descriptor: CInt, _ readiness: Readiness) -> Bool {
+    unsafe entries[Int(descriptor)].awaited.isSuperset(of: readiness)
+  }
+
+  @inline(__always)
   func stop(_ descriptor: CInt, _ readiness: Readiness) {
     unsafe entries[Int(descriptor)].awaited.subtract(readiness)
   }

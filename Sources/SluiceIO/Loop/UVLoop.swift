@@ -32,8 +32,10 @@ import Synchronization
 
   @safe @exclusivity(unchecked) private var ready = Deque<Work>()
   @safe @exclusivity(unchecked) private var endOfTurnWork: [any EndOfTurn] = []
+  @safe @exclusivity(unchecked) private var endOfTurnObjects: [any EndOfTurn & AnyObject] = []
   /// What is done now, at the end of a turn; empty otherwise.
   @safe @exclusivity(unchecked) private var endingWork: [any EndOfTurn] = []
+  @safe @exclusivity(unchecked) private var endingObjects: [any EndOfTurn & AnyObject] = []
   private var timers = TimerQueue()
   /// The first of the timers; to be found anew when `timersChanged`.
   private var nextDeadline: Duration?
@@ -302,6 +304,15 @@ extension UVLoop {
     endOfTurnWork.append(work)
   }
 
+  public func atEndOfTurn(object work: any EndOfTurn & AnyObject) {
+    assert(isCurrent, "timers and turns belong to the loop's thread")
+    if case .ended = phase { return UVLoop.shared.atEndOfTurn(object: work) }
+    endOfTurnObjects.append(work)
+  }
+
+  /// Whether nothing waits for the end of the turn.
+  private var isTurnOver: Bool { ready.isEmpty && endOfTurnObjects.isEmpty && endOfTurnWork.isEmpty }
+
   /// Runs the body of a callback, then the jobs that it made ready, then what gathers until the end of a turn.
   @inline(__always)
   func turn(_ body: () -> Void) {
@@ -321,8 +332,7 @@ extension UVLoop {
 
   @inline(__always)
   private func finishTurn() {
-    if ready.isEmpty && endOfTurnWork.isEmpty { return }
-    runReady()
+    if !isTurnOver { runReady() }
   }
 
   private func runReady() {
@@ -332,11 +342,22 @@ extension UVLoop {
         budget -= 1
         run(work)
       }
-      swap(&endOfTurnWork, &endingWork)
-      for index in endingWork.indices { endingWork[index].endOfTurn() }
-      endingWork.removeAll(keepingCapacity: true)
-    } while budget > 0 && !(ready.isEmpty && endOfTurnWork.isEmpty)
-    if !(ready.isEmpty && endOfTurnWork.isEmpty) { postpone() }
+      endObjects()
+      if !endOfTurnWork.isEmpty { endValues() }
+    } while budget > 0 && !isTurnOver
+    if !isTurnOver { postpone() }
+  }
+
+  private func endObjects() {
+    swap(&endOfTurnObjects, &endingObjects)
+    for index in endingObjects.indices { endingObjects[index].endOfTurn() }
+    endingObjects.removeAll(keepingCapacity: true)
+  }
+
+  private func endValues() {
+    swap(&endOfTurnWork, &endingWork)
+    for index in endingWork.indices { endingWork[index].endOfTurn() }
+    endingWork.removeAll(keepingCapacity: true)
   }
 
   @inline(__always)

@@ -124,6 +124,11 @@ extension SocketStream {
     }
   }
 
+  public var isDry: Bool {
+    guard case .open = readState else { return false }
+    return !isReadable && unread.isEmpty && watch.awaits(.readable)
+  }
+
   /// Reads once for each time that the loop has told of something: a peer that is always faster does not hold the loop.
   private func receive() throws -> Polled<Bytes> {
     if isReadable {

@@ -28,6 +28,9 @@ public protocol Loop: TaskExecutor, AnyObject {
   /// Calls `work.endOfTurn()` once, when the callbacks and tasks that are ready now have run. On the loop only.
   func atEndOfTurn(_ work: consuming any EndOfTurn)
 
+  /// The same for an object, which a loop may do at less cost.
+  func atEndOfTurn(object work: any EndOfTurn & AnyObject)
+
   /// Memory for output that is gathered and handed on within one turn of the loop. On the loop only.
   var scratch: ScratchBuffers { get }
 
@@ -55,6 +58,8 @@ public protocol EndOfTurn: Sendable {
 }
 
 extension Loop {
+  public func atEndOfTurn(object work: any EndOfTurn & AnyObject) { atEndOfTurn(work) }
+
   /// Runs `work` on the loop: at once if the caller is on it, soon otherwise.
   public func perform(_ work: @escaping @Sendable () -> Void) {
     if isCurrent { work() } else { execute(work) }

@@ -88,7 +88,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
     // What else is written in this turn leaves with it.
     let isScheduled = member.needsFlush
     try? member.push(prepared: element)
-    if !isScheduled && member.needsFlush { loop.atEndOfTurn(member) }
+    if !isScheduled && member.needsFlush { member.flushAtEndOfTurn() }
   }
 
   // MARK: ending

@@ -226,7 +226,7 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
       }
       if let start, let end = link.place { unsent.didPush(element, from: start, to: end) }
     }
-    if !isScheduled && link.connection.needsFlush { loop.atEndOfTurn(link.connection) }
+    if !isScheduled && link.connection.needsFlush { link.connection.flushAtEndOfTurn() }
   }
 
   private func push(_ element: Input, to connection: some PolledDuplexStream<Output, Input>) throws {

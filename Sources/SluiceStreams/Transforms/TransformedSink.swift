@@ -81,8 +81,11 @@ where T.Output == Sink.Input {
 
 extension TransformedSink: EndOfTurn where Sink: PolledWritableStream {}
 
-extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream {
+extension TransformedSink: LoopBound where Sink: LoopBound {
   public var loop: any Loop { sink.loop }
+}
+
+extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream {
   public var needsFlush: Bool { sink.needsFlush }
   public var queuedByteCount: Int { sink.queuedByteCount }
   public func flush() { sink.flush() }

@@ -50,9 +50,11 @@ where T.Input == Source.Output {
   }
 }
 
-extension TransformedStream: PolledReadableStream where Source: PolledReadableStream {
+extension TransformedStream: LoopBound where Source: LoopBound {
   public var loop: any Loop { source.loop }
+}
 
+extension TransformedStream: PolledReadableStream where Source: PolledReadableStream {
   public func poll() throws -> Polled<T.Output> {
     while true {
       switch try stage.withLock({ try $0.next() }) {

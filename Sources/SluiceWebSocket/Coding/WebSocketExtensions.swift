@@ -40,7 +40,7 @@ extension WebSocket {
       let isScheduled = needsFlush
       // A transport that has failed says so itself, at the next `hasRoom`.
       try? appendFrame(message.kind.opcode, isFinal: true, reserved: message.reserved, message.bytes)
-      if !isScheduled { loop.atEndOfTurn(self) }
+      if !isScheduled { flushAtEndOfTurn() }
       writer.wake()
     case .failed: break
     }

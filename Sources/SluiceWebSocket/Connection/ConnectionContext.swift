@@ -8,6 +8,7 @@ final class ConnectionContext: @unchecked Sendable {  // changed on its loop onl
   let loop: any Loop
   /// The loop's, at hand for each frame.
   private let scratch: ScratchBuffers
+  @safe @exclusivity(unchecked) private var smallBuffer = SmallBuffer()
   let options: WebSocketOptions
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
@@ -22,6 +23,19 @@ final class ConnectionContext: @unchecked Sendable {  // changed on its loop onl
   }
 
   // Not inlined: what is called in a method of its own object need not be counted.
+
+  var isOnLoop: Bool {
+    @inline(never) get { loop.isCurrent }
+  }
+
+  @inline(never)
+  func flushAtEndOfTurn(_ socket: WebSocket) { loop.atEndOfTurn(object: socket) }
+
+  /// Memory for a message of so many bytes.
+  @inline(never)
+  func takeMessageMemory(_ count: Int) -> BytesBuilder {
+    count <= SmallBuffer.capacity ? smallBuffer.take() : BytesBuilder(capacity: count)
+  }
 
   @inline(never)
   func takeScratch() -> BytesBuilder { scratch.take() }

@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceIO
 import SluiceListen
 import SluiceStreams
 import SluiceWebSocketProtocol
@@ -51,7 +52,10 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
   @safe @exclusivity(unchecked) var reader: (any Waker)?
   /// The task that a server runs for this connection, and cancels by itself.
-  @safe @exclusivity(unchecked) package var servingTask: Task<Void, any Error>?
+  package var servingTask: Task<Void, any Error>? {
+    didSet { servingIdentity = TaskIdentity(of: servingTask) }
+  }
+  @safe @exclusivity(unchecked) private(set) var servingIdentity = TaskIdentity(of: nil)
 
   @safe @exclusivity(unchecked) var writeState = WriteState.open
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
@@ -65,6 +69,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var slot: HeldSlot?
 
   public var loop: any Loop { context.loop }
+  public var isOnLoop: Bool { context.isOnLoop }
 
   var options: WebSocketOptions {
     @inline(__always) _read { yield context.options }

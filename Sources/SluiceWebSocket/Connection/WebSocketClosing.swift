@@ -85,7 +85,7 @@ extension WebSocket {
     let isScheduled = needsFlush
     // A message under way has no end then, so that nobody takes it for a whole one.
     gathered.append(framing.closingHandshake)
-    if !isScheduled { loop.atEndOfTurn(self) }
+    if !isScheduled { flushAtEndOfTurn() }
     if framing.version == .hixie75 {
       flush()
       transport.closeWhenFlushed { _ in }

@@ -1,3 +1,4 @@
+import SluiceIO
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -36,7 +37,7 @@ extension WebSocket {
     return true
   }
 
-  private var isServedByCurrentTask: Bool { isServed && TaskIdentity(of: servingTask) == .current }
+  private var isServedByCurrentTask: Bool { isServed && CurrentTask().identity == servingIdentity }
 
   /// For `for try await`: reads as `read` does. In the handler that a server runs it waits for a message at the least cost.
   public func makeAsyncIterator() -> ReadableStreamIterator<Message> {
@@ -55,18 +56,29 @@ extension WebSocket {
     if wait == .cancelled { throw CancellationError() }
     if !isServed { return .mustRead }
     if hasReader { throw StreamError.concurrentRead }
-    switch try poll() {
-    case .element(let message): return .element(detach(message))
-    case .end: return .end
-    case .pending: break
+    // Most often the task has just answered the only message that there was.
+    if wait == .none, isDry {
+      note(.starved)
+    } else {
+      switch try poll() {
+      case .element(let message): return .element(detach(message))
+      case .end: return .end
+      case .pending: break
+      }
     }
-    guard isServedByCurrentTask else { return .mustRead }
-    if Task.isCancelled { throw CancellationError() }
+    let current = CurrentTask()
+    guard current.identity == servingIdentity else { return .mustRead }
+    if current.isCancelled { throw CancellationError() }
     let waiter = spare ?? LoopWaiter()
     waiter.renew()
     waiter.isUnguarded = true
     try attachReader(waiter)
     return .waiting(waiter)
+  }
+
+  public var isDry: Bool {
+    guard hasBeenRead, !isDiscarding, ahead.isEmpty, coding.isPlain, case .open = readState else { return false }
+    return decoder.isBetweenMessages && !decoder.hasInput() && transport.isDry
   }
 
   /// The next message; nil when the peer has closed well.
@@ -110,7 +122,7 @@ extension WebSocket {
     }
     var bytes = chunk.prefix(frame.payload.upperBound).dropFirst(frame.payload.lowerBound)
     if let key = frame.maskingKey {
-      var unmasked = BytesBuilder(capacity: frame.payload.count)
+      var unmasked = context.takeMessageMemory(frame.payload.count)
       unmasked.append(input.extracting(frame.payload), masking: key)
       bytes = unmasked.take()
     }

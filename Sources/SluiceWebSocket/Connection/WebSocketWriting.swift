@@ -88,6 +88,8 @@ extension WebSocket {
     if isRoomAwaited { tellOfRoom() }
   }
 
+  public func flushAtEndOfTurn() { context.flushAtEndOfTurn(self) }
+
   /// Wakes the writer that was told that there is no room, if there is.
   func tellOfRoom() {
     isRoomAwaited = false
@@ -139,6 +141,6 @@ extension WebSocket {
     let isScheduled = needsFlush
     // A transport that has failed says so itself, at the next `hasRoom`.
     try? appendFrame(opcode, isFinal: true, payload)
-    if !isScheduled { loop.atEndOfTurn(self) }
+    if !isScheduled { flushAtEndOfTurn() }
   }
 }

@@ -205,7 +205,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private func push(_ message: Message, to ws: WebSocket) {
     let isScheduled = ws.needsFlush
     do { try ws.push(message) } catch { return keep(.error(error)) }
-    if !isScheduled && ws.needsFlush { loop.atEndOfTurn(ws) }
+    if !isScheduled && ws.needsFlush { ws.flushAtEndOfTurn() }
     if !hasRoom { noteNoRoom() }
   }
 
