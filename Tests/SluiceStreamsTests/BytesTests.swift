@@ -70,6 +70,25 @@ import Testing
     #expect(wasFreed.isSet && compacted == Bytes(150..<160))
   }
 
+  @Test func aSmallBufferIsUsedAgainOnceNobodyHoldsWhatWasInIt() {
+    var buffer = SmallBuffer()
+    func write(_ byte: UInt8) -> Bytes {
+      var builder = buffer.take()
+      for _ in 0..<SmallBuffer.capacity { builder.append(byte) }
+      return builder.take()
+    }
+    func place(_ bytes: Bytes) -> UnsafeRawPointer? { unsafe bytes.withUnsafeBytes { unsafe $0.baseAddress } }
+    let kept = write(1)
+    var second: Bytes? = write(2)
+    let reused = unsafe second.flatMap { unsafe place($0) }
+    #expect(kept == Bytes([UInt8](repeating: 1, count: SmallBuffer.capacity)))
+    #expect(!kept.isWasteful && !kept.prefix(1).isWasteful)
+    second = nil
+    let third = write(3)
+    #expect(unsafe place(third) == reused)
+    #expect(kept == Bytes([UInt8](repeating: 1, count: SmallBuffer.capacity)))
+  }
+
   @Test func noMemoryIsHeldForNoBytes() {
     let empty = unsafe Bytes(UnsafeRawBufferPointer(start: nil, count: 0), of: BytesTests.self as AnyObject)
     #expect(empty.isEmpty && empty == Bytes())

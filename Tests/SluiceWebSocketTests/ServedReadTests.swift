@@ -39,6 +39,30 @@ struct ServedReadTests {
     return false
   }
 
+  @Test("messages that are kept stay as they are while others come", arguments: [1, 16, 64, 65, 200])
+  func keptMessages(size: Int) async throws {
+    let texts = (0..<50).map { String(repeating: Character(UnicodeScalar(UInt8(48 + $0))), count: size) }
+    try await serve { ws in
+      var kept: [Message] = []
+      var count = 0
+      for try await message in ws {
+        try await ws.send(message)
+        // Every third is let go of.
+        count += 1
+        if count % 3 != 0 { kept.append(message) }
+        if count == texts.count { break }
+      }
+      let expected = texts.enumerated().filter { $0.offset % 3 != 2 }.map(\.element)
+      try await ws.send("\(kept.map(\.text) == expected)")
+    } client: { socket in
+      for text in texts {
+        try await socket.send(text)
+        #expect(try await socket.read()?.text == text)
+      }
+      #expect(try await socket.read()?.text == "true")
+    }
+  }
+
   @Test("a task that was cancelled takes what is ready, and then does not wait", arguments: Gear.allCases)
   func cancelledBefore(_ gear: Gear) async throws {
     try await serve { ws in

@@ -162,6 +162,38 @@ struct ContractTests {
     }
   }
 
+  @Test("a stream that says that it is dry has nothing until its reader is woken", arguments: StreamPair.polled)
+  func dry(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      guard let source = b as? any PolledDuplexStream<Bytes, Bytes> else { return }
+      let waker = CountingWaker()
+      for round in 1...20 {
+        try await source.loop.run {
+          if round == 1 { try source.attachReader(waker) }
+          let wakes = waker.count
+          if source.isDry {
+            let isPending = if case .pending = try source.poll() { true } else { false }
+            #expect(isPending)
+            #expect(source.isDry && waker.count == wakes)
+          }
+        }
+        let wakes = try await source.loop.run { waker.count }
+        try await a.write(Bytes([UInt8](repeating: 1, count: round * 1000)))
+        // Whatever came is told to a reader that was left with nothing.
+        var count = 0
+        while count < round * 1000 {
+          count += try await source.loop.run {
+            guard !source.isDry, case .element(let bytes) = try source.poll() else { return 0 }
+            return bytes.count
+          }
+          try await pause(on: source)
+        }
+        #expect(try await source.loop.run { waker.count } > wakes)
+      }
+      try await source.loop.run { source.detachReader() }
+    }
+  }
+
   @Test("room that the writer's own flush made is told, though nothing else happens", arguments: StreamPair.polled)
   func roomByOwnFlush(_ pair: StreamPair) async throws {
     try await pair.run { a, b in
