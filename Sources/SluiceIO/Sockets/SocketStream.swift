@@ -31,6 +31,8 @@ import SluiceStreams
   /// Whether the system had no room for what is queued.
   @safe @exclusivity(unchecked) private var isSystemFull = false
   @safe @exclusivity(unchecked) private var watermark: Watermark
+  @safe @exclusivity(unchecked) private var isReaderRunning = false
+  @safe @exclusivity(unchecked) private var isReaderWokenAgain = false
 
   enum ReadState {
     case open
@@ -42,6 +44,7 @@ import SluiceStreams
   @safe @exclusivity(unchecked) private var writeState = WriteHalf.open
   /// What was given back, the latest at the end.
   @safe @exclusivity(unchecked) private var unread: [Bytes] = []
+  /// nil also while it runs.
   @safe @exclusivity(unchecked) private var reader: (any Waker)?
   @safe @exclusivity(unchecked) private var writer: (any Waker)?
   @safe @exclusivity(unchecked) private var queue = ByteQueue()
@@ -95,7 +98,7 @@ import SluiceStreams
     // What has failed says why to whoever reads or writes.
     if hasFailed || readiness.contains(.readable) {
       isReadable = true
-      reader?.wakeReader()
+      tellReader()
     }
     if isSystemFull, hasFailed || readiness.contains(.writable) {
       isSystemFull = false
@@ -182,13 +185,33 @@ extension SocketStream {
   }
 
   public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
+    guard !hasReader else { throw StreamError.concurrentRead }
     reader = waker
   }
 
-  public var hasReader: Bool { reader != nil }
+  public var hasReader: Bool { reader != nil || isReaderRunning }
 
-  public func detachReader() { reader = nil }
+  public func detachReader() {
+    reader = nil
+    isReaderRunning = false
+  }
+
+  /// Wakes the reader. It is moved out meanwhile, so that it need not be counted; a wake from inside of this comes behind it.
+  private func tellReader() {
+    guard let waker = reader.take() else {
+      isReaderWokenAgain = isReaderRunning
+      return
+    }
+    isReaderRunning = true
+    repeat {
+      isReaderWokenAgain = false
+      waker.wakeReader()
+    } while isReaderWokenAgain && isReaderRunning
+    // Otherwise it was detached.
+    guard isReaderRunning else { return }
+    isReaderRunning = false
+    reader = waker
+  }
 
   public func cancel(_ reason: (any Error)?) {
     uvLoop.perform { self.cancelOnLoop() }
@@ -198,7 +221,7 @@ extension SocketStream {
     unread = []
     watch.stop(.readable)
     if case .open = readState { readState = .cancelled }
-    reader?.wakeReader()
+    tellReader()
     closeDescriptorIfDone()
   }
 }
@@ -351,7 +374,7 @@ extension SocketStream {
     }
     if case .open = readState { readState = .failed(reason) }
     unread = []
-    reader?.wakeReader()
+    tellReader()
     watch.close(resets: isSocket)
   }
 
@@ -400,7 +423,7 @@ extension SocketStream: LoopResident {
       if case .open = readState { readState = .failed(error) }
       unread = []
       watch.stop(.readable)
-      reader?.wakeReader()
+      tellReader()
       closeDescriptorIfDone()
     }
   }

@@ -30,7 +30,7 @@ extension WebSocket {
 
   /// The extensions have decoded something, or all.
   func extensionsDidAdvance() {
-    if let reader { reader.wakeReader() } else { readAheadIfNeeded() }
+    if hasReader { tellReader() } else { readAheadIfNeeded() }
   }
 
   /// The extensions have encoded a message.
@@ -52,14 +52,14 @@ extension WebSocket {
     } else {
       fail(.extensionFailed(underlying: error), .internalError)
     }
-    reader?.wakeReader()
+    tellReader()
   }
 
   func encodingFailed(_ error: any Error) {
     let failure = WebSocketError.extensionFailed(underlying: error)
     fail(failure, .internalError)
     writeState = .failed(failure)
-    reader?.wakeReader()
+    tellReader()
     writer.wake()
   }
 }

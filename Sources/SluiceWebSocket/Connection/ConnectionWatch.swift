@@ -113,7 +113,7 @@ extension WebSocket {
     guard case (.open, .open) = (readState, writeState) else { return }
     if activity.contains(.data) { return awaitIdleness(time) }
     fail(.idle(time), .goingAway)
-    reader?.wakeReader()
+    tellReader()
     writer.wake()
   }
 }

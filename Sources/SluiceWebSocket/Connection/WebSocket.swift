@@ -39,6 +39,8 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var hasBeenRead = false
   /// Whether messages are dropped, because the read half was cancelled.
   @safe @exclusivity(unchecked) var isDiscarding = false
+  @safe @exclusivity(unchecked) var isReaderRunning = false
+  @safe @exclusivity(unchecked) var isReaderWokenAgain = false
   /// Whether somebody was told that there is no room, and waits for it.
   @safe @exclusivity(unchecked) var isRoomAwaited = false
   /// Whether `servingTask` is in its handler: then it waits for messages without a cancellation handler.
@@ -50,6 +52,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var assembler: MessageAssembler
   @safe @exclusivity(unchecked) var readState = ReadState.open
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
+  /// nil also while it runs.
   @safe @exclusivity(unchecked) var reader: (any Waker)?
   /// The task that a server runs for this connection, and cancels by itself.
   package var servingTask: Task<Void, any Error>? {

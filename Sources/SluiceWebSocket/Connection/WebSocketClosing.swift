@@ -107,7 +107,7 @@ extension WebSocket {
     } else {
       didCloseBoth()
     }
-    reader?.wakeReader()
+    tellReader()
   }
 
   /// The peer broke the protocol: it is told why, and nothing it sends from now on counts.
@@ -131,7 +131,7 @@ extension WebSocket {
     heldControls?.pings.fail()
     finish(with: error)
     transport.abort(error)
-    reader?.wakeReader()
+    tellReader()
     writer.wake()
   }
 
@@ -145,7 +145,7 @@ extension WebSocket {
     if case .open = readState { readState = .failed(error) }
     finish(with: error)
     transport.abort(error)
-    reader?.wakeReader()
+    tellReader()
   }
 
   /// Both Close frames are on their way or here: ends our half of the transport, then waits for the peer to end its.
@@ -221,7 +221,7 @@ extension WebSocket {
       if case .open = self.readState { self.readState = .failed(reason) }
       self.heldControls?.pings.fail()
       self.finish(with: reason)
-      self.reader?.wakeReader()
+      self.tellReader()
       self.writer.wake()
     }
   }

@@ -301,18 +301,36 @@ extension WebSocket {
   }
 
   public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
+    guard !hasReader else { throw StreamError.concurrentRead }
     reader = waker
     hasBeenRead = true
   }
 
-  public var hasReader: Bool { reader != nil }
+  public var hasReader: Bool { reader != nil || isReaderRunning }
 
   public func detachReader() {
     reader = nil
+    isReaderRunning = false
     // A reader that has only paused would have to take out again what is read ahead now; the next bytes come soon enough,
     // unless something in the ones that are here is waited for.
     if isAnswerAwaited { readAheadIfNeeded() }
+  }
+
+  /// Wakes the reader. It is moved out meanwhile, so that it need not be counted; a wake from inside of this comes behind it.
+  func tellReader() {
+    guard let waker = reader.take() else {
+      isReaderWokenAgain = isReaderRunning
+      return
+    }
+    isReaderRunning = true
+    repeat {
+      isReaderWokenAgain = false
+      waker.wakeReader()
+    } while isReaderWokenAgain && isReaderRunning
+    // Otherwise it was detached.
+    guard isReaderRunning else { return }
+    isReaderRunning = false
+    reader = waker
   }
 
   /// Whether a Pong or Close of the peer is waited for.
@@ -363,13 +381,13 @@ extension WebSocket {
     ahead.removeAll()
     if let held { heed(held) }
     sendClose(reason == nil ? .normal : .internalError, "")
-    reader?.wakeReader()
+    tellReader()
     readAheadIfNeeded()
   }
 
   /// While nobody reads, what comes is decoded, up to the watermark: pings are to be answered, and a Pong or Close found.
   func readAheadIfNeeded() {
-    guard reader == nil || isDiscarding else { return }
+    guard !hasReader || isDiscarding else { return }
     // Extensions keep what they have decoded until it is asked for.
     if case .extensions = coding, !isDiscarding, !isAnswerAwaited { return }
     if ahead.hasEnd {
@@ -411,7 +429,7 @@ extension WebSocket: Waker {
   public func wakeReader() {
     if isWatched { activity.remove(.starved) }
     if case .lingering = closing { return linger() }
-    if let reader, !isDiscarding { reader.wakeReader() } else { readAheadIfNeeded() }
+    if hasReader, !isDiscarding { tellReader() } else { readAheadIfNeeded() }
     settleInput()
   }
 

@@ -110,6 +110,10 @@ extension WebSocket {
           feed(chunk.dropFirst(count))
           return .someOf
         }
+        if transport.isDry {
+          note(.starved)
+          return .pending
+        }
       }
     }
     return .all
