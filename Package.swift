@@ -41,7 +41,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
   ],
   targets: [
-    // The event loop (libuv1-dev): sockets, files, processes, names, signals.
+    // The event loop (libuv1-dev): files, processes, names, signals, and the errors' names; and the system's calls for sockets.
     .systemLibrary(
       name: "CSluiceUV", pkgConfig: "libuv",
       providers: [.apt(["libuv1-dev"]), .brew(["libuv"])]),

@@ -157,6 +157,10 @@ public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTur
   /// `push` and `flush` in one: what leaves at once need not be queued.
   func pushFlushing(_ element: consuming Input) throws
 
+  /// Of a stream of bytes, while nothing is queued: hands bytes to the system without taking them over.
+  /// - Returns: how many left; the others are to be pushed. Default: 0.
+  func sendAtOnce(_ bytes: Span<UInt8>) -> Int
+
   /// Registers the one writer. It is woken when `hasRoom` may have changed.
   /// - Throws: `StreamError.concurrentWrite` if another writer is registered.
   func attachWriter(_ waker: any Waker) throws
@@ -176,6 +180,8 @@ extension PolledWritableStream {
     try push(element)
     flush()
   }
+
+  public func sendAtOnce(_ bytes: Span<UInt8>) -> Int { 0 }
 
   public var queuedByteCount: Int { 0 }
   public var deliveredByteCount: Int? { nil }

@@ -167,7 +167,7 @@ extension PolledWritableStream {
 
 /// One task that waits, on a loop, for a stream to wake it; attached as the stream's reader or writer.
 @usableFromInline
-package final class LoopWaiter: SingleWaker, @unchecked Sendable {  // touched on its loop only
+package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its loop only
   // The continuation is unchecked, as each read that waits pays for it. `finish` is the one place that resumes a waiting
   // one, and the state is `done` from then on.
   @safe private enum State {
@@ -201,6 +201,10 @@ package final class LoopWaiter: SingleWaker, @unchecked Sendable {  // touched o
   }
 
   @usableFromInline
+  package func wakeReader() { finish(cancelled: false) }
+  @usableFromInline
+  package func wakeWriter() { finish(cancelled: false) }
+
   package func wake() { finish(cancelled: false) }
 
   /// Makes it ready for another wait. Nothing waits with it now.

@@ -301,6 +301,14 @@ extension SocketStream {
     awaitRoom()
   }
 
+  public func sendAtOnce(_ bytes: Span<UInt8>) -> Int {
+    guard isDrained, case .open = writeState, !bytes.isEmpty else { return 0 }
+    let written = unsafe bytes.withUnsafeBytes {
+      unsafe sluice_send(watch.descriptor, isSocket, $0.baseAddress, UInt($0.count))
+    }
+    return didSend(written) ? Swift.max(written, 0) : 0
+  }
+
   /// Chunks that are written at once, at most.
   private static let maxGathered = 64
 

@@ -15,6 +15,8 @@ extension PolledWritableStream where Input == Bytes {
   package func sendGathered(_ gathered: consuming BytesBuilder, backTo scratch: ScratchBuffers) throws {
     var gathered = gathered
     defer { scratch.give(gathered.move()) }
-    if gathered.isEmpty { flush() } else { try pushFlushing(gathered.lend()) }
+    if gathered.isEmpty { return flush() }
+    let sent = sendAtOnce(gathered.span)
+    if sent < gathered.count { try pushFlushing(gathered.lend().dropFirst(sent)) }
   }
 }

@@ -3,7 +3,7 @@
 /// It is woken when the source may have something or the sink may have room, and moves what it can. It never keeps an
 /// element: what the sink has no room for stays in the source.
 @usableFromInline
-package final class Pump<Source: PolledReadableStream, Sink: PolledWritableStream>: SingleWaker, @unchecked Sendable
+package final class Pump<Source: PolledReadableStream, Sink: PolledWritableStream>: Waker, @unchecked Sendable
 where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline let source: Source
   @usableFromInline let sink: Sink
@@ -72,7 +72,11 @@ where Source.Output == Sink.Input {  // touched on its loop only
   }
 
   @usableFromInline
-  package func wake() {
+  package func wakeReader() { wake() }
+  @usableFromInline
+  package func wakeWriter() { wake() }
+
+  private func wake() {
     switch state {
     case .waiting(let continuation):
       state = unsafe .moving(continuation)
