@@ -1,6 +1,12 @@
 import SluiceStreams
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 @Suite("Bridge", .timeLimit(.minutes(1)))
 struct BridgeTests {
   private typealias Memory = MemoryStream<Bytes>
@@ -13,6 +19,33 @@ struct BridgeTests {
     a.abort(TestError.reason)
     await #expect(throws: TestError.reason) { try await bridged.value }
     await #expect(throws: TestError.reason) { try await b.read() }
+  }
+
+  @Test(
+    "the error that is thrown is the first, also where the other direction tells sooner of what that has brought about")
+  func firstError() async throws {
+    let (a, nearA) = Memory.pair()
+    let bridged = Task { try await bridge(nearA, SlowToAbort()) }
+    a.abort(TestError.reason)
+    await #expect(throws: TestError.reason) { try await bridged.value }
+  }
+
+  /// Its reader hears of an abort while that still goes on.
+  private final class SlowToAbort: DuplexStream {
+    private struct Consequence: Error {}
+    private let (readers, ends) = AsyncStream<Void>.makeStream()
+
+    func read() async throws -> Bytes? {
+      for await _ in readers {}
+      throw Consequence()
+    }
+    func cancel(_ reason: (any Error)?) {}
+    func write(_ element: Bytes) async throws {}
+    func close() async throws {}
+    func abort(_ reason: any Error) {
+      ends.finish()
+      usleep(200_000)
+    }
   }
 
   @Test("silence in the other direction after an end is limited")

@@ -4,6 +4,7 @@ public final class ScratchBuffers: @unchecked Sendable {  // used on its loop on
   /// The one that is used over and over; the others wait in `free`.
   @safe @exclusivity(unchecked) private var spare: ByteStorage?
   private var free: [ByteStorage] = []
+  @safe @exclusivity(unchecked) private var smallBuffer = SmallBuffer()
   private let size: Int
   private let keep: Int
 
@@ -18,6 +19,11 @@ public final class ScratchBuffers: @unchecked Sendable {  // used on its loop on
   package func take() -> BytesBuilder {
     if let storage = spare.take() { return BytesBuilder(reusing: storage) }
     return BytesBuilder(reusing: free.popLast() ?? ByteStorage(capacity: size))
+  }
+
+  /// Memory for a small message of so many bytes, or for a larger one; it need not be given back.
+  package func takeForMessage(_ count: Int) -> BytesBuilder {
+    count <= SmallBuffer.capacity ? smallBuffer.take() : BytesBuilder(capacity: count)
   }
 
   package func give(_ builder: consuming BytesBuilder) {

@@ -1,3 +1,5 @@
+import Synchronization
+
 /// What a bridge does at an end in one direction, where the stream on the other side can't end one half alone: a WebSocket.
 public enum BridgeEndPolicy: String, Hashable, Sendable, CaseIterable {
   /// Close now and keep reading to the peer's Close. The Close travels behind the data, so that an echo still answers everything.
@@ -34,10 +36,11 @@ public func bridge<A: DuplexStream, B: DuplexStream>(
   _ a: A, _ b: B, options: BridgeOptions = BridgeOptions()
 ) async throws where A.Output == B.Input, B.Output == A.Input {
   let activity = PipeActivity()
+  let failure = FirstFailure()
   do {
     try await withThrowingTaskGroup(of: Void.self) { directions in
-      directions.addTask { try await direction(from: a, to: b, options, activity) }
-      directions.addTask { try await direction(from: b, to: a, options, activity) }
+      directions.addTask { try await direction(from: a, to: b, options, activity, failure) }
+      directions.addTask { try await direction(from: b, to: a, options, activity, failure) }
       try await directions.next()
       switch options.onEnd {
       case .closeBoth:
@@ -46,7 +49,11 @@ public func bridge<A: DuplexStream, B: DuplexStream>(
       case .close, .defer: break
       }
       let limit = options.halfCloseTimeout
-      if let limit { directions.addTask { try await throwAfterSilence(of: limit, activity) } }
+      if let limit {
+        directions.addTask {
+          do { try await throwAfterSilence(of: limit, activity) } catch { throw failure.noting(error) }
+        }
+      }
       try await directions.next()
       directions.cancelAll()
     }
@@ -56,6 +63,7 @@ public func bridge<A: DuplexStream, B: DuplexStream>(
       try await b.close()
     }
   } catch {
+    let error = failure.noting(error)
     for stream in [a, b] as [any DuplexStream] {
       stream.abort(error)
       stream.cancel(error)
@@ -65,9 +73,20 @@ public func bridge<A: DuplexStream, B: DuplexStream>(
 }
 
 private func direction<Source: DuplexStream, Sink: DuplexStream>(
+  from source: Source, to sink: Sink, _ options: BridgeOptions, _ activity: PipeActivity, _ failure: FirstFailure
+) async throws where Source.Output == Sink.Input {
+  do { try await move(from: source, to: sink, options, activity) } catch {
+    // Noted first: the abort fails the other direction, of which may be heard sooner.
+    let error = failure.noting(error)
+    sink.abort(error)
+    throw error
+  }
+}
+
+private func move<Source: DuplexStream, Sink: DuplexStream>(
   from source: Source, to sink: Sink, _ options: BridgeOptions, _ activity: PipeActivity
 ) async throws where Source.Output == Sink.Input {
-  var pipe = PipeOptions(preventClose: options.onEnd == .defer && sink.endsAsOne)
+  var pipe = PipeOptions(preventClose: options.onEnd == .defer && sink.endsAsOne, preventAbort: true)
   pipe.activity = activity
   // What ends in both directions at once can't be cancelled in one, where the other may go on.
   let isReadOn = source.endsAsOne && !sink.endsAsOne
@@ -80,6 +99,20 @@ private func direction<Source: DuplexStream, Sink: DuplexStream>(
   }
   // What can't half-close has ended in both directions: nothing can be written to it any more.
   if source.endsAsOne { sink.cancel(nil) }
+}
+
+/// Why a bridge fails: what went wrong first, and not what that has brought about.
+private final class FirstFailure: Sendable {
+  private let first = Mutex<(any Error)?>(nil)
+
+  /// - Returns: the failure that was noted first, which may be this one.
+  func noting(_ error: any Error) -> any Error {
+    first.withLock { first in
+      if let first { return first }
+      first = error
+      return error
+    }
+  }
 }
 
 /// Throws once nothing has moved for the time.

@@ -8,7 +8,6 @@ final class ConnectionContext: @unchecked Sendable {  // changed on its loop onl
   let loop: any Loop
   /// The loop's, at hand for each frame.
   private let scratch: ScratchBuffers
-  @safe @exclusivity(unchecked) private var smallBuffer = SmallBuffer()
   let options: WebSocketOptions
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
@@ -31,11 +30,8 @@ final class ConnectionContext: @unchecked Sendable {  // changed on its loop onl
   @inline(never)
   func flushAtEndOfTurn(_ socket: WebSocket) { loop.atEndOfTurn(object: socket) }
 
-  /// Memory for a message of so many bytes.
   @inline(never)
-  func takeMessageMemory(_ count: Int) -> BytesBuilder {
-    count <= SmallBuffer.capacity ? smallBuffer.take() : BytesBuilder(capacity: count)
-  }
+  func takeMemory(forMessageOf count: Int) -> BytesBuilder { scratch.takeForMessage(count) }
 
   @inline(never)
   func takeScratch() -> BytesBuilder { scratch.take() }

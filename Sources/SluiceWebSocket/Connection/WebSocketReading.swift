@@ -122,7 +122,7 @@ extension WebSocket {
     }
     var bytes = chunk.prefix(frame.payload.upperBound).dropFirst(frame.payload.lowerBound)
     if let key = frame.maskingKey {
-      var unmasked = context.takeMessageMemory(frame.payload.count)
+      var unmasked = context.takeMemory(forMessageOf: frame.payload.count)
       unmasked.append(input.extracting(frame.payload), masking: key)
       bytes = unmasked.take()
     }
