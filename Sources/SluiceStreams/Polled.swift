@@ -158,7 +158,7 @@ public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTur
   func pushFlushing(_ element: consuming Input) throws
 
   /// Of a stream of bytes, while nothing is queued: hands bytes to the system without taking them over.
-  /// - Returns: how many left; the others are to be pushed. Default: 0.
+  /// - Returns: how many need not be pushed any more: those that left, or all if it has failed meanwhile. Default: 0.
   func sendAtOnce(_ bytes: Span<UInt8>) -> Int
 
   /// Registers the one writer. It is woken when `hasRoom` may have changed.

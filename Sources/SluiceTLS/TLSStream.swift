@@ -272,7 +272,6 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       transport.cancel(nil)
     }
   }
-
 }
 
 // MARK: what the transport tells

@@ -48,6 +48,24 @@ struct BridgeTests {
     }
   }
 
+  @Test("what goes wrong in closing what was held back is told")
+  func failingClose() async throws {
+    let (a, nearA) = Memory.pair()
+    let bridged = Task { try await bridge(nearA, FailingToClose(), options: BridgeOptions(onEnd: .defer)) }
+    try await a.close()
+    await #expect(throws: TestError.reason) { try await bridged.value }
+  }
+
+  /// Has nothing to say.
+  private final class FailingToClose: DuplexStream {
+    var endsAsOne: Bool { true }
+    func read() async throws -> Bytes? { nil }
+    func cancel(_ reason: (any Error)?) {}
+    func write(_ element: Bytes) async throws {}
+    func close() async throws { throw TestError.reason }
+    func abort(_ reason: any Error) {}
+  }
+
   @Test("silence in the other direction after an end is limited")
   func timeout() async throws {
     let (a, nearA) = Memory.pair()

@@ -305,7 +305,6 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
     try Task.checkCancellation()
   }
-
 }
 
 // MARK: what the transport tells

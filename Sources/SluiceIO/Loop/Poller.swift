@@ -211,6 +211,7 @@ extension Poller {
 
   /// Entries that nobody watches. Of many, the system gives only those that are used.
   private static func allocate(_ capacity: Int) -> UnsafeMutablePointer<Entry> {
+    // As every other allocation does.
     guard let memory = unsafe calloc(capacity, MemoryLayout<Entry>.stride) else { preconditionFailure("out of memory") }
     return unsafe memory.bindMemory(to: Entry.self, capacity: capacity)
   }

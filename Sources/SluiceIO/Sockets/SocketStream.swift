@@ -306,7 +306,8 @@ extension SocketStream {
     let written = unsafe bytes.withUnsafeBytes {
       unsafe sluice_send(watch.descriptor, isSocket, $0.baseAddress, UInt($0.count))
     }
-    return didSend(written) ? Swift.max(written, 0) : 0
+    // What has failed takes the rest to its end, and says why at the next `hasRoom`.
+    return didSend(written) ? Swift.max(written, 0) : bytes.count
   }
 
   /// Chunks that are written at once, at most.

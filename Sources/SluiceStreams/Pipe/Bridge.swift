@@ -50,9 +50,7 @@ public func bridge<A: DuplexStream, B: DuplexStream>(
       }
       let limit = options.halfCloseTimeout
       if let limit {
-        directions.addTask {
-          do { try await throwAfterSilence(of: limit, activity) } catch { throw failure.noting(error) }
-        }
+        directions.addTask { try await throwAfterSilence(of: limit, activity, failure) }
       }
       try await directions.next()
       directions.cancelAll()
@@ -116,12 +114,13 @@ private final class FirstFailure: Sendable {
 }
 
 /// Throws once nothing has moved for the time.
-private func throwAfterSilence(of limit: Duration, _ activity: PipeActivity) async throws {
+private func throwAfterSilence(of limit: Duration, _ activity: PipeActivity, _ failure: FirstFailure) async throws {
   var last = activity.count
   while true {
     try await Task.sleep(for: limit)
     let now = activity.count
-    if now == last { throw StreamError.halfCloseTimeout(limit) }
+    // That its task is cancelled when both directions have ended is no failure.
+    if now == last { throw failure.noting(StreamError.halfCloseTimeout(limit)) }
     last = now
   }
 }

@@ -58,6 +58,7 @@ import SluiceWebSocketProtocol
   package var servingTask: Task<Void, any Error>? {
     didSet { servingIdentity = TaskIdentity(of: servingTask) }
   }
+  /// At hand for each wait: to look at the task itself would be to count it.
   @safe @exclusivity(unchecked) private(set) var servingIdentity = TaskIdentity(of: nil)
 
   @safe @exclusivity(unchecked) var writeState = WriteState.open

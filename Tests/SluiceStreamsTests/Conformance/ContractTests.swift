@@ -167,15 +167,16 @@ struct ContractTests {
     try await pair.run { a, b in
       guard let source = b as? any PolledDuplexStream<Bytes, Bytes> else { return }
       let waker = CountingWaker()
+      var dryRounds = 0
       for round in 1...20 {
-        try await source.loop.run {
+        dryRounds += try await source.loop.run {
           if round == 1 { try source.attachReader(waker) }
-          let wakes = waker.count
-          if source.isDry {
+          // All of the round before was taken; the first of these has the system tell of the next.
+          for _ in 1...2 {
             let isPending = if case .pending = try source.poll() { true } else { false }
             #expect(isPending)
-            #expect(source.isDry && waker.count == wakes)
           }
+          return source.isDry ? 1 : 0
         }
         let wakes = try await source.loop.run { waker.count }
         try await a.write(Bytes([UInt8](repeating: 1, count: round * 1000)))
@@ -190,6 +191,8 @@ struct ContractTests {
         }
         #expect(try await source.loop.run { waker.count } > wakes)
       }
+      // Sockets know it.
+      #expect(dryRounds == 20 || ![.tcp, .unix].contains(pair))
       try await source.loop.run { source.detachReader() }
     }
   }
