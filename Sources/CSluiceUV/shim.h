@@ -184,6 +184,25 @@ static inline void sluice_name_thread(const char *name) {
 #endif
 }
 
+#ifdef __linux__
+// What CoreFoundation calls to have the main dispatch queue run in an event loop of its own.
+
+extern int _dispatch_get_main_queue_handle_4CF(void);
+extern void _dispatch_main_queue_callback_4CF(void *ignored);
+
+static inline bool sluice_is_main_thread(void) { return syscall(SYS_gettid) == getpid(); }
+
+/// What is readable while the main dispatch queue has something to run.
+static inline int sluice_main_queue_descriptor(void) { return _dispatch_get_main_queue_handle_4CF(); }
+
+/// Runs what the main dispatch queue has. On the main thread.
+static inline void sluice_run_main_queue(int descriptor) {
+  uint64_t count;
+  if (read(descriptor, &count, sizeof count) < 0) return;
+  _dispatch_main_queue_callback_4CF(0);
+}
+#endif
+
 /// Makes a descriptor not block: 0, or a negative libuv status.
 static inline int sluice_unblock(int descriptor) {
   int on = 1;

@@ -1,64 +1,62 @@
 // The server that the benchmarks measure: `echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]`, `files CERTIFICATE KEY FOLDER` or
-// `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a certificate.
+// `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a certificate. All on one thread.
 import Sluice
 
-let arguments = Array(CommandLine.arguments.dropFirst(2))
-let tls: TLSServerContext? =
-  if arguments.count >= 2, CommandLine.arguments[1] != "events" {
-    try TLSServerContext(
-      TLSServerOptions(.pem(certificates: .file(FilePath(arguments[0])), key: .file(FilePath(arguments[1])))))
-  } else { nil }
+try UVLoop.runShared {
+  let arguments = CommandLine.arguments.dropFirst()
+  try await run(arguments.first ?? "", Array(arguments.dropFirst()))
+}
 
-switch CommandLine.arguments.dropFirst().first {
-case "pipe": try await serve { ws in try await ws.pipe(ws) }
-case "await": try await serve { ws in for try await message in ws { try await ws.send(message) } }
-case "callbacks":
-  try await listen().runEvents { ws in ws.onMessage { ws.trySend($0) } }
-case "broadcast":
-  let room = WebSocketBroadcast()
-  try await serve { ws in
-    try await room.serve(ws) { for try await message in ws { try await room.write(message) } }
-  }
-case "compress":
-  var options = WebSocketServerOptions()
-  options.extensions = [PermessageDeflate()]
-  try await serve(options) { ws in try await ws.pipe(ws) }
-case "tcp":
-  let listener = try await TCP.listen("127.0.0.1", port: 0)
-  try await tell(listener.port)
-  try await withThrowingDiscardingTaskGroup { group in
-    while let socket = try await listener.read() {
-      group.addTask(executorPreference: UVLoop.shared) { try? await socket.pipe(socket) }
+func run(_ mode: String, _ arguments: [String]) async throws {
+  switch mode {
+  case "files" where arguments.count == 3:
+    var options = HTTPServerOptions()
+    options.tls = try context(arguments)
+    let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
+    try await tell(server.port)
+    try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
+  case "events" where arguments.count == 2: try await serveEvents(arguments[0], size: Int(arguments[1]) ?? 100)
+  case "tcp":
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    try await tell(listener.port)
+    try await withThrowingDiscardingTaskGroup { group in
+      while let socket = try await listener.read() {
+        group.addTask { try? await socket.pipe(socket) }
+      }
     }
+  default: try await serveWebSockets(mode, arguments)
   }
-case "files" where arguments.count == 3:
-  var options = HTTPServerOptions()
-  options.tls = tls
-  let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
-  try await tell(server.port)
-  try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
-case "events" where arguments.count == 2: try await serveEvents(arguments[0], size: Int(arguments[1]) ?? 100)
-default:
-  print(
-    """
-    usage: echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
-    echo-server events shared|shared-gzip|own-gzip SIZE
-    """)
 }
 
-func serve(
-  _ options: WebSocketServerOptions = WebSocketServerOptions(),
-  _ handler: @escaping @Sendable (WebSocket) async throws -> Void
-) async throws {
-  try await listen(options).run(handler)
+func serveWebSockets(_ mode: String, _ arguments: [String]) async throws {
+  var options = WebSocketServerOptions()
+  options.tls = try context(arguments)
+  if mode == "compress" { options.extensions = [PermessageDeflate()] }
+  let server = try await WebSocketServer.listen("\(options.tls == nil ? "ws" : "wss")://127.0.0.1:0", options: options)
+  try await tell(server.port)
+  switch mode {
+  case "pipe", "compress": try await server.run { ws in try await ws.pipe(ws) }
+  case "await": try await server.run { ws in for try await message in ws { try await ws.send(message) } }
+  case "callbacks": try await server.runEvents { ws in ws.onMessage { ws.trySend($0) } }
+  case "broadcast":
+    let room = WebSocketBroadcast()
+    try await server.run { ws in
+      try await room.serve(ws) { for try await message in ws { try await room.write(message) } }
+    }
+  default:
+    print(
+      """
+      usage: echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
+      echo-server events shared|shared-gzip|own-gzip SIZE
+      """)
+  }
 }
 
-func listen(_ options: WebSocketServerOptions = WebSocketServerOptions()) async throws -> WebSocketServer {
-  var options = options
-  options.tls = tls
-  let server = try await WebSocketServer.listen("\(tls == nil ? "ws" : "wss")://127.0.0.1:0", options: options)
-  try await tell(server.port)
-  return server
+/// For TLS, if a certificate and its key are named.
+func context(_ arguments: [String]) throws -> TLSServerContext? {
+  guard arguments.count >= 2 else { return nil }
+  return try TLSServerContext(
+    TLSServerOptions(.pem(certificates: .file(FilePath(arguments[0])), key: .file(FilePath(arguments[1])))))
 }
 
 /// Through a stream, which is flushed at once, whatever standard output is.

@@ -44,6 +44,9 @@ import Synchronization
   private var isLibuvTouched = true
   @safe @exclusivity(unchecked) private var depth = 0
   private var phase = Phase.running
+  /// The shared loop only: whether its thread is to leave it to another, and that thread if the loop has started it.
+  var isThreadLeaving = false
+  private var ownThread: pthread_t?
   @safe @exclusivity(unchecked) package var readBuffer = ReadBuffer()
   public let scratch = ScratchBuffers()
   public let locals = LoopLocals()
@@ -103,12 +106,13 @@ import Synchronization
       preconditionFailure("no loop can be made: \(error)")
     }
     unsafe uv.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    start()
+    if !isShared || !UVLoop.isSharedHosted.load(ordering: .acquiring) { start() }
   }
 
   deinit { unsafe uv.deallocate() }
 
-  private func start() {
+  /// Gives it a thread of its own.
+  func start() {
     #if canImport(Glibc)
       var thread = pthread_t()
     #else
@@ -126,6 +130,10 @@ import Synchronization
         return nil
       }, Unmanaged.passUnretained(self).toOpaque())
     precondition(code == 0, unsafe "no thread can be started for the loop: \(String(cString: unsafe strerror(code)))")
+    if isShared {
+      unsafe ownThread = thread
+      return
+    }
     #if canImport(Glibc)
       pthread_detach(thread)
     #else
@@ -178,6 +186,7 @@ extension UVLoop {
   /// The life of the thread.
   private func run() {
     unsafe sluice_name_thread(name)
+    if isShared { return runUntilLeft() }
     owner.store(currentThread(), ordering: .relaxed)
     repeat {
       // The last one is for what has come before the loop could end.
@@ -188,6 +197,22 @@ extension UVLoop {
     assert(status == 0, "a handle was left on a loop that has ended")
     // A handle that was forgotten points to the loop: then its memory stays.
     if status == 0 { unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data).release() }
+  }
+
+  /// The shared loop never ends, but it can go on on another thread.
+  func runUntilLeft() {
+    owner.store(currentThread(), ordering: .relaxed)
+    repeat { runOnce() } while !isThreadLeaving
+    isThreadLeaving = false
+    owner.store(Owner.nobody, ordering: .releasing)
+  }
+
+  /// Ends the thread that `start` has made, so that another can run the loop.
+  func endOwnThread() {
+    guard let thread = unsafe ownThread else { return }
+    execute { self.isThreadLeaving = true }
+    unsafe pthread_join(thread, nil)
+    unsafe ownThread = nil
   }
 
   private var isNeeded: Bool {
