@@ -24,7 +24,13 @@ func run(_ mode: String, _ arguments: [String]) async throws {
         group.addTask { try? await socket.pipe(socket) }
       }
     }
-  default: try await serveWebSockets(mode, arguments)
+  case "pipe", "await", "callbacks", "broadcast", "compress": try await serveWebSockets(mode, arguments)
+  default:
+    print(
+      """
+      usage: echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
+      echo-server events shared|shared-gzip|own-gzip SIZE
+      """)
   }
 }
 
@@ -35,7 +41,6 @@ func serveWebSockets(_ mode: String, _ arguments: [String]) async throws {
   let server = try await WebSocketServer.listen("\(options.tls == nil ? "ws" : "wss")://127.0.0.1:0", options: options)
   try await tell(server.port)
   switch mode {
-  case "pipe", "compress": try await server.run { ws in try await ws.pipe(ws) }
   case "await": try await server.run { ws in for try await message in ws { try await ws.send(message) } }
   case "callbacks": try await server.runEvents { ws in ws.onMessage { ws.trySend($0) } }
   case "broadcast":
@@ -43,12 +48,7 @@ func serveWebSockets(_ mode: String, _ arguments: [String]) async throws {
     try await server.run { ws in
       try await room.serve(ws) { for try await message in ws { try await room.write(message) } }
     }
-  default:
-    print(
-      """
-      usage: echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
-      echo-server events shared|shared-gzip|own-gzip SIZE
-      """)
+  default: try await server.run { ws in try await ws.pipe(ws) }
   }
 }
 
