@@ -6,6 +6,17 @@ public enum Polled<Element> {
   case end
 }
 
+/// What a polled stream has right now, some of which it may have lent to be looked at.
+public enum PolledLending<Element> {
+  /// All that there was has been used.
+  /// - Parameter isDry: See `PolledReadableStream.isDry`.
+  case used(isDry: Bool)
+  /// Bytes that follow those used, or another element.
+  case element(Element)
+  case pending
+  case end
+}
+
 /// Is told, on the loop, that a stream may have something to read or room to write.
 ///
 /// A wake is a hint: whoever is woken polls again. It may come from inside of a call that the woken one has made itself, such
@@ -50,6 +61,11 @@ public protocol PolledReadableStream<Output>: ReadableStream, LoopBound {
   /// must `detach` it.
   func poll() throws -> Polled<Output>
 
+  /// Polls as `poll` does. A stream of bytes may show them to `use` before it hands them out: what that has used up is not made an element of.
+  /// - Parameter use: Gives the number of bytes, from the first on, that are not needed any more. Is called once at the most; by
+  ///   default, never.
+  func poll(lendingTo use: (Span<UInt8>) -> Int) throws -> PolledLending<Output>
+
   /// Whether `poll` is known to give `pending` until the reader is woken, so that it need not be called. Default: false, not known.
   var isDry: Bool { get }
 
@@ -73,8 +89,21 @@ public protocol PolledReadableStream<Output>: ReadableStream, LoopBound {
 /// Two polled halves.
 public protocol PolledDuplexStream<Output, Input>: DuplexStream, PolledReadableStream, PolledWritableStream {}
 
+extension PolledLending {
+  /// Where nothing was lent.
+  public init(_ polled: consuming Polled<Element>) {
+    switch consume polled {
+    case .element(let element): self = .element(element)
+    case .pending: self = .pending
+    case .end: self = .end
+    }
+  }
+}
+
 extension PolledReadableStream {
   public func detach(_ element: Output) -> Output { element }
+
+  public func poll(lendingTo use: (Span<UInt8>) -> Int) throws -> PolledLending<Output> { PolledLending(try poll()) }
 
   public var isDry: Bool { false }
 

@@ -131,7 +131,7 @@ import Synchronization
       }, Unmanaged.passUnretained(self).toOpaque())
     precondition(code == 0, unsafe "no thread can be started for the loop: \(String(cString: unsafe strerror(code)))")
     if isShared {
-      unsafe ownThread = thread
+      ownThread = thread
       return
     }
     #if canImport(Glibc)
@@ -209,10 +209,10 @@ extension UVLoop {
 
   /// Ends the thread that `start` has made, so that another can run the loop.
   func endOwnThread() {
-    guard let thread = unsafe ownThread else { return }
+    guard let thread = ownThread else { return }
     execute { self.isThreadLeaving = true }
-    unsafe pthread_join(thread, nil)
-    unsafe ownThread = nil
+    pthread_join(thread, nil)
+    ownThread = nil
   }
 
   private var isNeeded: Bool {

@@ -132,15 +132,34 @@ extension SocketStream {
     return !isReadable && unread.isEmpty && watch.awaits(.readable)
   }
 
+  public func poll(lendingTo use: (Span<UInt8>) -> Int) throws -> PolledLending<Bytes> {
+    guard isReadable, unread.isEmpty, case .open = readState else { return PolledLending(try poll()) }
+    let (buffer, count) = unsafe readOnce()
+    guard count > 0 else { return PolledLending(try endOrAwait(count)) }
+    let used = unsafe use(Span(_unsafeElements: UnsafeBufferPointer(start: buffer, count: count)))
+    if used < count { return .element(uvLoop.readBuffer.filled(count).dropFirst(used)) }
+    return .used(isDry: isDry)
+  }
+
   /// Reads once for each time that the loop has told of something: a peer that is always faster does not hold the loop.
   private func receive() throws -> Polled<Bytes> {
-    if isReadable {
-      isReadable = false
-      let buffer = unsafe uvLoop.readBuffer.next()
-      let count = unsafe sluice_read(watch.descriptor, isSocket, buffer.baseAddress, UInt(buffer.count))
-      if count > 0 { return .element(uvLoop.readBuffer.filled(count)) }
-      if count != UV_EAGAIN.rawValue { return try endReading(status: CInt(clamping: count)) }
-    }
+    guard isReadable else { return try awaitReadability() }
+    let (_, count) = unsafe readOnce()
+    return count > 0 ? .element(uvLoop.readBuffer.filled(count)) : try endOrAwait(count)
+  }
+
+  /// - Returns: where the bytes lie, and how many they are, or 0 or a negative libuv status.
+  private func readOnce() -> (UnsafeMutablePointer<UInt8>?, Int) {
+    isReadable = false
+    let buffer = unsafe uvLoop.readBuffer.next()
+    return unsafe (buffer.baseAddress, sluice_read(watch.descriptor, isSocket, buffer.baseAddress, UInt(buffer.count)))
+  }
+
+  private func endOrAwait(_ result: Int) throws -> Polled<Bytes> {
+    result == UV_EAGAIN.rawValue ? try awaitReadability() : try endReading(status: CInt(clamping: result))
+  }
+
+  private func awaitReadability() throws -> Polled<Bytes> {
     let status = watch.start(.readable)
     return status == 0 ? .pending : try endReading(status: status)
   }

@@ -100,11 +100,8 @@ extension WebSocket {
       case .failed(let error): throw error
       }
       if coding.isPlain, decoder.isBetweenMessages, !decoder.hasInput() {
-        switch receiveChunk() {
-        case .chunk(let chunk): if let message = takeMessage(from: chunk) { return .element(message) }
-        case .pending: return .pending
-        case .end: continue
-        }
+        if let received = receiveWholeMessage() { return received }
+        guard case .open = readState else { continue }
       }
       if let message = try nextMessage() { return .element(message) }
       guard case .open = readState else { continue }
@@ -112,29 +109,40 @@ extension WebSocket {
     }
   }
 
-  /// What a chunk begins with, if that is a whole small message, as most are: it need not pass the decoder, which gets the rest.
-  private func takeMessage(from chunk: Bytes) -> Message? {
-    let input = chunk.span
-    let limit = Swift.min(Self.gatherLimit, options.maxMessageSize)
-    guard let frame = WholeFrame(input, at: 0, isMasked: role == .server, limit: limit) else {
-      feed(chunk)
-      return nil
+  /// The message that what comes begins with, if that is a whole small one, as most are: it need not pass the decoder, which gets the rest.
+  /// - Returns: nil when the decoder, or the end, is to tell.
+  private func receiveWholeMessage() -> Polled<Message>? {
+    var message: Message?
+    switch receiveChunk(lendingTo: { takeMessage(from: $0, of: nil, &message) }) {
+    case .used: break
+    case .chunk(let chunk):
+      let count = message == nil ? takeMessage(from: chunk.span, of: chunk, &message) : 0
+      if count < chunk.count { feed(chunk.dropFirst(count)) }
+    case .pending: return .pending
+    case .end: return nil
     }
-    var bytes = chunk.prefix(frame.payload.upperBound).dropFirst(frame.payload.lowerBound)
+    guard let message = message.take() else { return nil }
+    return .element(message)
+  }
+
+  /// - Parameter chunk: What `input` is the content of, if it may be kept.
+  /// - Returns: how many bytes are in the message that was taken. A text that is none stays: the decoder tells it.
+  private func takeMessage(from input: Span<UInt8>, of chunk: Bytes?, _ message: inout Message?) -> Int {
+    let limit = Swift.min(Self.gatherLimit, options.maxMessageSize)
+    guard let frame = WholeFrame(input, at: 0, isMasked: role == .server, limit: limit) else { return 0 }
+    let bytes: Bytes
     if let key = frame.maskingKey {
       var unmasked = context.takeMemory(forMessageOf: frame.payload.count)
       unmasked.append(input.extracting(frame.payload), masking: key)
       bytes = unmasked.take()
+    } else {
+      guard let chunk else { return 0 }
+      bytes = chunk.prefix(frame.payload.upperBound).dropFirst(frame.payload.lowerBound)
     }
-    let message = Message(kind: frame.kind, bytes: bytes)
-    // The decoder tells what is wrong.
-    guard frame.kind == .binary || UTF8Validator.isValid(message.bytes.span) else {
-      feed(chunk)
-      return nil
-    }
-    if frame.payload.upperBound < chunk.count { feed(chunk.dropFirst(frame.payload.upperBound)) }
-    noteReceived(message.bytes.count, endsMessage: true)
-    return message
+    guard frame.kind == .binary || UTF8Validator.isValid(bytes.span) else { return 0 }
+    message = Message(kind: frame.kind, bytes: bytes)
+    noteReceived(frame.payload.count, endsMessage: true)
+    return frame.payload.upperBound
   }
 
   /// Puts together what was read ahead.
@@ -259,25 +267,31 @@ extension WebSocket {
   /// - Returns: false if it has nothing now, or an extension is to catch up first.
   func receive() -> Bool {
     if case .extensions(let pipeline) = coding, !pipeline.wantsMore || decoder.isClosed { return false }
-    switch receiveChunk() {
+    switch receiveChunk(lendingTo: { _ in 0 }) {
     case .chunk(let chunk): feed(chunk)
     case .pending: return false
-    case .end: break
+    case .used, .end: break
     }
     guard case .extensions(let pipeline) = coding else { return true }
     return !pipeline.isReceiving
   }
 
   enum Received {
+    /// All that there was.
+    case used(isDry: Bool)
+    /// What was not used.
     case chunk(Bytes)
     case pending
     /// The transport has ended or failed, which has had its effect.
     case end
   }
 
-  func receiveChunk() -> Received {
+  func receiveChunk(lendingTo use: (Span<UInt8>) -> Int) -> Received {
     do {
-      switch try transport.poll() {
+      switch try transport.poll(lendingTo: use) {
+      case .used(let isDry):
+        note(.received)
+        return .used(isDry: isDry)
       case .element(let chunk):
         note(.received)
         return .chunk(chunk)

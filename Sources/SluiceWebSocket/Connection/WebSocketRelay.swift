@@ -99,21 +99,18 @@ extension WebSocket {
         if decoder.hasInput() { return .someOf }
         continue
       }
-      switch receiveChunk() {
+      // What is not left over need not pass the decoder.
+      let isBetween = decoder.isBetweenMessages
+      let received = receiveChunk { isBetween ? target.gather(wholeFramesOf: $0, from: self, &hasMoved) : 0 }
+      switch received {
       case .pending: return .pending
       case .end: return .all
-      case .chunk(let chunk):
-        // What is not left over need not pass the decoder.
-        let count =
-          decoder.isBetweenMessages ? target.gather(wholeFramesOf: chunk.span, from: self, &hasMoved) : 0
-        if count < chunk.count {
-          feed(chunk.dropFirst(count))
-          return .someOf
-        }
-        if transport.isDry {
+      case .used(let isDry):
+        if isDry {
           note(.starved)
           return .pending
         }
+      case .chunk(let chunk): feed(chunk)
       }
     }
     return .all
