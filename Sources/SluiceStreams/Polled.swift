@@ -80,7 +80,7 @@ public protocol PolledReadableStream<Output>: ReadableStream, LoopBound {
   func detach(_ element: Output) -> Output
 
   /// The inside of a pipe, chosen once for its two ends, wherever the pipe is begun: what it returns pushes what is ready into a
-  /// sink of the same loop while that has room, and then flushes it.
+  /// sink of the same loop while that has room, and then flushes it, at the end of the turn at the latest.
   ///
   /// The default polls and pushes in turn. A stream that can hand elements to a certain kind of sink more directly has its own.
   func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Output

@@ -42,6 +42,11 @@ struct Readiness: OptionSet {
   private let system: sluice_poller
   private let events: UnsafeMutablePointer<sluice_event>
   private static let eventCapacity = 512
+  /// How many the last wait gave, and which of them is the next.
+  @safe @exclusivity(unchecked) private var eventCount = 0
+  @safe @exclusivity(unchecked) private var nextEvent = 0
+  /// What the last wait was for, as far as `tellOwners` has got.
+  private(set) var awakening: Awakening = []
   /// By descriptor; those that nobody watches are zero but for their generation.
   private var entries: UnsafeMutablePointer<Entry>
   private var entryCapacity: Int
@@ -79,24 +84,31 @@ struct Readiness: OptionSet {
   /// Ends the wait, or the next one. From any thread.
   func wake() { sluice_poller_wake(system) }
 
-  /// Waits, and tells the owners of what is ready.
+  /// Waits until something is ready: `tellOwners` is due then, until there are no more events.
   /// - Parameter milliseconds: At the most; -1: as long as it takes.
-  func wait(milliseconds: CInt) -> Awakening {
-    var awakening: Awakening = []
-    let count = unsafe sluice_poller_wait(system, events, CInt(Self.eventCapacity), milliseconds)
-    var index = 0
-    while index < count {
-      let token = unsafe sluice_event_token(events + index)
-      let flags = unsafe sluice_event_flags(events + index)
+  func wait(milliseconds: CInt) {
+    awakening = []
+    nextEvent = 0
+    eventCount = unsafe Int(sluice_poller_wait(system, events, CInt(Self.eventCapacity), milliseconds))
+  }
+
+  /// Whether there are events of the last wait whose owners were not told.
+  var hasEvents: Bool { nextEvent < eventCount }
+
+  /// Tells the owners of what is ready, of some events at the most.
+  func tellOwners(ofEvents limit: Int) {
+    let end = min(eventCount, nextEvent + limit)
+    while nextEvent < end {
+      let event = unsafe events + nextEvent
+      nextEvent += 1
+      let token = unsafe sluice_event_token(event)
       switch token {
       case SLUICE_TOKEN_THREAD: awakening.insert(.byThread)
       case SLUICE_TOKEN_LIBUV: awakening.insert(.byLibuv)
-      default: tell(token, flags)
+      default: unsafe tell(token, sluice_event_flags(event))
       }
-      index += 1
     }
     if !formerOwners.isEmpty { releaseFormerOwners() }
-    return awakening
   }
 
   private func tell(_ token: UInt64, _ flags: UInt32) {

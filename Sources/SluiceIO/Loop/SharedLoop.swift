@@ -105,7 +105,7 @@ extension UVLoop {
       _ = watch.start(.readable)
     }
 
-    private func run() { loop.turn { sluice_run_main_queue(watch.descriptor) } }
+    private func run() { sluice_run_main_queue(watch.descriptor) }
 
     func leave() { watch.close() }
 

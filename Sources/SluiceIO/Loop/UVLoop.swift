@@ -32,10 +32,9 @@ import Synchronization
 
   @safe @exclusivity(unchecked) private var ready = Deque<Work>()
   @safe @exclusivity(unchecked) private var endOfTurnWork: [any EndOfTurn] = []
-  @safe @exclusivity(unchecked) private var endOfTurnObjects: [any EndOfTurn & AnyObject] = []
+  @safe @exclusivity(unchecked) private var endOfTurnObjects = TurnEnd()
   /// What is done now, at the end of a turn; empty otherwise.
   @safe @exclusivity(unchecked) private var endingWork: [any EndOfTurn] = []
-  @safe @exclusivity(unchecked) private var endingObjects: [any EndOfTurn & AnyObject] = []
   private var timers = TimerQueue()
   /// The first of the timers; to be found anew when `timersChanged`.
   private var nextDeadline: Duration?
@@ -85,6 +84,10 @@ import Synchronization
   fileprivate enum Delivery {
     case signal, signalled, toSharedLoop
   }
+
+  /// What is ready shares a turn with a few others, so that the system's code for reading, then what is done with it, and then the system's code for
+  /// writing stay in the processor's cache: 16 are 3% faster than one by one in C, 64 are not.
+  private static let eventsPerTurn = 16
 
   /// Jobs that may run before the sockets are looked at again.
   private static let jobsPerTurn = 4096
@@ -223,7 +226,9 @@ extension UVLoop {
   /// One round of the loop: what has become ready, then the timers that are due.
   private func runOnce() {
     if isLibuvTouched { runLibuv() }
-    let awakening = poller.wait(milliseconds: waitingTime)
+    poller.wait(milliseconds: waitingTime)
+    while poller.hasEvents { turn { poller.tellOwners(ofEvents: Self.eventsPerTurn) } }
+    let awakening = poller.awakening
     if awakening.contains(.byThread) { takeInbox() }
     if awakening.contains(.byLibuv) { runLibuv() }
     if let nextDeadline, nextDeadline <= now { turn { fireTimers() } }
@@ -367,16 +372,10 @@ extension UVLoop {
         budget -= 1
         run(work)
       }
-      endObjects()
+      while let object = endOfTurnObjects.popFirst() { object.endOfTurn() }
       if !endOfTurnWork.isEmpty { endValues() }
     } while budget > 0 && !isTurnOver
     if !isTurnOver { postpone() }
-  }
-
-  private func endObjects() {
-    swap(&endOfTurnObjects, &endingObjects)
-    for index in endingObjects.indices { endingObjects[index].endOfTurn() }
-    endingObjects.removeAll(keepingCapacity: true)
   }
 
   private func endValues() {

@@ -109,7 +109,7 @@ import SluiceStreams
 
   private func mayAccept() {
     acceptedInTurn = 0
-    uvLoop.turn { reader?.wakeReader() }
+    reader?.wakeReader()
     // Nobody has read: the peers wait.
     if acceptedInTurn == 0 { watch.stop(.readable) }
     acceptedInTurn = 0

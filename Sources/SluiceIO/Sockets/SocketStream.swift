@@ -93,20 +93,20 @@ import SluiceStreams
     return unsafe SocketAddress.ofSocket { unsafe getpeername(watch.descriptor, $0, $1) }
   }
 
+  /// In a turn of the loop.
   private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
-    uvLoop.beginTurn()
     // What has failed says why to whoever reads or writes.
     if hasFailed || readiness.contains(.readable) {
+      // Nobody has read since the last time: the peer waits.
+      if isReadable { watch.stop(.readable) }
       isReadable = true
       tellReader()
     }
-    if isSystemFull, hasFailed || readiness.contains(.writable) {
+    if isSystemFull {
+      guard hasFailed || readiness.contains(.writable) else { return }
       isSystemFull = false
       flush()
     }
-    uvLoop.endTurn()
-    // Nobody has read: the peer waits.
-    if isReadable { watch.stop(.readable) }
     if !isSystemFull { watch.stop(.writable) }
   }
 }

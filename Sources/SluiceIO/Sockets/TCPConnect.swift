@@ -163,7 +163,7 @@ private final class ConnectAttempt: LoopResident {
     watch = try Self.begin(address, from: localAddress, on: loop)
     unsafe watch.belong(to: self) { owner, _, _ in
       let this = unsafe Unmanaged<ConnectAttempt>.fromOpaque(owner).takeUnretainedValue()
-      this.loop.turn { this.completion(this, sluice_connected(this.watch.descriptor)) }
+      this.completion(this, sluice_connected(this.watch.descriptor))
     }
     let status = watch.start(.writable)
     guard status == 0 else {

@@ -1,9 +1,9 @@
 /// Memory that the streams of one loop take turns to gather output in, so that none holds any while it is idle. What they hand
 /// on of it is lent: see `ByteStorage`.
-public final class ScratchBuffers: @unchecked Sendable {  // used on its loop only
-  /// The one that is used over and over; the others wait in `free`.
-  @safe @exclusivity(unchecked) private var spare: ByteStorage?
-  private var free: [ByteStorage] = []
+@safe public final class ScratchBuffers: @unchecked Sendable {  // used on its loop only
+  /// Those that nobody uses, counted references; the last one is the next to be used.
+  private let free: UnsafeMutablePointer<Unmanaged<ByteStorage>>
+  @safe @exclusivity(unchecked) private var freeCount = 0
   @safe @exclusivity(unchecked) private var smallBuffer = SmallBuffer()
   private let size: Int
   private let keep: Int
@@ -14,11 +14,18 @@ public final class ScratchBuffers: @unchecked Sendable {  // used on its loop on
   public init(size: Int = 64 << 10, keep: Int = 16) {
     self.size = size
     self.keep = keep
+    unsafe free = .allocate(capacity: keep)
+  }
+
+  deinit {
+    for index in 0..<freeCount { unsafe free[index].release() }
+    unsafe free.deallocate()
   }
 
   package func take() -> BytesBuilder {
-    if let storage = spare.take() { return BytesBuilder(reusing: storage) }
-    return BytesBuilder(reusing: free.popLast() ?? ByteStorage(capacity: size))
+    guard freeCount > 0 else { return BytesBuilder(reusing: ByteStorage(capacity: size)) }
+    freeCount -= 1
+    return unsafe BytesBuilder(reusing: free[freeCount].takeRetainedValue())
   }
 
   /// Memory for a small message of so many bytes, or for a larger one; it need not be given back.
@@ -27,7 +34,8 @@ public final class ScratchBuffers: @unchecked Sendable {  // used on its loop on
   }
 
   package func give(_ builder: consuming BytesBuilder) {
-    guard builder.capacity == size, let storage = builder.reclaim() else { return }
-    if spare == nil { spare = storage } else if free.count < keep { free.append(storage) }
+    guard freeCount < keep, builder.capacity == size, let storage = builder.reclaim() else { return }
+    unsafe (free + freeCount).initialize(to: .passRetained(storage))
+    freeCount += 1
   }
 }

@@ -18,6 +18,7 @@ extension WebSocket {
   private func relayToSelf() -> PipeStep { relay(into: self) }
 
   private func relay(into target: WebSocket) -> PipeStep {
+    let isScheduled = !target.gathered.isEmpty
     var hasMoved = false
     do {
       repeat {
@@ -31,7 +32,7 @@ extension WebSocket {
             switch relayFrames(into: target, &hasMoved) {
             case .all: continue
             case .pending:
-              target.flush()
+              target.flushSoon(isScheduled: isScheduled)
               return .waiting(hasMoved: hasMoved)
             case .someOf: break
             }
@@ -56,6 +57,15 @@ extension WebSocket {
       return .ended(isAtEnd ? .sourceEnded : .sinkFailed(error))
     }
   }
+
+  /// What is small leaves with what the other sockets of this turn of the loop have.
+  private func flushSoon(isScheduled: Bool) {
+    if gathered.count > Self.smallOutput { return flush() }
+    if !isScheduled && !gathered.isEmpty { return flushAtEndOfTurn() }
+    if isRoomAwaited { tellOfRoom() }
+  }
+
+  private static let smallOutput = 1 << 10
 
   private var isAtEnd: Bool {
     if isDiscarding { return true }

@@ -1,0 +1,50 @@
+import SluiceStreams
+
+/// Objects that are told of the end of a turn, each once, in the order in which they asked; some may ask meanwhile.
+///
+/// A deque or an array counts and checks more than the flush of a small message costs.
+@safe struct TurnEnd: ~Copyable {
+  typealias Element = any EndOfTurn & AnyObject
+
+  private var objects: UnsafeMutablePointer<Element>
+  private var capacity = 64
+  private var next = 0
+  private var end = 0
+
+  init() { unsafe objects = .allocate(capacity: capacity) }
+
+  deinit {
+    unsafe (objects + next).deinitialize(count: end - next)
+    unsafe objects.deallocate()
+  }
+
+  var isEmpty: Bool { next == end }
+
+  mutating func append(_ object: consuming Element) {
+    if end == capacity { makeRoom() }
+    unsafe (objects + end).initialize(to: object)
+    end += 1
+  }
+
+  mutating func popFirst() -> Element? {
+    if next == end {
+      next = 0
+      end = 0
+      return nil
+    }
+    next += 1
+    return unsafe (objects + next - 1).move()
+  }
+
+  @inline(never)
+  private mutating func makeRoom() {
+    let count = end - next
+    if count > capacity / 2 { capacity *= 2 }
+    let moved = UnsafeMutablePointer<Element>.allocate(capacity: capacity)
+    unsafe moved.moveInitialize(from: objects + next, count: count)
+    unsafe objects.deallocate()
+    unsafe objects = moved
+    next = 0
+    end = count
+  }
+}
