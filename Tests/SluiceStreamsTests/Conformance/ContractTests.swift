@@ -197,6 +197,31 @@ struct ContractTests {
     }
   }
 
+  @Test(
+    "what a stream lends, and what is left of it, is what it would have given; its end too",
+    arguments: StreamPair.polled)
+  func lending(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      guard let source = b as? any PolledDuplexStream<Bytes, Bytes> else { return }
+      let sent = (0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 7) }
+      async let writing: Void = {
+        for start in stride(from: 0, to: sent.count, by: 7919) {
+          try await a.write(Bytes(sent[start..<min(start + 7919, sent.count)]))
+        }
+        try await a.close()
+      }()
+      let waker = CountingWaker()
+      try await source.loop.run { try source.attachReader(waker) }
+      let record = LendingRecord()
+      while try await !source.loop.run({ try record.poll(source) }) { try await pause(on: source) }
+      try await source.loop.run { source.detachReader() }
+      try await writing
+      #expect(record.received == sent)
+      // Sockets lend: from all of a chunk to nothing of it was used.
+      #expect(record.kinds.count == 3 || ![.tcp, .unix].contains(pair))
+    }
+  }
+
   @Test("room that the writer's own flush made is told, though nothing else happens", arguments: StreamPair.polled)
   func roomByOwnFlush(_ pair: StreamPair) async throws {
     try await pair.run { a, b in
@@ -342,5 +367,39 @@ extension ReadableStream {
 
   private func pipeInto<Sink: WritableStream<Output>>(_ sink: Sink, _ options: PipeOptions) async throws {
     try await pipe(sink, options: options)
+  }
+}
+
+/// What comes from a stream that lends some of it. Used on its loop only, and behind that.
+private final class LendingRecord: @unchecked Sendable {
+  enum Kind { case all, some, none }
+  private(set) var received: [UInt8] = []
+  private(set) var kinds: Set<Kind> = []
+  private var lendings = 0
+
+  /// - Returns: whether the stream has ended.
+  func poll(_ source: any PolledDuplexStream<Bytes, Bytes>) throws -> Bool {
+    var lent = 0
+    var used = 0
+    let polled = try source.poll(lendingTo: { bytes in
+      lent = bytes.count
+      used = [bytes.count / 2, 0, bytes.count][lendings % 3]
+      lendings += 1
+      for index in 0..<used { received.append(bytes[index]) }
+      return used
+    })
+    switch polled {
+    case .used(let isDry):
+      #expect(used == lent && lent > 0)
+      if isDry, case .element = try source.poll() { Issue.record("a dry stream gave something") }
+      kinds.insert(.all)
+    case .element(let bytes):
+      #expect(lent == 0 || bytes.count == lent - used)
+      if lent > 0 { kinds.insert(used > 0 ? .some : .none) }
+      received += bytes
+    case .pending: #expect(lent == 0)
+    case .end: return true
+    }
+    return false
   }
 }
