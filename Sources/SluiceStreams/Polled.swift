@@ -170,6 +170,10 @@ public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTur
   /// Takes an element, even above the watermark; it may stay in a buffer until `flush`.
   func push(_ element: consuming Input) throws
 
+  /// Pushes an element for which `hasRoom` has just said that there is room.
+  /// - Returns: `hasRoom`, for the next element; which some know then without asking the stream beneath.
+  func fill(with element: consuming Input) throws -> Bool
+
   /// Bytes that were pushed and have not left yet; elements, where they are not bytes.
   var queuedByteCount: Int { get }
 
@@ -204,6 +208,11 @@ extension PolledWritableStream {
   public func endOfTurn() { flush() }
 
   public func flushAtEndOfTurn() { loop.atEndOfTurn(self) }
+
+  public func fill(with element: consuming Input) throws -> Bool {
+    try push(element)
+    return try hasRoom()
+  }
 
   public func pushFlushing(_ element: consuming Input) throws {
     try push(element)

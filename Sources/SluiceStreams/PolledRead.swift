@@ -111,9 +111,8 @@ extension PolledWritableStream {
     guard try hasRoom() else { return .noRoom }
     // The rest of the turn may write more: what is gathered leaves at its end.
     let isScheduled = needsFlush
-    try push(element)
-    if !isScheduled && needsFlush { flushAtEndOfTurn() }
-    if try hasRoom() { return .done }
+    defer { if !isScheduled && needsFlush { flushAtEndOfTurn() } }
+    if try fill(with: element) { return .done }
     flush()
     return .full
   }

@@ -93,9 +93,11 @@ public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
       switch try beginRead(waiter, wait) {
       case .element(let element): return element
       case .end: return nil
-      case .waiting(let waiter):
-        let isCancelled = await unsafe withUnsafeContinuation(isolation: actor) { unsafe waiter.suspend($0) }
-        self.waiter = waiter
+      case .waiting(let fresh):
+        if let fresh { waiter = fresh }
+        let isCancelled = await unsafe withUnsafeContinuation(isolation: actor) { continuation in
+          unsafe waiter!.suspend(continuation)
+        }
         wait = isCancelled ? .cancelled : .woken
       case .mustRead: return try await stream.read()
       }
@@ -108,8 +110,8 @@ public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
 package enum ServedReadStep<Element> {
   case element(Element)
   case end
-  /// Nothing is ready: the waiter is attached, and whoever can cancel the task finishes it then.
-  case waiting(LoopWaiter)
+  /// Nothing is ready: the waiter, or the spare one if this is nil, is attached, and whoever can cancel the task finishes it then.
+  case waiting(LoopWaiter?)
   /// Nothing was done: the task is to call `read`.
   case mustRead
 }

@@ -46,7 +46,7 @@ extension WebSocket {
 
   /// The beginning of a read, and the end of the wait before it, for the server's own task; any other task is left to `read`.
   private func beginServedRead(_ spare: LoopWaiter?, after wait: ReadWait) throws -> ServedReadStep<Message> {
-    guard loop.isCurrent else {
+    guard isOnLoop else {
       // The task gets there behind this, if it goes there.
       if wait != .none { loop.execute { self.detachReader() } }
       if wait == .cancelled { throw CancellationError() }
@@ -69,10 +69,14 @@ extension WebSocket {
     let current = CurrentTask()
     guard current.identity == servingIdentity else { return .mustRead }
     if current.isCancelled { throw CancellationError() }
-    let waiter = spare ?? LoopWaiter()
-    waiter.renew()
+    if let spare {
+      spare.renew()
+      reader = spare
+      return .waiting(nil)
+    }
+    let waiter = LoopWaiter()
     waiter.isUnguarded = true
-    try attachReader(waiter)
+    reader = waiter
     return .waiting(waiter)
   }
 

@@ -60,9 +60,9 @@ extension WebSocket {
 
   /// What is small leaves with what the other sockets of this turn of the loop have.
   private func flushSoon(isScheduled: Bool) {
-    if gathered.count > Self.smallOutput { return flush() }
-    if !isScheduled && !gathered.isEmpty { return flushAtEndOfTurn() }
-    if isRoomAwaited { tellOfRoom() }
+    // With nothing to send, this gives the memory back.
+    if gathered.isEmpty || gathered.count > Self.smallOutput { return flush() }
+    if !isScheduled { flushAtEndOfTurn() }
   }
 
   private static let smallOutput = 1 << 10

@@ -50,6 +50,13 @@ extension WebSocket {
     }
   }
 
+  public func fill(with message: consuming Message) throws -> Bool {
+    try push(message)
+    // While something is gathered, it is below the watermark, and the transport, which had room, has got nothing.
+    if coding.isPlain, !gathered.isEmpty { return true }
+    return try hasRoom()
+  }
+
   /// Encodes one frame: into the gathered bytes, or, if it is long and needs no mask, behind them without a copy.
   func appendFrame(_ opcode: Opcode, isFinal: Bool, reserved: ReservedBits = [], _ payload: Bytes) throws {
     if gathered.capacity == 0 { gathered = context.takeScratch() }
