@@ -45,6 +45,8 @@ let package = Package(
     .systemLibrary(
       name: "CSluiceUV", pkgConfig: "libuv",
       providers: [.apt(["libuv1-dev"]), .brew(["libuv"])]),
+    // Masking in the processor's widest vectors: no library, only code that Swift can't be told to compile for a newer processor.
+    .systemLibrary(name: "CSluiceVector"),
     // Compression of messages and of event streams (zlib1g-dev).
     .systemLibrary(
       name: "CSluiceZlib", pkgConfig: "zlib",
@@ -100,7 +102,9 @@ let package = Package(
     .target(name: "SluiceZlib", dependencies: ["SluiceStreams", "CSluiceZlib"], swiftSettings: settings),
     .target(
       name: "SluiceWebSocketProtocol",
-      dependencies: ["SluiceStreams", "SluiceZlib", .product(name: "HTTPTypes", package: "swift-http-types")],
+      dependencies: [
+        "SluiceStreams", "SluiceZlib", "CSluiceVector", .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
       swiftSettings: settings),
     .target(
       name: "SluiceWebSocket",

@@ -1,3 +1,4 @@
+internal import CSluiceVector
 import SluiceStreams
 
 /// The four bytes that a client's payload is xored with (RFC 6455 §5.3), turned to where the payload goes on.
@@ -103,6 +104,18 @@ enum MaskingKernel {
   @inline(never)
   static func long(into target: UnsafeMutablePointer<UInt8>, from source: UnsafePointer<UInt8>, count: Int, key: UInt32)
   {
+    #if arch(x86_64)
+      if sluice_has_avx2() {
+        return unsafe sluice_mask_avx2(target, source, count, key)
+      }
+    #endif
+    unsafe longForAll(into: target, from: source, count: count, key: key)
+  }
+
+  /// The same on every processor.
+  static func longForAll(
+    into target: UnsafeMutablePointer<UInt8>, from source: UnsafePointer<UInt8>, count: Int, key: UInt32
+  ) {
     typealias Vector = SIMD16<UInt32>
     let from = unsafe UnsafeRawPointer(source)
     let to = UnsafeMutableRawPointer(target)

@@ -23,14 +23,15 @@ struct MaskingTests {
   @Test("a copy of any length and alignment is right, and its source stays as it was")
   func copies() {
     let source = (0..<400).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ 7) }
-    for start in 0..<4 {
+    for start in Self.alignments {
       for count in 0...300 {
         let payload = Bytes(source)[start..<start + count]
-        var builder = BytesBuilder()
-        builder.append(0xAA)
+        var builder = BytesBuilder(capacity: 512)
+        let before = [UInt8](repeating: 0xAA, count: (start + count) % 37)
+        builder.append(contentsOf: before)
         builder.append(payload.span, masking: Self.key)
         let expected = Self.reference(Array(payload), Self.key)
-        if bytes(builder) != [0xAA] + expected { Issue.record("wrong at \(start), \(count)") }
+        if bytes(builder) != before + expected { Issue.record("wrong at \(start), \(count)") }
         if Array(payload) != Array(source[start..<start + count]) { Issue.record("the source changed") }
       }
     }
@@ -39,7 +40,7 @@ struct MaskingTests {
   @Test("in place, any length and alignment is right, and what lies beside it stays as it was")
   func inPlace() {
     let source = (0..<400).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ 7) }
-    for start in 0..<4 {
+    for start in Self.alignments {
       for count in 0...300 {
         var array = source
         unsafe array.withUnsafeMutableBufferPointer { buffer in
@@ -50,6 +51,24 @@ struct MaskingTests {
           source[..<start] + Self.reference(Array(source[start..<start + count]), Self.key) + source[(start + count)...]
         if array != Array(expected) { Issue.record("wrong at \(start), \(count)") }
       }
+    }
+  }
+
+  private static let alignments = [0, 1, 2, 3, 8, 13, 31, 32, 33]
+
+  @Test("the loop for every processor gives what the one for this does")
+  func everyProcessor() {
+    let source = (0..<400).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ 7) }
+    for count in 64...300 {
+      var array = [UInt8](repeating: 0xAA, count: 400)
+      unsafe source.withUnsafeBufferPointer { from in
+        unsafe array.withUnsafeMutableBufferPointer { to in
+          guard let source = from.baseAddress, let target = to.baseAddress else { return }
+          unsafe MaskingKernel.longForAll(into: target + 3, from: source + 5, count: count, key: Self.key.word)
+        }
+      }
+      let expected = [0xAA, 0xAA, 0xAA] + Self.reference(Array(source[5..<5 + count]), Self.key)
+      if Array(array[..<(count + 4)]) != expected + [0xAA] { Issue.record("wrong at \(count)") }
     }
   }
 
