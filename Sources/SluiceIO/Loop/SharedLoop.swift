@@ -45,6 +45,7 @@ extension UVLoop {
     let outcome = Outcome<Success>()
     #if canImport(Darwin)
       if pthread_main_np() != 0 {
+        loop.startOwnThread()
         Task(executorPreference: loop) {
           await outcome.set(body)
           DispatchQueue.main.async { CFRunLoopStop(CFRunLoopGetCurrent()) }
@@ -54,7 +55,7 @@ extension UVLoop {
       }
     #endif
     loop.endOwnThread()
-    defer { loop.start() }
+    defer { loop.startOwnThread() }
     #if !canImport(Darwin)
       let mainQueue = try MainQueue(on: loop)
       defer { mainQueue?.leave() }

@@ -109,13 +109,13 @@ import Synchronization
       preconditionFailure("no loop can be made: \(error)")
     }
     unsafe uv.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    // Whoever runs the shared loop by himself needs no thread of its own.
     if !isShared || !UVLoop.isSharedHosted.load(ordering: .acquiring) { start() }
   }
 
   deinit { unsafe uv.deallocate() }
 
-  /// Gives it a thread of its own.
-  func start() {
+  private func start() {
     #if canImport(Glibc)
       var thread = pthread_t()
     #else
@@ -210,7 +210,12 @@ extension UVLoop {
     owner.store(Owner.nobody, ordering: .releasing)
   }
 
-  /// Ends the thread that `start` has made, so that another can run the loop.
+  /// Gives the shared loop a thread, if it has none.
+  func startOwnThread() {
+    if ownThread == nil { start() }
+  }
+
+  /// Ends the shared loop's thread, so that another can run the loop.
   func endOwnThread() {
     guard let thread = ownThread else { return }
     execute { self.isThreadLeaving = true }
