@@ -25,6 +25,10 @@ import Synchronization
   // thread once this one's has ended.
   private let inbox = Mutex(Inbox())
   private let owner = Atomic<UInt>(Owner.nobody)
+  #if SANITIZED
+    /// The inbox's lock once more, where ThreadSanitizer sees it.
+    private let handover = Atomic<Int>(0)
+  #endif
   private let name: String
   private let isShared: Bool
   private let uv: UnsafeMutablePointer<uv_loop_t>
@@ -315,6 +319,9 @@ extension UVLoop {
     }
     let delivery = inbox.withLock { inbox -> Delivery in
       if inbox.hasEnded { return .toSharedLoop }
+      #if SANITIZED
+        handover.add(1, ordering: .acquiringAndReleasing)
+      #endif
       inbox.work.append(work)
       return inbox.signal()
     }
@@ -328,6 +335,9 @@ extension UVLoop {
   private func takeInbox() {
     let work = inbox.withLock { inbox in
       inbox.isSignalled = false
+      #if SANITIZED
+        handover.add(1, ordering: .acquiringAndReleasing)
+      #endif
       return exchange(&inbox.work, with: [])
     }
     turn { ready.append(contentsOf: work) }
