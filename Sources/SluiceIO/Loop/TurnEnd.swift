@@ -19,6 +19,7 @@ import SluiceStreams
   }
 
   var isEmpty: Bool { next == end }
+  var count: Int { end - next }
 
   mutating func append(_ object: consuming Element) {
     if end == capacity { makeRoom() }
@@ -27,13 +28,14 @@ import SluiceStreams
   }
 
   mutating func popFirst() -> Element? {
+    guard next < end else { return nil }
+    let object = unsafe (objects + next).move()
+    next += 1
     if next == end {
       next = 0
       end = 0
-      return nil
     }
-    next += 1
-    return unsafe (objects + next - 1).move()
+    return object
   }
 
   @inline(never)

@@ -387,7 +387,8 @@ extension UVLoop {
         budget -= 1
         run(work)
       }
-      while let object = endOfTurnObjects.popFirst() { object.endOfTurn() }
+      // Who asks meanwhile waits until the jobs have run that this has made ready.
+      for _ in 0..<endOfTurnObjects.count { endOfTurnObjects.popFirst()?.endOfTurn() }
       if !endOfTurnWork.isEmpty { endValues() }
     } while budget > 0 && !isTurnOver
     if !isTurnOver { postpone() }
