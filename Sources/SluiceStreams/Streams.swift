@@ -95,6 +95,7 @@ public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
       case .end: return nil
       case .waiting(let fresh):
         if let fresh { waiter = fresh }
+        // There is one: without a spare one, a fresh one was attached.
         let isCancelled = await unsafe withUnsafeContinuation(isolation: actor) { continuation in
           unsafe waiter!.suspend(continuation)
         }

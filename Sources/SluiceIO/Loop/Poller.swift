@@ -18,7 +18,7 @@ struct Readiness: OptionSet {
 /// libuv's own watch of a descriptor is a handle of 160 bytes and a place in a list for each; here it is 24 bytes of a table, and what an
 /// owner stops and starts again before the system tells of it needs no call.
 @safe final class Poller {
-  /// Is told of what is ready, and whether the descriptor has failed: then it is not watched any more, and the next call on it says why.
+  /// Is told, in a turn of the loop, of what is ready, and whether the descriptor has failed: then it is not watched any more, and the next call on it says why.
   typealias Callback = @convention(c) (_ owner: UnsafeMutableRawPointer, _ ready: UInt8, _ hasFailed: Bool) -> Void
 
   /// What a wait was for, besides descriptors.

@@ -90,13 +90,11 @@ extension UVLoop {
 #if !canImport(Darwin)
   /// What was given to the main dispatch queue, the main actor's work among it: runs in turns of a loop that runs on the main thread.
   private final class MainQueue: LoopResident {
-    private let loop: UVLoop
     private var watch: DescriptorWatch
 
     /// - Returns: nil on any other thread than the main one.
     init?(on loop: UVLoop) throws(IOError) {
       guard sluice_is_main_thread() else { return nil }
-      self.loop = loop
       watch = try DescriptorWatch(
         sluice_main_queue_descriptor(), isBorrowed: true, on: loop, operation: "run", subject: "the main dispatch queue"
       )

@@ -10,7 +10,7 @@
 
   /// - Parameters:
   ///   - size: Bytes of each buffer.
-  ///   - keep: Buffers that are kept for the next user.
+  ///   - keep: Buffers that are kept for the next user, 0 or more.
   public init(size: Int = 64 << 10, keep: Int = 16) {
     self.size = size
     self.keep = keep
