@@ -52,5 +52,5 @@ public struct Origin: Sendable, Hashable {
   }
 
   /// "example.com:443", "[::1]:80": what a proxy is asked for.
-  var authority: String { (host.contains(":") ? "[\(host)]" : host) + ":\(port)" }
+  var authority: String { (host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host) + ":\(port)" }
 }

@@ -1,5 +1,6 @@
 import SluiceHTTP
 import SluiceIO
+import SluiceStreams
 import SluiceTLS
 
 /// Whether to go through a proxy.
@@ -56,7 +57,10 @@ extension ProxyChoice {
       let variables = ProxyVariables(environment)
       guard let url = variables.proxy(for: origin) else { return nil }
       // As in curl, a proxy without a scheme speaks HTTP.
-      do { return try Proxy(url.contains("://") ? url : "http://" + url) } catch {
+      do {
+        return try Proxy(
+          url.wire.divided(at: UInt8(ascii: ":")).map { $0.behind.begins(with: "//") } ?? false ? url : "http://" + url)
+      } catch {
         throw .invalidProxy("the environment names one that is not a URL: \(error)")
       }
     }
@@ -79,28 +83,30 @@ struct ProxyVariables {
     return [own, value("all_proxy")].lazy.compactMap { $0 }.first { !$0.isEmpty }
   }
 
-  private func value(_ name: String) -> String? { variable(name) ?? variable(name.uppercased()) }
+  private func value(_ name: String) -> String? { variable(name) ?? variable(name.utf8.map(ASCII.uppercased).text) }
 
   /// Whether a list has the origin: `*`, a domain with all below it, an address, a network; with a port or without.
   static func matches(_ origin: Origin, _ list: String) -> Bool {
-    let host = origin.host.lowercased()
-    let address = IPAddress(host)
-    return list.split(whereSeparator: { $0 == "," || $0 == " " }).contains { entry in
-      var name = entry.lowercased()
-      if name == "*" { return true }
-      if let address { if let network = IPNetwork(name) { return network.contains(address) } }
+    let host = origin.host.wire
+    let address = IPAddress(origin.host)
+    return list.wire.split(whereSeparator: { $0 == UInt8(ascii: ",") || ASCII.isBlank($0) }).contains { entry in
+      var name = entry
+      if name.equals("*") { return true }
+      if let address { if let network = IPNetwork(name.text) { return network.contains(address) } }
       // The colons of an IPv6 address stand in brackets where there is a port.
-      if let colon = name.lastIndex(of: ":"),
-        name.hasPrefix("[") ? name[..<colon].hasSuffix("]") : name.firstIndex(of: ":") == colon
+      if let colon = name.lastIndex(of: UInt8(ascii: ":")),
+        name.begins(with: "[") ? name[..<colon].ends(with: "]") : name.firstIndex(of: UInt8(ascii: ":")) == colon
       {
-        guard Int(name[name.index(after: colon)...]) == origin.port else { return false }
-        name = String(name[..<colon])
+        guard name[colon...].dropFirst().decimal == origin.port else { return false }
+        name = name[..<colon]
       }
-      if name.hasPrefix("[") { name = String(name.dropFirst().prefix { $0 != "]" }) }
-      if let address { return IPAddress(name) == address }
-      if name.hasPrefix("*.") { name.removeFirst() }
-      let domain = name.hasPrefix(".") ? String(name.dropFirst()) : name
-      return !domain.isEmpty && (host == domain || host.hasSuffix("." + domain))
+      if name.begins(with: "[") { name = name.dropFirst().prefix { $0 != UInt8(ascii: "]") } }
+      if let address { return IPAddress(name.text) == address }
+      if name.begins(with: "*.") { name = name.dropFirst() }
+      let domain = name.begins(with: ".") ? name.dropFirst() : name
+      return !domain.isEmpty
+        && (host.equalsIgnoringCase(domain.text)
+          || host.suffix(domain.count + 1).equalsIgnoringCase("." + domain.text))
     }
   }
 }

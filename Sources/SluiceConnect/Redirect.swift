@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceHTTP
+import SluiceStreams
 
 /// Where a server sends a client instead (RFC 9110 §15.4).
 package struct Redirect {
@@ -41,20 +42,20 @@ extension ConnectionURL {
 
   /// Resolves a reference (RFC 3986 §5.2).
   func resolving(_ reference: String, _ schemes: [String: String]) throws(URLError) -> ConnectionURL {
-    let reference = String(reference.prefix { $0 != "#" })
+    let reference = reference.wire.prefix { $0 != UInt8(ascii: "#") }
     let allowed = Array(Set(schemes.values))
-    if let colon = reference.firstIndex(of: ":"), reference[colon...].hasPrefix("://") {
-      let scheme = reference[..<colon].lowercased()
-      return try ConnectionURL((schemes[scheme] ?? scheme) + reference[colon...], schemes: allowed)
+    if let (name, behind) = reference.divided(at: UInt8(ascii: ":")), behind.begins(with: "//") {
+      let scheme = name.text.lowercasedASCII
+      return try ConnectionURL("\(schemes[scheme] ?? scheme):\(behind.text)", schemes: allowed)
     }
-    if reference.hasPrefix("//") { return try ConnectionURL("\(scheme):\(reference)", schemes: allowed) }
+    if reference.begins(with: "//") { return try ConnectionURL("\(scheme):\(reference.text)", schemes: allowed) }
     let base = "\(scheme)://\(authority)"
-    if reference.hasPrefix("/") { return try ConnectionURL(base + reference, schemes: allowed) }
-    let path = target.prefix { $0 != "?" }
-    if reference.isEmpty || reference.hasPrefix("?") {
-      return try ConnectionURL(base + path + reference, schemes: allowed)
+    if reference.begins(with: "/") { return try ConnectionURL(base + reference.text, schemes: allowed) }
+    let path = target.wire.prefix { $0 != UInt8(ascii: "?") }
+    if reference.isEmpty || reference.begins(with: "?") {
+      return try ConnectionURL(base + path.text + reference.text, schemes: allowed)
     }
-    let folder = path[...(path.lastIndex(of: "/") ?? path.startIndex)]
-    return try ConnectionURL(base + folder + reference, schemes: allowed)
+    let folder = path[...(path.lastIndex(of: UInt8(ascii: "/")) ?? path.startIndex)]
+    return try ConnectionURL(base + folder.text + reference.text, schemes: allowed)
   }
 }

@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceHTTP
+import SluiceStreams
 
 /// Server-sent events (HTML standard, §9.2): a server's stream of events to a client, over HTTP.
 public enum EventSource {
@@ -28,16 +29,21 @@ public enum EventSource {
     }
   }
 
+  /// §12.4.2: 0 or 1 with up to three digits behind a point.
+  private static func weight(_ text: WireText) -> Double? {
+    guard text.count <= 5, text.allSatisfy({ ASCII.isDigit($0) || $0 == UInt8(ascii: ".") }) else { return nil }
+    return Double(text.text)
+  }
+
   /// The elements of a list without their parameters, in lower case, and the weight of each (RFC 9110 §12.4.2), 1 where there is none. A weight
   /// that is no number refuses.
   private static func weighted(_ values: [String]) -> [(name: String, quality: Double)] {
-    values.flatMap { $0.split(separator: ",") }.compactMap { entry in
-      let parts = entry.split(separator: ";", omittingEmptySubsequences: false).map {
-        $0.filter { $0 != " " && $0 != "\t" }.lowercased()
+    values.listElements.map { element in
+      let parts = element.split(outsideQuotes: UInt8(ascii: ";")).map(\.trimmingBlanks)
+      let weights = parts.dropFirst().compactMap { $0.divided(at: UInt8(ascii: "=")) }.filter {
+        $0.before.equalsIgnoringCase("q")
       }
-      guard let name = parts.first, !name.isEmpty else { return nil }
-      let weight = parts.dropFirst().last { $0.hasPrefix("q=") }
-      return (name, weight.map { Double($0.dropFirst(2)) ?? 0 } ?? 1)
+      return (parts[0].text.lowercasedASCII, weights.last.map { weight($0.behind) ?? 0 } ?? 1)
     }
   }
 }

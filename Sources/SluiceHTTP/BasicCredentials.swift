@@ -43,9 +43,8 @@ public struct BasicCredentials: Sendable {
   public func matches(_ request: HTTPRequest) -> Bool {
     let sent = request.headerFields[values: .authorization]
     guard sent.count == 1 else { return false }
-    let scheme = sent[0].prefix { $0 != " " }
-    guard scheme.lowercased() == "basic" else { return false }
-    return isEqual(sent[0][scheme.endIndex...].drop { $0 == " " }.utf8, encoded.utf8)
+    guard let (scheme, rest) = sent[0].wire.divided(at: 0x20), scheme.equalsIgnoringCase("basic") else { return false }
+    return isEqual(rest.drop { $0 == 0x20 }, encoded.utf8)
   }
 
   /// Looks at every byte of what was sent, wherever the first difference is.

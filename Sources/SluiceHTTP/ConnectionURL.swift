@@ -31,22 +31,22 @@ public struct ConnectionURL: Hashable, Sendable {
     guard text.utf8.allSatisfy(HTTPSyntax.isTargetCharacter) else {
       throw URLError("the URL holds a space, a control character or a character outside ASCII; percent-encode it")
     }
-    guard let colon = text.firstIndex(of: ":") else {
+    guard let (name, behind) = text.wire.divided(at: UInt8(ascii: ":")) else {
       throw URLError("'\(text)' has no scheme; \(Self.list(schemes)) is allowed")
     }
-    scheme = text[..<colon].lowercased()
+    scheme = name.text.lowercasedASCII
     guard schemes.contains(scheme) else {
       throw URLError("the scheme '\(scheme)' can't be used here; \(Self.list(schemes)) is allowed")
     }
-    guard text[colon...].hasPrefix("://") else { throw URLError("'//' is missing behind '\(scheme):'") }
-    let rest = text[colon...].dropFirst(3)
-    guard !rest.contains("#") else { throw URLError("a URL to connect to has no fragment ('#…')") }
-    let authority = rest.prefix { $0 != "/" && $0 != "?" }
+    guard behind.begins(with: "//") else { throw URLError("'//' is missing behind '\(scheme):'") }
+    let rest = behind.dropFirst(2)
+    guard !rest.contains(UInt8(ascii: "#")) else { throw URLError("a URL to connect to has no fragment ('#…')") }
+    let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
     let path = rest[authority.endIndex...]
-    target = path.hasPrefix("/") ? String(path) : "/" + path
-    let at = authority.lastIndex(of: "@")
+    target = path.begins(with: "/") ? path.text : "/" + path.text
+    let at = authority.lastIndex(of: UInt8(ascii: "@"))
     userInfo = try at.flatMap { index throws(URLError) in try UserInfo(authority[..<index]) }
-    let hostPort = at.map { authority[authority.index(after: $0)...] } ?? authority
+    let hostPort = at.map { authority[$0...].dropFirst() } ?? authority
     (host, port) = try Self.hostAndPort(
       hostPort, default: Self.defaultPort(scheme), lowest: allowsPortZero ? 0 : 1)
   }
@@ -60,29 +60,30 @@ public struct ConnectionURL: Hashable, Sendable {
   }
 
   private static func hostAndPort(
-    _ text: Substring, default defaultPort: Int, lowest: Int
+    _ text: WireText, default defaultPort: Int, lowest: Int
   ) throws(URLError) -> (String, Int) {
-    let host: Substring
-    let rest: Substring
-    if text.hasPrefix("[") {
-      guard let bracket = text.firstIndex(of: "]") else { throw URLError("the ']' behind the IPv6 address is missing") }
-      host = text[..<bracket].dropFirst()
-      rest = text[bracket...].dropFirst()
-      guard host.allSatisfy({ $0.isHexDigit || $0 == ":" || $0 == "." }) else {
-        throw URLError("'\(host)' is not an IPv6 address")
+    let host: WireText
+    let rest: WireText
+    if text.begins(with: "[") {
+      guard let (address, behind) = text.dropFirst().divided(at: UInt8(ascii: "]")) else {
+        throw URLError("the ']' behind the IPv6 address is missing")
+      }
+      (host, rest) = (address, behind)
+      guard host.allSatisfy(HTTPSyntax.isIPv6Character) else {
+        throw URLError("'\(host.text)' is not an IPv6 address")
       }
     } else {
-      host = text.prefix { $0 != ":" }
+      host = text.prefix { $0 != UInt8(ascii: ":") }
       rest = text[host.endIndex...]
-      guard host.utf8.allSatisfy(HTTPSyntax.isHostCharacter) else { throw URLError("'\(host)' is not a host name") }
+      guard host.allSatisfy(HTTPSyntax.isHostCharacter) else { throw URLError("'\(host.text)' is not a host name") }
     }
     guard !host.isEmpty else { throw URLError("the host is missing") }
-    if rest.isEmpty { return (String(host), defaultPort) }
+    if rest.isEmpty { return (host.text, defaultPort) }
     let digits = rest.dropFirst()
-    guard rest.hasPrefix(":"), let port = Int(digits), digits.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }),
-      (lowest...65535).contains(port)
-    else { throw URLError("the port '\(digits)' is not a number from \(lowest) to 65535") }
-    return (String(host), port)
+    guard rest.begins(with: ":"), let port = digits.decimal, (lowest...65535).contains(port) else {
+      throw URLError("the port '\(digits.text)' is not a number from \(lowest) to 65535")
+    }
+    return (host.text, port)
   }
 
   private static func list(_ schemes: [String]) -> String {
@@ -91,14 +92,15 @@ public struct ConnectionURL: Hashable, Sendable {
 
   /// The value of a Host field: without the port if it is the scheme's own.
   public var authority: String {
-    let name = host.contains(":") ? "[\(host)]" : host
-    return port == Self.defaultPort(scheme) ? name : "\(name):\(port)"
+    port == Self.defaultPort(scheme) ? hostInURL : "\(hostInURL):\(port)"
   }
 
   /// The URL with another port, always written out, and without user and password.
   package func description(withPort port: Int) -> String {
-    "\(scheme)://\(host.contains(":") ? "[\(host)]" : host):\(port)\(target)"
+    "\(scheme)://\(hostInURL):\(port)\(target)"
   }
+
+  private var hostInURL: String { host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host }
 
   /// The same with what another URL says of user and password.
   package func with(_ userInfo: UserInfo?) -> ConnectionURL {
@@ -116,19 +118,19 @@ extension ConnectionURL {
     public let password: String
 
     /// - Returns: nil if there is nothing.
-    init?(_ text: Substring) throws(URLError) {
+    init?(_ text: WireText) throws(URLError) {
       if text.isEmpty { return nil }
       // A colon that is encoded is part of the user's name.
-      let user = text.prefix { $0 != ":" }
+      let user = text.prefix { $0 != UInt8(ascii: ":") }
       self.user = try Self.decode(user)
       password = try Self.decode(text[user.endIndex...].dropFirst())
     }
 
-    private static func decode(_ text: Substring) throws(URLError) -> String {
+    private static func decode(_ text: WireText) throws(URLError) -> String {
       guard let bytes = PercentEncoding.decode(text) else {
         throw URLError("a '%' in the user or password is not followed by two hexadecimal digits")
       }
-      return String(decoding: bytes, as: UTF8.self)
+      return bytes.text
     }
   }
 }

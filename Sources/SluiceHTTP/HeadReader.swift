@@ -111,11 +111,11 @@ struct HeadLines {
   }
 
   private static func field(_ line: Bytes) throws(HTTPHeadError) -> (HTTPField.Name, Bytes) {
-    if let start = line.first, HTTPSyntax.isBlank(start) { throw .foldedField }
+    if let start = line.first, ASCII.isBlank(start) { throw .foldedField }
     guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { throw .invalidFieldName }
     let name = line[..<colon]
-    guard HTTPSyntax.isToken(name), let fieldName = HTTPField.Name(name.string) else { throw .invalidFieldName }
-    let value = HTTPSyntax.trimmed(line[(colon + 1)...])
+    guard name.isToken, let fieldName = HTTPField.Name(name.string) else { throw .invalidFieldName }
+    let value = line[(colon + 1)...].trimmingBlanks
     guard value.allSatisfy(HTTPSyntax.isValueCharacter) else { throw .invalidFieldValue(name: fieldName.rawName) }
     return (fieldName, value)
   }

@@ -43,7 +43,7 @@ package struct HeadWriter: ~Copyable {
 
   /// - Throws: if the name is not a token or the value holds a control character.
   package mutating func append(_ name: String, _ value: String) throws(HTTPFieldError) {
-    guard HTTPSyntax.isToken(name) else { throw .invalidName(name) }
+    guard name.utf8.isToken else { throw .invalidName(name) }
     guard HTTPSyntax.isValue(value) else { throw .invalidValue(name: name) }
     builder.append(name)
     builder.append(": ")

@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceStreams
 
 /// Header fields that an application adds to a request or response, in order.
 ///
@@ -22,7 +23,7 @@ public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
   /// Takes fields away.
   /// - Parameter names: In lower case.
   package mutating func remove(_ names: Set<String>) {
-    fields.removeAll { names.contains($0.name.lowercased()) }
+    fields.removeAll { names.contains($0.name.lowercasedASCII) }
   }
 
   /// - Throws: as a head into which they were written would.
@@ -35,7 +36,7 @@ public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
   /// - Parameter reserved: Names, in lower case, that the protocol writes itself.
   package func areSendable(reserved: Set<String>) -> Bool {
     fields.allSatisfy { name, value in
-      HTTPSyntax.isToken(name) && HTTPSyntax.isValue(value) && !reserved.contains(name.lowercased())
+      name.utf8.isToken && HTTPSyntax.isValue(value) && !reserved.contains(name.lowercasedASCII)
     }
   }
 
@@ -48,7 +49,7 @@ extension HeadWriter {
   /// - Parameter reserved: Names, in lower case, that the protocol writes itself.
   package mutating func append(_ headers: Headers, reserved: Set<String>) throws(HTTPFieldError) {
     for (name, value) in headers.fields {
-      guard !reserved.contains(name.lowercased()) else { throw .reservedName(name) }
+      guard !reserved.contains(name.lowercasedASCII) else { throw .reservedName(name) }
       try append(name, value)
     }
   }
@@ -58,8 +59,8 @@ extension HTTPFields {
   /// - Parameter reserved: Names, in lower case, that the protocol writes itself.
   package mutating func append(_ headers: Headers, reserved: Set<String>) throws(HTTPFieldError) {
     for (name, value) in headers.fields {
-      guard !reserved.contains(name.lowercased()) else { throw .reservedName(name) }
-      guard HTTPSyntax.isToken(name), let fieldName = HTTPField.Name(name) else { throw .invalidName(name) }
+      guard !reserved.contains(name.lowercasedASCII) else { throw .reservedName(name) }
+      guard name.utf8.isToken, let fieldName = HTTPField.Name(name) else { throw .invalidName(name) }
       guard HTTPSyntax.isValue(value) else { throw .invalidValue(name: name) }
       append(HTTPField(name: fieldName, value: value))
     }

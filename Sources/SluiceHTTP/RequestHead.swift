@@ -15,7 +15,7 @@ package struct RequestHead: Sendable {
     // RFC 9112 §2.2: an empty line before a request is what some clients put behind the last one's body.
     let lines = try HeadLines(head.starts(with: "\r\n".utf8) ? head.dropFirst(2) : head, limits: limits)
     let parts = lines.first.split(separator: 0x20, omittingEmptySubsequences: false)
-    guard parts.count == 3, HTTPSyntax.isToken(parts[0]), let method = HTTPRequest.Method(parts[0].string) else {
+    guard parts.count == 3, parts[0].isToken, let method = HTTPRequest.Method(parts[0].string) else {
       throw .malformedRequestLine
     }
     switch parts[2] {
@@ -48,7 +48,7 @@ package struct ResponseHead: Sendable {
     }
     let digits = line.dropFirst(9).prefix(3)
     let rest = line.dropFirst(12)
-    guard let code = Int(digits.string), digits.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), (100...999).contains(code),
+    guard digits.count == 3, let code = digits.decimal, (100...999).contains(code),
       rest.first.map({ $0 == 0x20 }) ?? true, rest.allSatisfy(HTTPSyntax.isValueCharacter)
     else { throw .malformedStatusLine }
     response = HTTPResponse(

@@ -22,7 +22,7 @@ public struct RequestRejection: Error, Hashable, Sendable, CustomStringConvertib
 extension RequestRejection {
   /// 401: the request lacks the right credentials (RFC 7617 §2).
   public static func unauthorized(realm: String = "websocket") -> RequestRejection {
-    let quoted = realm.filter { $0 != "\"" && $0 != "\\" }
+    let quoted = realm.utf8.filter { $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }.text
     return RequestRejection(
       status: 401, reason: "user and password are needed",
       fields: [.wwwAuthenticate: "Basic realm=\"\(quoted)\", charset=\"UTF-8\""])

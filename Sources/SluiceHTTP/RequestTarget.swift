@@ -15,23 +15,22 @@ struct RequestTarget {
     if method == .connect {
       guard HTTPSyntax.isAuthority(text) else { throw .invalidTarget }
       (authority, path) = (host, text)
-    } else if text.hasPrefix("/") || (text == "*" && method == .options) {
+    } else if target.begins(with: "/") || (target == "*" && method == .options) {
       (authority, path) = (host, text)
     } else {
-      (authority, path) = try Self.absolute(text)
+      (authority, path) = try Self.absolute(text.wire)
     }
   }
 
   /// §3.2.2: a whole URL says whose it is, whatever Host says. Credentials have no place in it (RFC 9110 §4.2.4).
-  private static func absolute(_ text: String) throws(HTTPHeadError) -> (String, String) {
-    let lowercased = text.lowercased()
-    guard let scheme = ["http://", "https://", "ws://", "wss://"].first(where: { lowercased.hasPrefix($0) }) else {
-      throw .invalidTarget
-    }
-    let rest = text.dropFirst(scheme.count)
-    let authority = rest.prefix { $0 != "/" && $0 != "?" }
-    guard HTTPSyntax.isAuthority(String(authority)) else { throw .invalidTarget }
+  private static func absolute(_ text: WireText) throws(HTTPHeadError) -> (String, String) {
+    guard let (scheme, behind) = text.divided(at: UInt8(ascii: ":")),
+      ["http", "https", "ws", "wss"].contains(where: { scheme.equalsIgnoringCase($0) }), behind.begins(with: "//")
+    else { throw .invalidTarget }
+    let rest = behind.dropFirst(2)
+    let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
+    guard HTTPSyntax.isAuthority(authority.text) else { throw .invalidTarget }
     let path = rest[authority.endIndex...]
-    return (String(authority), path.hasPrefix("/") ? String(path) : "/" + path)
+    return (authority.text, path.begins(with: "/") ? path.text : "/" + path.text)
   }
 }

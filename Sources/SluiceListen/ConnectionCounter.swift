@@ -1,6 +1,7 @@
 import HTTPTypes
 import SluiceHTTP
 import SluiceIO
+import SluiceStreams
 import Synchronization
 
 /// Counts the connections of a server, in all and by address, over all of its loops.
@@ -42,8 +43,8 @@ package final class ConnectionCounter: Sendable {
   func forwardedAddress(_ request: HTTPRequest, from peer: IPAddress) -> IPAddress? {
     guard isTrusted(peer) else { return nil }
     let fields = request.headerFields.filter { $0.name.canonicalName == "x-forwarded-for" }
-    for entry in fields.flatMap({ $0.value.split(separator: ",") }).reversed() {
-      guard let address = IPAddress(String(entry.drop { $0 == " " }.prefix { $0 != " " })) else { return peer }
+    for entry in fields.flatMap({ $0.value.wire.split(separator: UInt8(ascii: ",")) }).reversed() {
+      guard let address = IPAddress(wire: entry.trimmingBlanks) else { return peer }
       if !isTrusted(address) { return address }
     }
     return peer

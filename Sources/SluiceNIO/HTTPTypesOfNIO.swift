@@ -3,12 +3,13 @@
   import NIOCore
   import NIOHTTP1
   import SluiceHTTP
+  import SluiceStreams
 
   extension HTTPRequestHead {
     /// As the types that the server ecosystem shares.
     var request: HTTPRequest {
       var fields = HTTPFields()
-      for (name, value) in headers where name.lowercased() != "host" {
+      for (name, value) in headers where !name.utf8.equalsIgnoringCase("host") {
         if let name = HTTPField.Name(name) { fields.append(HTTPField(name: name, value: value)) }
       }
       return HTTPRequest(

@@ -245,6 +245,6 @@ extension RequestHead {
   /// Whether the client says that this is its last request (RFC 9112 §9.6).
   fileprivate var wantsClose: Bool {
     let options = HTTPSyntax.tokens(in: request.headerFields[values: .connection])
-    return options?.contains { $0.lowercased() == "close" } ?? true
+    return options?.contains { $0.utf8.equalsIgnoringCase("close") } ?? true
   }
 }

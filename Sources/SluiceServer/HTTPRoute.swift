@@ -27,7 +27,7 @@ public struct HTTPRoute: Sendable {
     self.action = action
   }
 
-  private static func rooted(_ path: String) -> String { path.hasPrefix("/") ? path : "/" + path }
+  private static func rooted(_ path: String) -> String { path.utf8.begins(with: "/") ? path : "/" + path }
 
   /// Serves WebSockets: what the handler does is as for `WebSocket.serve`.
   /// - Parameter options: Of the handshake and the connections. Those of the listening are the HTTP server's own.
@@ -73,12 +73,12 @@ public struct HTTPRoute: Sendable {
 
   /// Of `/static/*`: `/static/`.
   private static func prefix(of path: String) -> String? {
-    path.hasSuffix("/*") ? String(path.dropLast()) : nil
+    path.utf8.ends(with: "/*") ? path.utf8.dropLast().text : nil
   }
 
   func matches(_ path: String) -> Bool {
-    guard let prefix = Self.prefix(of: self.path) else { return path == self.path }
-    return path.hasPrefix(prefix)
+    guard let prefix = Self.prefix(of: self.path) else { return path.utf8.equals(self.path) }
+    return path.utf8.begins(with: prefix)
   }
 
   /// Whether a request is one that this route is for, rather than one that it would refuse.

@@ -34,7 +34,7 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
     stallTimeout = options.stallTimeout
     switch head.body {
     case .coded(let coding):
-      guard coding.lowercased() == "chunked", head.isHTTP11 else {
+      guard coding.utf8.equalsIgnoringCase("chunked"), head.isHTTP11 else {
         throw RequestRejection(status: 501, reason: "of the transfer codings, this server knows chunked")
       }
       decoder = ChunkedDecoder()
@@ -43,7 +43,7 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
       decoder = LengthDecoder(length)
     case .unspecified: decoder = LengthDecoder(0)
     }
-    awaitsContinue = head.isHTTP11 && head.request.headerFields[.expect]?.lowercased() == "100-continue"
+    awaitsContinue = head.isHTTP11 && head.request.headerFields[values: .expect].list(contains: "100-continue")
     // A body without bytes is over before it begins.
     if !head.hasBody { decoded.end() }
   }

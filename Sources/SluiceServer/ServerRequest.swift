@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceIO
+import SluiceStreams
 
 /// A request that a route's handler answers.
 public struct ServerRequest: Sendable {
@@ -19,7 +20,7 @@ public struct ServerRequest: Sendable {
 extension HTTPRequest {
   var pathAndQuery: (path: String, query: String?) {
     let target = path ?? "/"
-    guard let mark = target.firstIndex(of: "?") else { return (target, nil) }
-    return (String(target[..<mark]), String(target[target.index(after: mark)...]))
+    guard let (path, query) = target.wire.divided(at: UInt8(ascii: "?")) else { return (target, nil) }
+    return (path.text, query.text)
   }
 }

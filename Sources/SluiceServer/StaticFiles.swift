@@ -46,7 +46,7 @@ struct StaticFiles: Sendable {
     let folder = try await File.realPath(of: folder)
     var real = try await File.realPath(of: path)
     let found = real
-    guard real.removePrefix(folder), !real.components.contains(where: { $0.string.hasPrefix(".") }) else {
+    guard real.removePrefix(folder), !real.components.contains(where: { $0.string.utf8.begins(with: ".") }) else {
       throw Self.notFound
     }
     return found
@@ -54,14 +54,15 @@ struct StaticFiles: Sendable {
 
   /// A path never leads out of the folder, nor to what is hidden in it.
   func path(of target: String) throws(RequestRejection) -> FilePath {
-    guard target.hasPrefix(prefix) else { throw Self.notFound }
+    guard target.utf8.begins(with: prefix) else { throw Self.notFound }
     var path = folder
-    var names = target.dropFirst(prefix.count).split(separator: "/", omittingEmptySubsequences: false)
-    if names.last == "" { names[names.count - 1] = "index.html" }
+    var names = target.wire.dropFirst(prefix.utf8.count).split(
+      separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+    if names.last?.isEmpty ?? true { names[names.count - 1] = "index.html".wire }
     for name in names {
       guard let bytes = PercentEncoding.decode(name), let decoded = String(validating: bytes, as: UTF8.self),
         let component = FilePath.Component(decoded), component.kind == .regular,
-        !decoded.hasPrefix("."), !decoded.utf8.contains(0), !decoded.utf8.contains(UInt8(ascii: "/"))
+        !decoded.utf8.begins(with: "."), !decoded.utf8.contains(0), !decoded.utf8.contains(UInt8(ascii: "/"))
       else { throw Self.notFound }
       path.append(component)
     }
@@ -73,7 +74,7 @@ struct StaticFiles: Sendable {
   }
 
   private static func type(of path: FilePath) -> String {
-    types[path.extension?.lowercased() ?? ""] ?? "application/octet-stream"
+    types[path.extension?.lowercasedASCII ?? ""] ?? "application/octet-stream"
   }
 
   private static let types = [

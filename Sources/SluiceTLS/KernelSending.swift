@@ -26,9 +26,9 @@ final class KernelSending {
 
   /// - Parameter line: Of the key log: a label, the client's random and a secret, the last two in hexadecimal.
   func note(keyLogLine line: String) {
-    let words = line.split(separator: " ")
-    guard words.count == 3, words[0] == secretLabel else { return }
-    let digits = words[2].utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue.flatMap(UInt8.init(exactly:)) }
+    let words = line.utf8.split(separator: 0x20)
+    guard words.count == 3, words[0].equals(secretLabel) else { return }
+    let digits = words[2].compactMap(ASCII.hexDigit)
     secret = stride(from: 0, to: digits.count - 1, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
   }
 

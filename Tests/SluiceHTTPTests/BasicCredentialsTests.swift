@@ -30,6 +30,19 @@ struct BasicCredentialsTests {
     #expect(BasicCredentials("a:b:c")?.matches(request("Basic YTpiOmM=")) == true)
   }
 
+  @Test("attack 52: a combining character hides neither a blank nor a quote")
+  func bytes() throws {
+    let credentials = try #require(BasicCredentials(user: "Aladdin", password: "open sesame"))
+    let encoded = "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    for wrong in [
+      "Basic \u{301}\(encoded)", "Basic\u{A0}\(encoded)", "Ba\u{17F}ic \(encoded)", "Basic \(encoded)\u{301}",
+    ] {
+      #expect(!credentials.matches(request(wrong)), "\(wrong)")
+    }
+    let realm = RequestRejection.unauthorized(realm: "a\"\u{301}, x=\"\\").fields[.wwwAuthenticate]
+    #expect(realm == "Basic realm=\"a\u{301}, x=\", charset=\"UTF-8\"")
+  }
+
   @Test("attack 43: how long the comparison takes does not tell how much was right")
   func constantTime() throws {
     let secret = String(repeating: "s", count: 60_000)

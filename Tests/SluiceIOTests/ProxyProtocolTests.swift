@@ -26,6 +26,11 @@ struct ProxyProtocolTests {
       "PROXY TCP4 ::1 ::1 1 2\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
       "PROXY TCP4 192.0.2.1 192.0.2.2 1 99999\r\n",
       "PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\n",
+      "PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n",
+      "PROXY TCP4 192.0.2.1\u{301} 192.0.2.2 1 2\r\n", "PROXY TCP4 192.0.2.1 \u{301}192.0.2.2 1 2\r\n",
+      "PROXY TCP4 192.0.2.1 192.0.2.2 1 \u{0662}\r\n", "PROXY TCP4\t192.0.2.1 192.0.2.2 1 2\r\n",
+      "PROXY TCP4 192.0.2.1\0 192.0.2.2 1 2\r\n", "PROXY TCP6 fe80::1%lo ::1 1 2\r\n", "PROXY UN\u{212A}NOWN\r\n",
+      "PROXY TCP4 192.0.2.1 192.0.2.2 1 \r\n", "PROXY TCP4 192.0.2.1 2001:db8::1 1 2\r\n", "PROXY \r\n",
       "PROXY UNKNOWN " + String(repeating: "x", count: 200),
     ])
   func malformed(_ text: String) { #expect(throws: ProxyProtocolError.self) { try parse(text) } }

@@ -78,6 +78,41 @@ struct HandshakeTests {
     #expect(throws: HandshakeRejection.self) { try answer(goodRequest, hasBody: true) }
   }
 
+  @Test(
+    "attack 52: what Unicode takes for a token of the handshake is another one",
+    arguments: [
+      "websoc\u{212A}et", "websocket\u{301}", "websocket\u{A0}", "\u{85}websocket", "x\u{301}, \u{FEFF}websocket",
+    ])
+  func tokensAreBytes(upgrade: String) throws {
+    #expect(status { $0.headerFields[.upgrade] = "x\u{301},\tWebSocKet" } == nil)
+    #expect(status { $0.headerFields[.upgrade] = "x,\u{301}, websocket" } == nil)
+    #expect(status { $0.headerFields[.upgrade] = upgrade } == 426)
+    #expect(status { $0.headerFields[.connection] = "upgrade\u{301}" } == 400)
+    #expect(status { $0.headerFields[.secWebSocketVersion] = "1\u{0663}" } == 426)
+    #expect(status { $0.headerFields[.secWebSocketProtocol] = "\u{212A}" } == 400)
+    #expect(status { $0.headerFields[.secWebSocketExtensions] = "permessage-deflate\u{37E} x" } == 400)
+  }
+
+  @Test("attack 52: the client compares the server's words as bytes")
+  func answersAreBytes() throws {
+    let key = try #require(HandshakeKey("dGhlIHNhbXBsZSBub25jZQ=="))
+    let handshake = try ClientHandshake(protocols: ["K"], key: key)
+    let accept = key.accept
+    let looksLikeIt = accept.replacing("K", with: "\u{212A}")
+    func check(_ accept: String, _ chosen: String) throws {
+      _ = try handshake.check(
+        HTTPResponse(
+          status: .switchingProtocols,
+          headerFields: [
+            .upgrade: "websocket", .connection: "upgrade", .secWebSocketAccept: accept, .secWebSocketProtocol: chosen,
+          ]))
+    }
+    try check(accept, "K")
+    #expect(throws: ClientHandshakeError.unexpectedSubprotocol("\u{212A}")) { try check(accept, "\u{212A}") }
+    #expect(looksLikeIt == accept)
+    #expect(throws: ClientHandshakeError.wrongAccept) { try check(looksLikeIt, "K") }
+  }
+
   @Test("the server's first subprotocol that the client offers")
   func subprotocols() throws {
     var request = goodRequest

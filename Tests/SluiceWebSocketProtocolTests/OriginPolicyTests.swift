@@ -47,6 +47,19 @@ struct OriginPolicyTests {
   }
 
   @Test(
+    "attack 52: an origin is compared as bytes",
+    arguments: [
+      "https://\u{212A}.example", "https://k.example\u{301}", "https://k\u{301}.example", "https://k.example\u{A0}",
+      "https://k.example:\u{0661}", "https://k.example\u{37E}", "https:/\u{338}/k.example", "https://\u{FF4B}.example",
+    ])
+  func bytes(origin: String) {
+    #expect(OriginPolicy.sameOrigin.allows(["https://K.example"], host: "k.example"))
+    #expect(!OriginPolicy.sameOrigin.allows([origin], host: "k.example"))
+    #expect(!OriginPolicy.only("https://k.example", "https://*.example").allows([origin], host: "k.example"))
+    #expect(!OriginPolicy.only(origin).allows([origin], host: "k.example"))
+  }
+
+  @Test(
     "what can match is told from what never can",
     arguments: [
       ("https://example.com", true), ("http://*.example.com:8080", true), ("http://[::1]:80", true), ("foo", false),

@@ -60,7 +60,8 @@ struct ServerAnswer: Sendable {
       }
       let type = response.headerFields[.contentType] ?? ""
       // HTML standard §9.2.3: parameters don't matter.
-      guard type.prefix(while: { $0 != ";" }).filter({ $0 != " " }).lowercased() == "text/event-stream" else {
+      guard type.wire.prefix(while: { $0 != UInt8(ascii: ";") }).trimmingBlanks.equalsIgnoringCase("text/event-stream")
+      else {
         throw EventSourceError.wrongContentType(type)
       }
       let parser = EventStreamParser(limits: options.limits, lastEventID: lastEventID)
@@ -74,7 +75,7 @@ struct ServerAnswer: Sendable {
 
   /// What the body is compressed with, if it is.
   private func inflater() throws -> Inflater? {
-    switch response.headerFields[.contentEncoding]?.lowercased() {
+    switch response.headerFields[.contentEncoding]?.lowercasedASCII {
     case nil, "identity": return nil
     case "gzip", "x-gzip":
       guard let inflater = Inflater(windowBits: 15, format: .gzip) else { throw EventSourceError.outOfMemory }
@@ -90,7 +91,7 @@ struct ServerAnswer: Sendable {
       case .unspecified: return .untilEnd
       case .length(let length): return .length(LengthDecoder(length))
       case .coded(let coding):
-        guard coding.lowercased() == "chunked" else {
+        guard coding.utf8.equalsIgnoringCase("chunked") else {
           throw EventSourceError.unsupportedBody("Transfer-Encoding \(coding)")
         }
         return .chunked(ChunkedDecoder())

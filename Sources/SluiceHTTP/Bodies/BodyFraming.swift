@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceStreams
 
 /// How a head says where the body behind it ends (RFC 9112 §6). Taken from the fields once, so that nobody reads a length in another way.
 package enum BodyFraming: Hashable, Sendable {
@@ -26,9 +27,7 @@ package enum BodyFraming: Hashable, Sendable {
   }
 
   private static func number(_ text: String) throws(HTTPHeadError) -> Int {
-    guard !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-      let number = Int(text)
-    else { throw .ambiguousLength }
+    guard let number = text.utf8.decimal else { throw .ambiguousLength }
     return number
   }
 

@@ -1,3 +1,5 @@
+import SluiceStreams
+
 /// An IPv4 or IPv6 address as a number. An IPv4 address that is written as an IPv6 one (`::ffff:192.0.2.1`) is the IPv4 address.
 public struct IPAddress: Sendable, Hashable, CustomStringConvertible {
   /// As an IPv6 address, an IPv4 one mapped (RFC 4291 §2.5.5.2).
@@ -11,6 +13,14 @@ public struct IPAddress: Sendable, Hashable, CustomStringConvertible {
   public init?(_ text: String) {
     guard let address = SocketAddress(numeric: text, port: 0)?.ipAddress else { return nil }
     self = address
+  }
+
+  /// From a text of the wire: an address and nothing else, not even the zone that a system's own text may have (`fe80::1%eth0`).
+  package init?(wire text: some Collection<UInt8>) {
+    guard text.allSatisfy({ ASCII.hexDigit($0) != nil || $0 == UInt8(ascii: ":") || $0 == UInt8(ascii: ".") }) else {
+      return nil
+    }
+    self.init(text.text)
   }
 
   init(v4: UInt32) { number = Self.mappedPrefix | UInt128(v4) }
@@ -48,11 +58,10 @@ public struct IPNetwork: Sendable, Hashable {
   /// From an address and the number of its leading bits that count, "10.0.0.0/8", "2001:db8::/32", or one address alone.
   /// - Returns: nil if it is none.
   public init?(_ text: String) {
-    let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
-    guard let address = IPAddress(String(parts[0])) else { return nil }
+    let parts = text.wire.divided(at: UInt8(ascii: "/"))
+    guard let address = IPAddress(parts?.before.text ?? text) else { return nil }
     let width = address.isIPv4 ? 32 : 128
-    let bits = parts.count == 2 ? Int(parts[1]) : width
-    guard let bits, (0...width).contains(bits) else { return nil }
+    guard let bits = parts.map({ $0.behind.decimal }) ?? width, (0...width).contains(bits) else { return nil }
     mask = bits == 0 && width == 128 ? 0 : UInt128.max << (width - bits)
     first = address.number & mask
   }

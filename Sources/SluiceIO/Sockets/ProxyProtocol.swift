@@ -37,17 +37,26 @@ public enum ProxyProtocol {
       if bytes.count >= maxLine { throw .malformed("a line of more than \(maxLine) bytes") }
       return nil
     }
-    guard end < maxLine, bytes[end - 1] == 0x0D else { throw .malformed("a line without CRLF") }
-    let words = String(decoding: bytes[..<(end - 1)], as: UTF8.self).split(
-      separator: " ", omittingEmptySubsequences: false)
+    guard end < maxLine, bytes[..<end].last == 0x0D else { throw .malformed("a line without CRLF") }
+    let words = bytes[..<(end - 1)].split(separator: 0x20, omittingEmptySubsequences: false)
     let length = end + 1
     // "UNKNOWN" may be followed by anything.
-    if words.count >= 2, words[1] == "UNKNOWN" { return Header(source: nil, length: length) }
-    guard words.count == 6, words[1] == "TCP4" || words[1] == "TCP6", let source = IPAddress(String(words[2])),
-      IPAddress(String(words[3])) != nil, UInt16(words[4]) != nil, UInt16(words[5]) != nil,
-      words[2].contains(":") == (words[1] == "TCP6")
+    if words.count >= 2, words[1].equals("UNKNOWN") { return Header(source: nil, length: length) }
+    let isIPv6 = words.count == 6 && words[1].equals("TCP6")
+    guard words.count == 6, isIPv6 || words[1].equals("TCP4"), let source = address(words[2], isIPv6: isIPv6),
+      address(words[3], isIPv6: isIPv6) != nil, words[4...].allSatisfy(isPort)
     else { throw .malformed("a line that names no connection") }
     return Header(source: source, length: length)
+  }
+
+  private static func address(_ word: ArraySlice<UInt8>, isIPv6: Bool) -> IPAddress? {
+    guard word.contains(UInt8(ascii: ":")) == isIPv6 else { return nil }
+    return IPAddress(wire: word)
+  }
+
+  private static func isPort(_ word: ArraySlice<UInt8>) -> Bool {
+    // §2.1: no leading zeros.
+    word.decimal.map { $0 <= 65_535 } ?? false && (word.count == 1 || word.first != UInt8(ascii: "0"))
   }
 
   private static func parse2(_ bytes: [UInt8]) throws(ProxyProtocolError) -> Header? {

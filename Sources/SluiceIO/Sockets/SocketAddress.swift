@@ -41,7 +41,8 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
   /// A numeric address: "127.0.0.1", "::1", "fe80::1%eth0".
   /// - Returns: nil if it is none, or the port is not in 0...65535.
   public init?(numeric host: String, port: Int) {
-    guard let port = UInt16(exactly: port) else { return nil }
+    // The system's text ends at a NUL.
+    guard let port = UInt16(exactly: port), !host.utf8.contains(0) else { return nil }
     var storage = sockaddr_storage()
     let isAddress = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
       let raw = UnsafeMutableRawPointer(pointer)

@@ -1,3 +1,5 @@
+import SluiceStreams
+
 #if canImport(Glibc)
   import Glibc
 #else
@@ -26,7 +28,9 @@ struct SystemVersion: Comparable {
 
   /// - Parameter release: "6.1.0-50-amd64"; what is no number counts as 0.
   init(_ release: String) {
-    let numbers = release.split(separator: ".").prefix(2).map { Int($0.prefix(while: \.isNumber)) ?? 0 }
+    let numbers = release.utf8.split(separator: UInt8(ascii: ".")).prefix(2).map {
+      $0.prefix(while: ASCII.isDigit).decimal ?? 0
+    }
     self.init(major: numbers.first ?? 0, minor: numbers.dropFirst().first ?? 0)
   }
 

@@ -17,7 +17,7 @@ extension TCP {
     _ host: String, port: Int, timeout: Duration = .seconds(10), options: Options = Options(),
     on loop: UVLoop = .shared
   ) async throws -> SocketStream {
-    let name = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    let name = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]:\(port)" : "\(host):\(port)"
     guard (1...65535).contains(port) else {
       throw IOError(operation: "connect", subject: name, code: "EINVAL", reason: "the port is not in 1...65535")
     }

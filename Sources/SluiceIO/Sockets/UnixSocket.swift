@@ -128,7 +128,7 @@ private struct UnixAddress {
   init(_ path: String) throws {
     self.path = path
     #if os(Linux)
-      isAbstract = path.hasPrefix("@")
+      isAbstract = path.utf8.begins(with: "@")
     #else
       isAbstract = false
     #endif

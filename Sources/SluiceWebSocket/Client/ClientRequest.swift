@@ -40,13 +40,13 @@ struct ClientTarget: Sendable {
 
   /// - Parameter text: `ws://`, `wss://`, or `ws+unix:PATH[:REQUEST-PATH]`, `wss+unix:…`.
   init(_ text: String) throws(URLError) {
-    for scheme in ["ws", "wss"] where text.lowercased().hasPrefix(scheme + "+unix:") {
-      let rest = text.dropFirst(scheme.count + 6)
-      let path = rest.hasPrefix("//") ? rest.dropFirst(2) : rest
-      let colon = path.firstIndex(of: ":") ?? path.endIndex
-      unixSocket = String(path[..<colon])
+    for scheme in ["ws", "wss"] where text.wire.prefix(scheme.utf8.count + 6).equalsIgnoringCase(scheme + "+unix:") {
+      let rest = text.wire.dropFirst(scheme.utf8.count + 6)
+      let path = rest.begins(with: "//") ? rest.dropFirst(2) : rest
+      let colon = path.firstIndex(of: UInt8(ascii: ":")) ?? path.endIndex
+      unixSocket = path[..<colon].text
       let target = path[colon...].dropFirst()
-      url = try ConnectionURL("\(scheme)://localhost" + (target.hasPrefix("/") ? "" : "/") + target)
+      url = try ConnectionURL("\(scheme)://localhost" + (target.begins(with: "/") ? "" : "/") + target.text)
       return
     }
     unixSocket = nil

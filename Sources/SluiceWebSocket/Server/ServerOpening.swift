@@ -175,7 +175,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
 
   /// A target never makes a server dial anywhere.
   private static func withoutQuery(_ target: String) -> String {
-    String(target.prefix { $0 != "?" })
+    target.wire.prefix { $0 != UInt8(ascii: "?") }.text
   }
 
   /// What the transport has then is for whoever took it over.

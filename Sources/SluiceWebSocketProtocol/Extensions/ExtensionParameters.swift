@@ -1,3 +1,5 @@
+import SluiceStreams
+
 /// An extension as a `Sec-WebSocket-Extensions` field names it, with its parameters in order (RFC 6455 §9.1).
 ///
 /// ```swift
@@ -34,7 +36,7 @@ public struct ExtensionParameters: Sendable, Hashable {
 
   /// Whether all of it can be written into a field: names and values are tokens.
   var isWritable: Bool {
-    isToken(name) && parameters.allSatisfy { isToken($0.name) && ($0.value.map { isToken($0) } ?? true) }
+    name.utf8.isToken && parameters.allSatisfy { $0.name.utf8.isToken && $0.value?.utf8.isToken ?? true }
   }
 }
 
@@ -96,7 +98,7 @@ private struct FieldScanner {
   var isAtEnd: Bool { position == bytes.count }
 
   mutating func skipBlanks() {
-    while position < bytes.count, bytes[position] == 0x20 || bytes[position] == 0x09 { position += 1 }
+    while position < bytes.count, ASCII.isBlank(bytes[position]) { position += 1 }
   }
 
   mutating func skip(_ character: Unicode.Scalar) -> Bool {
@@ -107,7 +109,7 @@ private struct FieldScanner {
 
   mutating func token() -> String? {
     let start = position
-    while position < bytes.count, isTokenCharacter(bytes[position]) { position += 1 }
+    while position < bytes.count, ASCII.isTokenCharacter(bytes[position]) { position += 1 }
     return start == position ? nil : String(decoding: bytes[start..<position], as: UTF8.self)
   }
 
@@ -118,7 +120,7 @@ private struct FieldScanner {
     while position < bytes.count {
       if skip("\"") { return value.isEmpty ? nil : String(decoding: value, as: UTF8.self) }
       _ = skip("\\")
-      guard position < bytes.count, isTokenCharacter(bytes[position]) else { return nil }
+      guard position < bytes.count, ASCII.isTokenCharacter(bytes[position]) else { return nil }
       value.append(bytes[position])
       position += 1
     }

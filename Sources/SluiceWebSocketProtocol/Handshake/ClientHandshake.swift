@@ -67,7 +67,7 @@ package struct ClientHandshake: Sendable {
     protocols: [String] = [], extensions: [any WebSocketExtension] = [], key: HandshakeKey = HandshakeKey()
   ) throws {
     for (index, name) in protocols.enumerated() {
-      guard isToken(name) else { throw SubprotocolError.notAToken }
+      guard name.utf8.isToken else { throw SubprotocolError.notAToken }
       guard !protocols[..<index].contains(name) else { throw SubprotocolError.duplicate(name) }
     }
     self.protocols = protocols
@@ -97,9 +97,10 @@ package struct ClientHandshake: Sendable {
     guard response.status.code == 101 else {
       throw .refused(status: response.status.code, headers: fields, bodyStart: Bytes())
     }
-    guard fields.list(.upgrade, contains: "websocket") else { throw .missingUpgrade }
-    guard fields.list(.connection, contains: "upgrade") else { throw .missingConnection }
-    guard fields[values: .secWebSocketAccept] == [key.accept] else { throw .wrongAccept }
+    guard fields[values: .upgrade].list(contains: "websocket") else { throw .missingUpgrade }
+    guard fields[values: .connection].list(contains: "upgrade") else { throw .missingConnection }
+    let accepts = fields[values: .secWebSocketAccept]
+    guard accepts.count == 1, accepts[0].utf8.equals(key.accept) else { throw .wrongAccept }
     return Agreement(
       subprotocol: try chosenProtocol(fields),
       extensions: try extensions.accept(fields[values: .secWebSocketExtensions]))
@@ -108,7 +109,7 @@ package struct ClientHandshake: Sendable {
   private func chosenProtocol(_ fields: HTTPFields) throws(ClientHandshakeError) -> String? {
     let chosen = fields[values: .secWebSocketProtocol]
     if chosen.isEmpty { return nil }
-    guard chosen.count == 1, protocols.contains(chosen[0]) else {
+    guard chosen.count == 1, protocols.contains(where: { chosen[0].utf8.equals($0) }) else {
       throw .unexpectedSubprotocol(chosen.joined(separator: ", "))
     }
     return chosen[0]

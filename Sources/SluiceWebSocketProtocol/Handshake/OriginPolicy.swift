@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceStreams
 
 /// Which web pages may connect (RFC 6455 §10.2).
 ///
@@ -52,39 +53,42 @@ public struct OriginPolicy: Sendable, Hashable {
 
   private static func matches(_ origin: Origin, _ pattern: String) -> Bool {
     guard let pattern = Origin(pattern) else { return false }
-    guard pattern.host.hasPrefix("*.") else { return pattern == origin }
+    guard pattern.host.utf8.begins(with: "*.") else { return pattern == origin }
+    let domain = pattern.host.utf8.dropFirst().text
     return pattern.scheme == origin.scheme && pattern.port == origin.port
-      && origin.host.hasSuffix(pattern.host.dropFirst()) && origin.host.count > pattern.host.count - 1
+      && origin.host.utf8.ends(with: domain) && origin.host.utf8.count > domain.utf8.count
   }
 }
 
-/// An origin as a browser writes it (RFC 6454 §6.2), in lower case and with its port.
+/// An origin as a browser writes it (RFC 6454 §6.2): ASCII, in lower case and with its port.
 private struct Origin: Equatable {
   let scheme: String
   let host: String
   let port: String
 
   init?(_ text: String) {
-    let text = text.lowercased()
-    guard let colon = text.firstIndex(of: ":"), text[colon...].hasPrefix("://") else { return nil }
-    scheme = String(text[..<colon])
-    let authority = text[colon...].dropFirst(3)
-    // RFC 3986 §3.2.2: the colons of an IPv6 address stand in brackets.
-    let hostEnd =
-      authority.hasPrefix("[")
-      ? authority.firstIndex(of: "]").map(authority.index(after:)) : authority.firstIndex(of: ":")
-    if authority.hasPrefix("[") && hostEnd == nil { return nil }
-    let (name, rest) = (authority[..<(hostEnd ?? authority.endIndex)], authority[(hostEnd ?? authority.endIndex)...])
-    host = String(name)
-    guard !scheme.isEmpty, !host.isEmpty, !host.utf8.contains(where: { "/?#@\\ \t".utf8.contains($0) }) else {
-      return nil
-    }
-    if rest.isEmpty {
-      port = scheme == "https" || scheme == "wss" ? "443" : scheme == "http" || scheme == "ws" ? "80" : ""
+    let text = text.lowercasedASCII.wire
+    guard text.allSatisfy({ $0 > 0x20 && $0 < 0x7F && !"?#@\\".utf8.contains($0) }),
+      let (scheme, behind) = text.divided(at: UInt8(ascii: ":")), behind.begins(with: "//")
+    else { return nil }
+    let authority = behind.dropFirst(2)
+    let name: WireText
+    if authority.begins(with: "[") {
+      // RFC 3986 §3.2.2: the colons of an IPv6 address stand in brackets.
+      guard let bracket = authority.firstIndex(of: UInt8(ascii: "]")) else { return nil }
+      name = authority[...bracket]
     } else {
-      port = String(rest.dropFirst())
-      guard rest.hasPrefix(":"), (1...5).contains(port.count), port.utf8.allSatisfy({ (0x30...0x39).contains($0) })
-      else { return nil }
+      name = authority.prefix { $0 != UInt8(ascii: ":") }
+    }
+    guard !scheme.isEmpty, !name.isEmpty, !authority.contains(UInt8(ascii: "/")) else { return nil }
+    (self.scheme, host) = (scheme.text, name.text)
+    let rest = authority[name.endIndex...]
+    if rest.isEmpty {
+      port = ["https": "443", "wss": "443", "http": "80", "ws": "80"][self.scheme] ?? ""
+    } else {
+      let digits = rest.dropFirst()
+      guard rest.begins(with: ":"), (1...5).contains(digits.count), digits.allSatisfy(ASCII.isDigit) else { return nil }
+      port = digits.text
     }
   }
 }

@@ -36,7 +36,7 @@ package struct ServerHandshake: Sendable {
 
   /// Whether a request asks for a WebSocket (RFC 6455 §4.2.1), rightly or not.
   package static func isWebSocket(_ request: HTTPRequest) -> Bool {
-    request.method == .get && request.headerFields.list(.upgrade, contains: "websocket")
+    request.method == .get && request.headerFields[values: .upgrade].list(contains: "websocket")
   }
 
   /// - Parameter isSecure: Whether the client reached this server through TLS: hixie's answers name the URL.
@@ -52,12 +52,12 @@ package struct ServerHandshake: Sendable {
     }
     if hasBody { throw HandshakeRejection(status: 400, reason: "a request that opens a WebSocket has no body") }
     // (3): without Upgrade it is another request; RFC 9110 §15.5.22 names what would be right.
-    guard fields.list(.upgrade, contains: "websocket") else {
+    guard fields[values: .upgrade].list(contains: "websocket") else {
       throw HandshakeRejection(
         status: 426, reason: "this is a WebSocket; the request does not ask for one (Upgrade: websocket)",
         fields: [.upgrade: "websocket", .connection: "Upgrade"])
     }
-    guard fields.list(.connection, contains: "upgrade") else {
+    guard fields[values: .connection].list(contains: "upgrade") else {
       throw HandshakeRejection(status: 400, reason: "the Connection field does not say 'Upgrade'")
     }
     let version = try version(fields)
@@ -124,11 +124,12 @@ package struct ServerHandshake: Sendable {
   func chooseSubprotocol(
     _ request: HTTPRequest, named field: String
   ) throws(HandshakeRejection) -> String? {
-    let values = request.headerFields.values(named: field.lowercased())
+    let values = request.headerFields.values(named: field.lowercasedASCII)
     if values.isEmpty && chooseProtocol == nil { return nil }
-    let offered = values.elements.map(String.init)
+    let elements = values.listElements
+    let offered = elements.map(\.text)
     let distinct = Set(offered)
-    guard offered.allSatisfy({ isToken($0) }), distinct.count == offered.count else {
+    guard elements.allSatisfy(\.isToken), distinct.count == offered.count else {
       throw HandshakeRejection(status: 400, reason: "\(field) must list distinct tokens")
     }
     guard let chooseProtocol else { return protocols.first { distinct.contains($0) } }
