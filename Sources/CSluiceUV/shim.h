@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -228,18 +230,6 @@ static inline int sluice_socket(int family) {
   return descriptor < 0 ? -errno : sluice_prepare(descriptor);
 }
 
-/// Two Unix sockets, each the other's peer, that block and are not inherited; 0, or a negative libuv status.
-static inline int sluice_socket_pair(int descriptors[2]) {
-#ifdef __linux__
-  return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, descriptors) == 0 ? 0 : -errno;
-#else
-  if (socketpair(AF_UNIX, SOCK_STREAM, 0, descriptors) != 0) return -errno;
-  fcntl(descriptors[0], F_SETFD, FD_CLOEXEC);
-  fcntl(descriptors[1], F_SETFD, FD_CLOEXEC);
-  return 0;
-#endif
-}
-
 /// Begins to connect: 0, also where that goes on in the background, or a negative libuv status. When the socket may be written,
 /// `sluice_connected` tells what came of it.
 static inline int sluice_connect(int descriptor, const struct sockaddr *address, socklen_t length) {
@@ -279,6 +269,54 @@ static inline int sluice_accept(int listener) {
   while (descriptor < 0 && errno == EINTR);
   if (descriptor < 0) return errno == EWOULDBLOCK ? UV_EAGAIN : -errno;
   return sluice_prepare(descriptor);
+}
+
+// Child processes beyond what libuv does with them.
+
+/// Closes every descriptor from `first` on: between fork and exec.
+static inline void sluice_close_from(int first) {
+#ifdef SYS_close_range
+  if (syscall(SYS_close_range, first, ~0U, 0) == 0) return;
+#endif
+  for (long descriptor = sysconf(_SC_OPEN_MAX); descriptor-- > first;) close((int)descriptor);
+}
+
+/// Starts a shell, in a session of its own, that runs a script with a pipe as its standard input and nothing else of ours: its process id, and our end of
+/// the pipe, which does not block; or a negative libuv status.
+static inline int sluice_start_guard(const char *script, int *writer) {
+  char *arguments[] = {"sh", "-c", (char *)script, 0}, *environment[] = {"PATH=/usr/bin:/bin", 0};
+  int ends[2], status = uv_pipe(ends, 0, UV_NONBLOCK_PIPE);
+  if (status != 0) return status;
+  // No handler of ours runs in the child.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pid_t process = fork();
+  if (process == 0) {
+    setsid();
+    // Above what is replaced, should one of these be free.
+    int input = fcntl(ends[0], F_DUPFD, 3), nothing = open("/dev/null", O_WRONLY);
+    if (dup2(input, 0) < 0 || dup2(nothing, 1) < 0 || dup2(nothing, 2) < 0 || chdir("/") != 0) _exit(127);
+    sluice_close_from(3);
+    for (int number = 1; number < 32; number++) signal(number, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, 0);
+    execve("/bin/sh", arguments, environment);
+    _exit(127);
+  }
+  status = process < 0 ? -errno : process;
+  pthread_sigmask(SIG_SETMASK, &before, 0);
+  close(ends[0]);
+  if (status > 0) *writer = ends[1];
+  else close(ends[1]);
+  return status;
+}
+
+/// The id of a child that has exited and was not reaped yet; 0 if there is none.
+static inline pid_t sluice_exited_child(void) {
+  siginfo_t info = {0};
+  return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 ? info.si_pid : 0;
 }
 
 // What a loop waits with: epoll or kqueue. Its descriptors are level-triggered: the system tells again and again while one is ready.

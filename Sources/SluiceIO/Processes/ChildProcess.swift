@@ -8,8 +8,8 @@ import SluiceStreams
 #endif
 
 /// A child process as a duplex stream of bytes: what is written goes to its standard input, what is read comes from its
-/// standard output. Reading ends when the output has ended and the process has exited: with nil after status 0, otherwise by
-/// throwing a `ChildProcessError`.
+/// standard output; both are pipes. Reading ends when the output has ended and the process has exited: with nil after status 0, otherwise by
+/// throwing a `ChildProcessError`, behind all of the output.
 ///
 /// ```swift
 /// let sort = try await ChildProcess.spawn(["sort", "-r"])
@@ -17,8 +17,17 @@ import SluiceStreams
 /// for try await chunk in sort { … }
 /// ```
 ///
-/// `cancel` without a reason closes its standard output, as a shell does at the end of a pipeline: a process that still writes is
-/// ended by that, and one that does not may finish its work. `abort`, and `cancel` with a reason, send SIGTERM.
+/// The process leads a session of its own, without a terminal: a key that interrupts us does not reach it. What is said here of its end concerns all
+/// of its group: what it has started too, unless that has made a session for itself.
+///
+/// When nobody wants it any more it has two seconds to end by itself, then gets SIGTERM, and two seconds later SIGKILL; `Ending` has these times. That is so
+///
+/// - once its output was cancelled and its input has ended, or at once if it was cancelled for a reason;
+/// - once it has exited, and its output has ended or was cancelled, for what it has left running;
+/// - when `end` is called;
+/// - when our own process ends, however it does.
+///
+/// `abort` sends SIGTERM at once. As long as somebody reads its output, or its input is open, it may take its time.
 @safe public final class ChildProcess: PolledDuplexStream, LoopResident, @unchecked Sendable {
   // touched on its loop only
   public typealias Output = Bytes
@@ -32,13 +41,36 @@ import SluiceStreams
     case discard
   }
 
+  /// How a process, with all of its group, is ended when nobody wants it any more.
+  public struct Ending: Sendable {
+    /// How long it may do nothing, from the end of its input, until it gets SIGTERM. Default: 2 seconds.
+    public var terminateAfter: Duration
+    /// How long it may go on after that, until it gets SIGKILL. Default: 2 seconds.
+    public var killAfter: Duration
+    /// Whether it is ended so, too, when our own process has exited or died. Default: true.
+    ///
+    /// A small process that outlives ours, a shell, sees to that; it is started with the first command.
+    public var followsUs: Bool
+
+    public init(
+      terminateAfter: Duration = .seconds(2), killAfter: Duration = .seconds(2), followsUs: Bool = true
+    ) {
+      self.terminateAfter = terminateAfter
+      self.killAfter = killAfter
+      self.followsUs = followsUs
+    }
+  }
+
   private let uvLoop: UVLoop
   private let command: String
-  /// The process's id.
+  /// The process's id, which is its group's too.
   public let processID: Int
   private let handle: UnsafeMutablePointer<uv_process_t>
+  private let group: ProcessGroup
   private let input: SocketStream
   private let output: SocketStream
+  /// Whether the output has ended, or nobody will read any more of it.
+  private var isOutputOver = false
   private var exit: ChildProcessError??
   private var reader: (any Waker)?
   private var waiting: [LoopWaiter] = []
@@ -47,12 +79,13 @@ import SluiceStreams
   ///
   /// - Parameters:
   ///   - arguments: The program, looked up in PATH, and its arguments.
-  ///   - environment: The child's environment; nil, the default, is ours.
+  ///   - environment: The child's environment; nil, the default, is ours. `CommandVariables` has what a connection adds to it.
   ///   - directory: Where it runs; nil, the default, is where we do.
-  /// - Throws: `IOError`: ENOENT if there is no such program, EACCES …
+  ///   - ending: How it is ended when nobody wants it any more.
+  /// - Throws: `IOError`: ENOENT if there is no such program, EACCES, EMFILE …; EINVAL for a NUL, or a variable without a name or with `=` in it.
   public static func spawn(
     _ arguments: [String], environment: [String: String]? = nil, directory: String? = nil,
-    errorOutput: ErrorOutput = .inherit, on loop: UVLoop = .shared
+    errorOutput: ErrorOutput = .inherit, ending: Ending = Ending(), on loop: UVLoop = .shared
   ) async throws -> ChildProcess {
     guard let program = arguments.first, !program.isEmpty else {
       throw IOError(operation: "run", subject: "", code: "EINVAL", reason: "no program is named")
@@ -61,32 +94,39 @@ import SluiceStreams
     guard !texts.contains(where: { $0.utf8.contains(0) }) else {
       throw IOError(operation: "run", subject: program, code: "EINVAL", reason: "an argument holds a NUL")
     }
+    if let name = environment?.keys.first(where: { $0.isEmpty || $0.utf8.contains(UInt8(ascii: "=")) }) {
+      throw IOError(operation: "run", subject: program, code: "EINVAL", reason: "'\(name)' can't name a variable")
+    }
     return try await loop.run {
       try ChildProcess(
-        arguments, environment: environment, directory: directory, errorOutput: errorOutput, on: loop)
+        arguments, environment: environment, directory: directory, errorOutput: errorOutput, ending: ending, on: loop)
     }
   }
 
   /// Runs a command line in the shell: `sh -c`.
-  public static func shell(_ command: String, on loop: UVLoop = .shared) async throws -> ChildProcess {
-    try await spawn(["/bin/sh", "-c", command], on: loop)
+  public static func shell(
+    _ command: String, environment: [String: String]? = nil, ending: Ending = Ending(), on loop: UVLoop = .shared
+  ) async throws -> ChildProcess {
+    try await spawn(["/bin/sh", "-c", command], environment: environment, ending: ending, on: loop)
   }
 
   private init(
     _ arguments: [String], environment: [String: String]?, directory: String?, errorOutput: ErrorOutput,
-    on loop: UVLoop
+    ending: Ending, on loop: UVLoop
   ) throws {
     let uv = try unsafe loop.libuv(for: "run", arguments[0])
-    var inputPipe = try ChildPipe.open("standard input of \(arguments[0])", on: loop)
-    var outputPipe = try ChildPipe.open("standard output of \(arguments[0])", on: loop)
+    let names = (input: "standard input of \(arguments[0])", output: "standard output of \(arguments[0])")
+    var inputPipe = try ChildPipe.open(names.input, isRead: false, on: loop)
+    var outputPipe = try ChildPipe.open(names.output, isRead: true, on: loop)
     let process = UnsafeMutablePointer<uv_process_t>.allocate(capacity: 1)
     let argumentList = CStringArray(arguments)
     let environmentList = environment.map { CStringArray($0.map { "\($0.key)=\($0.value)" }) }
+    let (childsInput, childsOutput) = (inputPipe.childsEnd, outputPipe.childsEnd)
     let status = unsafe withUnsafeTemporaryAllocation(of: uv_stdio_container_t.self, capacity: 3) { stdio in
       unsafe stdio[0].flags = UV_INHERIT_FD
-      unsafe stdio[0].data.fd = inputPipe.childsEnd
+      unsafe stdio[0].data.fd = childsInput
       unsafe stdio[1].flags = UV_INHERIT_FD
-      unsafe stdio[1].data.fd = outputPipe.childsEnd
+      unsafe stdio[1].data.fd = childsOutput
       unsafe stdio[2].flags = errorOutput == .inherit ? UV_INHERIT_FD : UV_IGNORE
       unsafe stdio[2].data.fd = 2
       var options = unsafe uv_process_options_t()
@@ -95,14 +135,16 @@ import SluiceStreams
       unsafe options.env = unsafe environmentList?.base
       unsafe options.stdio = stdio.baseAddress
       unsafe options.stdio_count = 3
+      // setsid: a session of its own, and a group.
+      unsafe options.flags = UV_PROCESS_DETACHED.rawValue
       unsafe options.exit_cb = { handle, status, signal in
         let this = unsafe Unmanaged<ChildProcess>.fromOpaque(handle!.pointee.data).takeUnretainedValue()
         this.uvLoop.turn { this.didExit(status: status, signal: signal) }
       }
-      guard let directory else { return unsafe uv_spawn(uv, process, &options) }
+      guard let directory else { return unsafe Self.start(uv, process, &options) }
       return unsafe directory.withCString { path in
         unsafe options.cwd = path
-        return unsafe uv_spawn(uv, process, &options)
+        return unsafe Self.start(uv, process, &options)
       }
     }
     guard status == 0 else {
@@ -115,16 +157,38 @@ import SluiceStreams
     command = arguments[0]
     unsafe handle = process
     processID = unsafe Int(process.pointee.pid)
+    group = unsafe ProcessGroup(process.pointee.pid, ending, on: loop)
     input = SocketStream(
-      inputPipe.watch.handOver(), on: loop, name: "standard input of \(arguments[0])", direction: .writeOnly)
+      inputPipe.watch.handOver(), on: loop, name: names.input, direction: .writeOnly, isSocket: false)
     output = SocketStream(
-      outputPipe.watch.handOver(), on: loop, name: "standard output of \(arguments[0])", direction: .readOnly)
+      outputPipe.watch.handOver(), on: loop, name: names.output, direction: .readOnly, isSocket: false)
     unsafe process.pointee.data = Unmanaged.passRetained(self).toOpaque()
+  }
+
+  /// - Returns: a libuv status.
+  private static func start(
+    _ loop: UnsafeMutablePointer<uv_loop_t>, _ process: UnsafeMutablePointer<uv_process_t>,
+    _ options: inout uv_process_options_t
+  ) -> CInt {
+    var status: CInt = 0
+    Orphans.excluding {
+      status = unsafe uv_spawn(loop, process, &options)
+      return unsafe status == 0 ? process.pointee.pid : nil
+    }
+    return status
+  }
+
+  deinit {
+    // It has exited. What nobody has read is given up.
+    output.cancel(nil)
+    uvLoop.perform { [group] in group.release { 0 } }
   }
 
   public var loop: any Loop { uvLoop }
 
   private func didExit(status: Int64, signal: CInt) {
+    Orphans.include(pid_t(processID))
+    group.leaderDidExit()
     let error: ChildProcessError? =
       if signal != 0 {
         .signalled(command: command, signal: signal)
@@ -141,6 +205,7 @@ import SluiceStreams
     }
     // Nobody will read the rest.
     if input.queuedByteCount == 0 { input.closeWhenFlushed { _ in } } else { input.abort(StreamError.closed) }
+    releaseIfUnwanted()
     for waiter in waiting { waiter.wake() }
     waiting = []
     reader?.wakeReader()
@@ -161,19 +226,75 @@ import SluiceStreams
     }
   }
 
-  /// Sends a signal; does nothing if the process has exited.
+  /// Sends a signal to the process and its group; does nothing if nothing of it runs any more.
   public func send(_ signal: Signal) {
-    uvLoop.perform {
-      if case .none = self.exit { unsafe uv_process_kill(self.handle, signal.number) }
-    }
+    uvLoop.perform { self.group.signal(signal) }
   }
 }
+
+// MARK: ending
+
+extension ChildProcess {
+  /// Asks the process to end: its input ends behind what was written, after a while it gets SIGTERM, and after another SIGKILL
+  /// (`Ending`). What it still gives can be read.
+  public func end() {
+    uvLoop.perform {
+      self.input.closeWhenFlushed { _ in }
+      self.release()
+    }
+  }
+
+  private func release() {
+    group.release { [input] in input.sentByteCount ?? 0 }
+  }
+
+  /// Nobody reads it, and it has nothing more to read.
+  private func releaseIfUnwanted() {
+    if isOutputOver && isInputOver { release() }
+  }
+
+  private var isInputOver: Bool {
+    do { _ = try input.hasRoom() } catch { return true }
+    return false
+  }
+
+  public func cancel(_ reason: (any Error)?) {
+    uvLoop.perform {
+      self.output.cancel(reason)
+      self.isOutputOver = true
+      if reason != nil { self.release() } else { self.releaseIfUnwanted() }
+    }
+  }
+
+  /// Sends SIGTERM to all of its group, drops what is queued, and closes its input and output. What was cut off is not taken for
+  /// the whole: the signal comes before the end of the input.
+  public func abort(_ reason: any Error) {
+    uvLoop.perform {
+      self.group.terminate()
+      self.isOutputOver = true
+      self.input.abort(reason)
+      self.output.abort(reason)
+    }
+  }
+
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    input.closeWhenFlushed { error in completion(error.map(Self.inputFailure)) }
+    releaseIfUnwanted()
+  }
+
+  /// The loop lives until the process has exited.
+  func loopWillEnd() { abort(IOError("run", command, status: UV_ECANCELED.rawValue)) }
+}
+
+// MARK: reading and writing
 
 extension ChildProcess {
   public func poll() throws -> Polled<Bytes> {
     let polled = try output.poll()
     guard case .end = polled else { return polled }
+    isOutputOver = true
     guard case .some(let error) = exit else { return .pending }
+    releaseIfUnwanted()
     if let error { throw error }
     return .end
   }
@@ -190,41 +311,28 @@ extension ChildProcess {
     output.detachReader()
   }
 
-  public func cancel(_ reason: (any Error)?) {
-    output.cancel(reason)
-    if reason != nil { send(.terminate) }
-  }
-
   /// - Throws: `StreamError.closed` once the process has closed its input or exited: it wants no more.
   public func hasRoom() throws -> Bool {
-    do { return try input.hasRoom() } catch { throw Self.inputFailure(error) }
+    do { return try input.hasRoom() } catch {
+      releaseIfUnwanted()
+      throw Self.inputFailure(error)
+    }
   }
 
   /// A process that no longer reads is no failure.
   private static func inputFailure(_ error: any Error) -> any Error {
-    guard let failure = error as? IOError, failure.code == "EPIPE" || failure.code == "ECONNRESET" else { return error }
+    guard let failure = error as? IOError, failure.code == "EPIPE" else { return error }
     return StreamError.closed
   }
 
-  public func push(_ element: consuming Bytes) throws { try input.push(element) }
+  public func push(_ element: consuming Bytes) throws {
+    do { try input.push(element) } catch { throw Self.inputFailure(error) }
+  }
   public var needsFlush: Bool { input.needsFlush }
   public var queuedByteCount: Int { input.queuedByteCount }
   public func flush() { input.flush() }
   public func attachWriter(_ waker: any Waker) throws { try input.attachWriter(waker) }
   public func detachWriter() { input.detachWriter() }
-
-  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    input.closeWhenFlushed { error in completion(error.map(Self.inputFailure)) }
-  }
-
-  public func abort(_ reason: any Error) {
-    input.abort(reason)
-    output.abort(reason)
-    send(.terminate)
-  }
-
-  /// The loop lives until the process has exited.
-  func loopWillEnd() { abort(IOError("run", command, status: UV_ECANCELED.rawValue)) }
 }
 
 /// How a child process ended other than with status 0.
@@ -240,24 +348,27 @@ public enum ChildProcessError: Error, Hashable, Sendable, CustomStringConvertibl
   }
 }
 
-/// What connects a child to us: a pair of sockets, so that a shutdown of our end is an end for the child.
+/// What connects a child to us: a pipe, which it can open by its name too (`/dev/stdin`).
 private struct ChildPipe: ~Copyable {
   /// Over our end.
   var watch: DescriptorWatch
   /// What the child inherits; closed when this goes.
   let childsEnd: CInt
 
-  static func open(_ name: String, on loop: UVLoop) throws -> ChildPipe {
-    var ends: (ours: CInt, childs: CInt) = (-1, -1)
+  /// - Parameter isRead: Whether we read what the child writes.
+  static func open(_ name: String, isRead: Bool, on loop: UVLoop) throws -> ChildPipe {
+    var ends: (reading: CInt, writing: CInt) = (-1, -1)
+    let ourFlags = CInt(UV_NONBLOCK_PIPE.rawValue)
     let status = unsafe withUnsafeMutableBytes(of: &ends) {
-      unsafe sluice_socket_pair($0.baseAddress?.assumingMemoryBound(to: CInt.self))
+      unsafe uv_pipe(
+        $0.baseAddress?.assumingMemoryBound(to: uv_file.self), isRead ? ourFlags : 0, isRead ? 0 : ourFlags)
     }
     guard status == 0 else { throw IOError("open", name, status: status) }
+    let (ours, childs) = isRead ? (ends.reading, ends.writing) : (ends.writing, ends.reading)
     do {
-      let watch = try DescriptorWatch(ends.ours, blocks: true, on: loop, operation: "open", subject: name)
-      return ChildPipe(watch: watch, childsEnd: ends.childs)
+      return ChildPipe(watch: try DescriptorWatch(ours, on: loop, operation: "open", subject: name), childsEnd: childs)
     } catch {
-      _ = closeDescriptor(ends.childs)
+      _ = closeDescriptor(childs)
       throw error
     }
   }

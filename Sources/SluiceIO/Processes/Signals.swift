@@ -18,6 +18,8 @@ public struct Signal: Hashable, Sendable {
   public static let kill = Signal(number: SIGKILL)
   public static let user1 = Signal(number: SIGUSR1)
   public static let user2 = Signal(number: SIGUSR2)
+  public static let child = Signal(number: SIGCHLD)
+  public static let `continue` = Signal(number: SIGCONT)
   public static let windowChange = Signal(number: SIGWINCH)
 }
 
