@@ -20,6 +20,8 @@ public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible
   case malformedResponse(HTTPHeadError)
   /// A body in a form that is not understood.
   case unsupportedBody(String)
+  /// The connection ended inside the body.
+  case truncated
   /// A redirect that is not followed, and why.
   case redirect(String)
   /// There is no memory for a compression context.
@@ -36,6 +38,7 @@ public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible
     case .malformedResponse(let error): "the server's answer is malformed: \(error)"
     case .unsupportedBody(let what):
       "the server's answer is encoded in a way that is not understood: \(what.escapingControls)"
+    case .truncated: "the connection ended inside the stream's body"
     case .redirect(let reason): "the server redirects, and that is not followed: \(reason)"
     case .outOfMemory: "there is no memory for a compression context"
     }

@@ -6,6 +6,8 @@ import SluiceStreams
   package let windowBits: Int
   private let format: DeflateFormat
   private let stream: UnsafeMutablePointer<z_stream>
+  /// Of gzip: whether nothing has come since the last member ended, if one has, so that the input may end here (RFC 1952 §2.2).
+  package private(set) var isBetweenMembers = true
 
   /// - Returns: nil if there is no memory.
   package init?(windowBits: Int, format: DeflateFormat = .raw) {
@@ -55,6 +57,7 @@ import SluiceStreams
       let isFull = unsafe stream.pointee.avail_out == 0
       unsafe stream.pointee.next_in = nil
       unsafe stream.pointee.next_out = nil
+      if rest < count { isBetweenMembers = status == Z_STREAM_END }
       switch status {
       case Z_OK, Z_BUF_ERROR:
         return Step(consumed: count - rest, hasMore: isFull || (rest > 0 && count > rest) || buffer.count > count)

@@ -64,7 +64,7 @@ enum ExitStatus: Int32, CaseIterable {
     case .refused, .wrongContentType, .redirect: self = .handshake
     case .malformedResponse, .unsupportedBody: self = .protocolError
     case .endedEarly, .timeout: self = .connect
-    case .silence, .stalled: self = .abnormalClose
+    case .silence, .stalled, .truncated: self = .abnormalClose
     case .outOfMemory: self = .failure
     }
   }

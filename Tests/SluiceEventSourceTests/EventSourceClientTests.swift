@@ -232,10 +232,11 @@ struct EventSourceClientTests {
   @Test("what is final is thrown again and again, without another connection")
   func finalErrors() async throws {
     var options = quickClient
-    options.limits.maxLineBytes = 10
+    options.limits.maxEventBytes = 10
     let final = options
     let requests = try await withLiteralServer([eventStream("data: a\n\ndata: longer than that\n\n")]) { url in
       let client = try await EventSource.connect(url, options: final)
+      #expect(try await client.read()?.data == "a")
       for _ in 0..<2 { await #expect(throws: StreamError.self) { try await client.read() } }
     }
     #expect(requests.count == 1)
@@ -263,6 +264,227 @@ struct EventSourceClientTests {
     for request in requests { #expect(request.contains("\r\nAuthorization: Basic dG9rZW46\r\n")) }
     #expect(!(try await other.value).contains("Authorization"))
     elsewhere.cancel()
+  }
+
+  // MARK: bodies
+
+  /// A gzip stream of parts, each flushed, with its end or without.
+  private func gzip(_ parts: [String], isWhole: Bool = true) -> Bytes {
+    var writer = GzipWriter(DeflateSettings(windowBits: 15))
+    var out = BytesBuilder()
+    out.append(GzipWriter.header)
+    for part in parts { writer.append(part.utf8.span, to: &out) }
+    if isWhole { writer.finish(to: &out) }
+    return out.take()
+  }
+
+  /// What a client gets of an answer that comes in pieces, each in a segment of its own.
+  private func events(
+    _ pieces: [Bytes], _ options: EventSourceClientOptions = quickClient
+  ) async throws -> (data: [String], error: (any Error)?) {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let serving = Task {
+      let socket = try await listener.read()
+      _ = try await socket?.read()
+      for piece in pieces {
+        try await socket?.write(piece)
+        if pieces.count > 1 { try await Task.sleep(for: .milliseconds(5)) }
+      }
+      try await socket?.close()
+    }
+    defer {
+      listener.cancel(nil)
+      serving.cancel()
+    }
+    var options = options
+    options.reconnects = false
+    let client = try await EventSource.connect("http://127.0.0.1:\(listener.port)/", options: options)
+    var data: [String] = []
+    do { while let event = try await client.read() { data.append(event.data) } } catch { return (data, error) }
+    return (data, nil)
+  }
+
+  enum Framing: CaseIterable {
+    case untilEnd, length, chunked
+
+    func frame(_ fields: String, _ body: Bytes) -> Bytes {
+      var framed = BytesBuilder()
+      framed.append(eventStreamHead + fields)
+      switch self {
+      case .untilEnd: framed.append("\r\n")
+      case .length: framed.append("Content-Length: \(body.count)\r\n\r\n")
+      case .chunked: framed.append("Transfer-Encoding: chunked\r\n\r\n")
+      }
+      guard self == .chunked else {
+        framed.append(body)
+        return framed.take()
+      }
+      framed.append(chunk: body.span)
+      framed.appendLastChunk()
+      return framed.take()
+    }
+  }
+
+  @Test(
+    "a gzip body arrives whole, in any framing and any segments",
+    arguments: Framing.allCases, [nil, 1, 7, 50, 120] as [Int?])
+  func gzipSegments(framing: Framing, size: Int?) async throws {
+    let answer = framing.frame(
+      "Content-Encoding: gzip\r\n", gzip(["data: one\n\n", "data: t", "wo\n\n", "data: three\n\n"]))
+    var pieces: [Bytes] = []
+    if let size {
+      var rest = answer
+      while !rest.isEmpty {
+        pieces.append(rest.prefix(size))
+        rest = rest.dropFirst(size)
+      }
+    } else {
+      // The head in a segment of its own.
+      let end = try #require(answer.firstRange(of: "\r\n\r\n" as Bytes)).upperBound
+      pieces = [answer[..<end], answer[end...]]
+    }
+    let (data, error) = try await events(pieces)
+    #expect(data == ["one", "two", "three"] && error == nil)
+  }
+
+  @Test("what inflates to a step's size to the byte loses nothing behind it", arguments: [-1, 0, 1], [1, 2, 3])
+  func gzipSteps(more: Int, steps: Int) async throws {
+    let long = String(repeating: "z", count: (steps << 16) + more - 8)
+    let body = gzip(["data: \(long)\n\n", "data: after\n\n"])
+    let (data, error) = try await events([Framing.untilEnd.frame("Content-Encoding: gzip\r\n", body)])
+    #expect(data == [long, "after"] && error == nil)
+  }
+
+  @Test("codings are a list, undone from the last to the first; a member may follow another")
+  func codings() async throws {
+    let once = gzip(["data: a\n\n"])
+    var twice = BytesBuilder()
+    var writer = GzipWriter(DeflateSettings(windowBits: 15))
+    twice.append(GzipWriter.header)
+    writer.append(once.span, to: &twice)
+    writer.finish(to: &twice)
+    let doubled = twice.take()
+    for (field, body) in [
+      ("gzip, identity", once), ("identity,gzip", once), (", x-GZIP ,,\tidentity", once),
+      ("identity\r\nContent-Encoding: gzip", once), ("gzip,gzip", doubled),
+      ("gzip\r\nContent-Encoding:\t gzip", doubled),
+      ("", "data: a\n\n"), ("identity", "data: a\n\n"), ("gzip", once.followed(by: gzip([":\n"]))),
+    ] as [(String, Bytes)] {
+      let (data, error) = try await events([Framing.length.frame("Content-Encoding: \(field)\r\n", body)])
+      #expect(data == ["a"] && error == nil, "\(field)")
+    }
+    for field in ["br", "gzip, br", "gzip gzip", "gzip,gzip,gzip,gzip"] {
+      await #expect(throws: EventSourceError.self) {
+        try await events([Framing.length.frame("Content-Encoding: \(field)\r\n", once)])
+      }
+    }
+  }
+
+  @Test("a body that is cut, or goes wrong, throws behind all events that came before")
+  func cutBodies() async throws {
+    let gzip = "Content-Encoding: gzip\r\n\r\n"
+    let noise = Bytes([UInt8](repeating: 0xFF, count: 100))
+    for (head, body) in [
+      ("Content-Length: 1000\r\n\r\n", "data: a\n\ndata: b\n\nda"),
+      ("Transfer-Encoding: chunked\r\n\r\n", "12\r\ndata: a\n\ndata: b\n\n\r\n"),
+      ("Transfer-Encoding: chunked\r\n\r\n", "12\r\ndata: a\n\ndata: b\n\n\r\nzz\r\n"),
+      (gzip, self.gzip(["data: a\n\ndata: b\n\n"], isWhole: false)),
+      (gzip, self.gzip(["data: a\n\ndata: b\n\n"], isWhole: false).followed(by: noise)),
+      (gzip, self.gzip(["data: a\n\ndata: b\n\n"]).followed(by: noise)),
+    ] as [(String, Bytes)] {
+      let (data, error) = try await events([Bytes(eventStreamHead + head).followed(by: body)])
+      #expect(data == ["a", "b"] && error != nil, "\(head)")
+    }
+  }
+
+  @Test("what follows within the limit of an event is one line of any length, and the limit is an option")
+  func longLines() async throws {
+    let long = String(repeating: "x", count: 3_000_000)
+    let answer = Bytes(eventStreamHead + "\r\ndata: \(long)\n\ndata: after\n\n")
+    #expect(try await events([answer]).data == [long, "after"])
+    var options = quickClient
+    options.limits.maxEventBytes = 2_999_999
+    let (data, error) = try await events([answer], options)
+    #expect(data.isEmpty && error is StreamError)
+  }
+
+  @Test("a type is the last that is one, without its parameters and white space around it")
+  func contentTypes() async throws {
+    for (type, isRight) in [
+      ("text/event-stream", true), ("TEXT/Event-Stream", true), ("text/event-stream\t; charset=utf-8", true),
+      (" text/event-stream ;x", true), ("text/event-stream\r\nContent-Type: text/event-stream", true),
+      ("text/html, text/event-stream", true), ("text/event-stream, nonsense", true),
+      ("text/event-stream, text/html", false),
+      ("text / event - stream", false), ("text/event-stream x", false), ("text/event-streams", false), ("", false),
+      (";", false),
+      ("te\u{212A}t/event-stream", false),
+    ] {
+      let answer = Bytes("HTTP/1.1 200 OK\r\nContent-Type: \(type)\r\n\r\ndata: a\n\n")
+      if isRight {
+        #expect(try await events([answer]).data == ["a"], "\(type)")
+      } else {
+        await #expect(throws: EventSourceError.self, "\(type)") { try await events([answer]) }
+      }
+    }
+  }
+
+  // MARK: what is asked
+
+  @Test("a method and a body are sent, once, with an Accept of one's own")
+  func post() async throws {
+    var options = quickClient
+    options.headers = ["Accept": "application/json, text/event-stream", "Content-Type": "application/json"]
+    let final = options
+    let requests = try await withLiteralServer([eventStream("data: a\n\n")]) { url in
+      let client = try await EventSource.connect(url, method: .post, body: "{}", options: final)
+      #expect(try await client.read()?.data == "a")
+      // Nobody asked for it twice.
+      #expect(try await client.read() == nil)
+    }
+    #expect(requests.count == 1)
+    #expect(
+      requests[0].hasPrefix("POST /feed HTTP/1.1\r\n") && requests[0].hasSuffix("\r\nContent-Length: 2\r\n\r\n{}"))
+    #expect(requests[0].contains("\r\nAccept: application/json, text/event-stream\r\n"))
+    #expect(requests[0].ranges(of: "Accept: ").count == 1)
+  }
+
+  @Test("one that comes back by its own will sends its body each time, and an empty one says so")
+  func repeatedPost() async throws {
+    var options = quickClient
+    options.reconnects = true
+    let final = options
+    for body in ["question", nil] as [Bytes?] {
+      let requests = try await withLiteralServer([
+        eventStream("id: 7\ndata: a\n\n"), eventStream("data: b\n\n"), "HTTP/1.1 204 No Content\r\n\r\n",
+      ]) { url in
+        let client = try await EventSource.connect(url, method: .post, body: body, options: final)
+        var data: [String] = []
+        for try await event in client { data.append(event.data) }
+        #expect(data == ["a", "b"])
+      }
+      let text = body?.string ?? ""
+      for request in requests { #expect(request.hasSuffix("\r\nContent-Length: \(text.utf8.count)\r\n\r\n\(text)")) }
+      #expect(requests.map { $0.contains("Last-Event-ID: 7\r\n") } == [false, true, true])
+    }
+  }
+
+  @Test(
+    "a redirect keeps the method and the body, or makes a GET of them (RFC 9110 §15.4)",
+    arguments: [(301, false), (302, false), (303, false), (307, true), (308, true)])
+  func redirectedPost(status: Int, isKept: Bool) async throws {
+    var options = quickClient
+    options.headers = ["Content-Type": "text/plain", "X-Other": "kept"]
+    let final = options
+    let requests = try await withLiteralServer([
+      Bytes("HTTP/1.1 \(status) Elsewhere\r\nLocation: /there\r\n\r\n"), eventStream("data: a\n\n"),
+    ]) { url in
+      let client = try await EventSource.connect(url, method: .post, body: "hello", options: final)
+      #expect(try await client.read()?.data == "a")
+      client.cancel(nil)
+    }
+    #expect(requests[1].hasPrefix(isKept ? "POST /there " : "GET /there "))
+    #expect(requests[1].hasSuffix("\r\n\r\nhello") == isKept && requests[1].contains("Content-Type") == isKept)
+    #expect(requests[1].contains("Content-Length") == isKept && requests[1].contains("X-Other: kept"))
   }
 
   // MARK: bombs

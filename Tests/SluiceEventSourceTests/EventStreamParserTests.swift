@@ -47,6 +47,9 @@ struct EventStreamParserTests {
     ("data: grüße 🎈\u{2028}x\u{85}\u{0B}y\n\n", [.init("grüße 🎈\u{2028}x\u{85}\u{0B}y")]),
     ("data: a\0b\n\n", [.init("a\0b")]), ("data:a:b: c\n\n", [.init("a:b: c")]),
     ("\n\n\ndata: a\n\n\n\n", [.init("a")]),
+    // Names that only look like one that is known.
+    ("\0data: a\ndat: a\ndata : a\ndataa: b\n id: 1\nretryy: 1\ndata: c\n\n", [.init("c")]),
+    ("eventt: x\nevent : x\ni: 1\n\0id: 1\ndata: c\n\n", [.init("c")]),
   ]
 
   @Test("streams, whole and cut at every byte", arguments: [1, 2, 3, .max])
@@ -74,17 +77,32 @@ struct EventStreamParserTests {
   }
 
   @Test(
-    "attack 45: a line without end, and an event without end, stop at their limits; the time is linear",
-    .timeLimit(.minutes(1)))
-  func limits() throws {
-    let limits = EventStreamLimits(maxLineBytes: 1000, maxEventBytes: 5000)
-    #expect(throws: StreamError.self) { try parse(Bytes(String(repeating: "x", count: 1001)), limits: limits) }
-    #expect(throws: StreamError.self) { try parse(Bytes(String(repeating: "x", count: 1001)), size: 1, limits: limits) }
-    #expect(throws: StreamError.self) {
-      try parse(Bytes(String(repeating: "data: 123\n", count: 1300)), limits: limits)
+    "attack 45: an event stops at its limit, in one line or in many, in whichever of its fields, and whether it ends or not",
+    .timeLimit(.minutes(1)), arguments: [1, 7, .max])
+  func limits(size: Int) throws {
+    let limits = EventStreamLimits(maxEventBytes: 1000)
+    let x = { String(repeating: "x", count: $0) }
+    for wrong in [
+      "data: " + x(1001), "data: \(x(500))\ndata: \(x(500))\n", "id: " + x(1001), "event: " + x(1001),
+      "retry: " + x(1001),
+      "event: \(x(500))\ndata: \(x(501))", String(repeating: "data\n", count: 1002),
+    ] {
+      #expect(throws: StreamError.self, "\(wrong.prefix(20))") { try parse(Bytes(wrong), size: size, limits: limits) }
     }
-    #expect(try parse(Bytes(String(repeating: "data: 123\n", count: 1200)), limits: limits).events.isEmpty)
-    #expect(try parse(Bytes(String(repeating: ": x\n", count: 100_000)), size: 1, limits: limits).events.isEmpty)
+    for right in [
+      "data: \(x(1000))\n\n", "data: \(x(500))\ndata: \(x(499))\n\n", "event: \(x(500))\ndata: \(x(500))\n\n",
+      // What says nothing has no limit, and needs no memory.
+      ": \(x(100_000))\n\(x(100_000)): y\n\(x(100_000))\ndata: a\n\n",
+      String(repeating: ": x\n", count: 10_000) + "data\n\n",
+    ] {
+      #expect(try parse(Bytes(right), size: size, limits: limits).events.count == 1, "\(right.prefix(20))")
+    }
+  }
+
+  @Test("one line may have all of an event's bytes: 16 MiB")
+  func longLine() throws {
+    let text = String(repeating: "0123456789abcdef", count: 1 << 20)
+    #expect(try parse(Bytes("data: " + text + "\n\n"), size: 1 << 16).events == [.init(text)])
   }
 
   // MARK: writing

@@ -1,137 +1,129 @@
 import SluiceConnect
 import SluiceHTTP
 import SluiceStreams
-import SluiceZlib
-import Synchronization
 
-/// The events of one connection.
-final class EventFeed: Sendable {
+/// The events of one connection, made of its bytes as they are asked for: nothing is held but what was received and not read.
+final class EventFeed: @unchecked Sendable {  // its client's lock guards it
   enum Body: Sendable {
     case chunked(ChunkedDecoder)
     case length(LengthDecoder)
     case untilEnd
   }
 
-  fileprivate struct State {
-    var body: Body
-    var inflating: Inflating?
-    var parser: EventStreamParser
-    var events = TransformOutput<ServerSentEvent>()
-    /// What was read behind the head.
-    var rest: Bytes?
-    /// How the body has ended; what came before is read first.
-    var end: Result<Void, any Error>?
-    var isCancelled = false
-  }
-  private let transport: Connect.ByteStream
-  private let silenceTimeout: Duration?
-  private let state: Mutex<State>
-
-  init(
-    _ transport: Connect.ByteStream, rest: Bytes, _ body: Body, _ inflater: Inflater?,
-    _ parser: EventStreamParser, silenceTimeout: Duration?
-  ) {
-    self.transport = transport
-    self.silenceTimeout = silenceTimeout
-    let inflating = inflater.map { Inflating($0, limit: parser.limits.maxInflatedBytes) }
-    state = Mutex(State(body: body, inflating: inflating, parser: parser, rest: rest))
-  }
-
-  var lastEventID: String? { state.withLock { $0.parser.lastEventID } }
-  var retry: Duration? { state.withLock { $0.parser.retry } }
-
-  /// - Returns: nil when the body has ended as it should.
-  /// - Throws: `CancellationError` when the task is cancelled, which changes nothing; anything else is the end of the connection.
-  func read() async throws -> ServerSentEvent? {
-    do {
-      while true {
-        switch try state.withLock({ try $0.next() }) {
-        case .event(let event): return event
-        case .inflated:
-          // The loop has other streams, and looks after them before its timers.
-          try await transport.loop.sleep(for: .zero)
-        case .needsBytes(let rest):
-          let bytes = if let rest { rest } else { try await readTransport() }
-          try state.withLock { try $0.take(bytes) }
-        case .end:
-          transport.abort(StreamError.aborted)
-          return nil
-        }
-      }
-    } catch let error as CancellationError {
-      throw error
-    } catch {
-      transport.abort(error)
-      throw error
-    }
-  }
-
-  private func readTransport() async throws -> Bytes? {
-    guard let silenceTimeout else { return try await read(transport) }
-    let transport = transport
-    let timer = try await transport.loop.run {
-      transport.loop.schedule(after: silenceTimeout) { transport.abort(EventSourceError.silence(silenceTimeout)) }
-    }
-    defer { transport.loop.perform { transport.loop.cancelTimer(timer) } }
-    return try await read(transport)
-  }
-
-  private func read(_ transport: some ReadableStream<Bytes>) async throws -> Bytes? { try await transport.read() }
-
-  func cancel(_ reason: (any Error)?) {
-    state.withLock { $0.isCancelled = true }
-    transport.abort(reason ?? StreamError.aborted)
-  }
-}
-
-extension EventFeed.State {
   enum Next {
     case event(ServerSentEvent)
-    /// A whole step of what was received was inflated, and gave no event.
-    case inflated
-    /// What was read already is to be taken, or else more is to be read.
-    case needsBytes(Bytes?)
+    /// A whole step of what was received was inflated, and gave no event: others may want the loop.
+    case pause
+    /// What the connection gives next is to be taken.
+    case needsBytes
     case end
   }
 
-  fileprivate mutating func next() throws -> Next {
-    if isCancelled { throw StreamError.aborted }
-    while true {
-      if let event = events.popFirst() { return .event(event) }
-      guard let inflated = try inflating?.step() else { break }
-      let isWhole = inflated.count == Inflating.stepSize
-      try parser.transform(inflated, into: &events)
-      if !events.isEmpty { inflating?.gaveEvent() } else if isWhole { return .inflated }
-    }
-    guard let end else { return .needsBytes(rest.take()) }
-    try end.get()
-    return .end
+  let transport: Connect.ByteStream
+  private var body: Body
+  /// Of the body, and not decoded yet.
+  private var received: Bytes
+  private var decoded = TransformOutput<Bytes>()
+  private var inflating: Inflating?
+  private var text = Bytes()
+  private var isTextWholeStep = false
+  private var parser: EventStreamParser
+  /// How the body has ended; what came before is read first.
+  private var end: Result<Void, any Error>?
+
+  /// Bytes that are decoded at once: each chunk of theirs takes a slice.
+  private static let decodingStep = 4 << 10
+
+  /// - Parameter rest: What was read behind the head.
+  init(
+    _ transport: Connect.ByteStream, rest: Bytes, _ body: Body, _ inflating: Inflating?, _ parser: EventStreamParser
+  ) {
+    self.transport = transport
+    self.body = body
+    self.inflating = inflating
+    self.parser = parser
+    received = rest
+    // A body of no bytes ends without any.
+    if case .length(let decoder) = body { end = decoder.isComplete ? .success(()) : nil }
   }
 
-  /// Takes bytes of the connection, or its end.
-  fileprivate mutating func take(_ bytes: Bytes?) throws {
-    var parts = TransformOutput<Bytes>()
-    do {
-      try decode(bytes, into: &parts)
-      if bytes == nil || parts.hasEnded { end = .success(()) }
-    } catch {
+  var lastEventID: String? { parser.lastEventID }
+  var retry: Duration? { parser.retry }
+
+  /// - Throws: how the connection is lost, again and again.
+  func next() throws -> Next {
+    do { return try advance() } catch {
+      text = Bytes()
+      received = Bytes()
+      decoded = TransformOutput()
+      inflating = nil
       end = .failure(error)
-    }
-    while let part = parts.popFirst() {
-      if inflating == nil { try parser.transform(part, into: &events) } else { inflating?.append(part) }
+      throw error
     }
   }
 
-  private mutating func decode(_ bytes: Bytes?, into parts: inout TransformOutput<Bytes>) throws {
+  /// The connection has failed; what came before is read first.
+  func fail(_ error: any Error) {
+    if end == nil { end = .failure(error) }
+  }
+
+  private func advance() throws -> Next {
+    while true {
+      if let event = try parser.next(from: &text) {
+        inflating?.gaveEvent()
+        return .event(event)
+      }
+      if isTextWholeStep {
+        isTextWholeStep = false
+        return .pause
+      }
+      if let inflated = try inflating?.step() {
+        text = inflated
+        isTextWholeStep = inflated.count == Inflating.stepSize
+      } else if let part = decoded.popFirst() {
+        if inflating == nil { text = part } else { inflating?.append(part) }
+      } else if let end {
+        try end.get()
+        return .end
+      } else if !received.isEmpty {
+        let part = received.prefix(Self.decodingStep)
+        received = received.dropFirst(part.count)
+        // What came before a chunk that is none is read first.
+        do { try decode(part) } catch { end = .failure(error) }
+      } else {
+        return .needsBytes
+      }
+    }
+  }
+
+  /// Takes bytes of the connection, all before which were read, or its end.
+  func take(_ bytes: Bytes?) {
+    guard end == nil else { return }
+    if let bytes {
+      received = bytes
+    } else {
+      end = Result { try finish() }
+    }
+  }
+
+  private func decode(_ bytes: Bytes) throws {
     switch body {
     case .chunked(var decoder):
       defer { body = .chunked(decoder) }
-      if let bytes { try decoder.transform(bytes, into: &parts) } else { try decoder.finish(into: &parts) }
+      try decoder.transform(bytes, into: &decoded)
     case .length(var decoder):
       defer { body = .length(decoder) }
-      if let bytes { try decoder.transform(bytes, into: &parts) } else { try decoder.finish(into: &parts) }
-    case .untilEnd:
-      if let bytes { parts.append(bytes) }
+      try decoder.transform(bytes, into: &decoded)
+    case .untilEnd: decoded.append(bytes)
+    }
+    if decoded.hasEnded { end = .success(()) }
+  }
+
+  private func finish() throws {
+    switch body {
+    case .chunked, .length: throw EventSourceError.truncated
+    // Only gzip can tell whether this is all (RFC 1952 §2.3.1).
+    case .untilEnd: if inflating?.isComplete == false { throw EventSourceError.truncated }
     }
   }
 }

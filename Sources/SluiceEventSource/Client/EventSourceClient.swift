@@ -3,7 +3,6 @@ import SluiceConnect
 import SluiceHTTP
 import SluiceIO
 import SluiceStreams
-import SluiceTLS
 import Synchronization
 
 extension EventSource {
@@ -11,23 +10,34 @@ extension EventSource {
   ///
   /// ```swift
   /// for try await event in try await EventSource.connect("https://example.com/feed") { print(event.data) }
+  ///
+  /// options.headers = ["Content-Type": "application/json", "Accept": "application/json, text/event-stream"]
+  /// let answer = try await EventSource.connect(url, method: .post, body: question, options: options)
   /// ```
+  /// - Parameters:
+  ///   - method: GET, unless the stream is the answer to something that is sent. A request that is not safe to be repeated (RFC 9110 §9.2.1) is sent
+  ///     once: see `EventSourceClientOptions.reconnects`.
+  ///   - body: What is sent. Its type is a header of the options.
   /// - Throws: `URLError`, `HTTPFieldError` before anything is sent; `IOError`, `TLSError`, `ConnectError` if there is no connection;
   ///   `EventSourceError` if the answer is no event stream. Later losses are mended by coming back. A server that answers with 204 has no events:
   ///   the stream ends at once.
   public static func connect(
-    _ url: String, options: EventSourceClientOptions = EventSourceClientOptions(), on loop: UVLoop = .shared
+    _ url: String, method: HTTPRequest.Method = .get, body: Bytes? = nil,
+    options: EventSourceClientOptions = EventSourceClientOptions(), on loop: UVLoop = .shared
   ) async throws -> EventSourceClient {
-    try await connect(url, options: options, on: loop) { origin, way in
+    try await connect(url, method: method, body: body, options: options, on: loop) { origin, way in
       try await Connect.open(origin, options: way, on: loop)
     }
   }
 
   /// The same over byte streams that are made in some way.
   package static func connect(
-    _ url: String, options: EventSourceClientOptions, on loop: any Loop, _ open: @escaping EventSourceClient.Opener
+    _ url: String, method: HTTPRequest.Method = .get, body: Bytes? = nil, options: EventSourceClientOptions,
+    on loop: any Loop, _ open: @escaping EventSourceClient.Opener
   ) async throws -> EventSourceClient {
-    let client = EventSourceClient(try ConnectionURL(url, schemes: ["http", "https"]), options, on: loop, open)
+    let request = EventSourceRequest(
+      try ConnectionURL(url, schemes: ["http", "https"]), method: method, body: body, headers: options.headers)
+    let client = EventSourceClient(request, options, on: loop, open)
     try await withTaskExecutorPreference(loop) { try await client.start() }
     return client
   }
@@ -36,35 +46,41 @@ extension EventSource {
 /// An event stream that is read, over as many connections as it takes: each names the last event that was seen.
 ///
 /// It ends when the server answers with 204, and, if it does not come back, with the end of the response; a connection that is lost throws
-/// then. What is final throws, again and again: another status than 200, 500-599, 408 and 429, another content type, a limit.
-/// Cancelling a `read` changes nothing but that read; `cancel` ends the stream, also while it waits to come back or comes back.
-public final class EventSourceClient: ReadableStream {
+/// then. What is final throws, again and again: another status than 200, 425, 500-599, 408 and 429, another content type, a limit.
+/// Cancelling a `read` changes nothing but that read; `cancel` ends the stream, also while it waits to come back or comes back. It comes back when
+/// it is read.
+public final class EventSourceClient: PolledReadableStream {
   public typealias Output = ServerSentEvent
 
-  private let url: ConnectionURL
+  public let loop: any Loop
+  private let connector: EventSourceConnector
   private let options: EventSourceClientOptions
-  private let loop: any Loop
-  private let openTransport: Opener
+  private let reconnects: Bool
+  /// Changed on the loop only, but for what reading an event that is there changes, which is done where the reader runs, and `cancel`.
   private let state: Mutex<State>
 
   /// Connects to an origin. On the client's loop.
   package typealias Opener = @Sendable (Origin, ConnectOptions) async throws -> Connect.ByteStream
 
-  private struct State {
+  fileprivate struct State {
     var phase: Phase
-    var isReading = false
+    var reader: (any Waker)?
     var lastEventID: String?
     var retry: Duration
     /// Connections in a row that came to nothing.
     var failures = 0
+    /// Since when a reader waits for what the connection gives.
+    var waitingSince: Duration?
+    /// Looks after the silence of the connection; it stays from one wait to the next.
+    var silenceTimer: LoopTimer?
   }
 
-  private enum Phase {
+  fileprivate enum Phase {
     case connected(EventFeed, since: Duration)
     /// The next connection is not made before this time of the loop's.
     case away(until: Duration)
     /// Waits for that time, and makes it.
-    case returning(Task<EventFeed?, any Error>)
+    case returning(Task<Void, Never>)
     case ended
     case failed(any Error)
 
@@ -81,17 +97,19 @@ public final class EventSourceClient: ReadableStream {
   private static let minRetry = Duration.milliseconds(100)
   /// A connection that has lasted so long was none in vain, though it gave no event.
   private static let stableTime = Duration.seconds(10)
-  /// Bytes of an id that is named to the server: heads have limits.
-  private static let maxIDBytes = 4 << 10
 
   init(
-    _ url: ConnectionURL, _ options: EventSourceClientOptions, on loop: any Loop, _ openTransport: @escaping Opener
+    _ request: EventSourceRequest, _ options: EventSourceClientOptions, on loop: any Loop, _ open: @escaping Opener
   ) {
-    self.openTransport = openTransport
-    self.url = url
+    connector = EventSourceConnector(request, options, on: loop, open)
+    reconnects = options.reconnects ?? request.isSafe
     self.options = options
     self.loop = loop
     state = Mutex(State(phase: .away(until: .zero), lastEventID: options.lastEventID, retry: options.retry))
+  }
+
+  deinit {
+    if case .connected(let feed, _) = state.withLock({ $0.phase }) { feed.transport.abort(StreamError.aborted) }
   }
 
   /// The id of the last event that was read.
@@ -102,27 +120,118 @@ public final class EventSourceClient: ReadableStream {
     if let id = options.lastEventID, !HTTPSyntax.isValue(id) {
       throw HTTPFieldError.invalidValue(name: "Last-Event-ID")
     }
-    let feed = try await reopen()
-    change(to: feed.map { .connected($0, since: loop.now) } ?? .ended)
+    arrive(try await connector.connect(lastEventID: options.lastEventID))
   }
 
+  // MARK: reading
+
   public func read() async throws -> ServerSentEvent? {
-    try state.withLock { state in
-      if state.isReading { throw StreamError.concurrentRead }
-      state.isReading = true
-    }
-    defer { state.withLock { $0.isReading = false } }
-    // Where the caller runs: what is inflated and parsed is no work for the loop, if it need not be.
+    // What has come is inflated and parsed where the caller runs: it is no work for the loop, if it need not be.
+    if !isOnLoop, case .event(let event) = try state.withLock({ try $0.nextUnlessRead() }) { return event }
     while true {
-      switch state.withLock({ $0.phase }) {
-      case .connected(let feed, let since): if let event = try await next(of: feed, since: since) { return event }
-      case .away(let time): try await comeBack(at: time)
-      case .returning: throw StreamError.concurrentRead
-      case .ended: return nil
-      case .failed(let error): throw error
+      switch try beginRead() {
+      case .element(let event): return event
+      case .end: return nil
+      case .waiting(let waiter):
+        let isCancelled = await waiter.waitOrCancel(on: loop)
+        if !endWaiting() { await detachReaderOnLoop() }
+        if isCancelled { throw CancellationError() }
+      case .elsewhere: return try await readOnLoop()
       }
     }
   }
+
+  public func poll() throws -> Polled<ServerSentEvent> {
+    while true {
+      switch try state.withLock({ try $0.next() }) {
+      case .event(let event): return .element(event)
+      case .end: return .end
+      case .pause:
+        // The loop has other streams, and looks after them before its timers.
+        _ = loop.schedule(after: .zero) { [weak self] in self?.wakeReader() }
+        return .pending
+      case .needsBytes(let feed): if !receive(for: feed) { return .pending }
+      case .lost(let feed, let since, let error): leave(feed, since: since, after: error)
+      case .away(let time): comeBack(at: time)
+      case .returning: return .pending
+      }
+    }
+  }
+
+  /// - Returns: whether the feed goes on.
+  private func receive(for feed: EventFeed) -> Bool {
+    do {
+      switch try feed.transport.poll() {
+      case .pending:
+        waitForBytes(of: feed)
+        return false
+      case .element(let bytes):
+        let bytes = feed.transport.detach(bytes)
+        state.withLock { state in
+          state.waitingSince = nil
+          feed.take(bytes)
+        }
+      case .end: state.withLock { _ in feed.take(nil) }
+      }
+    } catch {
+      state.withLock { _ in feed.fail(error) }
+    }
+    return true
+  }
+
+  public func attachReader(_ waker: any Waker) throws {
+    let phase = try state.withLock { state in
+      guard state.reader == nil else { throw StreamError.concurrentRead }
+      state.reader = waker
+      return state.phase
+    }
+    if case .connected(let feed, _) = phase { try feed.transport.attachReader(waker) }
+  }
+
+  public var hasReader: Bool { state.withLock { $0.reader != nil } }
+
+  public func detachReader() {
+    let phase = state.withLock { state in
+      state.reader = nil
+      state.waitingSince = nil
+      return state.phase
+    }
+    if case .connected(let feed, _) = phase { feed.transport.detachReader() }
+  }
+
+  private func wakeReader() { state.withLock { $0.reader }?.wakeReader() }
+
+  // MARK: silence
+
+  private func waitForBytes(of feed: EventFeed) {
+    guard let limit = options.silenceTimeout else { return }
+    let now = loop.now
+    let needsTimer = state.withLock { state in
+      if state.waitingSince == nil { state.waitingSince = now }
+      return state.silenceTimer == nil
+    }
+    if needsTimer { watch(feed, for: limit, limit) }
+  }
+
+  private func watch(_ feed: EventFeed, for time: Duration, _ limit: Duration) {
+    let timer = loop.schedule(after: time) { [weak self] in self?.checkSilence(of: feed, limit) }
+    state.withLock { $0.silenceTimer = timer }
+  }
+
+  private func checkSilence(of feed: EventFeed, _ limit: Duration) {
+    let since = state.withLock { state in
+      state.silenceTimer = nil
+      return state.waitingSince
+    }
+    guard let since else { return }
+    let left = since + limit - loop.now
+    if left > .zero { return watch(feed, for: left, limit) }
+    // What has come, and was not asked for because the reader had no room, breaks the silence too.
+    if !receive(for: feed) { state.withLock { _ in feed.fail(EventSourceError.silence(limit)) } }
+    wakeReader()
+  }
+
+  // MARK: coming back
 
   /// Goes on to another phase, unless the stream was cancelled meanwhile.
   @discardableResult
@@ -134,91 +243,82 @@ public final class EventSourceClient: ReadableStream {
     }
   }
 
-  /// - Returns: nil when the connection has ended, well or not: the phase tells what follows.
-  private func next(of feed: EventFeed, since: Duration) async throws -> ServerSentEvent? {
-    var loss: (any Error)?
-    do {
-      if let event = try await feed.read() {
-        state.withLock { state in
-          state.retry = feed.retry ?? state.retry
-          // What was read: the feed may be further.
-          state.lastEventID = event.id
-          state.failures = 0
-        }
-        return event
-      }
-    } catch is CancellationError where Task.isCancelled {
-      throw CancellationError()
-    } catch {
-      loss = error
-    }
+  /// A connection has ended, well or not.
+  private func leave(_ feed: EventFeed, since: Duration, after loss: (any Error)?) {
+    release(feed, loss ?? StreamError.aborted)
+    let now = loop.now
     state.withLock { state in
       state.retry = feed.retry ?? state.retry
       state.lastEventID = feed.lastEventID
+      if now - since >= Self.stableTime { state.failures = 0 }
     }
     switch loss {
     // A limit is passed again at the next connection.
     case StreamError.limitExceeded?: change(to: loss.map { .failed($0) } ?? .ended)
-    case _ where options.reconnects:
-      let now = await loop.currentTime()
-      if now - since >= Self.stableTime { state.withLock { $0.failures = 0 } }
-      goAway(after: loss, at: now)
+    case _ where reconnects: goAway(after: loss)
     case let loss?: change(to: .failed(loss))
     case nil: change(to: .ended)
     }
-    return nil
   }
 
-  /// Waits until it is time, and connects. A task of its own, so that `cancel` can end it.
-  private func comeBack(at time: Duration) async throws {
-    let attempt = Task(executorPreference: loop) { [self] in
+  private func release(_ feed: EventFeed, _ reason: any Error) {
+    if hasReader { feed.transport.detachReader() }
+    feed.transport.abort(reason)
+    let timer = state.withLock { state in
+      state.waitingSince = nil
+      return state.silenceTimer.take()
+    }
+    if let timer { loop.cancelTimer(timer) }
+  }
+
+  /// Waits until it is time, and connects: a task of its own, so that `cancel` can end it.
+  private func comeBack(at time: Duration) {
+    let attempt = Task(executorPreference: loop) { await self.connectAgain(at: time) }
+    if !change(to: .returning(attempt)) { attempt.cancel() }
+  }
+
+  private func connectAgain(at time: Duration) async {
+    do {
       try await loop.sleep(for: Swift.max(time - loop.now, .zero))
-      return try await reopen()
-    }
-    guard change(to: .returning(attempt)) else { return attempt.cancel() }
-    let result = await withTaskCancellationHandler {
-      await attempt.result
-    } onCancel: {
-      attempt.cancel()
-    }
-    switch result {
-    case .success(let feed):
-      let now = await loop.currentTime()
-      if !change(to: feed.map { .connected($0, since: now) } ?? .ended) { feed?.cancel(nil) }
-    case .failure(is CancellationError) where Task.isCancelled:
-      change(to: .away(until: time))
-      throw CancellationError()
-    case .failure(let error):
+      arrive(try await connector.connect(lastEventID: lastEventID))
+    } catch {
       if error is CancellationError || ReconnectOptions.isFinalByDefault(error) {
         change(to: .failed(error))
       } else {
-        goAway(after: error, at: await loop.currentTime())
+        goAway(after: error)
       }
     }
+    wakeReader()
+  }
+
+  /// - Parameter feed: nil if the server wants no more of it.
+  private func arrive(_ feed: EventFeed?) {
+    guard change(to: feed.map { .connected($0, since: loop.now) } ?? .ended) else {
+      feed?.transport.abort(StreamError.aborted)
+      return
+    }
+    guard let feed, let reader = state.withLock({ $0.reader }) else { return }
+    // Nobody else reads what has just been opened.
+    do { try feed.transport.attachReader(reader) } catch { state.withLock { _ in feed.fail(error) } }
   }
 
   /// Comes back after a while, longer after each connection that came to nothing.
-  private func goAway(after loss: (any Error)?, at now: Duration) {
-    let delay = nextDelay()
-    guard change(to: .away(until: now + delay)) else { return }
+  private func goAway(after loss: (any Error)?) {
+    let delay = nextDelay((loss as? any RetryAdvising)?.retryAfter)
+    guard change(to: .away(until: loop.now + delay)) else { return }
     options.willWait(delay, loss)
   }
 
-  private func reopen() async throws -> EventFeed? {
-    do { return try await open() } catch EventSourceError.refused(status: 204, _, _) {
-      // HTML standard §9.2.3: the server wants no more of it.
-      return nil
-    }
-  }
-
-  /// How long to wait before the next connection: longer after each that came to nothing.
-  private func nextDelay() -> Duration {
+  /// How long to wait before the next connection.
+  /// - Parameter wanted: What the server asks for, for this once.
+  private func nextDelay(_ wanted: Duration?) -> Duration {
     let (retry, failures) = state.withLock { state in
       state.failures += 1
       return (Swift.max(state.retry, Self.minRetry), state.failures - 1)
     }
     var delay = retry
     for _ in 0..<Swift.min(failures, 20) where delay < options.maxRetry { delay *= 2 }
+    delay = Swift.max(delay, wanted ?? .zero)
     delay = Swift.max(Swift.min(delay, options.maxRetry), retry)
     return delay * (1 + options.jitter() / 2)
   }
@@ -229,83 +329,52 @@ public final class EventSourceClient: ReadableStream {
       return state.phase
     }
     switch phase {
-    case .connected(let feed, _): feed.cancel(reason)
+    case .connected(let feed, _): loop.perform { self.release(feed, reason ?? StreamError.aborted) }
     case .returning(let attempt): attempt.cancel()
     case .away, .ended, .failed: break
     }
-  }
-
-  // MARK: connecting
-
-  private func open() async throws -> EventFeed {
-    var url = url
-    var headers = options.headers
-    let start = loop.now
-    for _ in 0...Swift.max(options.maxRedirects, 0) {
-      let left = Swift.max(options.connectTimeout - (loop.now - start), .zero)
-      let answer = try await ask(url, headers, within: left)
-      let redirect = try redirect(of: answer, from: url)
-      guard let redirect else { return try answer.feed(options, lastEventID: lastEventID) }
-      answer.transport.abort(StreamError.aborted)
-      if !redirect.keepsOrigin { headers.remove(Redirect.secretFields) }
-      url = redirect.url
-    }
-    throw EventSourceError.redirect("it is one more than the \(options.maxRedirects) that are followed")
-  }
-
-  private func redirect(of answer: ServerAnswer, from url: ConnectionURL) throws(EventSourceError) -> Redirect? {
-    do {
-      return try Redirect(
-        status: answer.response.status.code, headers: answer.response.headerFields, from: url,
-        schemes: ["http": "http", "https": "https"])
-    } catch {
-      answer.transport.abort(StreamError.aborted)
-      throw .redirect(error.reason)
-    }
-  }
-
-  private func ask(_ url: ConnectionURL, _ headers: Headers, within time: Duration) async throws -> ServerAnswer {
-    let request = try requestHead(url, headers)
-    var way = ConnectOptions()
-    way.timeout = time
-    way.tcp = options.tcp
-    way.tls = options.tls
-    way.proxy = options.proxy
-    let start = loop.now
-    let transport = try await openTransport(Origin(host: url.host, port: url.port, isSecure: url.isSecure), way)
-    let left = Swift.max(time - (loop.now - start), .zero)
-    return try await ServerAnswer.read(from: transport, request, within: left, options)
-  }
-
-  private func requestHead(_ url: ConnectionURL, _ headers: Headers) throws -> Bytes {
-    var writer = HeadWriter("GET \(url.target) HTTP/1.1")
-    try writer.append("Host", url.authority)
-    try writer.append("Accept", "text/event-stream")
-    try writer.append("Accept-Encoding", "gzip")
-    try writer.append("Cache-Control", "no-store")
-    var reserved: Set<String> = [
-      "host", "accept", "accept-encoding", "cache-control", "last-event-id", "content-length", "transfer-encoding",
-      "connection",
-    ]
-    // An id of the server's that no field can hold is not named: it sends from its beginning, rather than nothing any more.
-    if let id = lastEventID, !id.isEmpty, id.utf8.count <= Self.maxIDBytes, HTTPSyntax.isValue(id) {
-      try writer.append("Last-Event-ID", id)
-    }
-    if let userInfo = url.userInfo {
-      try writer.append("Authorization", BasicCredentials(userInfo).field)
-      reserved.insert("authorization")
-    }
-    try writer.append(headers, reserved: reserved)
-    return writer.finish()
+    loop.perform { self.wakeReader() }
   }
 }
 
-extension EventSourceError: RetryAdvising {
-  package var isFinal: Bool {
-    switch self {
-    case .refused(let status, _, _): status != 429 && status != 408 && !(500...599).contains(status)
-    case .wrongContentType, .unsupportedBody, .redirect: true
-    case .endedEarly, .timeout, .silence, .stalled, .malformedResponse, .outOfMemory: false
+extension EventSourceClient.State {
+  fileprivate enum Next {
+    case event(ServerSentEvent)
+    case end
+    case pause
+    case needsBytes(EventFeed)
+    /// The connection has ended as it should, or else with an error.
+    case lost(EventFeed, since: Duration, (any Error)?)
+    case away(until: Duration)
+    case returning
+  }
+
+  fileprivate mutating func nextUnlessRead() throws -> Next {
+    if reader != nil { throw StreamError.concurrentRead }
+    return try next()
+  }
+
+  fileprivate mutating func next() throws -> Next {
+    switch phase {
+    case .connected(let feed, let since):
+      do {
+        switch try feed.next() {
+        case .event(let event):
+          retry = feed.retry ?? retry
+          lastEventID = event.id
+          failures = 0
+          return .event(event)
+        case .pause: return .pause
+        case .needsBytes: return .needsBytes(feed)
+        case .end: return .lost(feed, since: since, nil)
+        }
+      } catch {
+        return .lost(feed, since: since, error)
+      }
+    case .away(let time): return .away(until: time)
+    case .returning: return .returning
+    case .ended: return .end
+    case .failed(let error): throw error
     }
   }
 }

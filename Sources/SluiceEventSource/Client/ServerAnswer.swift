@@ -58,30 +58,36 @@ struct ServerAnswer: Sendable {
         throw EventSourceError.refused(
           status: response.status.code, headers: response.headerFields, bodyStart: rest.prefix(1024).compacted())
       }
-      let type = response.headerFields[.contentType] ?? ""
-      // HTML standard §9.2.3: parameters don't matter.
-      guard type.wire.prefix(while: { $0 != UInt8(ascii: ";") }).trimmingBlanks.equalsIgnoringCase("text/event-stream")
-      else {
-        throw EventSourceError.wrongContentType(type)
+      guard response.headerFields.mediaType == "text/event-stream" else {
+        throw EventSourceError.wrongContentType(response.headerFields[.contentType] ?? "")
       }
       let parser = EventStreamParser(limits: options.limits, lastEventID: lastEventID)
-      return EventFeed(
-        transport, rest: rest, try body(), try inflater(), parser, silenceTimeout: options.silenceTimeout)
+      return EventFeed(transport, rest: rest, try body(), try inflating(options.limits), parser)
     } catch {
       transport.abort(error)
       throw error
     }
   }
 
-  /// What the body is compressed with, if it is.
-  private func inflater() throws -> Inflater? {
-    switch response.headerFields[.contentEncoding]?.lowercasedASCII {
-    case nil, "identity": return nil
-    case "gzip", "x-gzip":
+  /// Codings of a body that are undone: each takes 40 KiB.
+  private static let maxCodings = 3
+
+  /// What undoes the codings of the body, if it has any (RFC 9110 §8.4): the last one first.
+  private func inflating(_ limits: EventStreamLimits) throws -> Inflating? {
+    let values = response.headerFields[values: .contentEncoding]
+    guard let named = HTTPSyntax.tokens(in: values)?.map(\.lowercasedASCII) else {
+      throw EventSourceError.unsupportedBody("Content-Encoding \(values.joined(separator: ", "))")
+    }
+    let codings = named.filter { $0 != "identity" }
+    guard codings.count <= Self.maxCodings, codings.allSatisfy({ $0 == "gzip" || $0 == "x-gzip" }) else {
+      throw EventSourceError.unsupportedBody("Content-Encoding \(codings.joined(separator: ", "))")
+    }
+    if codings.isEmpty { return nil }
+    let inflaters = try codings.map { _ in
       guard let inflater = Inflater(windowBits: 15, format: .gzip) else { throw EventSourceError.outOfMemory }
       return inflater
-    case let other?: throw EventSourceError.unsupportedBody("Content-Encoding \(other)")
     }
+    return Inflating(inflaters, limit: limits.maxInflatedBytes)
   }
 
   /// How the body ends (RFC 9112 §6.3).
@@ -99,5 +105,16 @@ struct ServerAnswer: Sendable {
     } catch let error as HTTPHeadError {
       throw EventSourceError.malformedResponse(error)
     }
+  }
+}
+
+extension HTTPFields {
+  /// What `Content-Type` says, without parameters, in lower case: of several, the last that is one (Fetch standard, "extract a MIME type").
+  fileprivate var mediaType: String? {
+    self[values: .contentType].listElements.reversed().lazy.compactMap { value -> String? in
+      let type = value.prefix { $0 != UInt8(ascii: ";") }.trimmingBlanks
+      guard let (kind, subtype) = type.divided(at: UInt8(ascii: "/")), kind.isToken, subtype.isToken else { return nil }
+      return type.text.lowercasedASCII
+    }.first
   }
 }

@@ -1,23 +1,7 @@
 import SluiceStreams
 
-/// Limits of an event stream that is read.
-public struct EventStreamLimits: Sendable, Hashable {
-  /// Bytes of one line. Default: 1 MiB.
-  public var maxLineBytes: Int
-  /// Bytes of one event's data. Default: 16 MiB.
-  public var maxEventBytes: Int
-  /// Bytes that a compressed stream may grow to between two events, where they are more than a hundred times what was sent: a bomb, rather than
-  /// an event. Default: 32 MiB.
-  public var maxInflatedBytes: Int
-
-  public init(maxLineBytes: Int = 1 << 20, maxEventBytes: Int = 16 << 20, maxInflatedBytes: Int = 32 << 20) {
-    self.maxLineBytes = maxLineBytes
-    self.maxEventBytes = maxEventBytes
-    self.maxInflatedBytes = maxInflatedBytes
-  }
-}
-
-/// Reads an event stream as the HTML standard says (§9.2.5, §9.2.6), however its bytes are cut. Each byte is looked at once.
+/// Reads an event stream as the HTML standard says (§9.2.5, §9.2.6), however its bytes are cut. Each byte is looked at once, and of a line that
+/// has not ended only what will be part of the event is held.
 ///
 /// ```swift
 /// let events = body.pipe(through: EventStreamParser())
@@ -27,13 +11,15 @@ public struct EventStreamParser: Transform {
   public typealias Output = ServerSentEvent
 
   let limits: EventStreamLimits
-  private var line: [UInt8] = []
   private var start = Start.mayHaveMark(0)
+  private var line = Line.name(FieldName())
   private var endedWithCarriageReturn = false
 
   private var data: [UInt8] = []
   private var hasData = false
   private var event: [UInt8] = []
+  /// The value of a line that counts when it has ended: an id, a time.
+  private var draft: [UInt8] = []
   /// The id that was read, which counts from the next empty line on.
   private var nextID: String?
 
@@ -50,6 +36,52 @@ public struct EventStreamParser: Transform {
   }
   private static let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
 
+  /// How far the line has come.
+  private enum Line {
+    /// Its colon has not.
+    case name(FieldName)
+    /// - isAtStart: Nothing has come behind the colon: a space there is not part of the value.
+    case value(Field, isAtStart: Bool)
+  }
+
+  private enum Field {
+    case data, event, id, retry
+    /// A comment, whose name is empty, or what is unknown.
+    case other
+  }
+
+  /// A name as it comes: as many bytes as the longest that is known, behind a 1.
+  private struct FieldName {
+    private var bytes: UInt64 = 1
+
+    var isEmpty: Bool { bytes == 1 }
+
+    /// - Returns: how many bytes of `part` belong to the name, with its colon; nil if it goes on behind them.
+    mutating func end(in part: Span<UInt8>) -> Int? {
+      for offset in part.indices {
+        if part[offset] == UInt8(ascii: ":") { return offset + 1 }
+        guard bytes < 1 << 40 else {
+          bytes = 0
+          return offset
+        }
+        append(part[offset])
+      }
+      return nil
+    }
+
+    mutating func append(_ byte: UInt8) { bytes = bytes << 8 | UInt64(byte) }
+
+    var field: Field {
+      switch bytes {
+      case 0x01_64_61_74_61: .data
+      case 0x01_65_76_65_6E_74: .event
+      case 0x01_69_64: .id
+      case 0x01_72_65_74_72_79: .retry
+      default: .other
+      }
+    }
+  }
+
   /// - Parameter lastEventID: That of an earlier connection.
   public init(limits: EventStreamLimits = EventStreamLimits(), lastEventID: String? = nil) {
     self.limits = limits
@@ -62,37 +94,48 @@ public struct EventStreamParser: Transform {
     _ input: consuming Bytes, into output: inout TransformOutput<ServerSentEvent>
   ) throws {
     var rest = input[...]
-    if case .mayHaveMark(let count) = start { rest = try passMark(rest, count, &output) }
-    while !rest.isEmpty {
-      if endedWithCarriageReturn {
-        endedWithCarriageReturn = false
-        if rest.first == 0x0A {
-          rest = rest.dropFirst()
-          continue
-        }
-      }
-      let part = rest.prefix { $0 != 0x0A && $0 != 0x0D }
-      try append(part)
-      rest = rest[part.endIndex...]
-      guard let end = rest.popFirst() else { return }
-      endedWithCarriageReturn = end == 0x0D
-      try endLine(&output)
-    }
+    while let event = try next(from: &rest) { output.append(event) }
   }
 
   /// What is not ended by an empty line is no event.
   public mutating func finish(into output: inout TransformOutput<ServerSentEvent>) throws {}
 
-  private mutating func passMark(
-    _ input: Bytes, _ count: Int, _ output: inout TransformOutput<ServerSentEvent>
-  ) throws -> Bytes {
+  /// Takes what the next event needs off the beginning of `input`.
+  /// - Returns: nil when all of it was taken.
+  /// - Throws: `StreamError.limitExceeded`.
+  package mutating func next(from input: inout Bytes) throws -> ServerSentEvent? {
+    if case .mayHaveMark(let count) = start { input = passMark(input, count) }
+    while !input.isEmpty {
+      if endedWithCarriageReturn {
+        endedWithCarriageReturn = false
+        if input.first == 0x0A {
+          input = input.dropFirst()
+          continue
+        }
+      }
+      let (count, end) = input.firstLine
+      try take(input.prefix(count))
+      guard let end else {
+        input = Bytes()
+        return nil
+      }
+      endedWithCarriageReturn = end == 0x0D
+      input = input.dropFirst(count + 1)
+      if let event = try endLine() { return event }
+    }
+    return nil
+  }
+
+  private mutating func passMark(_ input: Bytes, _ count: Int) -> Bytes {
     var count = count
     var rest = input
     while count < Self.mark.count, let byte = rest.first {
       guard byte == Self.mark[count] else {
         // It was none: what looked like it belongs to the first line.
         start = .passed
-        line = Array(Self.mark[..<count])
+        var name = FieldName()
+        for byte in Self.mark[..<count] { name.append(byte) }
+        line = .name(name)
         return rest
       }
       count += 1
@@ -102,57 +145,110 @@ public struct EventStreamParser: Transform {
     return rest
   }
 
-  private mutating func append(_ part: Bytes) throws {
-    let count = line.count + part.count
-    guard count <= limits.maxLineBytes else {
-      throw StreamError.limitExceeded(what: "a line of an event stream", limit: limits.maxLineBytes, actual: count)
+  // MARK: lines
+
+  /// Takes a part of a line.
+  private mutating func take(_ part: Bytes) throws {
+    var part = part
+    if case .name(var name) = line {
+      guard let length = name.end(in: part.span) else {
+        line = .name(name)
+        return
+      }
+      try begin(name.field)
+      part = part.dropFirst(length)
     }
-    line.append(contentsOf: part)
+    guard case .value(let field, let isAtStart) = line, let first = part.first else { return }
+    if isAtStart {
+      line = .value(field, isAtStart: false)
+      if first == 0x20 { part = part.dropFirst() }
+    }
+    switch field {
+    case .data:
+      try checkRoom(for: part.count)
+      data.append(contentsOf: part)
+    case .event:
+      try checkRoom(for: part.count)
+      event.append(contentsOf: part)
+    case .id, .retry:
+      try checkRoom(for: part.count)
+      draft.append(contentsOf: part)
+    case .other: break
+    }
   }
 
-  private mutating func endLine(_ output: inout TransformOutput<ServerSentEvent>) throws {
-    defer { line.removeAll(keepingCapacity: line.capacity < 1 << 12) }
-    if line.isEmpty { return dispatch(&output) }
-    let colon = line.firstIndex(of: UInt8(ascii: ":"))
-    let name = line[..<(colon ?? line.endIndex)]
-    var value = line[(colon.map { $0 + 1 } ?? line.endIndex)...]
-    if value.first == 0x20 { value = value.dropFirst() }
-    switch String(decoding: name, as: UTF8.self) {
-    case "data":
-      let count = data.count + value.count + 1
-      guard count <= limits.maxEventBytes else {
-        throw StreamError.limitExceeded(what: "an event's data", limit: limits.maxEventBytes, actual: count)
-      }
-      if hasData { data.append(0x0A) }
-      data.append(contentsOf: value)
-      hasData = true
-    case "event": event = Array(value)
-    case "id": if !value.contains(0) { nextID = String(decoding: value, as: UTF8.self) }
-    case "retry": setRetry(value)
-    // A comment has no name, and what is unknown says nothing.
-    default: break
+  private func checkRoom(for count: Int) throws {
+    let count = data.count + event.count + draft.count + count
+    guard count <= limits.maxEventBytes else {
+      throw StreamError.limitExceeded(what: "an event", limit: limits.maxEventBytes, actual: count)
     }
+  }
+
+  private mutating func begin(_ field: Field) throws {
+    switch field {
+    case .data:
+      if hasData {
+        try checkRoom(for: 1)
+        data.append(0x0A)
+      }
+      hasData = true
+    case .event: event = []
+    case .id, .retry, .other: break
+    }
+    line = .value(field, isAtStart: true)
+  }
+
+  private mutating func endLine() throws -> ServerSentEvent? {
+    if case .name(let name) = line {
+      if name.isEmpty { return dispatch() }
+      // A field without a colon is empty.
+      try begin(name.field)
+    }
+    if case .value(let field, _) = line {
+      switch field {
+      case .id:
+        if !draft.contains(0) { nextID = String(decoding: draft, as: UTF8.self) }
+        draft = []
+      case .retry:
+        setRetry(draft)
+        draft = []
+      case .data, .event, .other: break
+      }
+    }
+    line = .name(FieldName())
+    return nil
   }
 
   /// Digits and nothing else; a number beyond what can be waited for says nothing either.
-  private mutating func setRetry(_ digits: ArraySlice<UInt8>) {
+  private mutating func setRetry(_ digits: [UInt8]) {
     guard !digits.isEmpty, digits.allSatisfy({ (0x30...0x39).contains($0) }),
       let milliseconds = Int64(String(decoding: digits, as: UTF8.self)), milliseconds < Int64.max / 1_000_000
     else { return }
     retry = .milliseconds(milliseconds)
   }
 
-  private mutating func dispatch(_ output: inout TransformOutput<ServerSentEvent>) {
+  private mutating func dispatch() -> ServerSentEvent? {
     lastEventID = nextID
     defer {
-      data = []
+      data.removeAll(keepingCapacity: data.capacity <= Self.keptCapacity)
       hasData = false
       event = []
     }
-    guard hasData else { return }
-    output.append(
-      ServerSentEvent(
-        String(decoding: data, as: UTF8.self), event: event.isEmpty ? nil : String(decoding: event, as: UTF8.self),
-        id: lastEventID))
+    guard hasData else { return nil }
+    return ServerSentEvent(
+      String(decoding: data, as: UTF8.self), event: event.isEmpty ? nil : String(decoding: event, as: UTF8.self),
+      id: lastEventID)
+  }
+
+  /// Bytes of memory that are kept from event to event.
+  private static let keptCapacity = 4 << 10
+}
+
+extension Bytes {
+  /// The bytes before the first LF or CR, and which of the two it is, if one is there.
+  fileprivate var firstLine: (count: Int, end: UInt8?) {
+    let span = span
+    for offset in span.indices where span[offset] == 0x0A || span[offset] == 0x0D { return (offset, span[offset]) }
+    return (span.count, nil)
   }
 }

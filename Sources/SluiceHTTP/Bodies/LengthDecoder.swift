@@ -8,6 +8,8 @@ package struct LengthDecoder: BodyDecoder {
 
   package init(_ length: Int) { self.length = length }
 
+  package var isComplete: Bool { received == length }
+
   package mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
     let input = consume input
     let part = input.prefix(length - received)
