@@ -12,6 +12,15 @@ struct EventCommandOptions: ParsableArguments {
   @Flag(help: "Write each event as a line of JSON: event, data, id.")
   var json = false
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Longest event that is taken, or made of a line, in bytes.", valueName: "BYTES"))
+  var maxEvent = EventStreamLimits().maxEventBytes
+
+  @Option(
+    help: ArgumentHelp("Ask for the events with POST and this body; @FILE is what a file holds.", valueName: "BODY"))
+  var post: String?
+
   func validate() throws {
     if let event, event.utf8.contains(where: { "\n\r\0".utf8.contains($0) }) {
       throw ValidationError("--event must be one line: the type of an event holds no line end and no NUL.")
@@ -19,6 +28,7 @@ struct EventCommandOptions: ParsableArguments {
     if let lastEventID, !HTTPSyntax.isValue(lastEventID) {
       throw ValidationError("--last-event-id must be without control characters: it is sent as a header.")
     }
+    if maxEvent < 1 { throw ValidationError("--max-event must be 1 or more, not \(maxEvent).") }
   }
 
   /// The events of a stream, each as a line or several.
@@ -31,6 +41,8 @@ struct EventCommandOptions: ParsableArguments {
     options.proxy = client.proxy
     options.connectTimeout = client.connectTimeout
     options.lastEventID = lastEventID
+    options.limits = EventStreamLimits(maxEventBytes: maxEvent)
+    options.reconnects = reconnection != nil
     if let reconnection {
       options.maxRetry = reconnection.maxDelay
       options.willWait = { delay, error in
@@ -39,12 +51,22 @@ struct EventCommandOptions: ParsableArguments {
       }
     }
     let final = options
-    let open = { @Sendable in try await EventSource.connect(url, options: final) }
+    let body = try await postedBody()
+    let open = { @Sendable in
+      try await EventSource.connect(url, method: body == nil ? .get : .post, body: body, options: final)
+    }
     let feed = if let reconnection { try await reconnection.events(open) } else { try await open() }
-    let (wanted, json) = (event, json)
-    return feed.filter { wanted == nil || $0.event == wanted }
-      .map { Bytes((json ? $0.json : $0.data) + "\n") }
+    return feed.pipe(through: EventsToLines(type: event, json: json))
   }
+
+  private func postedBody() async throws -> Bytes? {
+    guard let post else { return nil }
+    guard post.hasPrefix("@") else { return Bytes(post) }
+    return try await File.open(FilePath(String(post.dropFirst()))).collect(limit: Self.maxPostedBytes) as Bytes
+  }
+
+  /// It is held while the stream may be asked for again.
+  private static let maxPostedBytes = 64 << 20
 
   /// A sink whose lines go to all who listen.
   func broadcast(_ url: String, _ service: EventService) async throws -> any WritableStream<Bytes> {
@@ -59,7 +81,7 @@ struct EventCommandOptions: ParsableArguments {
     let batches = Writable<[ServerSentEvent]>(
       onClose: { try await broadcast.close() }, onAbort: { broadcast.abort($0) },
       { try await broadcast.write(contentsOf: $0) })
-    return batches.behind(LinesToEvents(type: event))
+    return batches.behind(LinesToEvents(type: event, limit: maxEvent))
   }
 }
 
@@ -96,12 +118,30 @@ extension OriginPolicy {
   }
 }
 
+/// Makes a line of each event, or of each of one type.
+private struct EventsToLines: Transform {
+  let type: String?
+  let json: Bool
+
+  func transform(_ event: consuming ServerSentEvent, into output: inout TransformOutput<Bytes>) {
+    // HTML standard §9.2.6: one without a type is a message.
+    if let type, (event.event ?? "message") != type { return }
+    var line = BytesBuilder(capacity: event.data.utf8.count + 1)
+    line.append(json ? event.json : event.data)
+    line.append(UInt8(ascii: "\n"))
+    output.append(line.take())
+  }
+}
+
 /// Makes an event of each line; those of lines that come together stay together.
 private struct LinesToEvents: Transform {
   let type: String?
-  private var decoder = DelimiterDecoder(UInt8(ascii: "\n"), dropsCarriageReturn: true)
+  private var decoder: DelimiterDecoder
 
-  init(type: String?) { self.type = type }
+  init(type: String?, limit: Int) {
+    self.type = type
+    decoder = DelimiterDecoder(UInt8(ascii: "\n"), dropsCarriageReturn: true, limit: limit)
+  }
 
   mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<[ServerSentEvent]>) throws {
     var found = TransformOutput<Bytes>()

@@ -50,8 +50,10 @@ struct OptionScope: Sendable {
       $0.isHTTPClient || $0.isHTTPServer
     },
     OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix: and sse+http:") { $0.isRemote },
-    OptionScope(["--event"], forAny: "sse+http: and listen+sse+http:") { $0.isEventSource || $0.isBroadcast },
-    OptionScope(["--last-event-id", "--json"], forAny: "sse+http:") { $0.isEventSource },
+    OptionScope(["--event", "--max-event"], forAny: "sse+http: and listen+sse+http:") {
+      $0.isEventSource || $0.isBroadcast
+    },
+    OptionScope(["--last-event-id", "--json", "--post"], forAny: "sse+http:") { $0.isEventSource },
     OptionScope(
       ["--key", "--ca", "--alpn"], for: "TLS: wss:, tls:, sse+https:, listen+wss:, listen+tls: and listen+sse+https:"
     ) { $0.connectsInTLS || $0.target.servesTLS || $0.source.servesTLS },
