@@ -58,7 +58,7 @@ struct ServerAnswer: Sendable {
         throw EventSourceError.refused(
           status: response.status.code, headers: response.headerFields, bodyStart: rest.prefix(1024).compacted())
       }
-      guard response.headerFields.mediaType == "text/event-stream" else {
+      guard response.headerFields.isEventStream else {
         throw EventSourceError.wrongContentType(response.headerFields[.contentType] ?? "")
       }
       let parser = EventStreamParser(limits: options.limits, lastEventID: lastEventID)
@@ -75,12 +75,11 @@ struct ServerAnswer: Sendable {
   /// What undoes the codings of the body, if it has any (RFC 9110 §8.4): the last one first.
   private func inflating(_ limits: EventStreamLimits) throws -> Inflating? {
     let values = response.headerFields[values: .contentEncoding]
-    guard let named = HTTPSyntax.tokens(in: values)?.map(\.lowercasedASCII) else {
+    let codings = values.listElements.filter { !$0.equalsIgnoringCase("identity") }
+    guard codings.count <= Self.maxCodings,
+      codings.allSatisfy({ $0.equalsIgnoringCase("gzip") || $0.equalsIgnoringCase("x-gzip") })
+    else {
       throw EventSourceError.unsupportedBody("Content-Encoding \(values.joined(separator: ", "))")
-    }
-    let codings = named.filter { $0 != "identity" }
-    guard codings.count <= Self.maxCodings, codings.allSatisfy({ $0 == "gzip" || $0 == "x-gzip" }) else {
-      throw EventSourceError.unsupportedBody("Content-Encoding \(codings.joined(separator: ", "))")
     }
     if codings.isEmpty { return nil }
     let inflaters = try codings.map { _ in
@@ -109,12 +108,13 @@ struct ServerAnswer: Sendable {
 }
 
 extension HTTPFields {
-  /// What `Content-Type` says, without parameters, in lower case: of several, the last that is one (Fetch standard, "extract a MIME type").
-  fileprivate var mediaType: String? {
-    self[values: .contentType].listElements.reversed().lazy.compactMap { value -> String? in
-      let type = value.prefix { $0 != UInt8(ascii: ";") }.trimmingBlanks
-      guard let (kind, subtype) = type.divided(at: UInt8(ascii: "/")), kind.isToken, subtype.isToken else { return nil }
-      return type.text.lowercasedASCII
-    }.first
+  /// Whether `Content-Type` says so, with parameters or without: of several types, the last that is one counts (Fetch standard, "extract a MIME type").
+  fileprivate var isEventStream: Bool {
+    let types = self[values: .contentType].listElements.map { $0.prefix { $0 != UInt8(ascii: ";") }.trimmingBlanks }
+    let last = types.last { type in
+      guard let (kind, subtype) = type.divided(at: UInt8(ascii: "/")) else { return false }
+      return kind.isToken && subtype.isToken
+    }
+    return last?.equalsIgnoringCase("text/event-stream") ?? false
   }
 }
