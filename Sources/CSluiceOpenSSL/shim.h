@@ -26,6 +26,10 @@ static inline void sluice_SSL_CTX_set_versions(SSL_CTX *context, int min, int ma
   SSL_CTX_set_max_proto_version(context, max);
 }
 
+static inline int sluice_SSL_CTX_set_groups(SSL_CTX *context, const char *groups) {
+  return (int)SSL_CTX_set1_groups_list(context, groups);
+}
+
 static inline long sluice_SSL_CTX_set_session_cache_mode(SSL_CTX *context, long mode) {
   return SSL_CTX_set_session_cache_mode(context, mode);
 }

@@ -1,5 +1,6 @@
 import HTTPTypes
 import SluiceHTTP
+import SluiceIO
 import SluiceStreams
 import SluiceTLS
 
@@ -7,12 +8,14 @@ import SluiceTLS
 public enum ConnectError: Error, Hashable, Sendable {
   /// A step was not done in its time, or all of them in theirs.
   case timeout(ConnectStep, Duration)
-  /// The proxy did not open the tunnel: its answer, with the first bytes of its body.
+  /// The connection was lost while a step was under way.
+  case lost(ConnectStep, IOError)
+  /// A host or a port that can't be connected to.
+  case invalidOrigin(String)
+  /// The proxy did not open the tunnel, or wants other credentials: its answer, with the first bytes of its body.
   case proxyRefused(status: Int, headers: HTTPFields, bodyStart: Bytes)
   /// The proxy's answer is not HTTP, or beyond a limit.
   case proxyMalformed(HTTPHeadError)
-  /// The proxy sent bytes into the tunnel that can't be the origin's: it waits for us.
-  case proxyEarlyBytes(Int)
   /// The proxy ended the connection before it had answered.
   case proxyEndedEarly
   /// SOCKS5 (RFC 1928): what went wrong.
@@ -27,14 +30,34 @@ extension ConnectError: CustomStringConvertible {
   public var description: String {
     switch self {
     case .timeout(let step, let time): "\(step) was not done within \(time)"
-    case .proxyRefused(let status, _, _): "the proxy answered CONNECT with status \(status)"
+    case .lost(let step, let error): "the connection was lost during \(step.noun): \(error)"
+    case .invalidOrigin(let reason): reason
+    case .proxyRefused(let status, _, _): "the proxy answered with status \(status)"
     case .proxyMalformed(let error): "the proxy's answer is malformed: \(error)"
-    case .proxyEarlyBytes(let count):
-      "the proxy sent \(count) bytes behind its answer, before the origin was asked anything"
     case .proxyEndedEarly: "the proxy ended the connection before it had answered"
     case .socks(let error): "the SOCKS5 proxy: \(error)"
     case .proxyTLS(let error): "TLS to the proxy: \(error)"
     case .invalidProxy(let reason): "the proxy can't be used: \(reason)"
     }
+  }
+}
+
+extension ConnectError: RetryAdvising {
+  package var isFinal: Bool {
+    switch self {
+    case .proxyRefused(let status, _, _): ReconnectOptions.isFinal(status: status)
+    case .invalidOrigin, .invalidProxy, .socks(.wrongCredentials), .socks(.noMethod): true
+    case .proxyTLS(let error): ReconnectOptions.isFinalByDefault(error)
+    case .timeout, .lost, .proxyMalformed, .proxyEndedEarly, .socks: false
+    }
+  }
+
+  package var retryAfter: Duration? {
+    if case .proxyRefused(_, let headers, _) = self { headers.retryAfter() } else { nil }
+  }
+
+  /// What an error of the network means while a step is under way: the connection is lost, and not an established one.
+  package static func during(_ step: ConnectStep, _ error: any Error) -> any Error {
+    (error as? IOError).map { ConnectError.lost(step, $0) } ?? error
   }
 }

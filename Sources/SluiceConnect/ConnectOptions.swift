@@ -1,3 +1,4 @@
+import SluiceHTTP
 import SluiceIO
 import SluiceTLS
 
@@ -34,6 +35,17 @@ public enum ConnectStep: String, Sendable, Hashable, CustomStringConvertible {
   case handshake
 
   public var description: String { rawValue }
+
+  /// As it stands in a sentence.
+  var noun: String {
+    switch self {
+    case .connect: "the connection"
+    case .proxyTLS: "the TLS handshake with the proxy"
+    case .proxy: "the proxy's handshake"
+    case .tls: "the TLS handshake"
+    case .handshake: "the handshake"
+    }
+  }
 }
 
 /// What is to be reached.
@@ -53,4 +65,10 @@ public struct Origin: Sendable, Hashable {
 
   /// "example.com:443", "[::1]:80": what a proxy is asked for.
   var authority: String { (host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host) + ":\(port)" }
+
+  /// - Throws: `ConnectError.invalidOrigin` for what no system and no proxy would connect to, or each to something else.
+  func check() throws(ConnectError) {
+    do { try HostName.check(host) } catch { throw .invalidOrigin(error.description) }
+    guard (1...65535).contains(port) else { throw .invalidOrigin("the port \(port) is not in 1...65535") }
+  }
 }

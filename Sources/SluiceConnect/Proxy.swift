@@ -83,11 +83,14 @@ struct ProxyVariables {
     return [own, value("all_proxy")].lazy.compactMap { $0 }.first { !$0.isEmpty }
   }
 
+  private static func withoutRoot(_ name: WireText) -> WireText { name.ends(with: ".") ? name.dropLast() : name }
+
   private func value(_ name: String) -> String? { variable(name) ?? variable(name.utf8.map(ASCII.uppercased).text) }
 
   /// Whether a list has the origin: `*`, a domain with all below it, an address, a network; with a port or without.
   static func matches(_ origin: Origin, _ list: String) -> Bool {
-    let host = origin.host.wire
+    // The dot of the DNS's root makes no other name.
+    let host = withoutRoot(origin.host.wire)
     let address = IPAddress(origin.host)
     return list.wire.split(whereSeparator: { $0 == UInt8(ascii: ",") || ASCII.isBlank($0) }).contains { entry in
       var name = entry
@@ -103,7 +106,7 @@ struct ProxyVariables {
       if name.begins(with: "[") { name = name.dropFirst().prefix { $0 != UInt8(ascii: "]") } }
       if let address { return IPAddress(name.text) == address }
       if name.begins(with: "*.") { name = name.dropFirst() }
-      let domain = name.begins(with: ".") ? name.dropFirst() : name
+      let domain = withoutRoot(name.begins(with: ".") ? name.dropFirst() : name)
       return !domain.isEmpty
         && (host.equalsIgnoringCase(domain.text)
           || host.suffix(domain.count + 1).equalsIgnoringCase("." + domain.text))

@@ -15,7 +15,11 @@ package struct Redirect {
   package init?(
     status: Int, headers: HTTPFields, from url: ConnectionURL, schemes: [String: String]
   ) throws(NotFollowed) {
-    guard [301, 302, 303, 307, 308].contains(status), let location = headers[.location] else { return nil }
+    guard Self.isRedirect(status: status) else { return nil }
+    // Of a singleton that is repeated only one and the same value has a meaning.
+    let locations = Set(headers[values: .location])
+    guard let location = locations.first else { return nil }
+    guard locations.count == 1 else { throw NotFollowed(reason: "it has more than one Location") }
     let target: ConnectionURL
     do { target = try url.resolving(location, schemes) } catch {
       throw NotFollowed(reason: "its Location can't be used: \(error)")
@@ -24,38 +28,30 @@ package struct Redirect {
     if url.isSecure && !target.isSecure {
       throw NotFollowed(reason: "it leads from \(url.scheme): to \(target.scheme):")
     }
-    keepsOrigin = target.scheme == url.scheme && target.host == url.host && target.port == url.port
+    keepsOrigin =
+      target.scheme == url.scheme && target.host.lowercasedASCII == url.host.lowercasedASCII && target.port == url.port
     self.url = keepsOrigin ? target.with(url.userInfo) : target
   }
+
+  package static func isRedirect(status: Int) -> Bool { [301, 302, 303, 307, 308].contains(status) }
 
   package struct NotFollowed: Error {
     package let reason: String
   }
 
-  /// What belongs to one origin and is not told another.
-  package static let secretFields: Set<String> = ["authorization", "cookie", "proxy-authorization"]
+  /// What belongs to one origin and is not told another: its secrets, and a Host of one's own.
+  package static let originFields: Set<String> = ["authorization", "cookie", "proxy-authorization", "host"]
 }
 
 extension ConnectionURL {
   /// Whether the scheme says TLS.
   package var isSecure: Bool { scheme == "wss" || scheme == "https" }
 
-  /// Resolves a reference (RFC 3986 §5.2).
+  /// Where a reference leads (RFC 3986 §5.2). A fragment is not for the server.
   func resolving(_ reference: String, _ schemes: [String: String]) throws(URLError) -> ConnectionURL {
-    let reference = reference.wire.prefix { $0 != UInt8(ascii: "#") }
-    let allowed = Array(Set(schemes.values))
-    if let (name, behind) = reference.divided(at: UInt8(ascii: ":")), behind.begins(with: "//") {
-      let scheme = name.text.lowercasedASCII
-      return try ConnectionURL("\(schemes[scheme] ?? scheme):\(behind.text)", schemes: allowed)
-    }
-    if reference.begins(with: "//") { return try ConnectionURL("\(scheme):\(reference.text)", schemes: allowed) }
-    let base = "\(scheme)://\(authority)"
-    if reference.begins(with: "/") { return try ConnectionURL(base + reference.text, schemes: allowed) }
-    let path = target.wire.prefix { $0 != UInt8(ascii: "?") }
-    if reference.isEmpty || reference.begins(with: "?") {
-      return try ConnectionURL(base + path.text + reference.text, schemes: allowed)
-    }
-    let folder = path[...(path.lastIndex(of: UInt8(ascii: "/")) ?? path.startIndex)]
-    return try ConnectionURL(base + folder.text + reference.text, schemes: allowed)
+    var target = URIReference(reference).resolved(against: URIReference(description))
+    target.fragment = nil
+    target.scheme = target.scheme.map { schemes[$0] ?? $0 }
+    return try ConnectionURL(target.description, schemes: Set(schemes.values).sorted())
   }
 }

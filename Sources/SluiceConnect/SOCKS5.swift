@@ -16,6 +16,10 @@ public enum SOCKSError: Error, Hashable, Sendable, CustomStringConvertible {
   case wrongAddressType(UInt8)
   /// A host name, user or password of more than 255 bytes, or none.
   case tooLong(String, byteCount: Int)
+  /// A host name with a NUL, at which the proxy may cut it.
+  case invalidHost
+  /// A port that is not in 1...65535.
+  case invalidPort(Int)
 
   public var description: String {
     switch self {
@@ -26,6 +30,8 @@ public enum SOCKSError: Error, Hashable, Sendable, CustomStringConvertible {
     case .refused(let reply): "\(Self.reason(reply)) (reply \(reply))"
     case .wrongAddressType(let type): "its reply has the unknown address type \(type)"
     case .tooLong(let what, let count): "the \(what) has \(count) bytes; 1 to 255 are allowed"
+    case .invalidHost: "the host name holds a NUL"
+    case .invalidPort(let port): "the port \(port) is not in 1...65535"
     }
   }
 
@@ -61,7 +67,7 @@ struct SOCKS5: Sendable {
   enum Step: Equatable {
     case send(Bytes)
     case wantsMore
-    /// The tunnel is open; what came behind the reply.
+    /// The tunnel is open. What came behind the reply is the origin's.
     case connected(Bytes)
   }
 
@@ -72,6 +78,8 @@ struct SOCKS5: Sendable {
 
   /// RFC 1928 §4: the proxy resolves names.
   private static func request(_ origin: Origin) throws(SOCKSError) -> Bytes {
+    guard !origin.host.utf8.contains(0) else { throw .invalidHost }
+    guard let port = UInt16(exactly: origin.port), port > 0 else { throw .invalidPort(origin.port) }
     var builder = BytesBuilder(capacity: 32)
     for byte in [5, 1, 0] as [UInt8] { builder.append(byte) }
     if let address = IPAddress(origin.host) {
@@ -81,7 +89,7 @@ struct SOCKS5: Sendable {
       builder.append(3)
       try builder.append(counted: origin.host, "host name")
     }
-    builder.append(bigEndian: UInt16(truncatingIfNeeded: origin.port))
+    builder.append(bigEndian: port)
     return builder.take()
   }
 

@@ -18,7 +18,7 @@ public struct ConnectionURL: Hashable, Sendable {
   public let scheme: String
   /// User and password as they stand in the URL; nil if there are none.
   public private(set) var userInfo: UserInfo?
-  /// A name or an address, an IPv6 one without its brackets.
+  /// A name or an address, an IPv6 one without its brackets, percent-encoded characters decoded.
   public let host: String
   /// The port of the URL, or the scheme's own.
   public let port: Int
@@ -28,27 +28,33 @@ public struct ConnectionURL: Hashable, Sendable {
   /// - Parameter schemes: The schemes to accept.
   /// - Throws: `URLError`, which says what is wrong and what is allowed.
   public init(_ text: String, schemes: [String] = ["ws", "wss"], allowsPortZero: Bool = false) throws(URLError) {
+    let parts = URIReference(text)
+    let hostPort = parts.authority.map(Self.withoutUserInfo)
+    // Of a host something else is to be written than of the rest.
+    if let hostPort, !hostPort.allSatisfy({ $0 < 0x80 }) {
+      _ = try Self.hostAndPort(hostPort, default: 0, lowest: 0)
+    }
     guard text.utf8.allSatisfy(HTTPSyntax.isTargetCharacter) else {
       throw URLError("the URL holds a space, a control character or a character outside ASCII; percent-encode it")
     }
-    guard let (name, behind) = text.wire.divided(at: UInt8(ascii: ":")) else {
-      throw URLError("'\(text)' has no scheme; \(Self.list(schemes)) is allowed")
-    }
-    scheme = name.text.lowercasedASCII
+    guard let scheme = parts.scheme else { throw URLError("'\(text)' has no scheme; \(Self.list(schemes)) is allowed") }
     guard schemes.contains(scheme) else {
       throw URLError("the scheme '\(scheme)' can't be used here; \(Self.list(schemes)) is allowed")
     }
-    guard behind.begins(with: "//") else { throw URLError("'//' is missing behind '\(scheme):'") }
-    let rest = behind.dropFirst(2)
-    guard !rest.contains(UInt8(ascii: "#")) else { throw URLError("a URL to connect to has no fragment ('#…')") }
-    let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
-    let path = rest[authority.endIndex...]
-    target = path.begins(with: "/") ? path.text : "/" + path.text
-    let at = authority.lastIndex(of: UInt8(ascii: "@"))
-    userInfo = try at.flatMap { index throws(URLError) in try UserInfo(authority[..<index]) }
-    let hostPort = at.map { authority[$0...].dropFirst() } ?? authority
+    guard let authority = parts.authority, let hostPort else { throw URLError("'//' is missing behind '\(scheme):'") }
+    guard parts.fragment == nil else { throw URLError("a URL to connect to has no fragment ('#…')") }
+    self.scheme = scheme
+    target = (parts.path.isEmpty ? "/" : parts.path) + (parts.query.map { "?" + $0 } ?? "")
+    userInfo =
+      hostPort.startIndex == authority.startIndex
+      ? nil : try UserInfo(authority.wire[..<hostPort.startIndex].dropLast())
     (host, port) = try Self.hostAndPort(
       hostPort, default: Self.defaultPort(scheme), lowest: allowsPortZero ? 0 : 1)
+  }
+
+  private static func withoutUserInfo(_ authority: String) -> WireText {
+    let text = authority.wire
+    return text.lastIndex(of: UInt8(ascii: "@")).map { text[$0...].dropFirst() } ?? text
   }
 
   private static func defaultPort(_ scheme: String) -> Int {
@@ -62,28 +68,28 @@ public struct ConnectionURL: Hashable, Sendable {
   private static func hostAndPort(
     _ text: WireText, default defaultPort: Int, lowest: Int
   ) throws(URLError) -> (String, Int) {
-    let host: WireText
+    let host: String
     let rest: WireText
     if text.begins(with: "[") {
       guard let (address, behind) = text.dropFirst().divided(at: UInt8(ascii: "]")) else {
         throw URLError("the ']' behind the IPv6 address is missing")
       }
-      (host, rest) = (address, behind)
-      guard host.allSatisfy(HTTPSyntax.isIPv6Character) else {
-        throw URLError("'\(host.text)' is not an IPv6 address")
+      guard !address.isEmpty, address.allSatisfy(HTTPSyntax.isIPv6Character) else {
+        throw URLError("'\(address.text)' is not an IPv6 address")
       }
+      (host, rest) = (address.text, behind)
     } else {
-      host = text.prefix { $0 != UInt8(ascii: ":") }
-      rest = text[host.endIndex...]
-      guard host.allSatisfy(HTTPSyntax.isHostCharacter) else { throw URLError("'\(host.text)' is not a host name") }
+      let name = text.prefix { $0 != UInt8(ascii: ":") }
+      host = try HostName.decode(name)
+      rest = text[name.endIndex...]
     }
-    guard !host.isEmpty else { throw URLError("the host is missing") }
-    if rest.isEmpty { return (host.text, defaultPort) }
+    // RFC 3986 §3.2.3: a port without digits is none.
+    if rest.isEmpty || rest.equals(":") { return (host, defaultPort) }
     let digits = rest.dropFirst()
     guard rest.begins(with: ":"), let port = digits.decimal, (lowest...65535).contains(port) else {
       throw URLError("the port '\(digits.text)' is not a number from \(lowest) to 65535")
     }
-    return (host.text, port)
+    return (host, port)
   }
 
   private static func list(_ schemes: [String]) -> String {

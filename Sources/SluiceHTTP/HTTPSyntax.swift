@@ -22,7 +22,7 @@ package enum HTTPSyntax {
   }
 
   /// A host that is not empty, and perhaps a port (RFC 9110 §7.2), without user and password.
-  static func isAuthority(_ text: String) -> Bool {
+  package static func isAuthority(_ text: String) -> Bool {
     var rest = text.utf8[...]
     if rest.first == UInt8(ascii: "[") {
       guard let end = rest.firstIndex(of: UInt8(ascii: "]")) else { return false }

@@ -82,8 +82,10 @@ struct HeadLines {
   /// The Host fields, which a request has apart from its others.
   let hosts: [String]
 
-  /// - Parameter head: A whole head, in which every CR is followed by an LF and no LF stands alone.
-  init(_ head: Bytes, limits: HeadLimits) throws(HTTPHeadError) {
+  /// - Parameters:
+  ///   - head: A whole head, in which every CR is followed by an LF and no LF stands alone.
+  ///   - unfolding: Whether a line that begins with white space continues the field before (RFC 9112 §5.2), which is an error otherwise.
+  init(_ head: Bytes, limits: HeadLimits, unfolding: Bool = false) throws(HTTPHeadError) {
     var rest = head
     guard let first = Self.takeLine(from: &rest), !rest.isEmpty else { throw .malformedRequestLine }
     self.first = first
@@ -92,7 +94,7 @@ struct HeadLines {
     // The line that is left when nothing is behind it is the empty one.
     while let line = Self.takeLine(from: &rest), !rest.isEmpty {
       guard fields.count + hosts.count < limits.maxFieldCount else { throw .tooManyFields(limit: limits.maxFieldCount) }
-      let (name, value) = try Self.field(line)
+      let (name, value) = try Self.field(unfolding ? Self.unfold(line, from: &rest) : line)
       if name.canonicalName == "host" {
         hosts.append(value.string)
       } else {
@@ -108,6 +110,18 @@ struct HeadLines {
     guard let end = rest.firstIndex(of: 0x0A) else { return nil }
     defer { rest = rest[(end + 1)...] }
     return rest[..<end].dropLast()
+  }
+
+  /// The line with those that continue it, a space in place of each fold.
+  private static func unfold(_ line: Bytes, from rest: inout Bytes) -> Bytes {
+    guard let next = rest.first, ASCII.isBlank(next) else { return line }
+    var builder = BytesBuilder(capacity: 2 * line.count)
+    builder.append(line.trimmingBlanks)
+    while let next = rest.first, ASCII.isBlank(next), let line = takeLine(from: &rest) {
+      builder.append(0x20)
+      builder.append(line.trimmingBlanks)
+    }
+    return builder.take()
   }
 
   private static func field(_ line: Bytes) throws(HTTPHeadError) -> (HTTPField.Name, Bytes) {

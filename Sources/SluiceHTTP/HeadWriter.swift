@@ -8,12 +8,15 @@ public enum HTTPFieldError: Error, Hashable, Sendable, CustomStringConvertible {
   case invalidValue(name: String)
   /// A field that the protocol writes itself.
   case reservedName(String)
+  /// A Host that is no host with or without a port, or more than one.
+  case invalidHost
 
   public var description: String {
     switch self {
     case .invalidName(let name):
       "'\(name.escapingControls)' is not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed"
     case .invalidValue(let name): "the value for \(name) holds a control character; CR, LF and NUL are not allowed"
+    case .invalidHost: "Host may be set once, to a host with or without a port"
     case .reservedName(let name): "the field \(name) is written by the protocol itself; it can't be set"
     }
   }

@@ -26,6 +26,16 @@ public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
     fields.removeAll { names.contains($0.name.lowercasedASCII) }
   }
 
+  /// A client's own Host, in place of that of the URL; it is taken out of the others.
+  /// - Returns: nil if there is none.
+  package mutating func takeHost() throws(HTTPFieldError) -> String? {
+    let hosts = fields.filter { $0.name.utf8.equalsIgnoringCase("host") }.map(\.value)
+    if hosts.isEmpty { return nil }
+    guard hosts.count == 1, HTTPSyntax.isAuthority(hosts[0]) else { throw .invalidHost }
+    remove(["host"])
+    return hosts[0]
+  }
+
   /// - Throws: as a head into which they were written would.
   package func checkSendable(reserved: Set<String>) throws(HTTPFieldError) {
     var writer = HeadWriter("")

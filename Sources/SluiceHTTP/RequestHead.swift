@@ -35,13 +35,13 @@ package struct RequestHead: Sendable {
   package var hasBody: Bool { !body.isEmpty }
 }
 
-/// A response head, strictly parsed.
+/// A response head, strictly parsed; of a field in several lines the value is put together (RFC 9112 §5.2).
 package struct ResponseHead: Sendable {
   package var response: HTTPResponse
 
   /// - Parameter head: What `HeadReader` gave.
   package init(_ head: Bytes, limits: HeadLimits = HeadLimits()) throws(HTTPHeadError) {
-    let lines = try HeadLines(head, limits: limits)
+    let lines = try HeadLines(head, limits: limits, unfolding: true)
     let line = lines.first
     guard line.starts(with: "HTTP/1.1 ".utf8) || line.starts(with: "HTTP/1.0 ".utf8) else {
       throw line.starts(with: "HTTP/".utf8) ? .unsupportedVersion : .malformedStatusLine

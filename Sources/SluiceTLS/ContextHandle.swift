@@ -21,11 +21,14 @@ import SluiceStreams
       throw .invalidOption("the versions", reason: "the minimum is above the maximum")
     }
     unsafe sluice_SSL_CTX_set_versions(context, options.minimumVersion.number, options.maximumVersion.number)
-    if let ciphers = options.ciphers, unsafe SSL_CTX_set_cipher_list(context, ciphers) != 1 {
+    if let ciphers = options.ciphers ?? options.profile.ciphers, unsafe SSL_CTX_set_cipher_list(context, ciphers) != 1 {
       throw .invalidOption("the cipher list", reason: "'\(ciphers)' names none that OpenSSL has")
     }
     if let suites = options.cipherSuites, unsafe SSL_CTX_set_ciphersuites(context, suites) != 1 {
       throw .invalidOption("the cipher suites", reason: "'\(suites)' names none that OpenSSL has")
+    }
+    if let groups = options.groups ?? options.profile.groups, unsafe sluice_SSL_CTX_set_groups(context, groups) != 1 {
+      throw .invalidOption("the groups", reason: "'\(groups)' names one that OpenSSL has not")
     }
     if let keyLog { unsafe SSL_CTX_set_ex_data(context, 0, Unmanaged.passUnretained(keyLog).toOpaque()) }
     if keyLog != nil || options.allowsKernel {

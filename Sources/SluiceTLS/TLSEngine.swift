@@ -21,10 +21,11 @@ import SluiceStreams
 
   /// A client's.
   init(_ context: TLSClientContext, to name: String) throws(TLSError) {
+    let name = try Self.serverName(context.options.serverName ?? name)
     guard let ssl = unsafe SSL_new(context.handle.pointer) else { throw .protocol(OpenSSLError.takeReason()) }
     unsafe self.ssl = ssl
     keptAlive = context
-    wantedName = context.options.serverName ?? name
+    wantedName = name
     sessions = context.sessions
     verifiesStaple = context.verifies
     allowsKernel = context.options.allowsKernel
@@ -41,6 +42,16 @@ import SluiceStreams
       isAddress
       ? unsafe X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), wantedName) : unsafe SSL_set1_host(ssl, wantedName)
     guard isSet == 1 else { throw .invalidOption("the server's name", reason: "'\(wantedName)' is none") }
+  }
+
+  /// A name as it is asked for and verified: without the dot of the DNS's root (RFC 6066 §3).
+  private static func serverName(_ name: String) throws(TLSError) -> String {
+    let name = name.utf8.ends(with: ".") ? name.utf8.dropLast().text : name
+    // OpenSSL takes an empty name for any, and one with a NUL for what stands before that.
+    guard !name.isEmpty, !name.utf8.contains(0) else {
+      throw .invalidOption("the server's name", reason: name.isEmpty ? "it is empty" : "it holds a NUL")
+    }
+    return name
   }
 
   /// A server's.
@@ -241,8 +252,7 @@ import SluiceStreams
       if failure.reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE { throw .noCertificate }
       // OpenSSL's numbers of the peer's alerts: 1000 and the alert's own (RFC 8446 §6).
       if failure.reason > SSL_AD_REASON_OFFSET, failure.reason < SSL_AD_REASON_OFFSET + 256 {
-        let name = unsafe String(cString: SSL_alert_desc_string_long(failure.reason - SSL_AD_REASON_OFFSET))
-        throw .alert(name)
+        throw .alert(TLSAlert.name(failure.reason - SSL_AD_REASON_OFFSET))
       }
       throw .protocol(failure.text)
     }

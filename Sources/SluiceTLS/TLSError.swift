@@ -6,7 +6,7 @@ public enum TLSError: Error, Hashable, Sendable {
   case untrusted(reason: String, subject: String)
   /// The peer, which had to, sent no certificate.
   case noCertificate
-  /// The peer refused with an alert (RFC 8446 §6), by its name.
+  /// The peer refused with an alert (RFC 8446 §6), by its name: "certificate_required".
   case alert(String)
   /// The peer sent what is no TLS, or broke the protocol; in OpenSSL's words.
   case `protocol`(String)

@@ -9,6 +9,15 @@ public enum TLSVersion: String, Sendable, Hashable, Comparable, CaseIterable {
   public static func < (left: TLSVersion, right: TLSVersion) -> Bool { left == .tls12 && right == .tls13 }
 }
 
+/// Which ciphers and curves are spoken where the options name none.
+public enum TLSProfile: String, Sendable, Hashable, CaseIterable {
+  /// Mozilla's intermediate one: ECDHE with an authenticated cipher (AES-GCM or ChaCha20-Poly1305), on X25519, P-256 or P-384. Every browser
+  /// and library of the last ten years speaks that.
+  case intermediate
+  /// What OpenSSL and the system's openssl.cnf allow, for older peers: RSA key exchange, CBC and other curves too.
+  case system
+}
+
 /// PEM text or a file that holds it.
 public enum PEMSource: Sendable, Hashable {
   case file(FilePath)
@@ -42,10 +51,14 @@ public struct TLSCommonOptions: Sendable, Hashable {
   public var minimumVersion = TLSVersion.tls12
   /// The newest version to speak. Default: 1.3.
   public var maximumVersion = TLSVersion.tls13
-  /// Cipher suites of TLS 1.2, in OpenSSL's notation (`openssl ciphers`). Default: nil, the system's choice.
+  /// What `ciphers` and `groups` are where they are nil. Default: intermediate.
+  public var profile = TLSProfile.intermediate
+  /// Cipher suites of TLS 1.2, in OpenSSL's notation (`openssl ciphers`). Default: nil, the profile's.
   public var ciphers: String?
   /// Cipher suites of TLS 1.3, separated by colons. Default: nil, the system's choice.
   public var cipherSuites: String?
+  /// Groups for the key exchange, separated by colons ("X25519:P-256"). Default: nil, the profile's.
+  public var groups: String?
   /// Application protocols (ALPN, RFC 7301), the preferred one first; each has 1 to 255 bytes. Default: none.
   public var applicationProtocols: [String] = []
   /// A file that the keys of each connection are appended to, for Wireshark (the NSS key log format). Whoever reads it can read the
@@ -57,6 +70,27 @@ public struct TLSCommonOptions: Sendable, Hashable {
   public var allowsKernel = true
 
   init() {}
+}
+
+extension TLSProfile {
+  /// https://wiki.mozilla.org/Security/Server_Side_TLS, without its two suites of DHE.
+  var ciphers: String? {
+    switch self {
+    case .intermediate:
+      """
+      ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
+      ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305
+      """
+    case .system: nil
+    }
+  }
+
+  var groups: String? {
+    switch self {
+    case .intermediate: "X25519:P-256:P-384"
+    case .system: nil
+    }
+  }
 }
 
 /// How a client uses TLS.

@@ -89,7 +89,9 @@ public final class TLSServerContext: Sendable {
   /// RFC 6066 §3: another certificate, if its names have the name that the client asks for and the first one's have not.
   private func choose(_ ssl: OpaquePointer?) -> CInt {
     guard let raw = unsafe SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) else { return SSL_TLSEXT_ERR_NOACK }
-    let name = unsafe String(cString: raw)
+    // RFC 6066 §3 wants it without the dot of the DNS's root.
+    let asked = unsafe String(cString: raw)
+    let name = asked.utf8.ends(with: ".") ? asked.utf8.dropLast().text : asked
     if let index = identities.firstIndex(where: { unsafe Certificate(pointer: $0.certificate).isValid(forHost: name) }),
       index > 0
     {

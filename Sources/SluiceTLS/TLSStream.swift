@@ -26,6 +26,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   private enum ReadState {
     case open
+    /// What came before is decrypted, and to be read first.
+    case failing(any Error)
     case ended
     case failed(any Error)
   }
@@ -86,6 +88,9 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     while true {
       switch readState {
       case .open: break
+      case .failing(let error):
+        fail(error)
+        continue
       case .ended: return .end
       case .failed(let error): throw error
       }
@@ -127,16 +132,21 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     guard engine.hasInput else { return nil }
     buffers.prepare(room: Self.maxRecord)
     let start = buffers.plain.count
-    reading: while buffers.plain.capacity - buffers.plain.count >= Self.maxRecord {
-      switch try engine.read(into: &buffers.plain, upTo: Self.maxRecord) {
-      case .done where engine.hasInput: continue
-      case .done: break reading
-      case .wantsInput: break reading
-      case .closed:
-        readState = .ended
-        releaseIfDone()
-        break reading
+    do {
+      reading: while buffers.plain.capacity - buffers.plain.count >= Self.maxRecord {
+        switch try engine.read(into: &buffers.plain, upTo: Self.maxRecord) {
+        case .done where engine.hasInput: continue
+        case .done: break reading
+        case .wantsInput: break reading
+        case .closed:
+          readState = .ended
+          releaseIfDone()
+          break reading
+        }
       }
+    } catch {
+      if buffers.plain.count == start { throw error }
+      readState = .failing(error)
     }
     let all = buffers.plain.lend()
     return all.count == start ? nil : all[(all.startIndex + start)...]
@@ -153,7 +163,10 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
   public func cancel(_ reason: (any Error)?) {
     loop.perform {
-      if case .open = self.readState { self.readState = .ended }
+      switch self.readState {
+      case .open, .failing: self.readState = .ended
+      case .ended, .failed: break
+      }
       self.transport.cancel(reason)
       self.reader?.wakeReader()
       self.releaseIfDone()
@@ -249,7 +262,10 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   }
 
   private func fail(_ error: any Error) {
-    if case .open = readState { readState = .failed(error) }
+    switch readState {
+    case .open, .failing: readState = .failed(error)
+    case .ended, .failed: break
+    }
     if case .open = writeState {
       // The peer is told by an alert, if there is one to send.
       try? sendOutput()
@@ -265,7 +281,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   /// Lets go of the transport, which keeps this alive, and of what the peer may still send to it.
   private func releaseIfDone() {
     switch (readState, writeState) {
-    case (.open, _), (_, .open): return
+    case (.open, _), (.failing, _), (_, .open): return
     default:
       transport.detachReader()
       transport.detachWriter()

@@ -11,12 +11,10 @@ struct Connector: Sendable {
   private let oneMessage: Bool
   /// Whether our Close waits only for the answer to our one message.
   private let waitsForAnswer: Bool
-  private let pingInterval: Duration?
-  private let diagnostics: Diagnostics
   private let interruption: Interruption
   let progress: Progress?
 
-  init(_ command: SluiceCommand, diagnostics: Diagnostics, interruption: Interruption) {
+  init(_ command: SluiceCommand, interruption: Interruption) {
     framing = command.framing.framing
     kind = command.framing.kind
     maxMessage = command.webSocket.maxMessage
@@ -28,9 +26,7 @@ struct Connector: Sendable {
     bridgeOptions = options
     linger = .seconds(command.ending.linger)
     oneMessage = command.webSocket.oneMessage
-    pingInterval = command.webSocket.ping.map { .seconds($0) }
     progress = command.progress ? Progress() : nil
-    self.diagnostics = diagnostics
     self.interruption = interruption
   }
 
@@ -211,7 +207,7 @@ struct Connector: Sendable {
 
   // MARK: while it runs
 
-  /// Runs `body` while pings are sent, and a signal closes what is open.
+  /// Runs `body`; a signal meanwhile closes what is open.
   private func whileWatching<Element: Sendable>(
     _ sockets: [MessageEndpoint], cancelling sources: [(any ReadableStream<Element>)?],
     _ body: @escaping @Sendable () async throws -> Void
@@ -221,39 +217,8 @@ struct Connector: Sendable {
       for socket in sockets { Task { try? await socket.goAway() } }
     }
     defer { interruption.remove(id) }
-    let single = sockets.compactMap { if case .socket(let socket) = $0 { socket } else { nil } }
-    guard let pingInterval, !single.isEmpty else { return try await body() }
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      for socket in single { group.addTask { try await keepAlive(socket, every: pingInterval) } }
-      group.addTask { try await body() }
-      try await group.next()
-      group.cancelAll()
-    }
+    try await body()
   }
-
-  private func keepAlive(_ socket: WebSocket, every interval: Duration) async throws {
-    while true {
-      try await Task.sleep(for: interval)
-      let watchdog = Task {
-        try await Task.sleep(for: interval)
-        socket.abort(WebSocketError.connectionLost(underlying: NoPong(time: interval)))
-      }
-      defer { watchdog.cancel() }
-      do {
-        let roundTrip = try await socket.ping()
-        diagnostics.verbose("pong after \(roundTrip)")
-      } catch WebSocketError.noPong {
-        // The connection is ending; whoever reads it is told how.
-        try await Task.sleep(for: .seconds(31_536_000))
-      }
-    }
-  }
-}
-
-/// A peer that does not answer pings.
-private struct NoPong: Error, CustomStringConvertible {
-  let time: Duration
-  var description: String { "no pong came within \(time)" }
 }
 
 extension JoinedStream {

@@ -11,8 +11,11 @@ struct Diagnostics: Sendable {
   let isVerbose: Bool
   let isQuiet: Bool
 
-  /// What ends the run.
-  func error(_ error: any Error) { write("sluice: \(error)") }
+  /// What ends the run, with the words of a server that refused.
+  func error(_ error: any Error) {
+    write("sluice: \(error)")
+    for line in RefusalText(of: error).lines { write("  " + line) }
+  }
 
   /// What the user must know to go on, such as a port.
   func notice(_ text: String) { if !isQuiet { write("sluice: \(text)") } }

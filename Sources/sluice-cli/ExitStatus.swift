@@ -25,7 +25,8 @@ enum ExitStatus: Int32, CaseIterable {
   /// What an error means to whoever called the tool.
   init(_ error: any Error) {
     switch error {
-    case is UsageError, is URLError, is SubprotocolError, HTTPFieldError.reservedName: self = .usage
+    case is UsageError, is URLError, is SubprotocolError, HTTPFieldError.reservedName, HTTPFieldError.invalidHost:
+      self = .usage
     // The command line's fields were checked: this is one that the peer had us send.
     case is HTTPFieldError: self = .protocolError
     case is MessageFramingError, is ChildProcessError: self = .inputOutput
@@ -35,7 +36,7 @@ enum ExitStatus: Int32, CaseIterable {
     case let error as EventSourceError: self.init(error)
     case let error as StreamError: self.init(error)
     case let error as IOError: self.init(error)
-    case TLSError.invalidOption, ConnectError.invalidProxy: self = .usage
+    case TLSError.invalidOption, ConnectError.invalidProxy, ConnectError.invalidOrigin: self = .usage
     case TLSError.truncated: self = .abnormalClose
     case is TLSError, is ConnectError: self = .connect
     default: self = .failure

@@ -55,7 +55,8 @@ struct OptionScope: Sendable {
     },
     OptionScope(["--last-event-id", "--json", "--post"], forAny: "sse+http:") { $0.isEventSource },
     OptionScope(
-      ["--key", "--ca", "--alpn"], for: "TLS: wss:, tls:, sse+https:, listen+wss:, listen+tls: and listen+sse+https:"
+      ["--key", "--ca", "--alpn", "--tls-profile"],
+      for: "TLS: wss:, tls:, sse+https:, listen+wss:, listen+tls: and listen+sse+https:"
     ) { $0.connectsInTLS || $0.target.servesTLS || $0.source.servesTLS },
     OptionScope(["--cert"], forAny: "listen+wss:, listen+tls: and listen+sse+https:") { $0.servesTLS },
     OptionScope(["--client-cert", "--insecure", "--sni"], for: "wss:, tls: and sse+https:") { $0.connectsInTLS },

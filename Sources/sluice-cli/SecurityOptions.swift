@@ -40,6 +40,12 @@ struct SecurityOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      "Ciphers and curves: 'intermediate' (ECDHE with AES-GCM or ChaCha20, on X25519, P-256 and P-384), or what the 'system' allows, for old peers.",
+      valueName: "intermediate|system"))
+  var tlsProfile = TLSProfile.intermediate
+
+  @Option(
+    help: ArgumentHelp(
       "Go through a proxy: http://, https:// or socks5://[USER:PASSWORD@]HOST[:PORT], or 'none'. Without it, what http_proxy, https_proxy, all_proxy and no_proxy say, but for tcp: and tls:.",
       valueName: "URL"))
   var proxy: String?
@@ -77,6 +83,7 @@ struct SecurityOptions: ParsableArguments {
     if insecure { options.trust = .insecureNoVerification }
     if let clientCert { options.identity = identity(clientCert) }
     options.serverName = sni
+    options.profile = tlsProfile
     options.applicationProtocols = alpn
     options.keyLog = Self.environment("SSLKEYLOGFILE").map { FilePath($0) }
     return options == TLSClientOptions() ? nil : try TLSClientContext(options)
@@ -86,6 +93,7 @@ struct SecurityOptions: ParsableArguments {
     guard let cert else { throw UsageError("a server in TLS needs a certificate: --cert FILE, and --key FILE") }
     var options = TLSServerOptions(identity(cert))
     if let ca { options.clientCertificates = .required(.file(FilePath(ca))) }
+    options.profile = tlsProfile
     options.applicationProtocols = alpn
     options.keyLog = Self.environment("SSLKEYLOGFILE").map { FilePath($0) }
     return try TLSServerContext(options)
@@ -123,6 +131,8 @@ struct SecurityOptions: ParsableArguments {
     return isAsked ? .asked(credentials) : .sent(credentials)
   }
 }
+
+extension TLSProfile: ExpressibleByArgument {}
 
 /// Credentials of the command line.
 enum CredentialUse {

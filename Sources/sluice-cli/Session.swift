@@ -43,7 +43,10 @@ struct Session: Sendable {
     var connection = WebSocketOptions()
     connection.maxMessageSize = command.webSocket.maxMessage
     // What was sent before the Close may still have to pass a slow reader at the other end.
-    if let patience = command.ending.bridge.halfCloseTimeout { connection.closeTimeout = patience }
+    connection.closeTimeout = command.ending.bridge.halfCloseTimeout ?? .seconds(EndingOptions.forEver)
+    if let interval = command.webSocket.ping {
+      connection.keepalive = .init(interval: .seconds(interval), timeout: .seconds(interval))
+    }
     var client = WebSocketClientOptions()
     client.headers = headers
     client.connectTimeout = .seconds(command.webSocket.connectTimeout)
@@ -52,10 +55,6 @@ struct Session: Sendable {
     client.proxy = try security.proxyChoice()
     client.maxRedirects = security.followRedirects
     client.extensions = command.webSocket.extensions
-    // The tool's own pings watch one connection.
-    if command.reconnecting.reconnect, let interval = command.webSocket.ping {
-      client.connection.keepalive = .init(interval: .seconds(interval), timeout: .seconds(interval))
-    }
     interruption = Interruption()
     tls = source.servesTLS || target.servesTLS ? try security.server() : nil
     let origins = command.webSocket.originPolicy
@@ -84,7 +83,7 @@ struct Session: Sendable {
     if case .listenWebSocket = source { server.tls = tls }
     self.server = server
     self.diagnostics = diagnostics
-    connector = Connector(command, diagnostics: diagnostics, interruption: interruption)
+    connector = Connector(command, interruption: interruption)
   }
 
   func run() async throws {

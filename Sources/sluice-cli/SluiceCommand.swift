@@ -210,7 +210,9 @@ struct FramingOptions: ParsableArguments {
 struct WebSocketCommandOptions: ParsableArguments {
   @Option(
     name: .customLong("header"),
-    help: ArgumentHelp("As a client, add a header to requests; may be repeated.", valueName: "NAME: VALUE"))
+    help: ArgumentHelp(
+      "As a client, add a header to requests; may be repeated. Host takes the place of the URL's.",
+      valueName: "NAME: VALUE"))
   var headers: [String] = []
 
   @Option(
@@ -239,7 +241,8 @@ struct WebSocketCommandOptions: ParsableArguments {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "Send a ping every so many seconds; no pong within that time is a lost connection.", valueName: "SECONDS"))
+      "Ping a peer that has sent nothing for so many seconds; nothing from it within that time again is a lost connection.",
+      valueName: "SECONDS"))
   var ping: Double?
 
   @Option(parsing: .unconditional, help: ArgumentHelp("Seconds for connecting and handshake.", valueName: "SECONDS"))
@@ -268,7 +271,13 @@ struct WebSocketCommandOptions: ParsableArguments {
   }
 
   func requestHeaders() throws(UsageError) -> Headers {
-    try Self.parse(headers, of: "--header", reserved: HandshakeHeaders.reserved)
+    // A Host of one's own takes the place of the URL's.
+    let parsed = try Self.parse(headers, of: "--header", reserved: HandshakeHeaders.reserved.subtracting(["host"]))
+    do {
+      var others = parsed
+      _ = try others.takeHost()
+    } catch { throw UsageError("--header: \(error)") }
+    return parsed
   }
 
   func responseHeaders(of reserved: Set<String>) throws(UsageError) -> Headers {
@@ -321,6 +330,11 @@ struct EndingOptions: ParsableArguments {
 }
 
 extension BridgeEndPolicy: ExpressibleByArgument {}
+
+extension EndingOptions {
+  /// Seconds that nobody waits through, for times that have no other word for it.
+  static let forEver = 31_536_000
+}
 
 func checkSeconds(_ option: String, _ value: Double?, above lowest: Double) throws {
   guard let value else { return }

@@ -36,7 +36,8 @@ struct ProxyTests {
       ("example.com:443", "example.com", true), ("example.com:444", "example.com", false), (".", "example.com", false),
       ("127.0.0.0/8", "127.1.2.3", true), ("127.0.0.1", "127.0.0.2", false), ("10.0.0.0/8", "example.com", false),
       ("::1", "::1", true), ("[::1]:443", "::1", true), ("2001:db8::/32", "2001:db8::7", true),
-      ("1", "127.0.0.1", false),
+      ("1", "127.0.0.1", false), ("example.com", "www.example.com.", true), ("example.com.", "example.com", true),
+      (".example.com", "example.com.", true), ("example.com", "example.com..", false),
     ])
   func exceptions(_ list: String, _ host: String, _ isException: Bool) {
     #expect(ProxyVariables.matches(Origin(host: host, port: 443, isSecure: true), list) == isException)

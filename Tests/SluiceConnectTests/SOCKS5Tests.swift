@@ -72,6 +72,19 @@ struct SOCKS5Tests {
     }
   }
 
+  @Test("what came behind the reply is the origin's", arguments: [Int.max])
+  func earlyBytes(size: Int) throws {
+    let reply: [UInt8] = [5, 0, 0, 1, 127, 0, 0, 1, 0, 80]
+    #expect(try talk([[5, 0], Bytes(reply + Array("220 mail".utf8))], size: size).rest == "220 mail")
+  }
+
+  @Test(
+    "a port that is none is refused, never wrapped; so is a host with a NUL", arguments: [0, -1, 65_536, 65_558, .max])
+  func invalidOrigins(port: Int) throws {
+    #expect(throws: SOCKSError.invalidPort(port)) { try SOCKS5(origin("example.com", port), credentials: nil) }
+    #expect(throws: SOCKSError.invalidHost) { try SOCKS5(origin("evil.example\0.example.com"), credentials: nil) }
+  }
+
   private func userInfo(_ text: String) throws -> ConnectionURL.UserInfo? {
     try ConnectionURL("ws://\(text)@proxy").userInfo
   }

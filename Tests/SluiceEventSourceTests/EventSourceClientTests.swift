@@ -178,6 +178,83 @@ struct EventSourceClientTests {
     #expect(requests.isEmpty)
   }
 
+  @Test(
+    "an HTTP proxy is given the requests of http: themselves, with its credentials and whole URLs (RFC 9112 §3.2.2)")
+  func forwarding() async throws {
+    let requests = try await withLiteralServer([
+      "HTTP/1.1 302 Found\r\nLocation: http://other.test:/b?c\r\nContent-Length: 0\r\n\r\n", eventStream("data: a\n\n"),
+    ]) { url in
+      var options = quickClient
+      options.reconnects = false
+      options.headers = ["Cookie": "mine", "Host": "own.test"]
+      var proxy = try Proxy(url.replacing("http://", with: "http://ann:secret@"))
+      proxy.headers = ["X-Proxy": "7"]
+      options.proxy = .through(proxy)
+      let client = try await EventSource.connect("http://bob:hidden@origin.test:8080/a", options: options)
+      #expect(try await client.read()?.data == "a")
+    }
+    #expect(requests.count == 2)
+    let lines = requests.map { Set($0.split(separator: "\r\n")) }
+    let common: Set<Substring> = ["Proxy-Authorization: Basic YW5uOnNlY3JldA==", "X-Proxy: 7"]
+    #expect(
+      lines[0].isSuperset(
+        of: [
+          "GET http://origin.test:8080/a HTTP/1.1", "Host: own.test", "Cookie: mine",
+          "Authorization: Basic Ym9iOmhpZGRlbg==",
+        ])
+    )
+    #expect(lines[0].isSuperset(of: common))
+    #expect(lines[1].isSuperset(of: ["GET http://other.test/b?c HTTP/1.1", "Host: other.test"]))
+    #expect(lines[1].isSuperset(of: common))
+    #expect(!requests[1].contains("Cookie") && !requests[1].contains("\r\nAuthorization"))
+  }
+
+  @Test("a proxy that wants other credentials is told from the origin")
+  func proxyRefusal() async throws {
+    _ = try await withLiteralServer(["HTTP/1.1 407 No\r\nContent-Length: 3\r\n\r\nwho"]) { url in
+      var options = quickClient
+      options.proxy = .through(try Proxy(url))
+      let final = options
+      let error = await #expect(throws: ConnectError.self) {
+        try await EventSource.connect("http://origin.test/", options: final)
+      }
+      guard case .proxyRefused(407, _, "who")? = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+  }
+
+  @Test(
+    "a refusal is told with what its body says; 425 and the others that pass are tried again, after the time asked for",
+    arguments: [408, 425, 429, 500, 503])
+  func passingRefusals(status: Int) async throws {
+    let refusal = EventSourceError.refused(status: status, headers: [.retryAfter: "7"], bodyStart: "")
+    #expect(!ReconnectOptions.isFinalByDefault(refusal) && refusal.retryAfter == .seconds(7))
+    let answer = Bytes("HTTP/1.1 \(status) No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nwho\r\n0\r\n\r\n")
+    _ = try await withLiteralServer([answer]) { url in
+      let error = await #expect(throws: EventSourceError.self) { try await EventSource.connect(url) }
+      guard case .refused(status, _, "who")? = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+    let waits = Mutex<[Duration]>([])
+    let late = Bytes("HTTP/1.1 \(status) No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+    _ = try await withLiteralServer([eventStream("data: a\n\n"), late, late, eventStream("data: b\n\n")]) { url in
+      var options = quickClient
+      options.maxRetry = .milliseconds(200)
+      options.willWait = { delay, _ in waits.withLock { $0.append(delay) } }
+      let client = try await EventSource.connect(url, options: options)
+      #expect(try await client.read()?.data == "a")
+      #expect(try await client.read()?.data == "b")
+      client.cancel(nil)
+    }
+    // No more than the option allows, but for what is added at random.
+    #expect(
+      waits.withLock { $0.dropFirst().prefix(2).allSatisfy { $0 >= .milliseconds(200) && $0 <= .milliseconds(300) } })
+  }
+
   @Test("the last event's id is that of the event that was read, not of one that has come behind it")
   func lastIDRead() async throws {
     _ = try await withLiteralServer([eventStream("id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\n\n")], holds: true) {

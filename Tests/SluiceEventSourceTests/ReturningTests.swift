@@ -35,7 +35,7 @@ struct ReturningTests {
           if answer.hasSuffix(": stays\n") { return }
           try await far.close()
         }
-        return near
+        return RequestRoute(near)
       }
       try await body(client, loop, requests)
     }

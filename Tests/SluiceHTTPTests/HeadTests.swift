@@ -158,6 +158,67 @@ struct HeadTests {
     }
   }
 
+  @Test("a field in several lines: one value in a response (RFC 9112 §5.2), refused in a request")
+  func folded() throws {
+    func fields(_ lines: String) throws -> HTTPFields {
+      let (head, _) = try #require(try read(Bytes("HTTP/1.1 200 OK\r\n\(lines)\r\n\r\n")))
+      return try ResponseHead(head).response.headerFields
+    }
+    #expect(try fields("Set-Cookie: a=b;\r\n Path=/")[.setCookie] == "a=b; Path=/")
+    #expect(try fields("Via: 1.1 a, \r\n\t 1.1 b\r\n \r\n\t1.1 c\t\r\nA: d")[.via] == "1.1 a, 1.1 b  1.1 c")
+    #expect(try fields("Via:\r\n x\r\nA: d")[HTTPField.Name("A")!] == "d")
+    #expect(try fields("Content-Length:\r\n 5")[.contentLength] == "5")
+    // Behind the status line there is no field that could go on.
+    #expect(throws: HTTPHeadError.foldedField) { try fields(" A: b") }
+    #expect(throws: HTTPHeadError.invalidFieldValue(name: "A")) { try fields("A: b\r\n \u{0}") }
+    #expect(throws: HTTPHeadError.foldedField) { try request("GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n") }
+  }
+
+  @Test("a Host of one's own: once, and an authority")
+  func ownHost() throws {
+    var headers: Headers = ["A": "b", "host": "other.example:81"]
+    #expect(try headers.takeHost() == "other.example:81")
+    #expect(headers.map(\.name) == ["A"])
+    #expect(try headers.takeHost() == nil)
+    for wrong in [["Host": "a/b"], ["Host": "a b"], ["Host": "u@a"], ["Host": ""], ["Host": "a\r\nX: y"]] as [Headers] {
+      var wrong = wrong
+      #expect(throws: HTTPFieldError.invalidHost) { try wrong.takeHost() }
+    }
+    var twice: Headers = ["Host": "a", "HOST": "a"]
+    #expect(throws: HTTPFieldError.invalidHost) { try twice.takeHost() }
+  }
+
+  @Test(
+    "a port without digits is the scheme's own (RFC 3986 §3.2.3); a host may be percent-encoded, and end with a dot")
+  func lenientURLs() throws {
+    #expect(try ConnectionURL("ws://h:/x").port == 80)
+    #expect(try ConnectionURL("wss://[::1]:").port == 443)
+    #expect(try ConnectionURL("ws://h:/x").description == "ws://h/x")
+    #expect(try ConnectionURL("ws://%65xample.com").host == "example.com")
+    #expect(try ConnectionURL("ws://example.com.").host == "example.com.")
+  }
+
+  @Test(
+    "a host outside ASCII is refused with what to write instead",
+    arguments: [
+      ("müller.example", "xn--mller-kva.example"), ("MÜLLER.example", "xn--mller-kva.example"),
+      ("m%C3%BCller.example", "xn--mller-kva.example"), ("bücher.例え", "xn--bcher-kva.xn--r8jz45g"),
+      ("пример.испытание", "xn--e1afmkfd.xn--80akhbyknj4f"), ("u:p@müller.example:80", "xn--mller-kva.example"),
+      // What takes IDNA's tables.
+      ("mu\u{308}ller.example", "idn2"), ("straße.example", "idn2"), ("ｈ.example", "idn2"), ("h。example", "idn2"),
+    ])
+  func internationalHosts(host: String, word: String) throws {
+    let error = #expect(throws: URLError.self) { try ConnectionURL("ws://\(host)/") }
+    #expect(error?.description.contains(word) == true, "\(String(describing: error))")
+  }
+
+  @Test(
+    "what is no host is none in whatever form it comes",
+    arguments: ["%00", "a%00b", "a%20b", "a%2Fb", "a%0D%0Ab", "%", "%zz"])
+  func badHosts(host: String) throws {
+    #expect(throws: URLError.self) { try ConnectionURL("ws://\(host)/") }
+  }
+
   @Test("URLs to connect to")
   func urls() throws {
     let url = try ConnectionURL("ws://us%65r:p%40ss@[::1]:8080/chat?x=1")
@@ -169,7 +230,8 @@ struct HeadTests {
     for bad in [
       "example.com", "http://example.com", "ws:/example.com", "ws://", "ws://h:0", "ws://h:65536", "ws://h:x",
       "ws://h:+1",
-      "ws://[::1", "ws://[g]", "ws://h/#f", "ws://h/ x", "ws://h/\r\n", "ws://%zz@h", "ws://h^",
+      "ws://[::1", "ws://[g]", "ws://h/#f", "ws://h/ x", "ws://h/\r\n", "ws://%zz@h", "ws://h^", "ws://:80",
+      "ws://h:-1", "ws://h:４", "ws://h:99999999999999999999",
     ] {
       #expect(throws: URLError.self, "\(bad)") { try ConnectionURL(bad) }
     }

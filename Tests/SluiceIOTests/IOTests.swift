@@ -118,6 +118,31 @@ struct SocketTests {
     }
   }
 
+  @Test(
+    "a host with a NUL is none, by every way: the system would take what stands before it",
+    arguments: ["127.0.0.1\0.example.com", "localhost\0", "\0"])
+  func hostWithNUL(host: String) async throws {
+    await #expect(throws: IOError.self) { try await TCP.connect(host, port: 80) }
+    await #expect(throws: IOError.self) { try await TCP.listen(host, port: 0) }
+    await #expect(throws: IOError.self) { try await Resolver.resolve(host, port: 80) }
+    await #expect(throws: IOError.self) {
+      var options = TCP.Options()
+      options.localAddress = host
+      let listener = try await TCP.listen("127.0.0.1", port: 0)
+      defer { listener.cancel() }
+      _ = try await TCP.connect("127.0.0.1", port: listener.port, options: options)
+    }
+    #expect(SocketAddress(numeric: host, port: 80) == nil && IPAddress(host) == nil && IPNetwork(host + "/8") == nil)
+  }
+
+  @Test("ports that are none are refused by every way", arguments: [-1, 65_536, 65_558, .max, .min])
+  func invalidPorts(port: Int) async throws {
+    await #expect(throws: IOError.self) { try await TCP.connect("127.0.0.1", port: port) }
+    await #expect(throws: IOError.self) { try await TCP.listen("127.0.0.1", port: port) }
+    await #expect(throws: IOError.self) { try await Resolver.resolve("127.0.0.1", port: port) }
+    #expect(SocketAddress(numeric: "127.0.0.1", port: port) == nil)
+  }
+
   @Test("a name that does not resolve, a port out of range, an address in use")
   func errors() async throws {
     await #expect(throws: IOError.self) { try await TCP.connect("name.invalid", port: 80) }

@@ -250,4 +250,46 @@ struct TLSStreamTests {
       while try await near.read() != nil {}
     }
   }
+
+  @Test(
+    "what came before a record that is wrong is read first, whether both came in one read or not",
+    arguments: [true, false], ["garbage", "no TLS", "end"])
+  func recordsBeforeABadOne(inOneRead: Bool, kind: String) async throws {
+    let certificates = try await Certificates.load()
+    let (serverContext, clientContext) = (try certificates.server(), try certificates.client())
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let socket = try await TCP.connect("127.0.0.1", port: listener.port)
+    let accepting = Task {
+      let socket = try #require(try await listener.read())
+      listener.cancel()
+      return try await serverContext.accept(over: socket)
+    }
+    // TLS leaves the socket beneath it to this test.
+    let transport = JoinedStream(reading: socket, writing: Writable { try await socket.write($0) })
+    let client = try await clientContext.connect(over: transport.polled(on: UVLoop.shared), to: "www.example.com")
+    let server = try await accepting.value
+    for text in ["one ", "two ", "three"] as [Bytes] {
+      try await client.write(text)
+      // A record of its own.
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    func end() async throws {
+      switch kind {
+      case "garbage": try await socket.write(Bytes([0x17, 3, 3, 0, 32] + [UInt8](repeating: 7, count: 32)))
+      case "no TLS": try await socket.write("GET / HTTP/1.1\r\n\r\n")
+      default: try await socket.close()
+      }
+    }
+    if inOneRead {
+      try await end()
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    var received = ""
+    while received.utf8.count < 13 { received += try #require(try await server.read()).string }
+    #expect(received == "one two three")
+    if !inOneRead { try await end() }
+    for _ in 0..<2 { await #expect(throws: TLSError.self) { try await server.read() } }
+    socket.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+  }
 }

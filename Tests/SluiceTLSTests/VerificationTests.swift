@@ -177,6 +177,81 @@ struct VerificationTests {
     #expect(ends.server != nil)
   }
 
+  @Test("the dot of the DNS's root is neither asked for nor verified (RFC 6066 §3)")
+  func rootDot() async throws {
+    #expect(try await failure("good", name: "www.example.com.") == nil)
+    #expect(try await failure("good", name: "x") { $0.serverName = "www.example.com." } == nil)
+    guard case .wrongName(_, "www.example.com")? = try await failure("wrong-host", name: "www.example.com.") else {
+      Issue.record("verified by another name")
+      return
+    }
+  }
+
+  @Test(
+    "a name that OpenSSL would take for another, or for any, is refused, trusted or not",
+    arguments: ["", ".", "www.example.com\0.evil.example", "\0"], [true, false])
+  func namesThatAreNone(name: String, verifies: Bool) async throws {
+    for isOption in [true, false] {
+      let error = try await failure("good", name: isOption ? "www.example.com" : name) {
+        if isOption { $0.serverName = name }
+        if !verifies { $0.trust = .insecureNoVerification }
+      }
+      guard case .invalidOption("the server's name", _)? = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+  }
+
+  @Test("an alert is told by its name, also those that OpenSSL has none for")
+  func alerts() async throws {
+    let certificates = try await Certificates.load()
+    let server = try certificates.server { $0.clientCertificates = .required(.file(certificates.file("root.pem"))) }
+    #expect(try await connect(server, certificates.client()).client == .alert("certificate_required"))
+    let old = try certificates.client { $0.maximumVersion = .tls12 }
+    #expect(try await connect(server, old).client == .alert("handshake_failure"))
+    let modern = try certificates.server { $0.minimumVersion = .tls13 }
+    #expect(try await connect(modern, old).client == .alert("protocol_version"))
+    let other = try certificates.server { $0.applicationProtocols = ["a"] }
+    let wanting = try certificates.client { $0.applicationProtocols = ["b"] }
+    #expect(try await connect(other, wanting).client == .alert("no_application_protocol"))
+  }
+
+  @Test(
+    "the intermediate profile is the default on both sides; older ciphers and other curves are spoken by option",
+    arguments: [
+      ("ECDHE-RSA-AES128-GCM-SHA256", "P-384", true), ("ECDHE-RSA-CHACHA20-POLY1305", "X25519", true),
+      ("ECDHE-RSA-AES256-GCM-SHA384", "P-256", true), ("AES128-GCM-SHA256", "X25519", false),
+      ("AES256-SHA", "X25519", false), ("ECDHE-RSA-AES256-SHA384", "X25519", false),
+      ("DHE-RSA-AES128-GCM-SHA256", "X25519", false), ("ECDHE-RSA-AES128-GCM-SHA256", "P-521", false),
+      ("ECDHE-RSA-AES128-GCM-SHA256", "X448", false),
+    ])
+  func profiles(ciphers: String, groups: String, isIntermediate: Bool) async throws {
+    let certificates = try await Certificates.load()
+    let narrow = { (options: inout TLSCommonOptions) in
+      options.maximumVersion = .tls12
+      options.ciphers = ciphers
+      options.groups = groups
+    }
+    let client = try certificates.client { narrow(&$0.common) }
+    let server = try certificates.server("rsa") { narrow(&$0.common) }
+    #expect((try await connect(certificates.server("rsa"), client).client == nil) == isIntermediate)
+    #expect((try await connect(server, certificates.client()).client == nil) == isIntermediate)
+    if ciphers.hasPrefix("DHE") { return }  // a server needs parameters for it
+    #expect(try await connect(certificates.server("rsa") { $0.profile = .system }, client).client == nil)
+    #expect(try await connect(server, certificates.client { $0.profile = .system }).client == nil)
+  }
+
+  @Test(
+    "in TLS 1.3 too",
+    arguments: [("X25519", true), ("P-256", true), ("P-384", true), ("P-521", false), ("X448", false)])
+  func groups(_ group: String, isIntermediate: Bool) async throws {
+    let certificates = try await Certificates.load()
+    let client = try certificates.client { $0.groups = group }
+    #expect((try await connect(certificates.server(), client).client == nil) == isIntermediate)
+    #expect(try await connect(certificates.server { $0.profile = .system }, client).client == nil)
+  }
+
   @Test("versions and ciphers that have nothing in common end in an alert")
   func noCommonVersion() async throws {
     let certificates = try await Certificates.load()
@@ -200,6 +275,7 @@ struct VerificationTests {
     #expect(message { $0.trust = .file("/nowhere") }.contains("/nowhere"))
     #expect(message { $0.trust = .bytes("no PEM") }.contains("no PEM certificate"))
     #expect(message { $0.ciphers = "NONSENSE" }.contains("NONSENSE"))
+    #expect(message { $0.groups = "X25519:NONSENSE" }.contains("NONSENSE"))
     #expect(message { $0.applicationProtocols = [""] }.contains("0 bytes"))
     #expect(message { $0.applicationProtocols = [String(repeating: "a", count: 256)] }.contains("256 bytes"))
     let encrypted = certificates.file("good-encrypted.key")

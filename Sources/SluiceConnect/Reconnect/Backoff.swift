@@ -11,7 +11,7 @@ package struct Backoff {
   }
 
   /// - Parameters:
-  ///   - wanted: What the server asked for.
+  ///   - wanted: What the server asked for; it gets no more than `maxDelay`.
   ///   - random: 0 to 1.
   /// - Returns: nil if there were attempts enough.
   package mutating func nextDelay(wanted: Duration? = nil, random: Double) -> Duration? {
@@ -20,9 +20,6 @@ package struct Backoff {
     for _ in 0..<failures where longest < options.maxDelay { longest *= 2 }
     longest = min(longest, options.maxDelay)
     failures += 1
-    return max(longest * random, min(wanted ?? .zero, Self.maxWanted))
+    return max(longest * random, min(wanted ?? .zero, options.maxDelay))
   }
-
-  /// A server can't send a client away for longer.
-  private static let maxWanted = Duration.seconds(300)
 }

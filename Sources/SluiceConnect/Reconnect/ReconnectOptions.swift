@@ -6,7 +6,7 @@ public struct ReconnectOptions: Sendable {
   /// The longest wait before the first new attempt. The wait is a random time up to that ("full jitter"), so that many clients of a
   /// server that restarts don't come back at once. Default: 1 second.
   public var firstDelay: Duration = .seconds(1)
-  /// The longest wait doubles with each attempt, up to this. Default: 30 seconds.
+  /// The longest wait doubles with each attempt, up to this. Nor can a server ask for a longer one (Retry-After). Default: 30 seconds.
   public var maxDelay: Duration = .seconds(30)
   /// A connection that lasted so long was a success: the next wait is a first one. Default: 10 seconds.
   public var stableTime: Duration = .seconds(10)
@@ -44,18 +44,18 @@ public struct ReconnectOptions: Sendable {
   public static func isFinalByDefault(_ error: any Error) -> Bool {
     switch error {
     case is URLError, is HTTPFieldError: true
-    case ConnectError.proxyRefused(let status, _, _): isFinal(status: status)
-    case ConnectError.invalidProxy, ConnectError.socks(.wrongCredentials), ConnectError.socks(.noMethod): true
     case let error as TLSError: error.isAboutCertificates
-    case ConnectError.proxyTLS(let error): error.isAboutCertificates
     case let error as any RetryAdvising: error.isFinal
     default: false
     }
   }
 
   /// Whether a refusal with this status will be one again.
-  package static func isFinal(status: Int) -> Bool {
-    (400...499).contains(status) && ![408, 425, 429].contains(status)
+  package static func isFinal(status: Int) -> Bool { (400...499).contains(status) && !isPassing(status: status) }
+
+  /// Whether a server that answers with this status may soon answer with another: it is overloaded, broken, or was asked too early.
+  package static func isPassing(status: Int) -> Bool {
+    [408, 425, 429].contains(status) || (500...599).contains(status)
   }
 }
 

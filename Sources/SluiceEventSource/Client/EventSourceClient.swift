@@ -26,7 +26,7 @@ extension EventSource {
     options: EventSourceClientOptions = EventSourceClientOptions(), on loop: UVLoop = .shared
   ) async throws -> EventSourceClient {
     try await connect(url, method: method, body: body, options: options, on: loop) { origin, way in
-      try await Connect.open(origin, options: way, on: loop)
+      try await Connect.openForRequests(to: origin, options: way, on: loop)
     }
   }
 
@@ -60,7 +60,7 @@ public final class EventSourceClient: PolledReadableStream {
   private let state: Mutex<State>
 
   /// Connects to an origin. On the client's loop.
-  package typealias Opener = @Sendable (Origin, ConnectOptions) async throws -> Connect.ByteStream
+  package typealias Opener = @Sendable (Origin, ConnectOptions) async throws -> RequestRoute
 
   fileprivate struct State {
     var phase: Phase

@@ -5,7 +5,8 @@ import SluiceTLS
 
 /// How a client reads event streams.
 public struct EventSourceClientOptions: Sendable {
-  /// Fields that are added to each request. The origin sees them, no proxy does. An `Accept` among them takes the place of `text/event-stream`.
+  /// Fields that are added to each request. The origin sees them; a proxy does if the URL is `http:`, as it is given such requests themselves.
+  /// An `Accept` among them takes the place of `text/event-stream`, a `Host` that of the URL's until a redirect leads to another origin.
   public var headers: Headers = [:]
   /// The last event that was seen earlier, to be named at the first connection already. An id of more than 4 KiB is not named. Default: none.
   public var lastEventID: String?

@@ -32,7 +32,7 @@ struct EventSourceConnector: Sendable {
         request.follow(redirect, status: answer.response.status.code)
         continue
       }
-      do { return try answer.feed(options, lastEventID: lastEventID) } catch EventSourceError.refused(204, _, _) {
+      do { return try await answer.feed(options, lastEventID: lastEventID) } catch EventSourceError.refused(204, _, _) {
         return nil
       }
     }
@@ -53,7 +53,8 @@ struct EventSourceConnector: Sendable {
   private func ask(
     _ request: EventSourceRequest, _ lastEventID: String?, within time: Duration
   ) async throws -> ServerAnswer {
-    let bytes = try request.bytes(lastEventID: lastEventID)
+    // What can't be sent is said before anything is.
+    var bytes = try request.bytes(lastEventID: lastEventID)
     var way = ConnectOptions()
     way.timeout = time
     way.tcp = options.tcp
@@ -61,18 +62,25 @@ struct EventSourceConnector: Sendable {
     way.proxy = options.proxy
     let start = loop.now
     let url = request.url
-    let transport = try await openTransport(Origin(host: url.host, port: url.port, isSecure: url.isSecure), way)
+    let route = try await openTransport(Origin(host: url.host, port: url.port, isSecure: url.isSecure), way)
+    if route.forwarding != nil { bytes = try request.bytes(lastEventID: lastEventID, on: route) }
     let left = Swift.max(time - (loop.now - start), .zero)
-    return try await ServerAnswer.read(from: transport, bytes, within: left, options)
+    let answer = try await ServerAnswer.read(from: route.stream, bytes, within: left, options)
+    if route.forwarding != nil, answer.response.status.code == 407 { throw await answer.refusalOfProxy() }
+    return answer
   }
 }
 
 extension EventSourceError: RetryAdvising {
   package var isFinal: Bool {
     switch self {
-    case .refused(let status, _, _): ![408, 425, 429].contains(status) && !(500...599).contains(status)
+    case .refused(let status, _, _): !ReconnectOptions.isPassing(status: status)
     case .wrongContentType, .unsupportedBody, .redirect: true
     case .endedEarly, .timeout, .silence, .stalled, .truncated, .malformedResponse, .outOfMemory: false
     }
+  }
+
+  package var retryAfter: Duration? {
+    if case .refused(_, let headers, _) = self { headers.retryAfter() } else { nil }
   }
 }

@@ -24,7 +24,7 @@ struct EventSourceRequest: Sendable {
   var isSafe: Bool { [.get, .head, .options].contains(method) }
 
   mutating func follow(_ redirect: Redirect, status: Int) {
-    if !redirect.keepsOrigin { headers.remove(Redirect.secretFields) }
+    if !redirect.keepsOrigin { headers.remove(Redirect.originFields) }
     url = redirect.url
     // RFC 9110 §15.4: 303 leads to something to be got, and so do 301 and 302 behind POST, for historical reasons.
     guard status == 303 || (method == .post && (status == 301 || status == 302)) else { return }
@@ -39,9 +39,12 @@ struct EventSourceRequest: Sendable {
   ]
 
   /// Its head and its body.
-  func bytes(lastEventID: String?) throws -> Bytes {
-    var writer = HeadWriter("\(method.rawValue) \(url.target) HTTP/1.1")
-    try writer.append("Host", url.authority)
+  /// - Parameter route: Default: one to the origin itself.
+  func bytes(lastEventID: String?, on route: RequestRoute? = nil) throws -> Bytes {
+    var headers = headers
+    var writer = HeadWriter("\(method.rawValue) \(route?.target(of: url) ?? url.target) HTTP/1.1")
+    try writer.append("Host", headers.takeHost() ?? url.authority)
+    try route?.forwarding?.append(to: &writer)
     var reserved: Set<String> = [
       "host", "accept-encoding", "cache-control", "last-event-id", "content-length", "transfer-encoding", "connection",
     ]

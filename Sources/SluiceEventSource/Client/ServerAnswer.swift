@@ -46,17 +46,26 @@ struct ServerAnswer: Sendable {
     } catch {
       transport.abort(error)
       if let error = error as? HTTPHeadError { throw EventSourceError.malformedResponse(error) }
-      throw error
+      throw ConnectError.during(.handshake, error)
     }
   }
 
-  /// The events of the body.
+  /// The answer of a proxy that was not satisfied with the credentials. On the transport's loop.
+  func refusalOfProxy() async -> ConnectError {
+    defer { transport.abort(StreamError.aborted) }
+    return .proxyRefused(
+      status: response.status.code, headers: response.headerFields,
+      bodyStart: await RefusalBody.start(of: response, behind: rest, from: transport))
+  }
+
+  /// The events of the body. On the transport's loop.
   /// - Throws: `EventSourceError` if the answer is no event stream.
-  func feed(_ options: EventSourceClientOptions, lastEventID: String?) throws -> EventFeed {
+  func feed(_ options: EventSourceClientOptions, lastEventID: String?) async throws -> EventFeed {
     do {
       guard response.status.code == 200 else {
         throw EventSourceError.refused(
-          status: response.status.code, headers: response.headerFields, bodyStart: rest.prefix(1024).compacted())
+          status: response.status.code, headers: response.headerFields,
+          bodyStart: await RefusalBody.start(of: response, behind: rest, from: transport))
       }
       guard response.headerFields.isEventStream else {
         throw EventSourceError.wrongContentType(response.headerFields[.contentType] ?? "")

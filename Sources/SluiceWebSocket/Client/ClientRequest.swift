@@ -15,7 +15,8 @@ struct ClientRequest: Sendable {
     self.url = url
     handshake = try ClientHandshake(protocols: protocols, extensions: options.extensions, key: key)
     var writer = HeadWriter("GET \(url.target) HTTP/1.1")
-    try writer.append("Host", url.authority)
+    var headers = options.headers
+    try writer.append("Host", headers.takeHost() ?? url.authority)
     try writer.append(handshake.fields)
     var reserved = HandshakeHeaders.reserved
     if let userInfo = url.userInfo {
@@ -23,7 +24,7 @@ struct ClientRequest: Sendable {
       try writer.append("Authorization", BasicCredentials(userInfo).field)
       reserved.insert("authorization")
     }
-    try writer.append(options.headers, reserved: reserved)
+    try writer.append(headers, reserved: reserved)
     head = writer.finish()
   }
 }

@@ -124,10 +124,7 @@ extension WebSocketConnectError: RetryAdvising {
   }
 
   package var retryAfter: Duration? {
-    guard case .handshake(.refused(_, let headers, _)) = self, let seconds = headers[.retryAfter].flatMap({ Int($0) }),
-      seconds >= 0, seconds < 1 << 31
-    else { return nil }
-    return .seconds(seconds)
+    if case .handshake(.refused(_, let headers, _)) = self { headers.retryAfter() } else { nil }
   }
 }
 

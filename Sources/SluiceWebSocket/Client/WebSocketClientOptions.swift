@@ -9,7 +9,8 @@ import SluiceWebSocketProtocol
 public struct WebSocketClientOptions: Sendable {
   /// Extensions to offer, the preferred one first: `[PermessageDeflate()]` compresses. Default: none.
   public var extensions: [any WebSocketExtension] = []
-  /// Fields that are added to the request. The origin sees them, no proxy does.
+  /// Fields that are added to the request. The origin sees them, no proxy does. A Host takes the place of the URL's, which is still what is
+  /// connected to and verified, until a redirect leads to another origin.
   public var headers: Headers = [:]
   /// Time for all of it: name resolution, connection, proxy, TLS and handshake, redirects included. Default: 10 seconds.
   public var connectTimeout: Duration = .seconds(10)

@@ -43,7 +43,7 @@ extension WebSocket {
           guard redirects <= options.maxRedirects else {
             throw WebSocketConnectError.redirect("it is one more than the \(options.maxRedirects) that are followed")
           }
-          if !redirect.keepsOrigin { options.headers.remove(Redirect.secretFields) }
+          if !redirect.keepsOrigin { options.headers.remove(Redirect.originFields) }
           target = ClientTarget(url: redirect.url, unixSocket: redirect.keepsOrigin ? target.unixSocket : nil)
           request = try ClientRequest(redirect.url, protocols: protocols, options)
         }
@@ -128,7 +128,8 @@ extension WebSocket {
       if answer.response.status.code != 101 {
         throw ClientHandshakeError.refused(
           status: answer.response.status.code, headers: answer.response.headerFields,
-          bodyStart: await answer.bodyStart(from: transport))
+          bodyStart: options.maxRedirects > 0 && Redirect.isRedirect(status: answer.response.status.code)
+            ? Bytes() : await RefusalBody.start(of: answer.response, behind: answer.rest, from: transport))
       }
       let agreement = try request.handshake.check(answer.response)
       let opening = WebSocketOpening(
@@ -141,7 +142,7 @@ extension WebSocket {
       switch error {
       case let error as ClientHandshakeError: throw WebSocketConnectError.handshake(error)
       case let error as HTTPHeadError: throw WebSocketConnectError.malformedResponse(error)
-      default: throw error
+      default: throw ConnectError.during(.handshake, error)
       }
     }
   }
@@ -153,9 +154,6 @@ private struct ServerAnswer {
   let head: Bytes
   /// What was read behind the head: the first frames, or the beginning of a body.
   let rest: Bytes
-
-  /// Bytes of a refusal's body that an error shows.
-  private static let maxBodyStart = 1024
 
   /// Reads the head of the final response. Interim ones (RFC 9110 §15.2) are passed over, within the limit of one head.
   static func read(
@@ -178,17 +176,5 @@ private struct ServerAnswer {
       reader = HeadReader(limits: limits)
       next = rest.isEmpty ? nil : rest
     }
-  }
-
-  /// The first bytes of a refusal's body, as far as its length promises them.
-  func bodyStart(from transport: some PolledDuplexStream<Bytes, Bytes>) async -> Bytes {
-    let length = if case .length(let length) = try? BodyFraming(response.headerFields) { length } else { rest.count }
-    let wanted = Swift.min(length, Self.maxBodyStart)
-    var start = BytesBuilder(capacity: wanted)
-    start.append(rest.prefix(wanted))
-    while start.count < wanted, let chunk = try? await transport.read() {
-      start.append(chunk.prefix(wanted - start.count))
-    }
-    return start.take()
   }
 }
