@@ -64,8 +64,8 @@ static inline void sluice_SSL_set_tlsext_status_ocsp_resp(SSL *ssl, unsigned cha
   SSL_set_tlsext_status_ocsp_resp(ssl, response, length);
 }
 
-static inline int sluice_X509_NAME_print(BIO *output, const X509_NAME *name) {
-  return X509_NAME_print_ex(output, name, 0, XN_FLAG_ONELINE & ~ASN1_STRFLGS_ESC_MSB);
+static inline int sluice_X509_NAME_print(BIO *output, const X509_NAME *name, bool in_one_line) {
+  return X509_NAME_print_ex(output, name, 0, (in_one_line ? XN_FLAG_ONELINE : XN_FLAG_RFC2253) & ~ASN1_STRFLGS_ESC_MSB);
 }
 
 static inline void sluice_SSL_enable_ktls(SSL *ssl) { SSL_set_options(ssl, SSL_OP_ENABLE_KTLS); }

@@ -281,6 +281,14 @@ static inline void sluice_close_from(int first) {
   for (long descriptor = sysconf(_SC_OPEN_MAX); descriptor-- > first;) close((int)descriptor);
 }
 
+/// Has a pipe hold 256 KiB rather than 64, if the system lets it.
+static inline void sluice_grow_pipe(int descriptor) {
+#ifdef __linux__
+  enum { set_pipe_size = 1031 };  // F_SETPIPE_SZ, which only GNU's header has
+  fcntl(descriptor, set_pipe_size, 256 << 10);
+#endif
+}
+
 /// Starts a shell, in a session of its own, that runs a script with a pipe as its standard input and nothing else of ours: its process id, and our end of
 /// the pipe, which does not block; or a negative libuv status.
 static inline int sluice_start_guard(const char *script, int *writer) {

@@ -11,19 +11,22 @@ import SluiceStreams
 /// }
 /// ```
 public struct BasicCredentials: Sendable {
+  public let user: String
   private let encoded: String
 
   /// - Parameter user: Without a colon, which ends it on the wire.
   /// - Returns: nil if there is one.
   public init?(user: String, password: String) {
     if user.utf8.contains(UInt8(ascii: ":")) { return nil }
+    self.user = user
     encoded = Base64.encode("\(user):\(password)".utf8)
   }
 
   /// From "USER:PASSWORD".
   /// - Returns: nil if there is no colon.
   public init?(_ text: String) {
-    guard text.utf8.contains(UInt8(ascii: ":")) else { return nil }
+    guard let (user, _) = text.utf8.divided(at: UInt8(ascii: ":")) else { return nil }
+    self.user = user.text
     encoded = Base64.encode(text.utf8)
   }
 

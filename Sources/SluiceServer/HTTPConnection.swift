@@ -149,7 +149,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   private func respondOnce(to head: RequestHead, _ respond: HTTPRoute.Responder) async throws -> Bool {
     let body = try RequestBody(of: head, rest: rest, from: transport, options: options)
     rest = Bytes()
-    let request = ServerRequest(head: head.request, body: body, remoteAddress: admission.slot?.address)
+    let request = ServerRequest(
+      head: head.request, body: body, remoteAddress: admission.slot?.address, transport: transport)
     let response = try await response(to: request, respond)
     let mayGoOn = head.isHTTP11 && body.isComplete && !head.wantsClose
     rest = body.rest

@@ -10,6 +10,7 @@ public struct ServerRequest: Sendable {
   public let body: RequestBody
   /// Where it comes from, also behind trusted proxies and load balancers (`HTTPServerOptions`).
   public let remoteAddress: IPAddress?
+  let transport: any PolledDuplexStream<Bytes, Bytes>
 
   /// The path as it was sent, without the query.
   public var path: String { head.pathAndQuery.path }

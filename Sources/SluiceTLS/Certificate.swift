@@ -46,16 +46,19 @@ import SluiceStreams
   }
 
   /// Who it says to be: "CN = example".
-  var subject: String {
+  var subject: String { printedSubject(inOneLine: true) }
+
+  /// The same as RFC 4514 writes it, where nothing in it can be taken for another part of it: "CN=example,O=Example".
+  var distinguishedName: String { printedSubject(inOneLine: false) }
+
+  private func printedSubject(inOneLine: Bool) -> String {
     guard let name = unsafe X509_get_subject_name(pointer), let output = unsafe BIO_new(BIO_s_mem()) else { return "" }
     defer { unsafe BIO_free(output) }
-    guard unsafe sluice_X509_NAME_print(output, name) >= 0 else { return "" }
-    return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 512) { text in
-      let count = unsafe BIO_read(output, text.baseAddress, 511)
-      guard count > 0 else { return "" }
-      return unsafe String(
-        decoding: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(text)[..<Int(count)]), as: UTF8.self)
-    }
+    guard unsafe sluice_X509_NAME_print(output, name, inOneLine) >= 0 else { return "" }
+    var text: [UInt8] = []
+    var part = [UInt8](repeating: 0, count: 512)
+    while case let count = unsafe BIO_read(output, &part, CInt(part.count)), count > 0 { text += part[..<Int(count)] }
+    return String(decoding: text, as: UTF8.self)
   }
 
   /// Whether it is for a host, by its names alone.

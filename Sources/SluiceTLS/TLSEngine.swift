@@ -290,8 +290,15 @@ import SluiceStreams
       version: SSL_version(ssl) == TLS1_3_VERSION ? .tls13 : .tls12, cipher: cipher ?? "",
       applicationProtocol: applicationProtocol,
       serverName: SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { unsafe String(cString: $0) },
-      peerCertificates: peerCertificates(), wasResumed: SSL_session_reused(ssl) == 1,
+      peerCertificates: peerCertificates(), verifiedSubject: verifiedSubject, wasResumed: SSL_session_reused(ssl) == 1,
       ocspResponse: OCSPStaple.response(ssl), isSentByKernel: isSendingByKernel)
+  }
+
+  private var verifiedSubject: String? {
+    guard let own = unsafe SSL_get0_peer_certificate(ssl), unsafe SSL_get_verify_result(ssl) == X509_V_OK else {
+      return nil
+    }
+    return unsafe Certificate(pointer: own).distinguishedName
   }
 
   private func peerCertificates() -> [Bytes] {

@@ -11,6 +11,8 @@ public struct TLSInfo: Sendable, Hashable {
   public let serverName: String?
   /// The peer's certificates in DER, its own first; empty if it showed none.
   public let peerCertificates: [Bytes]
+  /// The subject of the peer's certificate as RFC 4514 writes it, "CN=alice,O=Example"; nil if it showed none, or one that was not verified.
+  public let verifiedSubject: String?
   /// Whether an earlier session was resumed, without certificates.
   public let wasResumed: Bool
   /// The OCSP response that the server stapled, in DER, or nil.

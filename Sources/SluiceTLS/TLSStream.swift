@@ -12,7 +12,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
 
   public let loop: any Loop
-  private let transport: Transport
+  package let transport: Transport
   private let engine: TLSEngine
   private let buffers: PlainBuffers
   /// Bytes of the handshake that leave with the first flush; they ask for none.
@@ -68,6 +68,9 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       }
     }
   }
+
+  /// The same on the loop.
+  package var currentInfo: TLSInfo { engine.info() }
 
   /// Encrypts with new keys from here on, and asks the peer to do the same (RFC 8446 §4.6.3).
   /// - Throws: `TLSError.protocol` in TLS 1.2, which can't; `StreamError.closed`, or what the stream failed with.

@@ -20,7 +20,7 @@ struct EndpointOpener: Sendable {
   let appends: Bool
   let events: EventCommandOptions
   let service: EventService
-  let interruption: Interruption
+  let commands: CommandRunner
   /// nil if what is lost is lost.
   let reconnection: Reconnection?
 
@@ -28,7 +28,8 @@ struct EndpointOpener: Sendable {
     case source, target
   }
 
-  func open(_ endpoint: Endpoint, as role: Role) async throws -> OpenEndpoint {
+  /// - Parameter connection: What a command is told of the connection that it is opened for, if it is.
+  func open(_ endpoint: Endpoint, as role: Role, for connection: CGIVariables? = nil) async throws -> OpenEndpoint {
     switch endpoint {
     case .standardIO: return .bytes(standardIO())
     case .webSocket(let url):
@@ -43,7 +44,7 @@ struct EndpointOpener: Sendable {
       case .source: return .source(try await File.open(path))
       case .target: return .sink(try await appends ? File.append(path) : File.create(path))
       }
-    case .exec(let command): return .bytes(try await run(command))
+    case .exec(let command): return .bytes(try await commands.run(command, for: connection))
     case .eventSource(let url):
       guard role == .source else { throw UsageError("an event stream gives only: it stands first") }
       return .source(try await events.source(url, client, reconnection))
@@ -69,24 +70,6 @@ struct EndpointOpener: Sendable {
     options.unixSocket = unixSocket
     if let reconnection { return try await reconnection.bytes(origin, options) }
     return .bytes(try await Connect.open(origin, options: options))
-  }
-
-  /// How long a command may go on after a signal, to finish what it was given.
-  private static let patience = Duration.seconds(5)
-
-  private func run(_ command: String) async throws -> ChildProcess {
-    let child = try await ChildProcess.shell(command)
-    let id = interruption.add {
-      Task {
-        try await Task.sleep(for: Self.patience)
-        child.send(.terminate)
-      }
-    }
-    Task {
-      _ = try? await child.waitForExit()
-      interruption.remove(id)
-    }
-    return child
   }
 
   private func standardIO() -> ByteStream {

@@ -66,6 +66,9 @@ struct OptionScope: Sendable {
     },
     OptionScope(["--on-end"], for: "a WebSocket whose other end gives and takes") { $0.hasWebSocket && $0.isTwoWay },
     OptionScope(["--half-close-timeout"], for: "endpoints that both give and take") { $0.isTwoWay || $0.hasWebSocket },
+    OptionScope(["--terminate-after", "--kill-after"], forAny: "exec:") {
+      if case .exec = $0 { true } else { false }
+    },
     OptionScope(["--append"], for: "file: as TARGET") { $0.target.isFile },
   ]
 

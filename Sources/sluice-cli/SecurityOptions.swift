@@ -142,6 +142,8 @@ enum CredentialUse {
   /// Servers are given them.
   case sent(BasicCredentials)
 
+  var asked: BasicCredentials? { if case .asked(let credentials) = self { credentials } else { nil } }
+
   /// - Throws: `RequestRejection` if they are asked for and a request does not have them.
   func check(_ request: HTTPRequest) throws(RequestRejection) {
     if case .asked(let credentials) = self, !credentials.matches(request) { throw .unauthorized(realm: "sluice") }

@@ -65,7 +65,9 @@ struct Session: Sendable {
     service.server.proxyProtocolFrom = balancing.networks
     opener = EndpointOpener(
       client: client, protocols: command.webSocket.protocols, appends: command.append, events: command.events,
-      service: service, interruption: interruption,
+      service: service,
+      commands: CommandRunner(
+        ending: command.commands.ending, interruption: interruption, user: credentials.asked?.user),
       reconnection: command.reconnecting.reconnect
         ? Reconnection(
           client: client, protocols: command.webSocket.protocols, framing: command.framing.framing,
@@ -95,12 +97,14 @@ struct Session: Sendable {
     case .listenWebSocket(let url):
       let listening = try await WebSocketServer.listen(url, options: server)
       diagnostics.notice("listening on \(listening.url)")
-      try await serve(listening.connections, open: { .messages(.socket($0)) })
+      try await serve(listening.connections, open: { await Visit($0) })
     case .listenTCP(let host, let port):
       let listener = try await TCP.listen(host, port: port)
       diagnostics.notice("listening on tcp://\(listener.name)")
       try await serve(
-        listener, open: { socket in try await interruption.cancelling { .bytes(try await passedOn(socket)) } })
+        listener,
+        open: { socket in try await interruption.cancelling { await Visit(socket, from: try await origin(of: socket)) }
+        })
     case .listenTLS(let host, let port):
       guard let tls else { return }
       let listener = try await TCP.listen(host, port: port)
@@ -108,12 +112,15 @@ struct Session: Sendable {
       try await serve(
         listener,
         open: { socket in
-          try await interruption.cancelling { .bytes(try await tls.accept(over: passedOn(socket))) }
+          try await interruption.cancelling {
+            let origin = try await origin(of: socket)
+            return await Visit(try await tls.accept(over: socket), from: origin)
+          }
         })
     case .listenUnix(let path):
       let listener = try await UnixSocket.listen(path)
       diagnostics.notice("listening on unix:\(path)")
-      try await serve(listener, open: { .bytes($0) })
+      try await serve(listener, open: { await Visit($0) })
     case .standardIO where target == .standardIO:
       // What `cat` does: standard input goes to standard output, and nothing comes back.
       try await connector.connect(.source(StandardStream.input()), .sink(opener.standardOutput()))
@@ -137,7 +144,7 @@ struct Session: Sendable {
   /// Gives each connection a target of its own. Standard input can be given once: then one connection is served, as `nc -l` does.
   private func serve<Connection: Sendable>(
     _ connections: any ReadableStream<Connection>,
-    open endpoint: @escaping @Sendable (Connection) async throws -> OpenEndpoint
+    open endpoint: @escaping @Sendable (Connection) async throws -> Visit
   ) async throws {
     let stop = interruption.add { connections.cancel(nil) }
     defer { interruption.remove(stop) }
@@ -145,7 +152,7 @@ struct Session: Sendable {
       guard let connection = try await connections.read() else { return }
       connections.cancel(nil)
       let opened: OpenEndpoint
-      do { opened = try await endpoint(connection) } catch is CancellationError { return }
+      do { opened = try await endpoint(connection).endpoint } catch is CancellationError { return }
       return try await connector.connect(opened, try await opener.open(target, as: .target))
     }
     try await withThrowingDiscardingTaskGroup { group in
@@ -160,27 +167,28 @@ struct Session: Sendable {
     }
   }
 
-  private func openTarget() async throws -> OpenEndpoint {
+  private func openTarget(for connection: CGIVariables? = nil) async throws -> OpenEndpoint {
     // What opens at once is not left to another task: a WebSocket's messages and the Close behind them may be here already, and once that
     // is answered nothing can be given back.
-    guard target.isRemote else { return try await opener.open(target, as: .target) }
+    guard target.isRemote else { return try await opener.open(target, as: .target, for: connection) }
     return try await interruption.cancelling { try await opener.open(target, as: .target) }
   }
 
-  /// A connection behind what a load balancer says of it.
-  private func passedOn(_ socket: SocketStream) async throws -> SocketStream {
-    if let origin = try await balancing.origin(of: socket) { diagnostics.verbose("it comes from \(origin)") }
-    return socket
+  /// What a load balancer says of a connection, which is behind that then.
+  private func origin(of socket: SocketStream) async throws -> IPAddress? {
+    let origin = try await balancing.origin(of: socket)
+    if let origin { diagnostics.verbose("it comes from \(origin)") }
+    return origin
   }
 
   /// One connection of a server, with a target of its own.
-  private func serve(_ connection: OpenEndpoint) async throws {
+  private func serve(_ visit: Visit) async throws {
     let opened: OpenEndpoint
-    do { opened = try await openTarget() } catch {
-      connection.giveUp(error)
+    do { opened = try await openTarget(for: visit.variables) } catch {
+      visit.endpoint.giveUp(error)
       throw error
     }
-    try await connector.connect(connection, opened)
+    try await connector.connect(visit.endpoint, opened)
     diagnostics.verbose("a connection ended")
   }
 }

@@ -1,6 +1,12 @@
 import ArgumentParser
 import Sluice
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 @main
 struct SluiceCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -23,7 +29,9 @@ struct SluiceCommand: AsyncParsableCommand {
         tls://HOST:PORT      a TCP connection in TLS
         unix:PATH            a Unix socket; unix:@NAME is an abstract one
         file:PATH            a file: read as SOURCE, written as TARGET
-        exec:COMMAND         a shell command: its standard input and output
+        exec:COMMAND         a shell command: its standard input and output;
+                             behind a listening endpoint, what the connection
+                             is stands in its environment, as CGI has it
         echo:                gives back what it gets
         null:                gives nothing, takes everything
         listen+ws://HOST:PORT[/PATH]
@@ -112,6 +120,9 @@ struct SluiceCommand: AsyncParsableCommand {
   @OptionGroup(title: "LOST CONNECTIONS")
   var reconnecting: ReconnectCommandOptions
 
+  @OptionGroup(title: "COMMANDS")
+  var commands: CommandOptions
+
   @OptionGroup(title: "ENDING")
   var ending: EndingOptions
 
@@ -146,6 +157,8 @@ struct SluiceCommand: AsyncParsableCommand {
 
   static func main() async {
     StandardDescriptors.occupy()
+    // The first process of a container is given the orphans of all others.
+    if getpid() == 1 { Task { try await Orphans.reap() } }
     let arguments = CommandLine.arguments.dropFirst()
     // Not as a subcommand of the parser's, which would take the word for a SOURCE.
     if arguments.first == "demo" { return await DemoCommand.main(Array(arguments.dropFirst())) }

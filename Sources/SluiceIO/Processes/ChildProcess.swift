@@ -69,6 +69,7 @@ import SluiceStreams
   private let group: ProcessGroup
   private let input: SocketStream
   private let output: SocketStream
+  private var isInputGrown = false
   /// Whether the output has ended, or nobody will read any more of it.
   private var isOutputOver = false
   private var exit: ChildProcessError??
@@ -79,7 +80,7 @@ import SluiceStreams
   ///
   /// - Parameters:
   ///   - arguments: The program, looked up in PATH, and its arguments.
-  ///   - environment: The child's environment; nil, the default, is ours. `CommandVariables` has what a connection adds to it.
+  ///   - environment: The child's environment; nil, the default, is ours. `CGIVariables` has what a connection adds to it.
   ///   - directory: Where it runs; nil, the default, is where we do.
   ///   - ending: How it is ended when nobody wants it any more.
   /// - Throws: `IOError`: ENOENT if there is no such program, EACCES, EMFILE …; EINVAL for a NUL, or a variable without a name or with `=` in it.
@@ -108,6 +109,22 @@ import SluiceStreams
     _ command: String, environment: [String: String]? = nil, ending: Ending = Ending(), on loop: UVLoop = .shared
   ) async throws -> ChildProcess {
     try await spawn(["/bin/sh", "-c", command], environment: environment, ending: ending, on: loop)
+  }
+
+  /// The environment of our own process, which a child has where no other is given.
+  public static var inheritedEnvironment: [String: String] {
+    var items: UnsafeMutablePointer<uv_env_item_t>?
+    var count: CInt = 0
+    guard unsafe uv_os_environ(&items, &count) == 0, let items = unsafe items else { return [:] }
+    defer { unsafe uv_os_free_environ(items, count) }
+    var environment: [String: String] = [:]
+    for index in 0..<Int(count) {
+      let item = unsafe items[index]
+      // Of two of one name, getenv finds the first.
+      let name = unsafe String(cString: item.name)
+      if environment[name] == nil { environment[name] = unsafe String(cString: item.value) }
+    }
+    return environment
   }
 
   private init(
@@ -330,7 +347,17 @@ extension ChildProcess {
   }
   public var needsFlush: Bool { input.needsFlush }
   public var queuedByteCount: Int { input.queuedByteCount }
-  public func flush() { input.flush() }
+
+  public func flush() {
+    input.flush()
+    // What is not taken at once may be much: a file through a pipe of the usual size takes three times as long. The pipes of all processes of a
+    // user share a limit, so that only those are larger that need it.
+    if !isInputGrown && input.queuedByteCount > 0 {
+      isInputGrown = true
+      input.growPipe()
+    }
+  }
+
   public func attachWriter(_ waker: any Waker) throws { try input.attachWriter(waker) }
   public func detachWriter() { input.detachWriter() }
 }

@@ -20,10 +20,20 @@ enum GroupGuard {
   }
   private static let state = Mutex(State())
 
-  /// Lines come as `+ GROUP SECONDS SECONDS` and `- GROUP`.
+  /// Lines come as `+ GROUP TENTHS TENTHS` and `- GROUP`; the times are tenths of a second.
   fileprivate static let script = """
     # Ends the commands of a process that is gone.
     trap '' HUP INT QUIT TERM
+    signal() { kill -s "$1" -- "-$group"; }
+    lasts() {
+      tenths=$1
+      while signal 0; do
+        [ "$tenths" -gt 0 ] || return 0
+        sleep 0.1 || sleep 1
+        tenths=$((tenths - 1))
+      done
+      return 1
+    }
     groups=
     while read -r change group times; do
       kept=
@@ -37,12 +47,8 @@ enum GroupGuard {
       (
         IFS=/
         set -- $entry
-        kill -s 0 -- "-$1" || exit
-        sleep "$2"
-        kill -s TERM -- "-$1" || exit
-        kill -s CONT -- "-$1"
-        sleep "$3"
-        kill -s KILL -- "-$1"
+        group=$1
+        lasts "$2" && signal TERM && signal CONT && lasts "$3" && signal KILL
       ) &
     done
     wait
@@ -70,7 +76,7 @@ extension GroupGuard.State {
     guard let running else { return false }
     var line = Array("- \(group)\n".utf8)
     if let ending = groups[group] {
-      line = Array("+ \(group) \(Self.seconds(ending.terminateAfter)) \(Self.seconds(ending.killAfter))\n".utf8)
+      line = Array("+ \(group) \(Self.tenths(ending.terminateAfter)) \(Self.tenths(ending.killAfter))\n".utf8)
     }
     // Less than PIPE_BUF: all of it or nothing.
     return unsafe sluice_send(running.pipe, false, line, UInt(line.count)) == line.count
@@ -89,9 +95,8 @@ extension GroupGuard.State {
     for group in groups.keys where !tell(of: group) { return }
   }
 
-  /// As `sleep` takes them, a year at the most.
-  private static func seconds(_ duration: Duration) -> String {
-    let milliseconds = min(max(duration, .zero), .seconds(31_536_000)).wholeMilliseconds
-    return "\(milliseconds / 1000).\(String(1000 + milliseconds % 1000).dropFirst())"
+  /// A year at the most.
+  private static func tenths(_ duration: Duration) -> Int64 {
+    (min(max(duration, .zero), .seconds(31_536_000)).wholeMilliseconds + 99) / 100
   }
 }

@@ -93,6 +93,17 @@ import SluiceStreams
     return unsafe SocketAddress.ofSocket { unsafe getpeername(watch.descriptor, $0, $1) }
   }
 
+  /// Our own address of a TCP connection. On the loop only.
+  public var localAddress: SocketAddress? {
+    guard isSocket, !watch.isClosed else { return nil }
+    return unsafe SocketAddress.ofSocket { unsafe getsockname(watch.descriptor, $0, $1) }
+  }
+
+  /// Has a pipe hold more than is usual. On the loop only.
+  func growPipe() {
+    if !watch.isClosed { sluice_grow_pipe(watch.descriptor) }
+  }
+
   /// In a turn of the loop.
   private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
     // What has failed says why to whoever reads or writes.

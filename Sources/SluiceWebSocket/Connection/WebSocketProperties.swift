@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceHTTP
 import SluiceIO
 import SluiceListen
 import SluiceStreams
@@ -26,6 +27,11 @@ extension WebSocket {
   /// (`WebSocketServerOptions.trustedProxies`, `.proxyProtocolFrom`). nil once the connection is over.
   public var remoteAddress: IPAddress? {
     get async { await onLoop { $0.currentRemoteAddress } }
+  }
+
+  /// On a server: what a command that serves this connection is told of it. None on a client.
+  public var cgiVariables: CGIVariables {
+    get async { await onLoop { $0.currentVariables } }
   }
 
   /// The headers of the peer's handshake: the response's on a client, the request's on a server.
@@ -64,6 +70,13 @@ extension WebSocket {
   private var currentRemoteAddress: IPAddress? {
     if slot == nil { return nil }
     return slot?.address ?? (transport as? SocketStream)?.peerAddress?.ipAddress
+  }
+
+  private var currentVariables: CGIVariables {
+    guard let request else { return CGIVariables() }
+    var variables = CGIVariables(request)
+    variables.add(transport, from: currentRemoteAddress)
+    return variables
   }
 
   private var currentReadyState: ReadyState {

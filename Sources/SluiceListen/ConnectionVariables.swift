@@ -1,0 +1,43 @@
+import SluiceHTTP
+import SluiceIO
+import SluiceStreams
+import SluiceTLS
+
+extension CGIVariables {
+  /// Adds what a server knows of a connection besides its request: addresses, and what TLS has settled. On the transport's loop.
+  ///
+  /// - Parameter remoteAddress: Where it comes from as far as that is to be believed, if that is not the transport's peer.
+  package mutating func add(
+    _ transport: any PolledDuplexStream<Bytes, Bytes>, from remoteAddress: IPAddress? = nil
+  ) {
+    var transport = transport
+    while let tls = transport as? TLSStream {
+      add(tls.currentInfo)
+      transport = tls.transport
+    }
+    let socket = transport as? SocketStream
+    let peer = socket?.peerAddress
+    // A trusted proxy's own port says nothing of whom it speaks for.
+    let isDirect = remoteAddress == nil || remoteAddress == peer?.ipAddress
+    self["REMOTE_ADDR"] = (isDirect ? peer?.ipAddress : remoteAddress).map(Self.text)
+    self["REMOTE_PORT"] = isDirect ? peer.map { "\($0.port)" } : nil
+    guard let own = socket?.localAddress else { return }
+    self["SERVER_ADDR"] = Self.text(own.ipAddress)
+    self["SERVER_PORT"] = "\(own.port)"
+    if self["SERVER_NAME"] == nil { self["SERVER_NAME"] = Self.text(own.ipAddress) }
+  }
+
+  /// An address as others write it: an IPv6 one with its zeros left out (RFC 5952).
+  private static func text(_ address: IPAddress) -> String {
+    SocketAddress(numeric: address.description, port: 0)?.host ?? address.description
+  }
+
+  private mutating func add(_ tls: TLSInfo) {
+    self["HTTPS"] = "on"
+    self["SSL_PROTOCOL"] = tls.version.rawValue
+    self["SSL_CIPHER"] = tls.cipher
+    self["SSL_TLS_SNI"] = tls.serverName
+    self["SSL_CLIENT_VERIFY"] = tls.verifiedSubject == nil ? "NONE" : "SUCCESS"
+    self["SSL_CLIENT_S_DN"] = tls.verifiedSubject
+  }
+}

@@ -1,0 +1,78 @@
+import ArgumentParser
+import Sluice
+
+/// How long `exec:` commands have to end.
+struct CommandOptions: ParsableArguments {
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "How long a command that nobody wants any more may do nothing, from the end of its input, until it gets SIGTERM, with all that it has started.",
+      valueName: "SECONDS"))
+  var terminateAfter: Double = 2
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("How long it may go on then, until it gets SIGKILL.", valueName: "SECONDS"))
+  var killAfter: Double = 2
+
+  func validate() throws {
+    try checkSeconds("--terminate-after", terminateAfter, above: -.leastNonzeroMagnitude)
+    try checkSeconds("--kill-after", killAfter, above: -.leastNonzeroMagnitude)
+  }
+
+  var ending: ChildProcess.Ending {
+    ChildProcess.Ending(terminateAfter: .seconds(terminateAfter), killAfter: .seconds(killAfter))
+  }
+}
+
+/// Runs `exec:` commands.
+struct CommandRunner: Sendable {
+  let ending: ChildProcess.Ending
+  let interruption: Interruption
+  /// Whose password every client has had to give.
+  let user: String?
+  /// What is in our environment for us alone.
+  private static let secrets: Set = ["SLUICE_BASIC_AUTH", "SLUICE_KEY_PASSPHRASE"]
+
+  /// - Parameter connection: What the command is told of the connection that it serves; nil if it serves none.
+  func run(_ command: String, for connection: CGIVariables?) async throws -> ChildProcess {
+    let child = try await ChildProcess.shell(command, environment: connection.map(environment), ending: ending)
+    let id = interruption.add { child.end() }
+    Task {
+      _ = try? await child.waitForExit()
+      interruption.remove(id)
+    }
+    return child
+  }
+
+  private func environment(_ connection: CGIVariables) -> [String: String] {
+    var variables = connection
+    if let user, connection["REQUEST_METHOD"] != nil {
+      variables["AUTH_TYPE"] = "Basic"
+      variables["REMOTE_USER"] = user
+    }
+    return variables.added(to: ChildProcess.inheritedEnvironment.filter { !Self.secrets.contains($0.key) })
+  }
+}
+
+/// A connection of a server, and what a command that serves it is told.
+struct Visit: Sendable {
+  let endpoint: OpenEndpoint
+  let variables: CGIVariables
+
+  init(_ socket: WebSocket) async {
+    endpoint = .messages(.socket(socket))
+    variables = await socket.cgiVariables
+  }
+
+  /// - Parameter origin: Where it comes from, if a load balancer says so.
+  init(_ socket: SocketStream, from origin: IPAddress? = nil) async {
+    endpoint = .bytes(socket)
+    variables = await socket.cgiVariables(from: origin)
+  }
+
+  init(_ stream: TLSStream, from origin: IPAddress?) async {
+    endpoint = .bytes(stream)
+    variables = await stream.cgiVariables(from: origin)
+  }
+}
