@@ -1,4 +1,5 @@
 #ifdef __linux__
+#include <linux/sockios.h>
 #include <linux/tls.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -172,6 +173,22 @@ static inline long long sluice_acknowledged(int descriptor) {
   socklen_t length = sizeof info;
   if (getsockopt(descriptor, IPPROTO_TCP, TCP_CONNECTION_INFO, &info, &length) != 0) return -1;
   return (long long)info.tcpi_txbytes;
+#else
+  return -1;
+#endif
+}
+
+/// Bytes of a TCP connection that the peer has not acknowledged, those included that have not left; -1 if the system does not tell, or this is
+/// another kind of stream.
+static inline long long sluice_unacknowledged(int descriptor) {
+  if (sluice_acknowledged(descriptor) < 0) return -1;
+#ifdef __linux__
+  int count;
+  return ioctl(descriptor, SIOCOUTQ, &count) == 0 ? count : -1;
+#elif defined(SO_NWRITE)
+  int count;
+  socklen_t length = sizeof count;
+  return getsockopt(descriptor, SOL_SOCKET, SO_NWRITE, &count, &length) == 0 ? count : -1;
 #else
   return -1;
 #endif

@@ -189,6 +189,15 @@
     // MARK: ending
 
     public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+      close(afterFailure: false, completion)
+    }
+
+    /// A response without its end, so that the client does not take what it got for everything; of other bytes, an ordinary end.
+    public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+      close(afterFailure: true, completion)
+    }
+
+    private func close(afterFailure: Bool, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
       switch writeState.close(completion) {
       case .begin: break
       case .wait: return
@@ -196,7 +205,7 @@
       }
       isFlushed = true
       guard let context else { return didClose(StreamError.closed) }
-      endOutput(context).whenComplete { result in
+      endOutput(context, afterFailure: afterFailure).whenComplete { result in
         switch result {
         case .success: self.didClose(nil)
         case .failure(let error): self.didClose(error)
@@ -205,16 +214,19 @@
     }
 
     /// Ends this half, behind all that was written.
-    private func endOutput(_ context: ChannelHandlerContext) -> EventLoopFuture<Void> {
+    private func endOutput(_ context: ChannelHandlerContext, afterFailure: Bool) -> EventLoopFuture<Void> {
       let written = context.eventLoop.makePromise(of: Void.self)
+      let channel = channel
       switch content {
+      case .responseBody where afterFailure:
+        context.writeAndFlush(part(Bytes()), promise: written)
+        return written.futureResult.flatMap { channel.close(mode: .all) }
       case .responseBody:
         context.writeAndFlush(NIOAny(HTTPServerResponsePart.end(nil)), promise: written)
         return written.futureResult
       case .bytes:
         // An empty write is done when all before it has left.
         context.writeAndFlush(part(Bytes()), promise: written)
-        let channel = channel
         return written.futureResult.flatMap {
           // A channel without halves is closed as a whole, once the peer has ended too.
           channel.close(mode: .output).flatMapError { error in

@@ -202,6 +202,9 @@ public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTur
   /// Flushes, ends this half, and then calls `completion` on the loop, with the error if that failed. Calls it at once
   /// if the half is closed already.
   func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void)
+
+  /// The same where the source has failed, which the reader is told if there is a way to say it. Default: `closeWhenFlushed`.
+  func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void)
 }
 
 extension PolledWritableStream {
@@ -223,4 +226,8 @@ extension PolledWritableStream {
 
   public var queuedByteCount: Int { 0 }
   public var deliveredByteCount: Int? { nil }
+
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    closeWhenFlushed(completion)
+  }
 }

@@ -149,10 +149,18 @@ extension PolledWritableStream {
   }
 
   public func close() async throws {
+    try await closing { self.closeWhenFlushed($0) }
+  }
+
+  public func close(after failure: any Error) async throws {
+    try await closing { self.closeWhenFlushed(after: failure, $0) }
+  }
+
+  private func closing(_ begin: @escaping @Sendable (@escaping @Sendable ((any Error)?) -> Void) -> Void) async throws {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
         loop.perform {
-          self.closeWhenFlushed { error in
+          begin { error in
             if let error { continuation.resume(throwing: error) } else { continuation.resume() }
           }
         }
@@ -161,7 +169,6 @@ extension PolledWritableStream {
       abort(CancellationError())
     }
   }
-
 }
 
 /// One task that waits, on a loop, for a stream to wake it; attached as the stream's reader or writer.

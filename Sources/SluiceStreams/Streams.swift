@@ -35,18 +35,33 @@ public protocol WritableStream<Input>: Sendable {
   /// Flushes what was written, then ends this half. Closing what is closed already is success.
   func close() async throws
 
-  /// Drops what is queued and tears down.
+  /// Flushes what was written, then ends this half, and tells its reader, where there is a way to say it, that the source failed and that
+  /// what came is not all: a WebSocket closes with 1011, TLS ends without close_notify, TCP is reset once everything is acknowledged.
+  ///
+  /// This is how a pipe ends its sink when its source fails. Default: `close()`, so that nothing is lost; the pipe throws the failure.
+  func close(after failure: any Error) async throws
+
+  /// Drops what is queued and tears down: for cancellation, and for a sink that has failed itself.
   func abort(_ reason: any Error)
+}
+
+extension WritableStream {
+  public func close(after failure: any Error) async throws { try await close() }
 }
 
 /// Two halves that end independently.
 public protocol DuplexStream<Output, Input>: ReadableStream, WritableStream {
   /// Whether closing the write half makes the peer end the read half too, as a WebSocket's Close does. Default: false.
   var endsAsOne: Bool { get }
+
+  /// Whether nothing is to be read for others any more when the reader of what is written here has gone: as of standard input and output, which
+  /// have nothing to do with each other but that they belong to one program. Default: false.
+  var endsWithReader: Bool { get }
 }
 
 extension DuplexStream {
   public var endsAsOne: Bool { false }
+  public var endsWithReader: Bool { false }
 }
 
 extension ReadableStream {

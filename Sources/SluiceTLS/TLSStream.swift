@@ -250,14 +250,24 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     case .failed(let error): return completion(error)
     case .open: break
     }
-    writeState = .closed
     engine.sendCloseNotify()
+    endOutput(completion)
+  }
+
+  private func endOutput(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    writeState = .closed
     do { try sendOutput() } catch { return completion(error) }
     writer?.wakeWriter()
     transport.closeWhenFlushed { error in
       completion(error)
       self.releaseIfDone()
     }
+  }
+
+  /// Without close_notify, so that the peer does not take what it got for everything (RFC 8446 §6.1).
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    guard case .open = writeState else { return closeWhenFlushed(completion) }
+    endOutput(completion)
   }
 
   public func abort(_ reason: any Error) {

@@ -52,9 +52,10 @@ private final class SimulatedChannel: @unchecked Sendable {  // touched on its l
     }
   }
 
-  func finish() {
+  /// - Parameter end: What the reader finds behind all that was sent.
+  func finish(_ end: Result<Void, any Error> = .success(())) {
     later {
-      if self.end == nil { self.end = .success(()) }
+      if self.end == nil { self.end = end }
       self.onArrival?()
     }
   }
@@ -87,6 +88,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   private var sentBytes = 0
   private var readFailure: (any Error)?
   private var isCancelled = false
+  private var endsWithReset = false
   private var writeState = WriteHalf.open
   package var highWatermark: Int { watermark.high }
 
@@ -175,7 +177,13 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
     if queue.isEmpty, case .closing = writeState {
       let waiting = writeState.end(nil)
-      outgoing.finish()
+      if endsWithReset {
+        if readFailure == nil { readFailure = StreamError.aborted }
+        outgoing.finish(.failure(ConnectionReset()))
+        reader?.wakeReader()
+      } else {
+        outgoing.finish()
+      }
       for completion in waiting { completion(nil) }
     }
   }
@@ -195,6 +203,12 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     case .wait: break
     case .done(let error): completion(error)
     }
+  }
+
+  /// As TCP: a reset, when the peer has everything.
+  package func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    if case .open = writeState { endsWithReset = true }
+    closeWhenFlushed(completion)
   }
 
   package func abort(_ reason: any Error) {

@@ -183,6 +183,8 @@ public struct StandardIO: PolledDuplexStream {
     output = .output(on: loop)
   }
 
+  public var endsWithReader: Bool { true }
+
   public var loop: any Loop { input.loop }
   public func poll() throws -> Polled<Bytes> { try input.poll() }
   public func attachReader(_ waker: any Waker) throws { try input.attachReader(waker) }

@@ -52,6 +52,8 @@ import SluiceStreams
   @safe @exclusivity(unchecked) private var takenBytes = 0
   /// What has its place between the bytes, where the system encrypts them.
   @safe @exclusivity(unchecked) private var encryption: SocketEncryption?
+  /// Our half ends with a reset, once the peer has everything.
+  @safe @exclusivity(unchecked) private var endsWithReset = false
 
   public static let defaultHighWatermark = 64 << 10
 
@@ -393,8 +395,44 @@ extension SocketStream {
     }
   }
 
+  /// TCP is reset, in both directions, once the peer has acknowledged everything: a reset overtakes what has not arrived. If that is not so within
+  /// `acknowledgementTimeout`, and for other kinds of sockets, it is an ordinary end.
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    if case .open = writeState { endsWithReset = isSocket }
+    closeWhenFlushed(completion)
+  }
+
+  /// For how long a reset waits until the peer has acknowledged everything: 10 seconds.
+  public static let acknowledgementTimeout = Duration.seconds(10)
+
+  /// What looks whether everything is acknowledged comes again after this, and then after twice the time.
+  private static let firstLook = Duration.milliseconds(1)
+  private static let longestLook = Duration.milliseconds(100)
+
+  private func resetWhenAcknowledged(by deadline: Duration, after pause: Duration = SocketStream.firstLook) {
+    guard case .closing = writeState, !watch.isClosed else { return }
+    let count = sluice_unacknowledged(watch.descriptor)
+    if count == 0 { return reset() }
+    if count < 0 || uvLoop.now >= deadline {
+      endsWithReset = false
+      return shutDown()
+    }
+    let next = Swift.min(pause * 2, Self.longestLook)
+    _ = uvLoop.schedule(after: pause) { self.resetWhenAcknowledged(by: deadline, after: next) }
+  }
+
+  private func reset() {
+    let waiting = writeState.end(nil)
+    if case .open = readState { readState = .failed(StreamError.aborted) }
+    unread = []
+    watch.close(resets: true)
+    for completion in waiting { completion(nil) }
+    tellReader()
+  }
+
   /// Sends FIN: everything was written. A pipe or terminal has no half to shut down; it ends with its descriptor.
   private func shutDown() {
+    if endsWithReset { return resetWhenAcknowledged(by: uvLoop.now + Self.acknowledgementTimeout) }
     let hasFailed = isSocket && shutdown(watch.descriptor, CInt(SHUT_WR)) != 0
     // ENOTCONN: the peer was faster.
     let error = hasFailed && errno != ENOTCONN ? IOError("shutdown", name, status: -errno) : nil

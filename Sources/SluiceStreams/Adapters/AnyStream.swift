@@ -16,6 +16,7 @@ public struct AnyWritable<Input: Sendable>: WritableStream {
 
   public func write(_ element: Input) async throws { try await base.write(element) }
   public func close() async throws { try await base.close() }
+  public func close(after failure: any Error) async throws { try await base.close(after: failure) }
   public func abort(_ reason: any Error) { base.abort(reason) }
 }
 

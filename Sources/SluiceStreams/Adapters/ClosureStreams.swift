@@ -32,6 +32,9 @@ public struct Writable<Input: Sendable>: WritableStream {
   private let onClose: @Sendable () async throws -> Void
   private let onAbort: @Sendable (any Error) -> Void
 
+  /// - Parameters:
+  ///   - onClose: Is called at the end of what is written.
+  ///   - onAbort: Is called instead when that was cut off: the source failed, or the pipe was cancelled. What was written before has been taken.
   public init(
     onClose: @escaping @Sendable () async throws -> Void = {},
     onAbort: @escaping @Sendable (any Error) -> Void = { _ in },
@@ -44,5 +47,7 @@ public struct Writable<Input: Sendable>: WritableStream {
 
   public func write(_ element: Input) async throws { try await body(element) }
   public func close() async throws { try await onClose() }
+  /// Nothing is queued here that an abort could lose.
+  public func close(after failure: any Error) async throws { onAbort(failure) }
   public func abort(_ reason: any Error) { onAbort(reason) }
 }

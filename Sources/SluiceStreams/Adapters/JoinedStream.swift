@@ -10,18 +10,23 @@ public struct JoinedStream<Source: ReadableStream, Sink: WritableStream>: Duplex
   let source: Source
   let sink: Sink
   public let endsAsOne: Bool
+  public let endsWithReader: Bool
 
-  /// - Parameter endsAsOne: Whether closing the sink makes the source end: see `DuplexStream.endsAsOne`.
-  public init(reading source: Source, writing sink: Sink, endsAsOne: Bool = false) {
+  /// - Parameters:
+  ///   - endsAsOne: Whether closing the sink makes the source end: see `DuplexStream.endsAsOne`.
+  ///   - endsWithReader: Whether a bridge ends as a whole when the sink's reader has gone: see `DuplexStream.endsWithReader`.
+  public init(reading source: Source, writing sink: Sink, endsAsOne: Bool = false, endsWithReader: Bool = false) {
     self.source = source
     self.sink = sink
     self.endsAsOne = endsAsOne
+    self.endsWithReader = endsWithReader
   }
 
   public func read() async throws -> Source.Output? { try await source.read() }
   public func cancel(_ reason: (any Error)?) { source.cancel(reason) }
   public func write(_ element: Sink.Input) async throws { try await sink.write(element) }
   public func close() async throws { try await sink.close() }
+  public func close(after failure: any Error) async throws { try await sink.close(after: failure) }
   public func abort(_ reason: any Error) { sink.abort(reason) }
 }
 

@@ -28,6 +28,8 @@ where Base.Output == Bytes, Base.Input == Bytes {
 
   private var readState = ReadState.idle
   private var writeState = WriteHalf.open
+  /// Why the writing ends, where its source failed.
+  private var sourceFailure: (any Error)?
   private var reading: Task<Void, Never>?
   private var writing: Task<Void, Never>?
   private var queue = ByteQueue()
@@ -152,7 +154,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
         if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
       }
       if case .closing = writeState {
-        try await base.close()
+        if let sourceFailure { try await base.close(after: sourceFailure) } else { try await base.close() }
         finish(nil)
       }
     } catch {
@@ -178,6 +180,11 @@ where Base.Output == Bytes, Base.Input == Bytes {
     case .wait: break
     case .done(let error): completion(error)
     }
+  }
+
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    if case .open = writeState { sourceFailure = failure }
+    closeWhenFlushed(completion)
   }
 
   private func finish(_ error: (any Error)?) {

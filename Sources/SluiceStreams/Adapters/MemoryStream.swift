@@ -7,8 +7,8 @@ import Synchronization
 /// let (client, server) = MemoryStream<Bytes>.pair()
 /// ```
 ///
-/// A write waits while `highWatermark` elements are unread. Closing one end's write half is the end of the other's reading;
-/// an abort fails both halves of both.
+/// A write waits while `highWatermark` elements are unread. Closing one end's write half is the end of the other's reading; closed after a
+/// failure, that throws it behind the last element. An abort fails both halves of both.
 public final class MemoryStream<Element: Sendable>: DuplexStream {
   public typealias Output = Element
   public typealias Input = Element
@@ -32,6 +32,7 @@ public final class MemoryStream<Element: Sendable>: DuplexStream {
   public func cancel(_ reason: (any Error)?) { incoming.cancel() }
   public func write(_ element: Element) async throws { try await outgoing.write(element) }
   public func close() async throws { outgoing.close() }
+  public func close(after failure: any Error) async throws { outgoing.close(after: failure) }
   public func abort(_ reason: any Error) {
     outgoing.fail(reason)
     incoming.fail(reason)
@@ -51,6 +52,8 @@ private final class MemoryChannel<Element: Sendable>: Sendable {
   private enum End {
     case open
     case closed
+    /// What is unread comes before the failure.
+    case closedAfter(any Error)
     case cancelled
     case failed(any Error)
   }
@@ -86,7 +89,7 @@ private final class MemoryChannel<Element: Sendable>: Sendable {
     switch state.end {
     case .open: return .wait
     case .closed, .cancelled: return .done(nil)
-    case .failed(let error): throw error
+    case .failed(let error), .closedAfter(let error): throw error
     }
   }
 
@@ -100,7 +103,7 @@ private final class MemoryChannel<Element: Sendable>: Sendable {
       let step = try state.withLock { state -> Step<Void> in
         switch state.end {
         case .open: break
-        case .closed, .cancelled: throw StreamError.closed
+        case .closed, .closedAfter, .cancelled: throw StreamError.closed
         case .failed(let error): throw error
         }
         guard state.elements.count < highWatermark else { return .wait }
@@ -132,6 +135,7 @@ private final class MemoryChannel<Element: Sendable>: Sendable {
   }
 
   func close() { end(.closed) }
+  func close(after failure: any Error) { end(.closedAfter(failure)) }
   func cancel() { end(.cancelled) }
   func fail(_ error: any Error) { end(.failed(error)) }
 
@@ -140,12 +144,12 @@ private final class MemoryChannel<Element: Sendable>: Sendable {
       switch (state.end, end) {
       case (.open, _): state.end = end
       // What was closed and is not read to its end is cut off: the reader must not take what it got for everything.
-      case (.closed, .failed): if !state.elements.isEmpty { state.end = end }
-      case (.closed, _), (.cancelled, _), (.failed, _): break
+      case (.closed, .failed), (.closedAfter, .failed): if !state.elements.isEmpty { state.end = end }
+      case (.closed, _), (.closedAfter, _), (.cancelled, _), (.failed, _): break
       }
       switch end {
       case .cancelled, .failed: state.elements.removeAll()
-      case .open, .closed: break
+      case .open, .closed, .closedAfter: break
       }
       state.reader.take()?.resume()
       state.writer.take()?.resume()

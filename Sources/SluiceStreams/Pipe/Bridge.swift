@@ -1,33 +1,12 @@
 import Synchronization
 
-/// What a bridge does at an end in one direction, where the stream on the other side can't end one half alone: a WebSocket.
-public enum BridgeEndPolicy: String, Hashable, Sendable, CaseIterable {
-  /// Close now and keep reading to the peer's Close. The Close travels behind the data, so that an echo still answers everything.
-  case close
-  /// Hold our Close until the other direction has ended, for peers that answer after a while.
-  case `defer`
-  /// End both directions at once.
-  case closeBoth = "close-both"
-}
-
-/// How a bridge ends.
-public struct BridgeOptions: Hashable, Sendable {
-  /// What happens at an end. A stream that can half-close does so under `close` and `defer` alike. Default: `close`.
-  public var onEnd = BridgeEndPolicy.close
-  /// How long one direction may go on in silence when the other has ended; nil is for ever. Default: 30 seconds.
-  public var halfCloseTimeout: Duration? = .seconds(30)
-
-  public init(onEnd: BridgeEndPolicy = .close, halfCloseTimeout: Duration? = .seconds(30)) {
-    self.onEnd = onEnd
-    self.halfCloseTimeout = halfCloseTimeout
-  }
-}
-
 /// Connects two duplex streams: what either gives is written to the other.
 ///
-/// An end in one direction half-closes that side, and the other direction goes on. Returns when both directions have ended.
-/// - Throws: the first error, after all four halves were aborted; `StreamError.halfCloseTimeout`. A sink that was closed by
-///   its own side, or whose reader has gone, is no error but the end of its direction.
+/// An end in one direction half-closes that side, and the other direction goes on. Returns when both directions have ended. When one side
+/// fails, the other gets all that was read before, and is then told (`WritableStream.close(after:)`); what it still says is for nobody.
+/// - Throws: the first error, when both directions have ended; `StreamError.halfCloseTimeout`; `CancellationError` when the task is
+///   cancelled. After these two all four halves are aborted. A sink that was closed by its own side, or whose reader has gone, is no error but
+///   the end of its direction.
 ///
 /// ```swift
 /// try await bridge(StandardIO(), TCP.connect("127.0.0.1", port: 7))
@@ -35,92 +14,235 @@ public struct BridgeOptions: Hashable, Sendable {
 public func bridge<A: DuplexStream, B: DuplexStream>(
   _ a: A, _ b: B, options: BridgeOptions = BridgeOptions()
 ) async throws where A.Output == B.Input, B.Output == A.Input {
-  let activity = PipeActivity()
-  let failure = FirstFailure()
-  do {
-    try await withThrowingTaskGroup(of: Void.self) { directions in
-      directions.addTask { try await direction(from: a, to: b, options, activity, failure) }
-      directions.addTask { try await direction(from: b, to: a, options, activity, failure) }
-      try await directions.next()
-      switch options.onEnd {
-      case .closeBoth:
+  try await Bridge(a, b, options).run()
+}
+
+private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output == B.Input, B.Output == A.Input {
+  private let a: A
+  private let b: B
+  private let options: BridgeOptions
+  private let activity = PipeActivity()
+  private let failure = BridgeFailure()
+  private let attendants = Attendants()
+
+  init(_ a: A, _ b: B, _ options: BridgeOptions) {
+    self.a = a
+    self.b = b
+    self.options = options
+  }
+
+  func run() async throws {
+    defer { attendants.cancel() }
+    await withTaskGroup(of: DirectionEnd.self) { directions in
+      directions.addTask { await move(from: a, to: b) }
+      directions.addTask { await move(from: b, to: a) }
+      if let first = await directions.next() { attend(first) }
+      _ = await directions.next()
+    }
+    if Task.isCancelled {
+      abort(CancellationError())
+      throw CancellationError()
+    }
+    if let error = failure.error {
+      await closeOpenEnds(after: error)
+      throw error
+    }
+    if options.onEnd.holdsClose { try await closeHeld() }
+  }
+
+  // MARK: one direction
+
+  private enum DirectionEnd {
+    case ended
+    case sourceFailed(any Error)
+    /// What the side that could not be written to has to say of that may come from its other half.
+    case sinkFailed(any DuplexStream, any Error)
+  }
+
+  private func move<Source: DuplexStream, Sink: DuplexStream>(
+    from source: Source, to sink: Sink
+  ) async -> DirectionEnd where Source.Output == Sink.Input {
+    switch await source.moveAll(into: sink, activity) {
+    case .sourceEnded: return await didEnd(source, sink)
+    case .sourceFailed(let error):
+      // Noted first: the other direction fails by it too, of which may be heard sooner.
+      failure.note(ofSource: error)
+      await sink.end(after: error, stallTimeout: options.stallTimeout)
+      // Nobody is left to hear what comes back.
+      sink.cancel(nil)
+      return .sourceFailed(error)
+    case .sinkFailed(StreamError.closed):
+      didLoseReader(source, sink)
+      return .ended
+    case .sinkFailed(let error): return await didFail(source, sink, error)
+    case .cancelled: return .ended
+    }
+  }
+
+  private func didEnd<Source: DuplexStream, Sink: DuplexStream>(_ source: Source, _ sink: Sink) async -> DirectionEnd {
+    // An answer could not be told to a source that has ended in both directions.
+    let waitsForAnswer = sink.endsAsOne && !source.endsAsOne
+    do {
+      if !(options.onEnd.holdsClose && waitsForAnswer) { try await sink.close(atEndOf: source) }
+    } catch StreamError.closed {
+      didLoseReader(source, sink)
+      return .ended
+    } catch {
+      return await didFail(source, sink, error)
+    }
+    if source.endsAsOne { sink.cancel(nil) }
+    return .ended
+  }
+
+  /// The sink was closed by its own side, or its reader has gone.
+  private func didLoseReader<Source: DuplexStream, Sink: DuplexStream>(_ source: Source, _ sink: Sink) {
+    if sink.endsWithReader, options.onEnd != .defer {
+      source.cancel(nil)
+      sink.cancel(nil)
+    } else if source.endsAsOne {
+      // It can't be cancelled in one direction, and the other may go on: it is read for nobody.
+      attendants.add { while try await source.read() != nil {} }
+    } else {
+      source.cancel(nil)
+    }
+  }
+
+  private func didFail<Source: DuplexStream, Sink: DuplexStream>(
+    _ source: Source, _ sink: Sink, _ error: any Error
+  ) async -> DirectionEnd {
+    failure.note(ofSink: error)
+    if (sink as? any SelfFailing)?.hasFailed == true {
+      await sink.end(after: error, stallTimeout: options.stallTimeout)
+    }
+    // What ends in both directions at once is still to get the sink's last words.
+    if !source.endsAsOne { source.cancel(nil) }
+    return .sinkFailed(sink, error)
+  }
+
+  // MARK: the other direction
+
+  /// What becomes of the other direction when one has ended.
+  private func attend(_ first: DirectionEnd) {
+    switch first {
+    case .ended:
+      if options.onEnd == .closeBoth {
         a.cancel(nil)
         b.cancel(nil)
-      case .close, .defer: break
       }
-      let limit = options.halfCloseTimeout
-      if let limit {
-        directions.addTask { try await throwAfterSilence(of: limit, activity, failure) }
+      if options.onEnd == .afterAnswer {
+        attendants.add {
+          try await silence(of: options.answerTimeout)
+          // Not cancelled with the bridge, which waits for it.
+          Task { try? await closeHeld() }
+        }
       }
-      try await directions.next()
-      directions.cancelAll()
+      if let limit = options.halfCloseTimeout { abort(StreamError.halfCloseTimeout(limit), afterSilenceOf: limit) }
+    case .sourceFailed(let error): abort(error, afterSilenceOf: options.stallTimeout)
+    case .sinkFailed(let sink, let error):
+      attendants.add {
+        try await silence(of: options.lastWordsTimeout)
+        sink.abort(error)
+      }
+      abort(error, afterSilenceOf: options.stallTimeout)
     }
-    // What `defer` held back; closing what is closed is success.
-    if options.onEnd == .defer {
-      try await a.close()
-      try await b.close()
+  }
+
+  private func abort(_ error: any Error, afterSilenceOf limit: Duration) {
+    attendants.add {
+      try await silence(of: limit)
+      abort(error)
     }
-  } catch {
-    let error = failure.noting(error)
+  }
+
+  private func abort(_ error: any Error) {
+    failure.note(ofSource: error)
     for stream in [a, b] as [any DuplexStream] {
       stream.abort(error)
       stream.cancel(error)
     }
-    throw error
   }
-}
 
-private func direction<Source: DuplexStream, Sink: DuplexStream>(
-  from source: Source, to sink: Sink, _ options: BridgeOptions, _ activity: PipeActivity, _ failure: FirstFailure
-) async throws where Source.Output == Sink.Input {
-  do { try await move(from: source, to: sink, options, activity) } catch {
-    // Noted first: the abort fails the other direction, of which may be heard sooner.
-    let error = failure.noting(error)
-    sink.abort(error)
-    throw error
+  /// Closing what is closed is success.
+  private func closeHeld() async throws {
+    if a.endsAsOne { try await a.close(atEndOf: b) }
+    if b.endsAsOne { try await b.close(atEndOf: a) }
   }
-}
 
-private func move<Source: DuplexStream, Sink: DuplexStream>(
-  from source: Source, to sink: Sink, _ options: BridgeOptions, _ activity: PipeActivity
-) async throws where Source.Output == Sink.Input {
-  var pipe = PipeOptions(preventClose: options.onEnd == .defer && sink.endsAsOne, preventAbort: true)
-  pipe.activity = activity
-  // What ends in both directions at once can't be cancelled in one, where the other may go on.
-  let isReadOn = source.endsAsOne && !sink.endsAsOne
-  pipe.preventCancel = isReadOn
-  do {
-    try await source.pipe(sink, options: pipe)
-  } catch StreamError.closed {
-    // The pipe has cancelled the source; or it is read to its end, for nobody.
-    if isReadOn { while try await source.read() != nil {} }
+  private func closeOpenEnds(after error: any Error) async {
+    await a.end(after: error, stallTimeout: options.stallTimeout)
+    await b.end(after: error, stallTimeout: options.stallTimeout)
   }
-  // What can't half-close has ended in both directions: nothing can be written to it any more.
-  if source.endsAsOne { sink.cancel(nil) }
+
+  /// Returns once nothing has moved for the time.
+  private func silence(of limit: Duration) async throws {
+    var last = await progress
+    while true {
+      try await Task.sleep(for: limit)
+      let now = await progress
+      if now == last { return }
+      last = now
+    }
+  }
+
+  private var progress: [Int] {
+    get async { await [activity.count, a.takenByteCount, b.takenByteCount] }
+  }
 }
 
 /// Why a bridge fails: what went wrong first, and not what that has brought about.
-private final class FirstFailure: Sendable {
-  private let first = Mutex<(any Error)?>(nil)
+private final class BridgeFailure: Sendable {
+  private enum State {
+    case none
+    /// A side could not be written to. What it says of that itself tells more.
+    case ofSink(any Error)
+    case ofSource(any Error)
+  }
+  private let state = Mutex(State.none)
 
-  /// - Returns: the failure that was noted first, which may be this one.
-  func noting(_ error: any Error) -> any Error {
-    first.withLock { first in
-      if let first { return first }
-      first = error
-      return error
+  func note(ofSink error: any Error) {
+    state.withLock { if case .none = $0 { $0 = .ofSink(error) } }
+  }
+
+  func note(ofSource error: any Error) {
+    state.withLock { state in
+      switch state {
+      case .none, .ofSink: state = .ofSource(error)
+      case .ofSource: break
+      }
+    }
+  }
+
+  var error: (any Error)? {
+    state.withLock {
+      switch $0 {
+      case .none: nil
+      case .ofSink(let error), .ofSource(let error): error
+      }
     }
   }
 }
 
-/// Throws once nothing has moved for the time.
-private func throwAfterSilence(of limit: Duration, _ activity: PipeActivity, _ failure: FirstFailure) async throws {
-  var last = activity.count
-  while true {
-    try await Task.sleep(for: limit)
-    let now = activity.count
-    // That its task is cancelled when both directions have ended is no failure.
-    if now == last { throw failure.noting(StreamError.halfCloseTimeout(limit)) }
-    last = now
+/// What goes on beside a bridge, and ends with it.
+private final class Attendants: Sendable {
+  private let tasks = Mutex<[Task<Void, any Error>]>([])
+
+  func add(_ body: @escaping @Sendable () async throws -> Void) {
+    let task = Task { try await body() }
+    tasks.withLock { $0.append(task) }
+  }
+
+  func cancel() {
+    for task in tasks.withLock({ $0 }) { task.cancel() }
+  }
+}
+
+extension WritableStream {
+  /// What of it was taken so far, where that is known: its growth is a sign of life.
+  fileprivate var takenByteCount: Int {
+    get async {
+      if let split = self as? any SplitWritable { return await split.writableHalf.takenByteCount }
+      guard let polled = self as? any PolledWritableStream else { return 0 }
+      return (try? await polled.loop.run { polled.deliveredByteCount ?? -polled.queuedByteCount }) ?? 0
+    }
   }
 }

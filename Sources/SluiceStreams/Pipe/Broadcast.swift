@@ -117,11 +117,16 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
 
   /// Closes all members side by side, and takes no more: it takes as long as the slowest of them may (`closeTimeout`), however many they are.
   /// - Throws: `CancellationError`; the members that are not closed yet are aborted then.
-  public func close() async throws {
+  public func close() async throws { try await closeAll(after: nil) }
+
+  /// As `close`, and each member tells its peer of the failure.
+  public func close(after failure: any Error) async throws { try await closeAll(after: failure) }
+
+  private func closeAll(after failure: (any Error)?) async throws {
     let groups = endedGroups()
     await withTaskCancellationHandler {
       await withDiscardingTaskGroup { tasks in
-        for group in groups { tasks.addTask { await group.close() } }
+        for group in groups { tasks.addTask { await group.close(after: failure) } }
       }
     } onCancel: {
       for group in groups { group.abort(CancellationError()) }

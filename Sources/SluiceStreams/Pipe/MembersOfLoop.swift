@@ -94,11 +94,18 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   // MARK: ending
 
   /// Closes all at once, and waits until each is closed or has failed.
-  func close() async {
+  /// - Parameter failure: What the source of the elements failed with, if it did.
+  func close(after failure: (any Error)?) async {
     await withCheckedContinuation { continuation in
       loop.perform {
         let open = Countdown(from: self.members.count + 1) { continuation.resume() }
-        for member in Array(self.members.values) { member.closeWhenFlushed { _ in open.step() } }
+        for member in Array(self.members.values) {
+          if let failure {
+            member.closeWhenFlushed(after: failure) { _ in open.step() }
+          } else {
+            member.closeWhenFlushed { _ in open.step() }
+          }
+        }
         open.step()
       }
     }

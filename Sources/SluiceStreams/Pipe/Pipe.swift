@@ -4,8 +4,9 @@ extension ReadableStream {
   /// Returns when this stream has ended and the sink has flushed and closed. Two streams of one loop are connected inside
   /// the loop's callbacks, with one suspension for the whole pipe; any others are read and written in turn.
   ///
-  /// - This stream fails: the sink is aborted. The sink fails, or was closed before: this stream is cancelled. Each can be
-  ///   prevented with `options`. What was read already is written first, except on abort and cancellation.
+  /// - This stream fails: what it gave before is written and flushed, and then the sink is told, by `close(after:)`. The sink fails, or was
+  ///   closed before: this stream is cancelled. The pipe is cancelled: the sink is aborted, and drops what it holds. Each can be prevented
+  ///   with `options`.
   /// - Throws: the first error, once; `StreamError.closed` if the sink was closed by somebody else meanwhile;
   ///   `CancellationError` when the task is cancelled.
   ///
@@ -14,27 +15,30 @@ extension ReadableStream {
   /// ```
   public func pipe<Sink: WritableStream>(_ sink: Sink, options: PipeOptions = PipeOptions()) async throws
   where Sink.Input == Output {
+    try await settle(await moveAll(into: sink, options.activity), self, sink, options)
+  }
+
+  /// Moves elements until one of the two ends, in the gear that both have.
+  func moveAll<Sink: WritableStream>(into sink: Sink, _ activity: PipeActivity?) async -> PipeOutcome
+  where Sink.Input == Output {
     if let split = self as? any SplitReadable<Output> {
-      return try await split.readableHalf.pipe(sink, options: options)
+      return await split.readableHalf.moveAll(into: sink, activity)
     }
     if let split = sink as? any SplitWritable<Output> {
-      return try await pipe(opening: split.writableHalf, options)
+      return await moveAll(opening: split.writableHalf, activity)
     }
-    let outcome: PipeOutcome
     if let source = self as? any PolledReadableStream<Output>,
       let polledSink = sink as? any PolledWritableStream<Output>,
       source.loop === polledSink.loop
     {
-      outcome = await pump(opening: source, polledSink, options.activity)
-    } else {
-      outcome = await relay(self, sink, options.activity)
+      return await pump(opening: source, polledSink, activity)
     }
-    try await settle(outcome, self, sink, options)
+    return await relay(self, sink, activity)
   }
 
-  private func pipe<Sink: WritableStream>(opening sink: Sink, _ options: PipeOptions) async throws
+  private func moveAll<Sink: WritableStream>(opening sink: Sink, _ activity: PipeActivity?) async -> PipeOutcome
   where Sink.Input == Output {
-    try await pipe(sink, options: options)
+    await moveAll(into: sink, activity)
   }
 }
 
@@ -71,11 +75,15 @@ package func settle<Source: ReadableStream, Sink: WritableStream>(
 ) async throws {
   switch outcome {
   case .sourceEnded:
-    if !options.preventClose { try await sink.close() }
+    if !options.preventClose { try await sink.close(atEndOf: source) }
   case .sourceFailed(let error):
-    if !options.preventAbort { sink.abort(error) }
+    if !options.preventAbort { await sink.end(after: error, stallTimeout: options.stallTimeout) }
     throw error
   case .sinkFailed(let error):
+    // What was given to it before arrives.
+    if (sink as? any SelfFailing)?.hasFailed == true {
+      await sink.end(after: error, stallTimeout: options.stallTimeout)
+    }
     // A sink that is closed is nobody's fault: a source that tells its peer why it ends tells no error.
     let isClosed = if case StreamError.closed = error { true } else { false }
     if !options.preventCancel { source.cancel(isClosed ? nil : error) }
@@ -84,6 +92,24 @@ package func settle<Source: ReadableStream, Sink: WritableStream>(
     if !options.preventAbort { sink.abort(CancellationError()) }
     if !options.preventCancel { source.cancel(CancellationError()) }
     throw CancellationError()
+  }
+}
+
+extension WritableStream {
+  /// Closes after a failure of the source; aborts if it takes nothing for the time. What comes of it is no news beside the failure.
+  func end(after failure: any Error, stallTimeout limit: Duration) async {
+    if let split = self as? any SplitWritable {
+      return await split.writableHalf.end(after: failure, stallTimeout: limit)
+    }
+    if let polled = self as? any PolledWritableStream {
+      return await polled.closeWatched(after: failure, stallTimeout: limit)
+    }
+    let watchdog = Task {
+      try await Task.sleep(for: limit)
+      abort(failure)
+    }
+    defer { watchdog.cancel() }
+    try? await close(after: failure)
   }
 }
 

@@ -4,10 +4,15 @@ import Synchronization
 public struct PipeOptions: Sendable {
   /// The source ended: leave the sink open, for something else to be written behind it.
   public var preventClose: Bool
+  /// The source failed, behind something that is still to be delivered: how long the sink may take nothing of that before it is aborted.
+  /// A slow sink that takes something is not. Default: 30 seconds.
+  public var stallTimeout = PipeOptions.defaultStallTimeout
   /// The source failed, or the pipe was cancelled: leave the sink as it is.
   public var preventAbort: Bool
   /// The sink failed or was closed, or the pipe was cancelled: leave the source as it is.
   public var preventCancel: Bool
+
+  public static let defaultStallTimeout = Duration.seconds(30)
 
   /// Is told that the pipe has moved something.
   @usableFromInline package var activity: PipeActivity?

@@ -5,34 +5,46 @@
 package final class StallWatch: @unchecked Sendable {  // touched on the loop only
   private let stream: any PolledWritableStream
   private let limit: Duration
+  private let hasMoved: () -> Bool
   private let didStall: @Sendable () -> Void
-  private var progress: Int?
+  private var progress: Int
   private var lastProgress: Duration
   private var timer: LoopTimer?
 
   /// - Parameters:
-  ///   - limit: It is noticed after this time, or up to half as much again.
+  ///   - limit: It is noticed when nothing was taken for this time, or up to a quarter more.
+  ///   - hasMoved: Whether there was something else that counts as a sign of life since this was called last.
   ///   - didStall: Is called once, unless `stop` was called before.
-  package init(_ stream: any PolledWritableStream, limit: Duration, _ didStall: @escaping @Sendable () -> Void) {
+  package init(
+    _ stream: any PolledWritableStream, limit: Duration, alsoCounting hasMoved: @escaping () -> Bool = { false },
+    _ didStall: @escaping @Sendable () -> Void
+  ) {
     self.stream = stream
     self.limit = limit
+    self.hasMoved = hasMoved
     self.didStall = didStall
     lastProgress = stream.loop.now
+    progress = Self.progress(of: stream)
     schedule()
   }
 
   private func schedule() {
-    timer = stream.loop.schedule(after: limit / 4) { self.check() }
+    let left = limit - (stream.loop.now - lastProgress)
+    timer = stream.loop.schedule(after: min(limit / 4, left)) { self.check() }
   }
 
   private func check() {
     let now = stream.loop.now
-    let progress = stream.deliveredByteCount ?? -stream.queuedByteCount
-    if progress != self.progress {
+    let progress = Self.progress(of: stream)
+    if hasMoved() || progress != self.progress {
       self.progress = progress
       lastProgress = now
     }
     if now - lastProgress >= limit { didStall() } else { schedule() }
+  }
+
+  private static func progress(of stream: any PolledWritableStream) -> Int {
+    stream.deliveredByteCount ?? -stream.queuedByteCount
   }
 
   package func stop() {
@@ -42,6 +54,13 @@ package final class StallWatch: @unchecked Sendable {  // touched on the loop on
 }
 
 extension PolledWritableStream {
+  /// Closes after a failure of the source; aborts if the peer takes nothing for the time.
+  func closeWatched(after failure: any Error, stallTimeout limit: Duration) async {
+    await withTaskExecutorPreference(loop) { @concurrent () async in
+      try? await whilePeerTakes(within: limit, orAbort: failure) { try await close(after: failure) }
+    }
+  }
+
   /// Runs `body`, which waits for the peer to take what was written, and aborts this stream when that has taken nothing for `limit`. On the loop
   /// only.
   package func whilePeerTakes<R>(

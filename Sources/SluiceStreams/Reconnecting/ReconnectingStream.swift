@@ -254,6 +254,10 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
     try await close { try await $0.close() }
   }
 
+  public func close(after failure: any Error) async throws {
+    try await close { try await $0.close(after: failure) }
+  }
+
   /// The same, with a way of its own to end the last connection.
   package func close(_ endConnection: @escaping @Sendable (Connection) async throws -> Void) async throws {
     try await withTaskExecutorPreference(loop) { try await closeOnLoop(endConnection) }

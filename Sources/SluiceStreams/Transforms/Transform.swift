@@ -19,10 +19,10 @@ public protocol Transform<Input, Output>: Sendable {
   /// Is called once, before anything else: gives what stands before all elements, or ends at once. Does nothing by default.
   mutating func start(into output: inout TransformOutput<Output>) throws
 
-  /// Takes an element. It may give none, one or several. What it throws cancels the source and aborts the sink.
+  /// Takes an element. It may give none, one or several. What it throws cancels the source; what was given before still arrives.
   mutating func transform(_ input: consuming Input, into output: inout TransformOutput<Output>) throws
 
-  /// The source has ended: gives what is still held.
+  /// The source has ended, or failed: gives what is still held.
   mutating func finish(into output: inout TransformOutput<Output>) throws
 }
 
@@ -127,6 +127,19 @@ struct TransformStage<T: Transform> {
       phase = .failed(error)
       throw error
     }
+  }
+
+  /// The source has failed: what is still held comes before the failure. What finishing throws says less than that.
+  mutating func fail(_ failure: any Error) {
+    _ = try? start()
+    guard case .open = phase else { return }
+    try? transform.finish(into: &output)
+    phase = .failed(failure)
+  }
+
+  /// What it has failed with, by itself or after its source; nil while it has not.
+  var failure: (any Error)? {
+    if case .failed(let error) = phase { error } else { nil }
   }
 
   /// Puts back what `next` gave and could not be handed on.

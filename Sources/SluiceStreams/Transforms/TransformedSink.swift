@@ -23,7 +23,10 @@ where T.Output == Sink.Input {
     try beginWriting()
     defer { state.withLock { $0.isWriting = false } }
     guard try await handOver() else { throw StreamError.closed }
-    try advance { _ = try $0.accept(element) }
+    do { try advance { _ = try $0.accept(element) } } catch {
+      await endAfterOwnFailure(error)
+      throw error
+    }
     // From here on the element is taken: what is not handed over leaves before the next one.
     do { _ = try await handOver() } catch let error as CancellationError { if !Task.isCancelled { throw error } }
   }
@@ -31,8 +34,32 @@ where T.Output == Sink.Input {
   public func close() async throws {
     try beginWriting()
     defer { state.withLock { $0.isWriting = false } }
-    try advance { try $0.finish() }
-    _ = try await handOver()
+    do {
+      try advance { try $0.finish() }
+      _ = try await handOver()
+    } catch {
+      await endAfterOwnFailure(error)
+      throw error
+    }
+  }
+
+  public func close(after failure: any Error) async throws {
+    try beginWriting()
+    defer { state.withLock { $0.isWriting = false } }
+    state.withLock { $0.stage.fail(failure) }
+    try await handOverHeld()
+    try await sink.close(after: failure)
+  }
+
+  /// What was given before the transform failed arrives. The sink's own failure needs no end.
+  private func endAfterOwnFailure(_ error: any Error) async {
+    guard hasFailed, (try? await handOverHeld()) != nil else { return }
+    try? await sink.close(after: error)
+  }
+
+  /// Writes what was given before a failure.
+  private func handOverHeld() async throws {
+    while case .element(let element)? = try? next() { try await sink.write(element) }
   }
 
   public func abort(_ reason: any Error) {
@@ -70,12 +97,8 @@ where T.Output == Sink.Input {
 
   private func next() throws -> TransformStage<T>.Next { try state.withLock { try $0.stage.next() } }
 
-  /// Runs the transform. The sink is aborted if that throws.
   private func advance(_ step: (inout TransformStage<T>) throws -> Void) throws {
-    do { try state.withLock { try step(&$0.stage) } } catch {
-      abort(error)
-      throw error
-    }
+    try state.withLock { try step(&$0.stage) }
   }
 }
 
@@ -88,6 +111,7 @@ extension TransformedSink: LoopBound where Sink: LoopBound {
 extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream {
   public var needsFlush: Bool { sink.needsFlush }
   public var queuedByteCount: Int { sink.queuedByteCount }
+  public var deliveredByteCount: Int? { sink.deliveredByteCount }
   public func flush() { sink.flush() }
   public func attachWriter(_ waker: any Waker) throws { try sink.attachWriter(waker) }
   public func detachWriter() { sink.detachWriter() }
@@ -101,8 +125,17 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
     guard try pushReady() else { throw StreamError.closed }
     // The closure of a lock can't consume what it captures; the box is emptied inside.
     var box = Optional(element)
-    try advance { stage in if let element = box.take() { _ = try stage.accept(element) } }
+    do { try advance { stage in if let element = box.take() { _ = try stage.accept(element) } } } catch {
+      pushHeld()
+      sink.closeWhenFlushed(after: error) { _ in }
+      throw error
+    }
     _ = try pushReady()
+  }
+
+  /// As `handOverHeld`. A sink that fails meanwhile says so when it is closed.
+  private func pushHeld() {
+    while case .element(let element)? = try? next() { try? sink.push(element) }
   }
 
   /// As `handOver`.
@@ -126,16 +159,32 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
     } catch StreamError.closed {
       // Closed already is success.
     } catch {
-      return completion(error)
+      pushHeld()
+      return sink.closeWhenFlushed(after: error) { _ in completion(error) }
     }
     sink.closeWhenFlushed(completion)
   }
+
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    state.withLock { $0.stage.fail(failure) }
+    pushHeld()
+    sink.closeWhenFlushed(after: failure, completion)
+  }
+}
+
+/// A sink that may fail by what is written to it, though what is beneath can still take what came before.
+package protocol SelfFailing {
+  var hasFailed: Bool { get }
+}
+
+extension TransformedSink: SelfFailing {
+  package var hasFailed: Bool { state.withLock { $0.stage.failure != nil } }
 }
 
 extension WritableStream {
   /// This stream behind a transform: what is written to the result comes here transformed.
   ///
-  /// What the transform throws aborts this stream, and is thrown by every write from then on. When the transform ends by
+  /// What the transform throws ends this stream behind what was given before, by `close(after:)`, and is thrown by every write from then on. When the transform ends by
   /// itself, this stream is closed, and writing throws `StreamError.closed`: a pipe cancels its source then.
   ///
   /// ```swift

@@ -5,7 +5,7 @@ public final class TransformedStream<Source: ReadableStream, T: Transform>: Read
 where T.Input == Source.Output {
   public typealias Output = T.Output
 
-  private let source: Source
+  let source: Source
   private let stage: Mutex<TransformStage<T>>
 
   init(_ source: Source, _ transform: T) {
@@ -18,29 +18,34 @@ where T.Input == Source.Output {
       switch try stage.withLock({ try $0.next() }) {
       case .element(let element): return element
       case .end: return nil
-      case .needsStart: try advance { try $0.start() }
-      case .needsInput: try take(await source.read())
+      case .needsStart: advance { try $0.start() }
+      case .needsInput:
+        do { take(try await source.read()) } catch {
+          // Of this reader, and not of the source.
+          if error is CancellationError && Task.isCancelled { throw error }
+          if case StreamError.concurrentRead = error { throw error }
+          stage.withLock { $0.fail(error) }
+        }
       }
     }
   }
 
-  private func take(_ element: consuming Source.Output?) throws {
+  private func take(_ element: consuming Source.Output?) {
     // The closure of a lock can't consume what it captures; the box is emptied inside.
     var box = element
-    try advance { stage in
+    advance { stage in
       if let element = box.take() { return try stage.accept(element) }
       try stage.finish()
       return false
     }
   }
 
-  /// Runs the transform. The source is cancelled if that wants no more, or throws.
-  private func advance(_ step: (inout TransformStage<T>) throws -> Bool) throws {
+  /// Runs the transform. The source is cancelled if that wants no more, or throws, which `next` tells behind what was given before.
+  private func advance(_ step: (inout TransformStage<T>) throws -> Bool) {
     do {
       if try stage.withLock({ try step(&$0) }) { source.cancel(nil) }
     } catch {
       source.cancel(error)
-      throw error
     }
   }
 
@@ -60,12 +65,16 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
       switch try stage.withLock({ try $0.next() }) {
       case .element(let element): return .element(element)
       case .end: return .end
-      case .needsStart: try advance { try $0.start() }
+      case .needsStart: advance { try $0.start() }
       case .needsInput:
-        switch try source.poll() {
-        case .element(let element): try take(element)
-        case .pending: return .pending
-        case .end: try take(nil)
+        do {
+          switch try source.poll() {
+          case .element(let element): take(element)
+          case .pending: return .pending
+          case .end: take(nil)
+          }
+        } catch {
+          stage.withLock { $0.fail(error) }
         }
       }
     }
@@ -79,7 +88,8 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
 extension ReadableStream {
   /// This stream seen through a transform: reading the result reads this.
   ///
-  /// The end of this stream flushes the transform. What the transform throws cancels this stream.
+  /// The end of this stream flushes the transform, and so does its failure, which is thrown behind all that was read before. What the
+  /// transform throws cancels this stream.
   ///
   /// ```swift
   /// for try await line in socket.pipe(through: .lines) { … }

@@ -14,7 +14,7 @@ import SluiceWebSocketProtocol
 ///
 /// It lives on the loop of its connection. While nobody reads, it reads ahead, up to the write watermark's number of bytes:
 /// pings are answered and a Close is heeded though the application only writes. Reading ends with nil when the peer closed
-/// with 1000, 1001 or no code, and throws otherwise.
+/// with 1000, 1001, 3000-4999 or no code (`closeStatus` tells which), and throws otherwise.
 @safe public final class WebSocket: PolledDuplexStream, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Output = Message
@@ -31,8 +31,8 @@ import SluiceWebSocketProtocol
 
   // The small ones stand together: an idle connection holds all of this.
   let role: WebSocketRole
-  /// Whether a timer, or an observer, looks at what happens.
-  let isWatched: Bool
+  /// Whether a timer, or an observer, looks at what happens: those of the options, or that of our Close.
+  @safe @exclusivity(unchecked) var isWatched: Bool
   @safe @exclusivity(unchecked) var activity = Activity()
   @safe @exclusivity(unchecked) var isReadingAhead = false
   /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
@@ -101,9 +101,9 @@ import SluiceWebSocketProtocol
   /// What happens to the transport once a Close was sent or received.
   enum ClosingState {
     case none
-    indirect case waiting(LoopTimer, [@Sendable ((any Error)?) -> Void])
-    /// Both sides have closed: the transport is to end in both directions, within the time limit.
-    indirect case lingering(LoopTimer, until: TransportEnds)
+    indirect case waiting(StallWatch, [@Sendable ((any Error)?) -> Void])
+    /// Both sides have closed: the transport is to end in both directions.
+    indirect case lingering(StallWatch, until: TransportEnds)
     case done
   }
 

@@ -52,10 +52,18 @@ extension WebSocket {
     close(as: .normal, "", completion)
   }
 
+  /// With the code and reason of the other connection if that is a WebSocket that was closed so, otherwise with 1011.
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    switch failure {
+    case WebSocketError.closed(let code, let reason) where code.isAllowedOnWire: close(as: code, reason, completion)
+    default: close(as: .internalError, "", completion)
+    }
+  }
+
   func close(as code: CloseCode, _ reason: String, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     sendClose(code, reason)
     switch closing {
-    case .waiting(let timer, let completions): closing = .waiting(timer, completions + [completion])
+    case .waiting(let watch, let completions): closing = .waiting(watch, completions + [completion])
     case .none, .lingering, .done: completion(closingFailure)
     }
     readAheadIfNeeded()
@@ -74,8 +82,12 @@ extension WebSocket {
     writer.wake()
     guard case .none = closing else { return }
     let timeout = options.closeTimeout
-    let timer = loop.schedule(after: timeout) { self.closeDidTimeOut(timeout) }
-    closing = .waiting(timer, [])
+    // From here on it is noted what moves.
+    isWatched = true
+    let watch = StallWatch(transport, limit: timeout, alsoCounting: { self.hasTakenData() }) {
+      self.closeDidTimeOut(timeout)
+    }
+    closing = .waiting(watch, [])
     if case .open = readState { return }
     didCloseBoth()
   }
@@ -96,10 +108,7 @@ extension WebSocket {
     let code = code ?? .noStatus
     let close = ReceivedClose(code, reason)
     controls.received = close
-    switch code {
-    case .normal, .goingAway, .noStatus: readState = .closed(close)
-    default: readState = .failed(WebSocketError.closed(code, reason: reason))
-    }
+    readState = code.isCleanEnd ? .closed(close) : .failed(WebSocketError.closed(code, reason: reason))
     heldControls?.pings.fail()
     if case .open = writeState {
       // RFC 6455 §5.5.1: the answer echoes the code.
@@ -140,6 +149,12 @@ extension WebSocket {
     cut(.connectionLost(underlying: error))
   }
 
+  /// Whether somebody has read messages since this was asked last: the peer's Close comes behind them.
+  private func hasTakenData() -> Bool {
+    defer { activity.remove(.data) }
+    return activity.contains(.data) && !isDiscarding
+  }
+
   private func closeDidTimeOut(_ timeout: Duration) {
     let error = WebSocketError.closeTimeout(timeout)
     if case .open = readState { readState = .failed(error) }
@@ -154,8 +169,8 @@ extension WebSocket {
   }
 
   private func endTransport() {
-    guard case .waiting(let timer, let completions) = closing else { return }
-    closing = .lingering(timer, until: [.ours, .peers])
+    guard case .waiting(let watch, let completions) = closing else { return }
+    closing = .lingering(watch, until: [.ours, .peers])
     tellOfEnd()
     flush()
     // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
@@ -170,9 +185,9 @@ extension WebSocket {
   private func tellOfEnd() { options.observer?.didEnd(received?.code ?? .abnormal) }
 
   private func didEnd(_ end: TransportEnds) {
-    guard case .lingering(let timer, let ends) = closing else { return }
+    guard case .lingering(let watch, let ends) = closing else { return }
     let left = ends.subtracting(end)
-    if left.isEmpty { finish(with: nil) } else { closing = .lingering(timer, until: left) }
+    if left.isEmpty { finish(with: nil) } else { closing = .lingering(watch, until: left) }
   }
 
   /// RFC 6455 §7.1.1: reads what is still on its way, so that no reset overtakes our Close frame.
@@ -195,11 +210,11 @@ extension WebSocket {
     switch closing {
     case .done: return
     case .none: tellOfEnd()
-    case .waiting(let timer, let completions):
+    case .waiting(let watch, let completions):
       tellOfEnd()
-      loop.cancelTimer(timer)
+      watch.stop()
       for completion in completions { completion(error) }
-    case .lingering(let timer, _): loop.cancelTimer(timer)
+    case .lingering(let watch, _): watch.stop()
     }
     closing = .done
     slot = nil
@@ -210,12 +225,10 @@ extension WebSocket {
     transport.cancel(nil)
   }
 
-  /// Cuts the connection without a Close frame; what is queued is dropped. With the very error that reading fails with, of which a Close frame
-  /// is telling the peer, it leaves the connection to end by that, within `closeTimeout`: so does a pipe from a WebSocket to itself.
+  /// Cuts the connection without a Close frame; what is queued is dropped.
   public func abort(_ reason: any Error) {
     loop.perform {
       if case .done = self.closing { return }
-      if self.isTellingPeer(of: reason) { return }
       self.transport.abort(reason)
       if case .open = self.writeState { self.writeState = .failed(reason) }
       if case .open = self.readState { self.readState = .failed(reason) }
@@ -225,15 +238,14 @@ extension WebSocket {
       self.writer.wake()
     }
   }
+}
 
-  /// Whether reading has failed so, and our Close frame says it.
-  private func isTellingPeer(of reason: any Error) -> Bool {
-    guard case .failed = readState, case .closed = writeState else { return false }
-    switch reason {
-    case WebSocketError.closed, WebSocketError.protocolViolation, WebSocketError.extensionFailed, WebSocketError.idle:
-      return true
-    default: return false
-    }
+extension WebSocket: EndReasonGiving, EndReasonRepeating {
+  package var endReason: (any Sendable)? { get async { await onLoop { $0.received } } }
+
+  package func close(repeating reason: any Sendable) async throws {
+    guard let theirs = reason as? ReceivedClose else { return try await close() }
+    try await close(as: theirs.code, theirs.reason)
   }
 }
 

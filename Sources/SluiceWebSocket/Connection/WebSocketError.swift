@@ -3,13 +3,13 @@ import SluiceWebSocketProtocol
 
 /// How a WebSocket ended other than well, or what was asked of it that it can't do.
 public enum WebSocketError: Error, Sendable {
-  /// The peer closed with a code other than 1000, 1001 or none.
+  /// The peer closed with a code that tells of a failure: see `CloseCode.isCleanEnd`.
   case closed(CloseCode, reason: String)
   /// The connection was lost without a Close frame (1006).
   case connectionLost(underlying: (any Error)?)
   /// The peer broke the protocol or a limit; it was told the code.
   case protocolViolation(WebSocketProtocolError)
-  /// The peer did not answer our Close within the time limit; the connection was cut.
+  /// The peer did not answer our Close, and took nothing that was sent before it, for this long; the connection was cut.
   case closeTimeout(Duration)
   /// A code that an application must not send: 1000 and 3000-4999 are allowed.
   case invalidCloseCode(CloseCode)

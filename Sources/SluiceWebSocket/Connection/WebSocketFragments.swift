@@ -62,7 +62,16 @@ public struct WebSocketFragments: PolledDuplexStream {
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     socket.closeWhenFlushed(completion)
   }
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    socket.closeWhenFlushed(after: failure, completion)
+  }
+  public var deliveredByteCount: Int? { socket.deliveredByteCount }
   public func abort(_ reason: any Error) { socket.abort(reason) }
+}
+
+extension WebSocketFragments: EndReasonGiving, EndReasonRepeating {
+  package var endReason: (any Sendable)? { get async { await socket.endReason } }
+  package func close(repeating reason: any Sendable) async throws { try await socket.close(repeating: reason) }
 }
 
 extension WebSocket {

@@ -10,7 +10,8 @@ public struct WebSocketOptions: Sendable {
   /// Frames of one received message, 1 or more, empty ones too. More close with 1008. Default: 131,072, a message of 64 MiB in
   /// frames of 512 bytes.
   public var maxFragments = MessageAssembler.defaultMaxFragments
-  /// How long the peer may take to answer our Close, and to end the connection after it; and how long the peer's Close, or
+  /// How long the peer may be silent when we have closed: neither acknowledge what we sent nor send what is read, before its Close, nor end the
+  /// connection after it. A peer that is slow, but takes something, has as long as it needs. And how long the peer's Close, or
   /// its breach of the protocol, waits for a reader that is behind it, so that what came before can be answered. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
   /// Bytes that may wait to be written before `send` waits. Default: 64 KiB.

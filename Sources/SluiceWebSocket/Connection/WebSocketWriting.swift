@@ -87,6 +87,8 @@ extension WebSocket {
     return queued
   }
 
+  public var deliveredByteCount: Int? { transport.deliveredByteCount }
+
   public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
 
   public func flush() {

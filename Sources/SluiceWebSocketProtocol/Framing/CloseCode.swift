@@ -50,6 +50,15 @@ public struct CloseCode: RawRepresentable, Sendable, Hashable {
     }
   }
 
+  /// Whether a Close with this code says that the peer was done: 1000, 1001, none, and the codes of applications, 3000-4999, whose meaning is
+  /// theirs. All others tell of a failure.
+  public var isCleanEnd: Bool {
+    switch rawValue {
+    case 1000, 1001, 1005, 3000...4999: true
+    default: false
+    }
+  }
+
   /// Whether an application may close with the code: 1000 and 3000-4999, as in browsers (WHATWG WebSockets,
   /// `close(code, reason)`). The other codes are the protocol's own words.
   public var isAllowedFromCaller: Bool {
