@@ -21,7 +21,7 @@ struct Connector: Sendable {
     limitsMessages = maxMessage != MessageAssembler.defaultMaxMessageSize
     var options = command.ending.bridge
     // One message out and one back: the answer may come after our end.
-    waitsForAnswer = command.webSocket.oneMessage && options.onEnd == .close
+    waitsForAnswer = command.webSocket.oneMessage && options.onEnd == .afterAnswer
     if waitsForAnswer { options.onEnd = .defer }
     bridgeOptions = options
     linger = .seconds(command.ending.linger)
@@ -53,21 +53,32 @@ struct Connector: Sendable {
     var readable: (any ReadableStream<Element>)?
     var writable: (any WritableStream<Element>)?
     var endsAsOne = false
+    var endsWithReader = false
 
     init(_ duplex: any DuplexStream<Element, Element>) {
       // The halves themselves, where they are streams of their own: they have their gear.
       readable = (duplex as? any SplitReadable<Element>)?.readableHalf ?? duplex
       writable = (duplex as? any SplitWritable<Element>)?.writableHalf ?? duplex
       endsAsOne = duplex.endsAsOne
+      endsWithReader = duplex.endsWithReader
     }
 
     init(
       readable: (any ReadableStream<Element>)? = nil, writable: (any WritableStream<Element>)? = nil,
-      endsAsOne: Bool = false
+      endsAsOne: Bool = false, endsWithReader: Bool = false
     ) {
       self.readable = readable
       self.writable = writable
       self.endsAsOne = endsAsOne
+      self.endsWithReader = endsWithReader
+    }
+
+    /// For a bridge, where both halves are there.
+    func joined() -> JoinedStream<AnyReadable<Element>, AnyWritable<Element>>? {
+      guard let readable, let writable else { return nil }
+      return JoinedStream(
+        reading: AnyReadable(readable), writing: AnyWritable(writable), endsAsOne: endsAsOne,
+        endsWithReader: endsWithReader)
     }
   }
 
@@ -99,7 +110,8 @@ struct Connector: Sendable {
   private func messages(of endpoint: OpenEndpoint) -> Ends<Message> {
     let bytes = bytes(of: endpoint)
     return Ends(
-      readable: bytes.readable.map { decode($0) }, writable: bytes.writable.map { encode($0) })
+      readable: bytes.readable.map { decode($0) }, writable: bytes.writable.map { encode($0) },
+      endsWithReader: bytes.endsWithReader)
   }
 
   private func decode(_ stream: some ReadableStream<Bytes>) -> any ReadableStream<Message> {
@@ -117,34 +129,27 @@ struct Connector: Sendable {
   ) async throws {
     let (a, b) = (prepare(a, sockets), prepare(b, sockets))
     try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
-      switch (a.readable, a.writable, b.readable, b.writable) {
-      case (let from?, let back?, let answer?, let to?):
-        try await bridge(
-          JoinedStream(opening: from, back, endsAsOne: a.endsAsOne),
-          JoinedStream(opening: answer, to, endsAsOne: b.endsAsOne))
       // A file goes one way only. What comes back from a stream that is written to is dropped.
-      case (let from?, nil, let answer?, let to?):
-        try await bridge(
-          JoinedStream(opening: from, Writable<Element> { _ in }, endsAsOne: false),
-          JoinedStream(opening: answer, to, endsAsOne: b.endsAsOne))
-      case (let from?, _, _, let to?):
-        try await pipe(from, to)
+      var a = a
+      if a.writable == nil, b.readable != nil { a.writable = Writable { _ in } }
+      if let a = a.joined(), let b = b.joined() {
+        try await bridge(a, b, options: bridgeOptions)
+      } else if let source = a.readable, let sink = b.writable {
+        try await pipe(source, sink)
         try await a.writable?.close()
-      default: throw UsageError("these two endpoints can't be connected in this order")
+      } else {
+        throw UsageError("these two endpoints can't be connected in this order")
       }
+      try await checkCloses(sockets)
     }
   }
 
-  private func bridge<Element: Sendable>(
-    _ a: any DuplexStream<Element, Element>, _ b: any DuplexStream<Element, Element>
-  ) async throws {
-    try await open(a, b)
-  }
-
-  private func open<Element: Sendable, A: DuplexStream<Element, Element>>(
-    _ a: A, _ b: any DuplexStream<Element, Element>
-  ) async throws {
-    try await Sluice.bridge(a, b, options: bridgeOptions)
+  /// A Close whose code is the application's own ends the data well, and is told by the exit status.
+  private func checkCloses(_ sockets: [MessageEndpoint]) async throws {
+    for case .socket(let socket) in sockets {
+      guard let (code, reason) = await socket.closeStatus, (3000...4999).contains(code.rawValue) else { continue }
+      throw WebSocketError.closed(code, reason: reason)
+    }
   }
 
   private func pipe<Element: Sendable>(
@@ -158,7 +163,10 @@ struct Connector: Sendable {
   private func echo<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, sockets: [MessageEndpoint]) async throws {
     let ends = prepare(ends, sockets)
     guard let readable = ends.readable, let writable = ends.writable else { return }
-    try await whileWatching(sockets, cancelling: [readable]) { try await pipe(readable, writable) }
+    try await whileWatching(sockets, cancelling: [readable]) {
+      try await pipe(readable, writable)
+      try await checkCloses(sockets)
+    }
   }
 
   /// Adds what the options ask for between the source of these ends and its sink.
@@ -218,14 +226,5 @@ struct Connector: Sendable {
     }
     defer { interruption.remove(id) }
     try await body()
-  }
-}
-
-extension JoinedStream {
-  /// Joins halves whose types are not known here.
-  fileprivate init<Element: Sendable>(
-    opening source: any ReadableStream<Element>, _ sink: any WritableStream<Element>, endsAsOne: Bool
-  ) where Source == AnyReadable<Element>, Sink == AnyWritable<Element> {
-    self.init(reading: AnyReadable(source), writing: AnyWritable(sink), endsAsOne: endsAsOne)
   }
 }

@@ -75,7 +75,8 @@ struct EndpointOpener: Sendable {
   private func standardIO() -> ByteStream {
     let output = StandardStream.output()
     return output.isTerminal
-      ? JoinedStream(reading: StandardStream.input(), writing: output.behind(TerminalEscape())) : StandardIO()
+      ? JoinedStream(
+        reading: StandardStream.input(), writing: output.behind(TerminalEscape()), endsWithReader: true) : StandardIO()
   }
 
   /// What a peer sends to a terminal is shown, never obeyed.

@@ -64,7 +64,9 @@ struct OptionScope: Sendable {
     OptionScope(["--follow-redirects"], forAny: "ws: and wss:; an event stream follows five") {
       if case .webSocket = $0 { true } else { false }
     },
-    OptionScope(["--on-end"], for: "a WebSocket whose other end gives and takes") { $0.hasWebSocket && $0.isTwoWay },
+    OptionScope(["--on-end", "--answer-timeout"], for: "a WebSocket whose other end gives and takes") {
+      $0.hasWebSocket && $0.isTwoWay
+    },
     OptionScope(["--half-close-timeout"], for: "endpoints that both give and take") { $0.isTwoWay || $0.hasWebSocket },
     OptionScope(["--terminate-after", "--kill-after"], forAny: "exec:") {
       if case .exec = $0 { true } else { false }

@@ -317,9 +317,16 @@ struct WebSocketCommandOptions: ParsableArguments {
 struct EndingOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "At the end of one direction: 'close' the WebSocket behind the data, 'defer' that until the other direction has ended, or 'close-both' directions.",
-      valueName: "close|defer|close-both"))
-  var onEnd = BridgeEndPolicy.close
+      "At the end of one direction: close the WebSocket 'after-answer', when the other direction has ended or been silent for --answer-timeout; 'close' it at once behind the data; 'defer' that until the other direction has ended; or 'close-both' directions.",
+      valueName: "after-answer|close|defer|close-both"))
+  var onEnd = BridgeEndPolicy.afterAnswer
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "How long the other direction may be silent, when the input has ended, before the WebSocket is closed.",
+      valueName: "SECONDS"))
+  var answerTimeout: Double = 1
 
   @Option(
     parsing: .unconditional,
@@ -335,10 +342,14 @@ struct EndingOptions: ParsableArguments {
   func validate() throws {
     try checkSeconds("--linger", linger, above: -.leastNonzeroMagnitude)
     try checkSeconds("--half-close-timeout", halfCloseTimeout, above: -.leastNonzeroMagnitude)
+    try checkSeconds("--answer-timeout", answerTimeout, above: 0)
   }
 
   var bridge: BridgeOptions {
-    BridgeOptions(onEnd: onEnd, halfCloseTimeout: halfCloseTimeout == 0 ? nil : .seconds(halfCloseTimeout))
+    var options = BridgeOptions(
+      onEnd: onEnd, halfCloseTimeout: halfCloseTimeout == 0 ? nil : .seconds(halfCloseTimeout))
+    options.answerTimeout = .seconds(answerTimeout)
+    return options
   }
 }
 
