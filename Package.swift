@@ -198,6 +198,7 @@ let package = Package(
       name: "SluiceStreamsTests",
       dependencies: [
         "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceNIO", "SluiceTestSupport",
+        .product(name: "SystemPackage", package: "swift-system"),
         .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["NIO"])),
       ],
       swiftSettings: settings),

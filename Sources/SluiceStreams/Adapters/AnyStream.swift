@@ -27,3 +27,7 @@ extension AnyReadable: SplitReadable {
 extension AnyWritable: SplitWritable {
   package var writableHalf: any WritableStream<Input> { base }
 }
+
+extension AnyWritable: SelfFailing {
+  package var hasFailed: Bool { (base as? any SelfFailing)?.hasFailed ?? false }
+}

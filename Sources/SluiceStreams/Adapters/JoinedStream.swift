@@ -39,6 +39,10 @@ package protocol SplitWritable<Input>: WritableStream {
   var writableHalf: any WritableStream<Input> { get }
 }
 
+extension JoinedStream: SelfFailing {
+  package var hasFailed: Bool { (sink as? any SelfFailing)?.hasFailed ?? false }
+}
+
 extension JoinedStream: SplitReadable, SplitWritable {
   package var readableHalf: any ReadableStream<Source.Output> { source }
   package var writableHalf: any WritableStream<Sink.Input> { sink }

@@ -110,9 +110,12 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   private func didFail<Source: DuplexStream, Sink: DuplexStream>(
     _ source: Source, _ sink: Sink, _ error: any Error
   ) async -> DirectionEnd {
-    failure.note(ofSink: error)
     if (sink as? any SelfFailing)?.hasFailed == true {
+      // What was to be written is at fault, and not who takes it.
+      failure.note(ofSource: error)
       await sink.end(after: error, stallTimeout: options.stallTimeout)
+    } else {
+      failure.note(ofSink: error)
     }
     // What ends in both directions at once is still to get the sink's last words.
     if !source.endsAsOne { source.cancel(nil) }

@@ -17,7 +17,7 @@ package final class StallWatch: @unchecked Sendable {  // touched on the loop on
   ///   - didStall: Is called once, unless `stop` was called before.
   package init(
     _ stream: any PolledWritableStream, limit: Duration, alsoCounting hasMoved: @escaping () -> Bool = { false },
-    _ didStall: @escaping @Sendable () -> Void
+    didStall: @escaping @Sendable () -> Void
   ) {
     self.stream = stream
     self.limit = limit

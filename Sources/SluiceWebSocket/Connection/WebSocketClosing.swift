@@ -84,9 +84,8 @@ extension WebSocket {
     let timeout = options.closeTimeout
     // From here on it is noted what moves.
     isWatched = true
-    let watch = StallWatch(transport, limit: timeout, alsoCounting: { self.hasTakenData() }) {
-      self.closeDidTimeOut(timeout)
-    }
+    let watch = StallWatch(
+      transport, limit: timeout, alsoCounting: { self.hasTakenData() }, didStall: { self.closeDidTimeOut(timeout) })
     closing = .waiting(watch, [])
     if case .open = readState { return }
     didCloseBoth()
@@ -108,7 +107,9 @@ extension WebSocket {
     let code = code ?? .noStatus
     let close = ReceivedClose(code, reason)
     controls.received = close
-    readState = code.isCleanEnd ? .closed(close) : .failed(WebSocketError.closed(code, reason: reason))
+    // The answer to our own Close has its code: it is no news, whatever that says.
+    let isAnswer = if case .closed(code, _) = writeState { true } else { false }
+    readState = isAnswer || code.isCleanEnd ? .closed(close) : .failed(WebSocketError.closed(code, reason: reason))
     heldControls?.pings.fail()
     if case .open = writeState {
       // RFC 6455 §5.5.1: the answer echoes the code.

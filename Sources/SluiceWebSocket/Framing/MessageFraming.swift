@@ -132,7 +132,8 @@ extension DuplexStream where Output == Bytes, Input == Bytes {
   ) -> JoinedStream<TransformedStream<Self, MessageDecoder>, TransformedSink<MessageEncoder, Self>> {
     JoinedStream(
       reading: pipe(through: MessageDecoder(framing, kind: kind, limit: limit)),
-      writing: behind(MessageEncoder(framing)), endsAsOne: endsAsOne)
+      writing: behind(MessageEncoder(framing)), endsAsOne: endsAsOne,
+      endsWithReader: endsWithReader)
   }
 }
 
