@@ -131,7 +131,7 @@ struct Connector: Sendable {
     try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
       // A file goes one way only. What comes back from a stream that is written to is dropped.
       var a = a
-      if a.writable == nil, b.readable != nil { a.writable = Writable { _ in } }
+      if a.writable == nil, b.readable != nil { a.writable = DiscardingSink(on: UVLoop.shared) }
       if let a = a.joined(), let b = b.joined() {
         try await bridge(a, b, options: bridgeOptions)
       } else if let source = a.readable, let sink = b.writable {

@@ -55,7 +55,7 @@ struct EndpointOpener: Sendable {
       return .sink(try await events.broadcast(url, service))
     case .echo: return .echo
     // As a file that is empty: it neither answers nor ends the other direction.
-    case .null: return role == .source ? .source(SequenceStream([])) : .sink(Writable { _ in })
+    case .null: return role == .source ? .source(SequenceStream([])) : .sink(DiscardingSink<Bytes>(on: UVLoop.shared))
     case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix:
       throw UsageError("a listening endpoint stands first: sluice listen+… TARGET")
     }

@@ -140,7 +140,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
         }
       }
       if let limit = options.halfCloseTimeout { abort(StreamError.halfCloseTimeout(limit), afterSilenceOf: limit) }
-    case .sourceFailed(let error): abort(error, afterSilenceOf: options.stallTimeout)
+    case .sourceFailed(let error): abort(error, afterSilenceOf: options.lastWordsTimeout)
     case .sinkFailed(let sink, let error):
       attendants.add {
         try await silence(of: options.lastWordsTimeout)

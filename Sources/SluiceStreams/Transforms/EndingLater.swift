@@ -1,7 +1,7 @@
 import Synchronization
 
 extension ReadableStream {
-  /// This stream, whose end comes later: for sinks that are to stay open for a while after the last element.
+  /// This stream, whose end comes later: for sinks that are to stay open for a while after the last element. A failure comes at once.
   public func endingLater(by delay: Duration) -> some ReadableStream<Output> {
     LingeringStream(source: self, delay: delay)
   }
@@ -14,12 +14,25 @@ private final class LingeringStream<Source: ReadableStream>: ReadableStream {
   private let delay: Duration
   private enum State {
     case open
-    /// The source has ended.
-    case lingering(Task<Void, any Error>)
+    /// The source has ended, and a task waits, or a timer for a reader that polls.
+    case lingering(Wait)
     /// The time after the end has passed, or nobody wants to wait for it.
     case over
   }
+  private enum Wait {
+    case task(Task<Void, any Error>)
+    case timer(LoopTimer, any Loop)
+
+    func cancel() {
+      switch self {
+      case .task(let task): task.cancel()
+      case .timer(let timer, let loop): loop.perform { loop.cancelTimer(timer) }
+      }
+    }
+  }
   private let state = Mutex(State.open)
+  /// Who polls.
+  private let reader = Mutex<(any Waker)?>(nil)
 
   init(source: Source, delay: Duration) {
     self.source = source
@@ -36,7 +49,7 @@ private final class LingeringStream<Source: ReadableStream>: ReadableStream {
     let sleep = Task { [delay] in try await Task.sleep(for: delay) }
     let isOver = state.withLock { state in
       if case .over = state { return true }
-      state = .lingering(sleep)
+      state = .lingering(.task(sleep))
       return false
     }
     defer { sleep.cancel() }
@@ -59,7 +72,46 @@ private final class LingeringStream<Source: ReadableStream>: ReadableStream {
       defer { state = .over }
       return state
     }
-    if case .lingering(let sleep) = last { sleep.cancel() }
+    if case .lingering(let wait) = last { wait.cancel() }
     source.cancel(reason)
+    wakeReader()
+  }
+
+  private func wakeReader() { reader.withLock { $0 }?.wakeReader() }
+}
+
+extension LingeringStream: LoopBound where Source: LoopBound {
+  var loop: any Loop { source.loop }
+}
+
+extension LingeringStream: PolledReadableStream where Source: PolledReadableStream {
+  func poll() throws -> Polled<Source.Output> {
+    let next = try source.poll()
+    guard case .end = next else { return next }
+    return state.withLock { state in
+      switch state {
+      case .over: return .end
+      case .lingering: return .pending
+      case .open:
+        let timer = loop.schedule(after: delay) {
+          self.state.withLock { $0 = .over }
+          self.wakeReader()
+        }
+        state = .lingering(.timer(timer, loop))
+        return .pending
+      }
+    }
+  }
+
+  func attachReader(_ waker: any Waker) throws {
+    try source.attachReader(waker)
+    reader.withLock { $0 = waker }
+  }
+
+  var hasReader: Bool { source.hasReader }
+
+  func detachReader() {
+    source.detachReader()
+    reader.withLock { $0 = nil }
   }
 }
