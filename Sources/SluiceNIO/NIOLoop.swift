@@ -62,11 +62,13 @@
     private func arm() {
       guard let deadline = timers.nextDeadline, armed.map({ deadline < $0.deadline }) ?? true else { return }
       armed?.timer.cancel()
-      let wait = (deadline - now).components
-      let nanoseconds = wait.seconds.multipliedReportingOverflow(by: 1_000_000_000)
-      let delay = nanoseconds.overflow ? Int64.max : nanoseconds.partialValue + wait.attoseconds / 1_000_000_000
-      armed = (deadline, eventLoop.scheduleTask(in: .nanoseconds(max(delay, 0))) { self.fire() })
+      // What is further off than can be counted is armed again.
+      let wait = min(max(deadline - now, .zero), Self.longestWait).components
+      let delay = wait.seconds * 1_000_000_000 + wait.attoseconds / 1_000_000_000
+      armed = (deadline, eventLoop.scheduleTask(in: .nanoseconds(delay)) { self.fire() })
     }
+
+    private static let longestWait = Duration.seconds(86_400)
 
     private func fire() {
       armed = nil

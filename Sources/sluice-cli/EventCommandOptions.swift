@@ -149,9 +149,15 @@ private struct LinesToEvents: Transform {
     give(&found, &output)
   }
 
+  mutating func resume(into output: inout TransformOutput<[ServerSentEvent]>) throws {
+    var found = TransformOutput<Bytes>()
+    try decoder.resume(into: &found)
+    give(&found, &output)
+  }
+
   mutating func finish(into output: inout TransformOutput<[ServerSentEvent]>) throws {
     var found = TransformOutput<Bytes>()
-    decoder.finish(into: &found)
+    try decoder.finish(into: &found)
     give(&found, &output)
   }
 
@@ -159,6 +165,7 @@ private struct LinesToEvents: Transform {
     var events: [ServerSentEvent] = []
     while let line = found.popFirst() { events.append(ServerSentEvent(line.string, event: type)) }
     if !events.isEmpty { output.append(events) }
+    if found.isPaused { output.pause() }
   }
 }
 

@@ -251,8 +251,9 @@ struct ConnectionTests {
   @Test("codes and reasons that must not be sent are refused")
   func closeArguments() async throws {
     try await SimulatedConnection.run { ends, _ in
-      await #expect(throws: WebSocketError.self) { try await ends.client.close(.goingAway) }
-      await #expect(throws: WebSocketError.self) { try await ends.client.close(.abnormal) }
+      for code: UInt16 in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+        await #expect(throws: WebSocketError.self) { try await ends.client.close(CloseCode(rawValue: code)) }
+      }
       await #expect(throws: WebSocketError.self) {
         try await ends.client.close(.normal, String(repeating: "x", count: 124))
       }

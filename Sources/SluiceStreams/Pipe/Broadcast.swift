@@ -10,9 +10,15 @@ public protocol BroadcastMember: PolledWritableStream, AnyObject {
   func push(prepared: Prepared) throws
   /// It had no room, and missed an element. On the loop only.
   func didMiss()
+  /// Whether there is room for what a broadcast sends. Default: `hasRoom`.
+  func hasRoomForBroadcast() throws -> Bool
   /// Registers one who waits for room beside the writer, and is woken when that would be. On the loop only.
   func attachBroadcast(_ waker: any Waker)
   func detachBroadcast(_ waker: any Waker)
+}
+
+extension BroadcastMember {
+  public func hasRoomForBroadcast() throws -> Bool { try hasRoom() }
 }
 
 /// One sink for many: what is written to it goes to each of its members, and is prepared (framed, put into words) once.

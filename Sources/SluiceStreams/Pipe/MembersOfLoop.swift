@@ -17,9 +17,23 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
     case waiting(for: ObjectIdentifier, LoopWaiter)
   }
 
+  /// How the broadcast has ended: a member may be on its way here then.
+  private var end: End?
+
+  private enum End {
+    case closed
+    case aborted(any Error)
+  }
+
   init(_ loop: any Loop) { self.loop = loop }
 
-  func add(_ member: Member) { members[ObjectIdentifier(member)] = member }
+  func add(_ member: Member) {
+    switch end {
+    case nil: members[ObjectIdentifier(member)] = member
+    case .closed: member.closeWhenFlushed { _ in }
+    case .aborted(let reason): member.abort(reason)
+    }
+  }
 
   func remove(_ member: Member) {
     let id = ObjectIdentifier(member)
@@ -79,7 +93,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   }
 
   private func hasRoom(_ member: Member, _ policy: SlowPolicy) throws -> Bool {
-    if try member.hasRoom() { return true }
+    if try member.hasRoomForBroadcast() { return true }
     guard case .buffer(let limit) = policy else { return false }
     return member.queuedByteCount < limit
   }
@@ -98,6 +112,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   func close(after failure: (any Error)?) async {
     await withCheckedContinuation { continuation in
       loop.perform {
+        self.end = .closed
         let open = Countdown(from: self.members.count + 1) { continuation.resume() }
         for member in Array(self.members.values) {
           if let failure {
@@ -113,6 +128,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
 
   func abort(_ reason: any Error) {
     loop.perform {
+      self.end = .aborted(reason)
       for member in Array(self.members.values) { member.abort(reason) }
     }
   }

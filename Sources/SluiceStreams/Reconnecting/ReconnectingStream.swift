@@ -176,25 +176,24 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
     if isWriting { throw StreamError.concurrentWrite }
     isWriting = true
     defer { isWriting = false }
+    // Until here cancellation means that the element was not taken, and behind it that nobody waits for the next one's room.
+    try await waitForRoom(whileConnecting: true)
     guard case .open = writeState else { throw StreamError.closed }
-    switch state {
-    case .ended: throw StreamError.closed
-    case .failed(let error): throw error
-    case .idle, .connecting, .connected, .ending: break
-    }
     unsent.append(element)
     if case .connected(let link) = state {
       unsent.trim(sent: link.sentByteCount ?? .max)
       try pushQueued(to: link)
     }
-    try await waitForRoom()
+    do { try await waitForRoom(whileConnecting: false) } catch is CancellationError where Task.isCancelled {}
   }
 
-  private func waitForRoom() async throws {
+  /// - Parameter acceptsOne: Whether there is room for one element while there is no connection.
+  private func waitForRoom(whileConnecting acceptsOne: Bool) async throws {
     while case .open = writeState {
       switch state {
-      case .idle: connect()
-      case .connecting, .ending: try await waitForChange()
+      case .idle, .connecting, .ending:
+        if acceptsOne && !unsent.hasQueued { return }
+        if case .idle = state { connect() } else { try await waitForChange() }
       case .connected(let link):
         do {
           // What leaves at once makes room without waking anybody.

@@ -27,6 +27,9 @@ struct UnsentElements<Element: Sendable> {
     queueIsOwed = true
   }
 
+  /// Whether something waits to be pushed.
+  var hasQueued: Bool { !queue.isEmpty }
+
   /// The next element that is to be pushed.
   mutating func popQueued() -> Element? { queue.popFirst() }
 

@@ -12,6 +12,10 @@ extension String: ByteCounted {
   public var byteCount: Int { utf8.count }
 }
 
+/// What a queue holds for an element of so many bytes: these, and 160 for its place in the queue and the memory that its bytes lie in, which is
+/// what most of it is where elements are small.
+package func heldCost(ofByteCount count: Int) -> Int { count + 160 }
+
 /// What an element counts against a watermark.
 func cost(of element: some Any) -> Int {
   (element as? any ByteCounted).map { Swift.max($0.byteCount, 1) } ?? 1

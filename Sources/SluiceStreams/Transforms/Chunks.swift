@@ -3,23 +3,39 @@ public struct ChunkTransform: Transform {
   /// Bytes of a chunk, 1 or more.
   public let size: Int
   private var partial = PartialElement()
+  /// What is still to be cut, behind a pause.
+  private var rest = Bytes()
 
   /// - Parameter size: Less than 1 counts as 1.
   public init(size: Int) { self.size = Swift.max(size, 1) }
 
   public mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
-    var rest = input
-    while partial.count + rest.count >= size {
-      let part = rest.prefix(size - partial.count)
-      rest = rest.dropFirst(part.count)
-      try partial.append(part, limit: size, what: "a chunk")
-      output.append(partial.take())
-    }
-    if !rest.isEmpty { try partial.append(rest.compacted(), limit: size, what: "a chunk") }
+    try cut(rest.followed(by: input), into: &output, pauses: true)
   }
 
-  public mutating func finish(into output: inout TransformOutput<Bytes>) {
+  public mutating func resume(into output: inout TransformOutput<Bytes>) throws {
+    try cut(rest, into: &output, pauses: true)
+  }
+
+  public mutating func finish(into output: inout TransformOutput<Bytes>) throws {
+    try cut(rest, into: &output, pauses: false)
     if partial.count > 0 { output.append(partial.take()) }
+  }
+
+  private mutating func cut(_ input: Bytes, into output: inout TransformOutput<Bytes>, pauses: Bool) throws {
+    rest = Bytes()
+    var input = input
+    while partial.count + input.count >= size {
+      let part = input.prefix(size - partial.count)
+      input = input.dropFirst(part.count)
+      try partial.append(part, limit: size, what: "a chunk")
+      output.append(partial.take())
+      if pauses && output.isFull && !input.isEmpty {
+        rest = input.compacted()
+        return output.pause()
+      }
+    }
+    if !input.isEmpty { try partial.append(input.compacted(), limit: size, what: "a chunk") }
   }
 }
 

@@ -7,6 +7,8 @@ public struct DelimiterDecoder: Transform {
   /// Bytes of an element, 1 or more.
   public let limit: Int
   private var partial = PartialElement()
+  /// What is still to be cut, behind a pause.
+  private var rest = Bytes()
 
   public static let defaultLimit = (64 << 20) - 1
 
@@ -18,17 +20,31 @@ public struct DelimiterDecoder: Transform {
   }
 
   public mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
-    var rest = input
-    while let end = rest.firstOffset(of: delimiter) {
-      try partial.append(rest.prefix(end), limit: limit, what: "a line or delimited element")
-      emit(into: &output)
-      rest = rest.dropFirst(end + 1)
-    }
-    if !rest.isEmpty { try partial.append(rest.compacted(), limit: limit, what: "a line or delimited element") }
+    try cut(rest.followed(by: input), into: &output, pauses: true)
   }
 
-  public mutating func finish(into output: inout TransformOutput<Bytes>) {
+  public mutating func resume(into output: inout TransformOutput<Bytes>) throws {
+    try cut(rest, into: &output, pauses: true)
+  }
+
+  public mutating func finish(into output: inout TransformOutput<Bytes>) throws {
+    try cut(rest, into: &output, pauses: false)
     if partial.count > 0 { emit(into: &output) }
+  }
+
+  private mutating func cut(_ input: Bytes, into output: inout TransformOutput<Bytes>, pauses: Bool) throws {
+    rest = Bytes()
+    var input = input
+    while let end = input.firstOffset(of: delimiter) {
+      try partial.append(input.prefix(end), limit: limit, what: "a line or delimited element")
+      emit(into: &output)
+      input = input.dropFirst(end + 1)
+      if pauses && output.isFull && !input.isEmpty {
+        rest = input.compacted()
+        return output.pause()
+      }
+    }
+    if !input.isEmpty { try partial.append(input.compacted(), limit: limit, what: "a line or delimited element") }
   }
 
   private mutating func emit(into output: inout TransformOutput<Bytes>) {
@@ -61,15 +77,29 @@ public struct LineDecoder: Transform {
   }
 
   public mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<String>) throws {
-    var lines = TransformOutput<Bytes>()
-    try decoder.transform(input, into: &lines)
-    for line in lines.elements { output.append(line.string) }
+    let input = input
+    try give(into: &output) { try $0.transform(input, into: &$1) }
   }
 
-  public mutating func finish(into output: inout TransformOutput<String>) {
+  public mutating func resume(into output: inout TransformOutput<String>) throws {
+    try give(into: &output) { try $0.resume(into: &$1) }
+  }
+
+  public mutating func finish(into output: inout TransformOutput<String>) throws {
+    try give(into: &output) { try $0.finish(into: &$1) }
+  }
+
+  /// What was cut before an error is given first.
+  private mutating func give(
+    into output: inout TransformOutput<String>,
+    _ cut: (inout DelimiterDecoder, inout TransformOutput<Bytes>) throws -> Void
+  ) throws {
     var lines = TransformOutput<Bytes>()
-    decoder.finish(into: &lines)
-    for line in lines.elements { output.append(line.string) }
+    defer {
+      for line in lines.elements { output.append(line.string) }
+      if lines.isPaused { output.pause() }
+    }
+    try cut(&decoder, &lines)
   }
 }
 

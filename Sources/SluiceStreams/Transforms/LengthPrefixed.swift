@@ -5,24 +5,39 @@ public struct LengthPrefixDecoder: Transform {
   private var prefix = PartialElement()
   private var body = PartialElement()
   private var expected: Int?
+  /// What is still to be cut, behind a pause.
+  private var rest = Bytes()
 
   /// - Parameter limit: A length beyond it fails with `StreamError.limitExceeded`, before anything is kept. Default: 64 MiB - 1.
   public init(limit: Int = DelimiterDecoder.defaultLimit) { self.limit = limit }
 
   public mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
-    var rest = input
+    try cut(rest.followed(by: input), into: &output, pauses: true)
+  }
+
+  public mutating func resume(into output: inout TransformOutput<Bytes>) throws {
+    try cut(rest, into: &output, pauses: true)
+  }
+
+  private mutating func cut(_ input: Bytes, into output: inout TransformOutput<Bytes>, pauses: Bool) throws {
+    rest = Bytes()
+    var input = input
     while true {
       if let expected {
-        let part = rest.prefix(expected - body.count)
-        rest = rest.dropFirst(part.count)
+        let part = input.prefix(expected - body.count)
+        input = input.dropFirst(part.count)
         let isWhole = body.count + part.count == expected
         try body.append(isWhole ? part : part.compacted(), limit: limit, what: "a length-prefixed element")
         if !isWhole { return }
         output.append(body.take())
         self.expected = nil
+        if pauses && output.isFull && !input.isEmpty {
+          rest = input.compacted()
+          return output.pause()
+        }
       }
-      let part = rest.prefix(4 - prefix.count)
-      rest = rest.dropFirst(part.count)
+      let part = input.prefix(4 - prefix.count)
+      input = input.dropFirst(part.count)
       try prefix.append(part.compacted(), limit: 4, what: "a length")
       if prefix.count < 4 { return }
       let length = prefix.take().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
@@ -35,6 +50,7 @@ public struct LengthPrefixDecoder: Transform {
 
   /// - Throws: `StreamError.truncated` if the source ended inside an element.
   public mutating func finish(into output: inout TransformOutput<Bytes>) throws {
+    try cut(rest, into: &output, pauses: false)
     if let expected {
       throw StreamError.truncated(what: "a length-prefixed element", expected: expected, actual: body.count)
     }

@@ -22,12 +22,17 @@ public protocol Transform<Input, Output>: Sendable {
   /// Takes an element. It may give none, one or several. What it throws cancels the source; what was given before still arrives.
   mutating func transform(_ input: consuming Input, into output: inout TransformOutput<Output>) throws
 
+  /// Gives more of what the elements so far hold, after a call that has paused the output: is called when what it gave then has been taken, and no
+  /// more elements are. Does nothing by default.
+  mutating func resume(into output: inout TransformOutput<Output>) throws
+
   /// The source has ended, or failed: gives what is still held.
   mutating func finish(into output: inout TransformOutput<Output>) throws
 }
 
 extension Transform {
   public mutating func start(into output: inout TransformOutput<Output>) throws {}
+  public mutating func resume(into output: inout TransformOutput<Output>) throws {}
   public mutating func finish(into output: inout TransformOutput<Output>) throws {}
 }
 
@@ -36,8 +41,23 @@ public struct TransformOutput<Element> {
   @usableFromInline var elements = Deque<Element>()
   /// Whether nothing will follow, whatever the source still has.
   package private(set) var hasEnded = false
+  /// Whether the transform has more to give: it paused.
+  public private(set) var isPaused = false
+
+  /// Elements that are enough for one call. Each costs more than the few bytes that it may be made of.
+  private static var fill: Int { 64 }
 
   public init() {}
+
+  /// Whether a transform that has more to give had better pause.
+  public var isFull: Bool { elements.count >= Self.fill }
+
+  /// Says that there is more, which `Transform.resume` gives: for a transform that makes many elements of one, so that they are made as they are
+  /// wanted. What is left is also to be given, first of all, by the next `transform`, and by `finish`.
+  public mutating func pause() { isPaused = true }
+
+  /// Goes on.
+  mutating func unpause() { isPaused = false }
 
   @inlinable
   public mutating func append(_ element: consuming Element) {
@@ -73,7 +93,7 @@ struct TransformStage<T: Transform> {
 
   enum Next {
     case element(T.Output)
-    /// `start` is to be called.
+    /// `start` is to be called: the transform has something to give without an element.
     case needsStart
     case needsInput
     case end
@@ -85,17 +105,23 @@ struct TransformStage<T: Transform> {
     if let element = output.elements.popFirst() { return .element(element) }
     switch phase {
     case .unstarted: return .needsStart
-    case .open: return .needsInput
+    case .open: return output.isPaused ? .needsStart : .needsInput
     case .ended: return .end
     case .failed(let error): throw error
     }
   }
 
+  /// Begins, or goes on after a pause.
   /// - Returns: whether it wants no input.
   mutating func start() throws -> Bool {
-    guard case .unstarted = phase else { return false }
     do {
-      try transform.start(into: &output)
+      switch phase {
+      case .unstarted: try transform.start(into: &output)
+      case .open where output.isPaused:
+        output.unpause()
+        try transform.resume(into: &output)
+      case .open, .ended, .failed: return false
+      }
     } catch {
       phase = .failed(error)
       throw error
@@ -107,6 +133,7 @@ struct TransformStage<T: Transform> {
   /// - Returns: whether it wants no more.
   mutating func accept(_ element: consuming T.Input) throws -> Bool {
     guard case .open = phase else { return true }
+    output.unpause()
     do {
       try transform.transform(element, into: &output)
     } catch {
@@ -120,6 +147,7 @@ struct TransformStage<T: Transform> {
   mutating func finish() throws {
     _ = try start()
     guard case .open = phase else { return }
+    output.unpause()
     do {
       try transform.finish(into: &output)
       phase = .ended

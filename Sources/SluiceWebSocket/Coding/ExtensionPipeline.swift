@@ -21,6 +21,8 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   /// What was decoded and is not asked for yet, and what is to happen behind it.
   private var decoded = Deque<Decoded>()
   private var isClosed = false
+  /// Whether something that was to be sent is lost: the Close that comes behind it says so.
+  private(set) var hasLostMessages = false
 
   /// The parts of a message that are sent one by one.
   private var fragments = BytesBuilder()
@@ -55,7 +57,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
       switch next {
       case .then(let work): work()
       case .message(let message):
-        arrivingBytes -= message.bytes.count + 1
+        arrivingBytes -= heldCost(ofByteCount: message.bytes.count)
         return message
       }
     }
@@ -63,7 +65,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   }
 
   func receive(_ message: ExtensionMessage, for socket: WebSocket) {
-    arrivingBytes += message.bytes.count + 1
+    arrivingBytes += heldCost(ofByteCount: message.bytes.count)
     arriving.append(.message(message))
     decodeAll(for: socket)
   }
@@ -96,7 +98,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   }
 
   private func decode(_ message: ExtensionMessage, for socket: WebSocket) async {
-    arrivingBytes -= message.bytes.count + 1
+    arrivingBytes -= heldCost(ofByteCount: message.bytes.count)
     do {
       var message = message
       for session in sessions.reversed() { message = try await session.decode(message) }
@@ -106,7 +108,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
       guard message.kind == .binary || UTF8Validator.isValid(message.bytes.span) else {
         throw WebSocketProtocolError.invalidText
       }
-      arrivingBytes += message.bytes.count + 1
+      arrivingBytes += heldCost(ofByteCount: message.bytes.count)
       decoded.append(.message(Message(kind: message.kind, bytes: message.bytes)))
       socket.extensionsDidAdvance()
     } catch {
@@ -121,7 +123,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   var queuedByteCount: Int { leavingBytes }
 
   func send(_ message: Message, for socket: WebSocket) {
-    leavingBytes += message.bytes.count + 1
+    leavingBytes += heldCost(ofByteCount: message.bytes.count)
     leaving.append(
       .message(
         ExtensionMessage(kind: message.kind, bytes: message.bytes.compacted(), isCompressible: message.isCompressible)))
@@ -157,7 +159,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   }
 
   private func encode(_ message: ExtensionMessage, for socket: WebSocket) async {
-    let count = message.bytes.count + 1
+    let count = heldCost(ofByteCount: message.bytes.count)
     do {
       var message = message
       for session in sessions { message = try await session.encode(message) }
@@ -165,6 +167,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
       socket.sendEncoded(message)
     } catch {
       leavingBytes -= count
+      hasLostMessages = true
       // What waits to be sent is not; a Close that waits for it is.
       leaving.removeAll { if case .message = $0 { true } else { false } }
       socket.encodingFailed(error)

@@ -11,6 +11,8 @@ extension WebSocket {
       guard pipeline.wantsMore, !decoder.isClosed, case .open = readState, let piece = try nextPiece() else {
         return nil
       }
+      // What an extension is to decode counts when it has.
+      note(.data)
       if let message = try assembler.append(piece) {
         pipeline.receive(
           ExtensionMessage(kind: message.kind, reserved: piece.reserved, bytes: message.bytes.compacted()), for: self)
@@ -55,6 +57,7 @@ extension WebSocket {
     tellReader()
   }
 
+  /// The peer is told 1011 behind what was encoded before, also where another code was to be sent already: in answer to its Close, or ours.
   func encodingFailed(_ error: any Error) {
     let failure = WebSocketError.extensionFailed(underlying: error)
     fail(failure, .internalError)

@@ -18,6 +18,8 @@ struct Activity: OptionSet {
 final class ConnectionWatch {
   var keepalive = KeepaliveState.off
   var idle: LoopTimer?
+  /// When a message, or a part of one, came or was sent last; counted where there is an `idleTimeout`.
+  var lastData = Duration.zero
   private var lastPing: UInt32 = 0
 
   enum KeepaliveState {
@@ -54,18 +56,24 @@ extension WebSocket {
   var watch: ConnectionWatch? { heldControls?.watch }
 
   func note(_ what: Activity) {
-    if isWatched { activity.insert(what) }
+    guard isWatched else { return }
+    activity.insert(what)
+    if what == .data, options.idleTimeout != nil { watch?.lastData = loop.now }
   }
 
   func startWatching() {
     guard isWatched else { return }
     controls.watch = ConnectionWatch()
     if let keepalive = options.keepalive, opening.version.hasOpcodes { awaitQuiet(keepalive) }
-    if let time = options.idleTimeout { awaitIdleness(time) }
+    if let time = options.idleTimeout {
+      watch?.lastData = loop.now
+      awaitIdleness(time, for: time)
+    }
     options.observer?.didOpen()
   }
 
   func stopWatching() {
+    stopStallWatch()
     for timer in watch?.timers ?? [] { loop.cancelTimer(timer) }
     heldControls?.watch = nil
   }
@@ -104,16 +112,48 @@ extension WebSocket {
 
   // MARK: idleness
 
-  private func awaitIdleness(_ time: Duration) {
-    activity.remove(.data)
-    watch?.idle = loop.schedule(after: time) { [weak self] in self?.idleTimeDidEnd(time) }
+  private func awaitIdleness(_ time: Duration, for left: Duration) {
+    watch?.idle = loop.schedule(after: left) { [weak self] in self?.idleTimeDidEnd(time) }
   }
 
   private func idleTimeDidEnd(_ time: Duration) {
-    guard case (.open, .open) = (readState, writeState) else { return }
-    if activity.contains(.data) { return awaitIdleness(time) }
+    guard case (.open, .open) = (readState, writeState), let watch else { return }
+    let left = time - (loop.now - watch.lastData)
+    if left > .zero { return awaitIdleness(time, for: left) }
     fail(.idle(time), .goingAway)
     tellReader()
     writer.wake()
+  }
+
+  // MARK: a peer that takes nothing
+
+  /// Somebody waits for room. What looks for a stall stays for a while when there is room again, so that a stream that fills and empties its
+  /// buffers all the time does not begin anew each time.
+  func watchForStall() {
+    guard let limit = options.stallTimeout, controls.roomAwaitedSince == nil else { return }
+    // A slow extension is not the peer's.
+    if case .extensions(let pipeline) = coding, !pipeline.hasRoom { return }
+    controls.roomAwaitedSince = loop.now
+    if controls.stall == nil { beginStallWatch(limit) }
+  }
+
+  private func beginStallWatch(_ limit: Duration) {
+    controls.stall = StallWatch(transport, limit: limit) { [weak self] in self?.nothingWasTaken(limit) }
+  }
+
+  private func nothingWasTaken(_ limit: Duration) {
+    heldControls?.stall = nil
+    guard case .open = writeState, let since = heldControls?.roomAwaitedSince else { return }
+    // There may be room again without a word of it.
+    guard (try? hasRoomNow()) == false else {
+      heldControls?.roomAwaitedSince = nil
+      return
+    }
+    if loop.now - since >= limit { cut(.stalled(limit)) } else { beginStallWatch(limit) }
+  }
+
+  func stopStallWatch() {
+    heldControls?.stall?.stop()
+    heldControls?.stall = nil
   }
 }

@@ -15,6 +15,16 @@ final class ControlFrames {
   weak var observer: (any ControlObserver)?
   /// The peer's Close.
   var received: ReceivedClose?
+  /// Whether the peer's Close came before ours.
+  var didPeerCloseFirst = false
   /// What sends pings and looks for pongs, where that is asked for.
   var watch: ConnectionWatch?
+  /// Who waits in `send`; nil while nobody does.
+  var senders: SendQueue?
+  /// Since when there was no room for somebody who asked for it.
+  var roomAwaitedSince: Duration?
+  /// Looks whether the peer takes anything of what there is no room behind.
+  var stall: StallWatch?
+  /// What a broadcast has sent while a message was being sent in fragments.
+  var heldBehindFragments: HeldBroadcasts?
 }

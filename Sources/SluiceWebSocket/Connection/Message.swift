@@ -7,10 +7,11 @@ import SluiceWebSocketProtocol
 /// let greeting = Message("hello")
 /// greeting.text            // "hello"
 /// greeting.bytes.count     // 5
+/// let reply: Message = "hello, \(name)"
 /// ```
 public typealias Message = AssembledMessage
 
-extension AssembledMessage: ExpressibleByStringLiteral {
+extension AssembledMessage: ExpressibleByStringLiteral, ExpressibleByStringInterpolation {
   /// A text message.
   public init(_ text: String) {
     self.init(kind: .text, bytes: Bytes(text))

@@ -34,7 +34,7 @@ struct ReadAhead: ~Copyable {
     var byteCount = 0
   }
 
-  /// Bytes of payload, and one for each part: empty ones count too.
+  /// Bytes that are held: the payload, and what each part costs beside it.
   var byteCount: Int { queue?.byteCount ?? 0 }
 
   var isEmpty: Bool { queue == nil }
@@ -74,9 +74,9 @@ struct ReadAhead: ~Copyable {
 
   private static func cost(of part: Part) -> Int {
     switch part {
-    case .message(let message): message.bytes.count + 1
-    case .piece(let piece): piece.bytes.count + 1
-    case .end: 1
+    case .message(let message): heldCost(ofByteCount: message.bytes.count)
+    case .piece(let piece): heldCost(ofByteCount: piece.bytes.count)
+    case .end: 0
     }
   }
 }

@@ -26,15 +26,62 @@ extension WebSocket: BroadcastMember {
 
   public func didMiss() { options.observer?.didMiss() }
 
+  /// Who sends a message in fragments is not slow: what is for it is held until the message has ended, as if it were queued.
+  public func hasRoomForBroadcast() throws -> Bool {
+    guard let held = heldControls?.heldBehindFragments, case .open = writeState else { return try hasRoomForFragment() }
+    return try held.byteCount < options.writeHighWatermark && hasRoomForFragment()
+  }
+
   public func push(prepared: PreparedMessage) throws {
+    if sendingFragments != nil, case .open = writeState { return hold(prepared) }
     guard let frame = prepared.frame, case .plain = coding, maskingKeys == nil, sendingFragments == nil,
       case .open = writeState
     else {
       return try push(prepared.message)
     }
-    noteSent(prepared.message.bytes.count, endsMessage: true)
     if gathered.capacity == 0 { gathered = context.takeScratch() }
     gathered.append(frame.span)
     if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
+    noteSent(prepared.message.bytes.count, endsMessage: true)
   }
+
+  private func hold(_ prepared: PreparedMessage) {
+    var held = controls.heldBehindFragments ?? HeldBroadcasts()
+    held.append(prepared)
+    controls.heldBehindFragments = held
+  }
+
+  /// A fragmented message has ended: sends what a broadcast had for this connection meanwhile.
+  func pushHeldBroadcasts() {
+    guard let held = heldControls?.heldBehindFragments else { return }
+    heldControls?.heldBehindFragments = nil
+    // A connection that fails meanwhile says so itself, at the next `hasRoom`.
+    for prepared in held.messages { try? push(prepared: prepared) }
+  }
+}
+
+/// Messages of broadcasts that wait for the end of the one under way.
+struct HeldBroadcasts {
+  private(set) var messages: [PreparedMessage] = []
+  private(set) var byteCount = 0
+
+  mutating func append(_ prepared: PreparedMessage) {
+    messages.append(prepared)
+    byteCount += heldCost(ofByteCount: prepared.message.bytes.count)
+  }
+}
+
+extension Broadcast where Member == WebSocket {
+  /// Sends a text message to all members: see `write`.
+  ///
+  /// ```swift
+  /// try await room.send("\(name) has joined")
+  /// ```
+  public func send(_ text: String) async throws { try await write(Message(text)) }
+
+  /// Sends a binary message to all members.
+  public func send(_ bytes: Bytes) async throws { try await write(.binary(bytes)) }
+
+  /// Sends a message to all members.
+  public func send(_ message: Message) async throws { try await write(message) }
 }

@@ -8,7 +8,7 @@ extension WebSocket {
   /// Returns at once if the connection is closed already. Messages that arrive meanwhile can still be read. In a task that is
   /// cancelled, before or meanwhile, the connection is cut without a Close.
   /// - Parameters:
-  ///   - code: 1000 or 3000-4999 (RFC 6455 §7.4.2).
+  ///   - code: One that has a name, or 3000-4999 (RFC 6455 §7.4): see `CloseCode.isAllowedOnWire`.
   ///   - reason: Up to 123 bytes of UTF-8.
   /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`; `.closeTimeout` if the peer did not answer within
   ///   `closeTimeout` (the connection is cut then), `.connectionLost` if it ended without an answer.
@@ -92,6 +92,9 @@ extension WebSocket {
   }
 
   private func appendClose(_ code: CloseCode, _ reason: String) {
+    if case .extensions(let pipeline) = coding, pipeline.hasLostMessages {
+      return sendControl(.close, CloseCode.internalError.payload(reason: ""))
+    }
     guard case .hixie(let framing) = coding else { return sendControl(.close, code.payload(reason: reason)) }
     let isScheduled = needsFlush
     // A message under way has no end then, so that nobody takes it for a whole one.
@@ -112,6 +115,7 @@ extension WebSocket {
     readState = isAnswer || code.isCleanEnd ? .closed(close) : .failed(WebSocketError.closed(code, reason: reason))
     heldControls?.pings.fail()
     if case .open = writeState {
+      controls.didPeerCloseFirst = true
       // RFC 6455 §5.5.1: the answer echoes the code.
       sendClose(code, "")
     } else {
@@ -265,7 +269,7 @@ final class ReceivedClose: Sendable {
 extension CloseCode {
   /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`.
   func checkFromCaller(reason: String) throws {
-    guard isAllowedFromCaller else { throw WebSocketError.invalidCloseCode(self) }
+    guard isAllowedOnWire else { throw WebSocketError.invalidCloseCode(self) }
     guard reason.utf8.count <= 123 else { throw WebSocketError.closeReasonTooLong(byteCount: reason.utf8.count) }
   }
 }

@@ -11,7 +11,7 @@ public enum WebSocketError: Error, Sendable {
   case protocolViolation(WebSocketProtocolError)
   /// The peer did not answer our Close, and took nothing that was sent before it, for this long; the connection was cut.
   case closeTimeout(Duration)
-  /// A code that an application must not send: 1000 and 3000-4999 are allowed.
+  /// A code that must not be sent: 1000-1003, 1007-1014 and 3000-4999 may be.
   case invalidCloseCode(CloseCode)
   /// A close reason of more than 123 bytes.
   case closeReasonTooLong(byteCount: Int)
@@ -29,6 +29,8 @@ public enum WebSocketError: Error, Sendable {
   case keepaliveTimeout(Duration)
   /// No message was sent or received for this long; the peer was told 1001.
   case idle(Duration)
+  /// The peer took nothing of what was to be sent for this long, `stallTimeout`; the connection was cut.
+  case stalled(Duration)
   /// An extension could not decode what the peer sent, or encode a message.
   case extensionFailed(underlying: any Error)
 }
@@ -42,7 +44,7 @@ extension WebSocketError: CustomStringConvertible {
     case .connectionLost: "the connection was lost without a close (1006)"
     case .protocolViolation(let error): "\(error) (\(error.closeCode.rawValue))"
     case .closeTimeout(let time): "the peer did not answer the close within \(time)"
-    case .invalidCloseCode(let code): "\(code.rawValue) is not a code to close with; 1000 and 3000-4999 are"
+    case .invalidCloseCode(let code): "\(code.rawValue) is not a code to close with; 1000-1003, 1007-1014 and 3000-4999 are"
     case .closeReasonTooLong(let count): "the close reason has \(count) bytes; 123 are allowed"
     case .pingTooLong(let count): "the ping has \(count) bytes; 125 are allowed"
     case .invalidText: "the text message to send is not UTF-8"
@@ -51,6 +53,7 @@ extension WebSocketError: CustomStringConvertible {
     case .unsupported(let what, let version): "\(version.rawValue), which the client speaks, does not have \(what)"
     case .keepaliveTimeout(let time): "nothing came from the peer within \(time) after a keepalive ping"
     case .idle(let time): "no message was sent or received for \(time)"
+    case .stalled(let time): "the peer took nothing of what was to be sent for \(time)"
     case .extensionFailed(let error): "an extension failed: \(error)"
     }
   }

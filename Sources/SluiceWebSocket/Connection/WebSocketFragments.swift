@@ -100,6 +100,7 @@ extension WebSocket {
       case .failed(let error): throw error
       }
       if let piece = try nextPiece() {
+        noteReceived(ReceivedPart(piece))
         guard let fragment = Fragment(piece) else { continue }
         return .element(fragment)
       }
@@ -124,8 +125,7 @@ extension WebSocket {
     }
     var sending = sendingFragments ?? FragmentSending(kind: fragment.kind)
     try sending.check(fragment)
-    defer { if sendingFragments == nil && isRoomAwaited { tellOfRoom() } }
-    noteSent(fragment.bytes.count, endsMessage: fragment.isFinal)
+    let (count, isFinal) = (fragment.bytes.count, fragment.isFinal)
     let isFirst = sendingFragments == nil
     sendingFragments = fragment.isFinal ? nil : sending
     let opcode = isFirst ? sending.kind.opcode : .continuation
@@ -141,6 +141,14 @@ extension WebSocket {
     case .extensions(let pipeline): pipeline.send(fragment, for: self)
     case .hixie(let framing): try append(fragment.kind, fragment.bytes, isFinal: fragment.isFinal, framing)
     }
+    if isFinal { messageDidEnd() }
+    noteSent(count, endsMessage: isFinal)
+  }
+
+  /// The last fragment is pushed: what had to wait for that goes on.
+  private func messageDidEnd() {
+    pushHeldBroadcasts()
+    if isRoomAwaited { tellOfRoom() }
   }
 }
 

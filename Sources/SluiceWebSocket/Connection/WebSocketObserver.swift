@@ -2,7 +2,7 @@ import SluiceStreams
 import SluiceWebSocketProtocol
 
 /// Is told what connections do, to count it: `WebSocketMetrics`, with the package trait `Metrics`, is one. Called on the connections' loops, it must
-/// not block.
+/// not block; whatever else it does, with this connection or others, is done as if it came next.
 public protocol WebSocketObserver: AnyObject, Sendable {
   /// An opening handshake is done.
   func didOpen()
@@ -20,6 +20,27 @@ public protocol WebSocketObserver: AnyObject, Sendable {
   func didEnd(_ code: CloseCode)
 }
 
+/// A part of a message, or all of it, as an observer is told of it.
+struct ReceivedPart {
+  let byteCount: Int
+  let endsMessage: Bool
+
+  init(_ piece: borrowing DataPiece) {
+    byteCount = piece.bytes.count
+    endsMessage = piece.isFinal
+  }
+
+  init(_ part: borrowing ReadAhead.Part) {
+    switch part {
+    case .message(let message): (byteCount, endsMessage) = (message.bytes.count, true)
+    case .piece(let piece): (byteCount, endsMessage) = (piece.bytes.count, piece.isFinal)
+    case .end: (byteCount, endsMessage) = (0, false)
+    }
+  }
+}
+
+// An observer may do anything with this connection and with others: it is called where nothing is lent and nothing half done, behind what it
+// is told of.
 extension WebSocket {
   /// A part of a message came, of which the connection's timers and its observer want to know.
   @inline(__always)
@@ -27,8 +48,10 @@ extension WebSocket {
     if isWatched { tellReceived(byteCount, endsMessage) }
   }
 
+  func noteReceived(_ part: ReceivedPart) { noteReceived(part.byteCount, endsMessage: part.endsMessage) }
+
   private func tellReceived(_ byteCount: Int, _ endsMessage: Bool) {
-    activity.insert(.data)
+    note(.data)
     options.observer?.didReceive(byteCount: byteCount, endsMessage: endsMessage)
   }
 
@@ -38,14 +61,13 @@ extension WebSocket {
   }
 
   private func tellSent(_ byteCount: Int, _ endsMessage: Bool) {
-    activity.insert(.data)
+    note(.data)
     guard let observer = options.observer else { return }
-    observer.didSend(byteCount: byteCount, endsMessage: endsMessage)
     // Once for each time that it fills.
-    if queuedByteCount + byteCount < options.writeHighWatermark {
-      activity.remove(.full)
-    } else if activity.insert(.full).inserted {
-      observer.didReachHighWatermark()
-    }
+    let isFull = queuedByteCount >= options.writeHighWatermark
+    let wasFull = activity.contains(.full)
+    if isFull { activity.insert(.full) } else { activity.remove(.full) }
+    observer.didSend(byteCount: byteCount, endsMessage: endsMessage)
+    if isFull && !wasFull { observer.didReachHighWatermark() }
   }
 }

@@ -126,9 +126,12 @@ extension WebSocket {
     case .end: return nil
     }
     guard let message = message.take() else { return nil }
+    // The application hears of it when nothing is lent any more.
+    noteReceived(message.bytes.count, endsMessage: true)
     return .element(message)
   }
 
+  /// Calls nothing of the application's: `input` may be lent.
   /// - Parameter chunk: What `input` is the content of, if it may be kept.
   /// - Returns: how many bytes are in the message that was taken. A text that is none stays: the decoder tells it.
   private func takeMessage(from input: Span<UInt8>, of chunk: Bytes?, _ message: inout Message?) -> Int {
@@ -145,7 +148,6 @@ extension WebSocket {
     }
     guard frame.kind == .binary || UTF8Validator.isValid(bytes.span) else { return 0 }
     message = Message(kind: frame.kind, bytes: bytes)
-    noteReceived(frame.payload.count, endsMessage: true)
     return frame.payload.upperBound
   }
 
@@ -181,7 +183,10 @@ extension WebSocket {
       case .deflate, .hixie: break
       }
       while let piece = try nextPiece() {
-        if let message = try assembler.append(piece) { return message }
+        let part = ReceivedPart(piece)
+        let message = try assembler.append(piece)
+        noteReceived(part)
+        if let message { return message }
       }
       return nil
     } catch let error as WebSocketProtocolError {
@@ -209,18 +214,19 @@ extension WebSocket {
     return nil
   }
 
-  /// Decodes until there is a part of a message, acting on control frames on the way.
+  /// Decodes until there is a part of a message, acting on control frames on the way. The caller tells of it, by `noteReceived`, once it has
+  /// its place: who hears of it may read on.
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextPiece() throws -> DataPiece? {
     do {
-      if case .deflate(let session) = coding, let piece = try session.nextInflated() { return noted(piece) }
+      if case .deflate(let session) = coding, let piece = try session.nextInflated() { return piece }
       while let event = try nextEvent() {
         switch event {
         case .data(let piece):
-          guard !piece.reserved.isEmpty, case .deflate(let session) = coding else { return noted(piece) }
+          guard !piece.reserved.isEmpty, case .deflate(let session) = coding else { return piece }
           note(.data)
           session.feed(piece)
-          if let inflated = try session.nextInflated() { return noted(inflated) }
+          if let inflated = try session.nextInflated() { return inflated }
         case .ping(let payload): answerPing(payload)
         case .pong(let payload): didReceivePong(payload)
         case .close(let code, let reason):
@@ -237,12 +243,6 @@ extension WebSocket {
       try failReading(error)
       return nil
     }
-  }
-
-  private func noted(_ piece: DataPiece) -> DataPiece {
-    // What an extension is to decode counts when it has.
-    if case .extensions = coding { note(.data) } else { noteReceived(piece.bytes.count, endsMessage: piece.isFinal) }
-    return piece
   }
 
   /// - Throws: the failure, unless messages that came before it are still to be decoded.
@@ -419,7 +419,9 @@ extension WebSocket {
       // A failure is kept in `readState`, for the next read.
       do { part = try nextPart() } catch { return }
       if let part {
+        let received = ReceivedPart(part)
         if !isDiscarding { ahead.append(part) }
+        noteReceived(received)
       } else if ahead.hasEnd {
         return
       } else if case .open = readState, !receive() {
@@ -455,6 +457,7 @@ extension WebSocket: Waker {
   public func wakeWriter() {
     flushControl()
     isRoomAwaited = false
+    heldControls?.roomAwaitedSince = nil
     writer.wake()
   }
 }

@@ -2,21 +2,6 @@ import SluiceStreams
 import SluiceWebSocketProtocol
 
 extension WebSocket {
-  /// Sends a text message. Returns when there is room for the next one.
-  /// - Throws: `StreamError.closed` after a Close in either direction, or what the connection failed with.
-  public nonisolated(nonsending) func send(_ text: String) async throws {
-    try await write(Message(text))
-  }
-
-  /// Sends a binary message.
-  public nonisolated(nonsending) func send(_ bytes: Bytes) async throws {
-    try await write(.binary(bytes))
-  }
-
-  public nonisolated(nonsending) func send(_ message: Message) async throws {
-    try await write(message)
-  }
-
   /// Sends a ping and waits for its pong.
   ///
   /// The pong is found even while nobody reads, behind messages of up to the write watermark's number of bytes.

@@ -5,8 +5,19 @@ extension WebSocket {
   /// Payloads up to this many bytes are gathered into one write; longer ones leave as they are.
   static let gatherLimit = 16 << 10
 
-  /// Also false while a message is being sent in fragments: another one can't begin inside it (RFC 6455 §5.4).
+  /// Also false while others wait in `send`, who were first, and while a message is being sent in fragments: another one can't begin inside it
+  /// (RFC 6455 §5.4).
+  /// - Throws: `WebSocketError.closed` when the peer has closed with a code that tells of a failure; `StreamError.closed` after any other Close
+  ///   in either direction; otherwise what the connection failed with.
   public func hasRoom() throws -> Bool {
+    if heldControls?.senders != nil, case .open = writeState {
+      isRoomAwaited = true
+      return false
+    }
+    return try hasRoomForMessage()
+  }
+
+  func hasRoomForMessage() throws -> Bool {
     if sendingFragments != nil, case .open = writeState {
       isRoomAwaited = true
       return false
@@ -19,13 +30,20 @@ extension WebSocket {
     case .open:
       if try hasRoomNow() { return true }
       isRoomAwaited = true
+      watchForStall()
       return false
-    case .closed: throw StreamError.closed
+    case .closed: throw closedByPeer ?? StreamError.closed
     case .failed(let error): throw error
     }
   }
 
-  private func hasRoomNow() throws -> Bool {
+  /// What reading fails with, if it was the peer that closed.
+  private var closedByPeer: (any Error)? {
+    guard heldControls?.didPeerCloseFirst == true, case .failed(let error) = readState else { return nil }
+    return error
+  }
+
+  func hasRoomNow() throws -> Bool {
     if case .extensions(let pipeline) = coding, !pipeline.hasRoom { return false }
     return try gathered.count < options.writeHighWatermark && transport.hasRoom()
   }
@@ -36,7 +54,7 @@ extension WebSocket {
       return
     }
     guard sendingFragments == nil else { throw WebSocketError.insideMessage }
-    noteSent(message.bytes.count, endsMessage: true)
+    let count = message.bytes.count
     switch coding {
     case .plain: try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
     case .deflate(let session):
@@ -48,6 +66,7 @@ extension WebSocket {
     case .extensions(let pipeline): pipeline.send(message, for: self)
     case .hixie(let framing): try append(message.kind, message.bytes, isFinal: true, framing)
     }
+    noteSent(count, endsMessage: true)
   }
 
   public func fill(with message: consuming Message) throws -> Bool {
@@ -82,7 +101,7 @@ extension WebSocket {
   }
 
   public var queuedByteCount: Int {
-    let queued = gathered.count + transport.queuedByteCount
+    let queued = gathered.count + transport.queuedByteCount + (heldControls?.heldBehindFragments?.byteCount ?? 0)
     if case .extensions(let pipeline) = coding { return queued + pipeline.queuedByteCount }
     return queued
   }
@@ -102,7 +121,9 @@ extension WebSocket {
   /// Wakes the writer that was told that there is no room, if there is.
   func tellOfRoom() {
     isRoomAwaited = false
-    if (try? hasRoomForFragment()) != false { writer.wake() }
+    guard (try? hasRoomForFragment()) != false else { return }
+    heldControls?.roomAwaitedSince = nil
+    writer.wake()
   }
 
   public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }

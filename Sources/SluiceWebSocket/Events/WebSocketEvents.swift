@@ -35,7 +35,14 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private let buffered = Atomic<Int>(0)
   /// Bytes that other threads have given to `trySend` and that are on their way to the loop.
   private let handedOver = Atomic<Int>(0)
+  /// The same with what each message costs on its way.
+  private let handedOverCost = Atomic<Int>(0)
+  /// Whether nothing can be sent any more: it is closed, or was told to close.
   private let isClosed = Atomic<Bool>(false)
+  /// Whether the loop is to be told that another thread found no room, and does not know yet.
+  private let isRefusalUnderWay = Atomic<Bool>(false)
+  /// Whether a message could not be sent, for what is wrong with it: that is told once.
+  private var hasToldOfMessage = false
   private let highWatermark: Int
   private var waitingForClose: [() -> Void] = []
 
@@ -116,7 +123,8 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 
   public func onMessage(_ handler: @escaping @Sendable (Message) -> Void) { set { $0.messageHandler = handler } }
 
-  /// The connection could not be opened, was lost, or its peer broke the protocol. A close follows.
+  /// The connection could not be opened, was lost, or its peer broke the protocol: a close follows. Or a message could not be sent for what is
+  /// wrong with it, which is told of the first one.
   public func onError(_ handler: @escaping @Sendable (any Error) -> Void) { set { $0.errorHandler = handler } }
 
   /// The last event: the peer's code and reason, 1005 without one, 1006 if it is gone without a Close.
@@ -150,29 +158,40 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   public var bufferedAmount: Int { buffered.load(ordering: .relaxed) + handedOver.load(ordering: .relaxed) }
 
   /// Sends a message without waiting, from any thread.
-  /// - Returns: false if it was not sent: there is no room, until `onDrain`; or the connection is closed.
+  /// - Returns: false if it was not sent: there is no room, until `onDrain`; or the connection is closed, or `close` was called. A refusal costs
+  ///   nothing: it may be tried again and again. On the loop also false for a message that can't be sent, as binary in hixie-76; the first of
+  ///   these is told to `onError`.
   @discardableResult
   public func trySend(_ message: Message) -> Bool {
     if isClosed.load(ordering: .relaxed) { return false }
-    guard loop.isCurrent else {
-      guard bufferedAmount < highWatermark else {
-        loop.execute { self.noteNoRoom() }
-        return false
-      }
-      // Empty ones count too.
-      let cost = max(message.bytes.count, 1)
-      handedOver.add(cost, ordering: .relaxed)
-      loop.execute {
-        self.send(message)
-        self.handedOver.subtract(cost, ordering: .relaxed)
-      }
-      return true
-    }
+    guard loop.isCurrent else { return handOver(message) }
     guard hasRoom else {
       noteNoRoom()
       return false
     }
-    send(message)
+    return send(message)
+  }
+
+  private func handOver(_ message: Message) -> Bool {
+    guard buffered.load(ordering: .relaxed) + handedOverCost.load(ordering: .relaxed) < highWatermark else {
+      // One word to the loop is on its way at a time.
+      if !isRefusalUnderWay.exchange(true, ordering: .acquiringAndReleasing) {
+        loop.execute {
+          self.isRefusalUnderWay.store(false, ordering: .releasing)
+          self.noteNoRoom()
+        }
+      }
+      return false
+    }
+    let count = message.bytes.count
+    let cost = heldCost(ofByteCount: count)
+    handedOver.add(count, ordering: .relaxed)
+    handedOverCost.add(cost, ordering: .relaxed)
+    loop.execute {
+      _ = self.send(message)
+      self.handedOver.subtract(count, ordering: .relaxed)
+      self.handedOverCost.subtract(cost, ordering: .relaxed)
+    }
     return true
   }
 
@@ -190,23 +209,31 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     }
   }
 
-  private func send(_ message: Message) {
+  /// - Returns: whether it is on its way.
+  private func send(_ message: Message) -> Bool {
+    defer { updateBuffered() }
     switch state {
-    case .closed: break
+    case .closed: return false
     case .connecting(var queue, let bytes):
       queue.append(message)
-      // Empty ones count too.
-      state = .connecting(queue, bytes + message.bytes.count + 1)
-    case .open(let ws): push(message, to: ws)
+      state = .connecting(queue, bytes + heldCost(ofByteCount: message.bytes.count))
+      return true
+    case .open(let ws): return push(message, to: ws)
     }
-    updateBuffered()
   }
 
-  private func push(_ message: Message, to ws: WebSocket) {
+  private func push(_ message: Message, to ws: WebSocket) -> Bool {
     let isScheduled = ws.needsFlush
-    do { try ws.push(message) } catch { return keep(.error(error)) }
+    do { try ws.push(message) } catch {
+      // That the connection has ended is told by its end.
+      guard !hasToldOfMessage, (try? ws.hasRoomForFragment()) != nil else { return false }
+      hasToldOfMessage = true
+      keep(.error(error))
+      return false
+    }
     if !isScheduled && ws.needsFlush { ws.flushAtEndOfTurn() }
     if !hasRoom { noteNoRoom() }
+    return true
   }
 
   private func noteNoRoom() {
@@ -248,6 +275,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`.
   public func close(_ code: CloseCode = .normal, _ reason: String = "") throws {
     try code.checkFromCaller(reason: reason)
+    isClosed.store(true, ordering: .relaxed)
     loop.perform {
       switch self.state {
       case .open(let ws): ws.close(as: code, reason) { _ in }
@@ -281,7 +309,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     state = .open(ws)
     ws.controls.observer = self
     // Before whatever a handler sends.
-    for message in queue { push(message, to: ws) }
+    for message in queue { _ = push(message, to: ws) }
     updateBuffered()
     keep(.open)
     read()
@@ -303,8 +331,12 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 
   /// Gives to their handlers what is kept for them, in order.
   private func deliver() {
-    while let index = kept.firstIndex(where: hasHandler) { give(kept.remove(at: index)) }
+    deliverKept()
     if case .open = state { read() }
+  }
+
+  private func deliverKept() {
+    while let index = kept.firstIndex(where: hasHandler) { give(kept.remove(at: index)) }
   }
 
   private func hasHandler(for event: Kept) -> Bool {
@@ -320,9 +352,10 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     }
   }
 
-  /// Keeps a ping or pong until there is a handler for it.
+  /// Keeps a ping or pong until the reading has come to its end, or there is a handler for it.
   private func keepControl(_ event: Kept, isSameKind: (Kept) -> Bool) {
-    if kept.count(where: isSameKind) >= Self.maxKeptControls, let oldest = kept.firstIndex(where: isSameKind) {
+    if !hasHandler(for: event), kept.count(where: isSameKind) >= Self.maxKeptControls,
+      let oldest = kept.firstIndex(where: isSameKind) {
       kept.remove(at: oldest)
     }
     // Not delivered from here: this is in the midst of reading.
@@ -359,8 +392,11 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
         messageHandler(message)
         continue
       }
+      let next = Result { try ws.poll() }
+      // Pings and pongs that were found on the way came before it.
+      if !kept.isEmpty { deliverKept() }
       do {
-        switch try ws.poll() {
+        switch try next.get() {
         case .element(let message): if let messageHandler { messageHandler(message) } else { held = ws.detach(message) }
         case .pending: return
         case .end: didEnd(ws.received?.code ?? .noStatus, ws.received?.reason ?? "", nil)
@@ -405,14 +441,13 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   }
 }
 
+// These come in the midst of reading: their handlers, which may do anything, are called when that has come to its end.
 extension WebSocketEvents: ControlObserver {
   func didReceivePing(_ payload: Bytes) {
-    if let pingHandler { return pingHandler(payload.compacted()) }
     keepControl(.ping(payload.compacted())) { if case .ping = $0 { true } else { false } }
   }
 
   func didReceivePong(_ payload: Bytes) {
-    if let pongHandler { return pongHandler(payload.compacted()) }
     keepControl(.pong(payload.compacted())) { if case .pong = $0 { true } else { false } }
   }
 }

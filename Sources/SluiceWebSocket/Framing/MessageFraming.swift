@@ -61,12 +61,29 @@ public struct MessageDecoder: Transform {
     }
   }
 
+  public mutating func resume(into output: inout TransformOutput<Message>) throws {
+    try cut(into: &output) { cutter, pieces in
+      switch cutter {
+      case .delimiter(var decoder):
+        try decoder.resume(into: &pieces)
+        cutter = .delimiter(decoder)
+      case .lengthPrefix(var decoder):
+        try decoder.resume(into: &pieces)
+        cutter = .lengthPrefix(decoder)
+      case .chunks(var decoder):
+        try decoder.resume(into: &pieces)
+        cutter = .chunks(decoder)
+      case .none: break
+      }
+    }
+  }
+
   public mutating func finish(into output: inout TransformOutput<Message>) throws {
     try cut(into: &output) { cutter, pieces in
       switch cutter {
-      case .delimiter(var decoder): decoder.finish(into: &pieces)
+      case .delimiter(var decoder): try decoder.finish(into: &pieces)
       case .lengthPrefix(var decoder): try decoder.finish(into: &pieces)
-      case .chunks(var decoder): decoder.finish(into: &pieces)
+      case .chunks(var decoder): try decoder.finish(into: &pieces)
       case .none: break
       }
     }
@@ -82,6 +99,7 @@ public struct MessageDecoder: Transform {
     // What was cut before an error is given first.
     let result = Result { try body(&taken, &pieces) }
     cutter = taken
+    if pieces.isPaused { output.pause() }
     while let piece = pieces.popFirst() {
       messageCount += 1
       if kind == .text && !UTF8Validator.isValid(piece.span) {

@@ -1,6 +1,9 @@
 import SluiceStreams
 
 /// Why a connection is closed (RFC 6455 §7.4, and the IANA registry of WebSocket close codes).
+///
+/// The codes that have a name here may be sent, by either side; applications have 3000-4999 for their own, `CloseCode(rawValue: 4001)`. What is
+/// received may also be 1005, where the peer's Close had no code, or 1006, where the connection was lost without one.
 public struct CloseCode: RawRepresentable, Sendable, Hashable {
   public let rawValue: UInt16
 
@@ -17,16 +20,16 @@ public struct CloseCode: RawRepresentable, Sendable, Hashable {
   /// 1003: a kind of data that this endpoint does not take, such as binary.
   public static let unsupportedData = CloseCode(rawValue: 1003)
   /// 1005: never on the wire; stands for a Close frame that has no code.
-  public static let noStatus = CloseCode(rawValue: 1005)
+  package static let noStatus = CloseCode(rawValue: 1005)
   /// 1006: never on the wire; stands for a connection that was lost without a Close frame.
-  public static let abnormal = CloseCode(rawValue: 1006)
+  package static let abnormal = CloseCode(rawValue: 1006)
   /// 1007: the payload is not what the message's kind says: text that is not UTF-8, a deflate stream that is corrupt.
   public static let invalidPayload = CloseCode(rawValue: 1007)
   /// 1008: against the endpoint's policy, when no other code fits.
   public static let policyViolation = CloseCode(rawValue: 1008)
   /// 1009: a message longer than the endpoint takes.
   public static let messageTooBig = CloseCode(rawValue: 1009)
-  /// 1010: the client needs an extension that the server did not accept.
+  /// 1010: a client's: it needs an extension that the server did not accept. A server refuses the handshake instead.
   public static let mandatoryExtension = CloseCode(rawValue: 1010)
   /// 1011: the server failed.
   public static let internalError = CloseCode(rawValue: 1011)
@@ -37,9 +40,10 @@ public struct CloseCode: RawRepresentable, Sendable, Hashable {
   /// 1014: a gateway got an invalid answer from its upstream server.
   public static let badGateway = CloseCode(rawValue: 1014)
   /// 1015: never on the wire; stands for a TLS handshake that failed.
-  public static let tlsHandshake = CloseCode(rawValue: 1015)
+  package static let tlsHandshake = CloseCode(rawValue: 1015)
 
-  /// Whether a Close frame may carry the code: 1000-1003, 1007-1014 and 3000-4999.
+  /// Whether a Close frame may carry the code, and so whether a connection may be closed with it: 1000-1003, 1007-1014 and 3000-4999. (A web page
+  /// may only send 1000 and 3000-4999; that is the browser's rule, not the protocol's.)
   ///
   /// 1004 has no meaning yet, 1005, 1006 and 1015 must not be sent (RFC 6455 §7.4.1), 1016-2999 are for later
   /// versions of the protocol, and 0-999 and 5000 upwards are not used (§7.4.2).
@@ -57,12 +61,6 @@ public struct CloseCode: RawRepresentable, Sendable, Hashable {
     case 1000, 1001, 1005, 3000...4999: true
     default: false
     }
-  }
-
-  /// Whether an application may close with the code: 1000 and 3000-4999, as in browsers (WHATWG WebSockets,
-  /// `close(code, reason)`). The other codes are the protocol's own words.
-  public var isAllowedFromCaller: Bool {
-    rawValue == 1000 || (3000...4999).contains(rawValue)
   }
 }
 

@@ -10,12 +10,6 @@ struct CloseCodeTests {
     #expect(allowed == Array(1000...1003) + Array(1007...1014) + Array(3000...4999))
   }
 
-  @Test("a caller may say 1000 and 3000-4999")
-  func caller() {
-    let allowed = (0...UInt16.max).filter { CloseCode(rawValue: $0).isAllowedFromCaller }
-    #expect(allowed == [1000] + Array(3000...4999))
-  }
-
   @Test("a code is described by its number and its registered name")
   func description() {
     #expect("\(CloseCode.normal)" == "1000 (normal)")
