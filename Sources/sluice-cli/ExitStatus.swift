@@ -46,7 +46,7 @@ enum ExitStatus: Int32, CaseIterable {
   private init(_ error: WebSocketError) {
     switch error {
     case .protocolViolation, .extensionFailed: self = .protocolError
-    case .closed, .connectionLost, .closeTimeout, .keepaliveTimeout, .idle, .noPong: self = .abnormalClose
+    case .closed, .connectionLost, .closeTimeout, .keepaliveTimeout, .idle, .stalled, .noPong: self = .abnormalClose
     case .invalidText: self = .inputOutput
     default: self = .failure
     }

@@ -196,4 +196,63 @@ struct BroadcastTests {
       #expect(broadcast.count == 0)
     }
   }
+
+  @Test(
+    "a member that sends a message in fragments is not slow: it gets what is for it behind that",
+    arguments: [WebSocketBroadcast.SlowPolicy.disconnect, .dropNewest, .wait])
+  func insideFragments(policy: WebSocketBroadcast.SlowPolicy) async throws {
+    let broadcast = WebSocketBroadcast(whenSlow: policy)
+    try await SimulatedConnection.run { ends, loop in
+      let serving = Task(executorPreference: loop) {
+        try await broadcast.serve(ends.server) { _ = try await ends.server.read() }
+      }
+      while broadcast.count < 1 { await Task.yield() }
+      let fragments = ends.server.fragments
+      try await fragments.write(Fragment(kind: .text, bytes: "be", isFinal: false))
+      for number in 0..<20 { try await broadcast.send("\(number)") }
+      try await fragments.write(Fragment(kind: .text, bytes: "gun", isFinal: true))
+      try await broadcast.send("last")
+      var seen: [String] = []
+      while seen.count < 22, let message = try await ends.client.read() { seen.append(message.text) }
+      #expect(seen == ["begun"] + (0..<20).map { "\($0)" } + ["last"])
+      ends.client.abort(StreamError.aborted)
+      _ = await serving.result
+    }
+  }
+
+  @Test("what is held behind fragments is bounded: who never ends them is slow after all")
+  func heldBehindFragments() async throws {
+    let broadcast = WebSocketBroadcast()
+    try await SimulatedConnection.run { ends, loop in
+      let serving = Task(executorPreference: loop) {
+        try await broadcast.serve(ends.server) { _ = try await ends.server.read() }
+      }
+      while broadcast.count < 1 { await Task.yield() }
+      try await ends.server.fragments.write(Fragment(kind: .text, bytes: "be", isFinal: false))
+      for _ in 0..<1000 { try await broadcast.send("") }
+      await #expect(throws: (any Error).self) { try await serving.value }
+      ends.client.abort(StreamError.aborted)
+    }
+  }
+
+  @Test("who joins as the broadcast closes is closed too", arguments: [true, false])
+  func joinAndClose(aborts: Bool) async throws {
+    for round in 0..<30 {
+      let broadcast = WebSocketBroadcast()
+      let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
+      async let accepted = server.connections.read()
+      let client = try await WebSocket.connect(server.url)
+      let ws = try #require(try await accepted)
+      // From another thread: the member is on its way to its loop as the end is.
+      let joining = Task.detached {
+        try await broadcast.serve(ws) { await ws.waitUntilClosed() }
+      }
+      if round % 3 > 0 { try await Task.sleep(for: .microseconds(round * 10)) }
+      if aborts { broadcast.abort(StreamError.aborted) } else { try await broadcast.close() }
+      let reading = Task { while try await client.read() != nil {} }
+      do { try await joining.value } catch StreamError.closed { ws.abort(StreamError.aborted) }
+      _ = await reading.result
+      server.stop()
+    }
+  }
 }

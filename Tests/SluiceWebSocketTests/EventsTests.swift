@@ -1,3 +1,4 @@
+import Foundation
 import Sluice
 import SluiceIO
 import SluiceTestSupport
@@ -81,7 +82,7 @@ struct EventsTests {
       try await client.wait { $0.last == "close 4002 " }
       try await server.wait { $0.last == "close 4002 bye" }
       #expect(!ws.trySend("late") && ws.bufferedAmount == 0)
-      await #expect(throws: WebSocketError.self) { try await Task { try ws.close(.goingAway) }.value }
+      await #expect(throws: WebSocketError.self) { try await Task { try ws.close(CloseCode(rawValue: 1005)) }.value }
     }
   }
 
@@ -217,6 +218,74 @@ struct EventsTests {
       #expect(seen.all == (4..<20).map { "ping \($0)" } + ["pong unasked", "close 1000"])
     }
   }
+
+  @Test("nothing can be sent after close, on the loop and elsewhere")
+  func afterClose() async throws {
+    try await serving { ws in
+      ws.onMessage { ws.trySend($0) }
+    } _: { url in
+      let ws = WebSocketEvents.connect(url)
+      let seen = Seen()
+      ws.onOpen { seen.add("open") }
+      ws.onMessage { _ in }
+      ws.onClose { _, _ in seen.add("close") }
+      try await seen.wait { $0.contains("open") }
+      #expect(throws: WebSocketError.self) { try ws.close(CloseCode(rawValue: 1006)) }
+      #expect(ws.trySend("before"))
+      try ws.close()
+      #expect(!ws.trySend("after"))
+      #expect(try await ws.loop.run { ws.trySend("after") } == false)
+      try await seen.wait { $0.contains("close") }
+    }
+  }
+
+  @Test("refusals cost nothing, from other threads and on the loop")
+  func refusals() async throws {
+    var options = WebSocketServerOptions()
+    options.connection.closeTimeout = .milliseconds(200)
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
+    // Nobody reads at the other end, where what came stays unread; the server ends nevertheless.
+    let running = Task { try await server.runEvents { _ in } }
+    do {
+      let ws = WebSocketEvents.connect(server.url)
+      let seen = Seen()
+      ws.onOpen { seen.add("open") }
+      try await seen.wait { $0.contains("open") }
+      // The loop is busy, so that whatever it is told stays.
+      let isBusy = Atomic<Bool>(true)
+      ws.loop.execute { while isBusy.load(ordering: .relaxed) {} }
+      let message = Message(String(repeating: "x", count: 10_000))
+      while ws.trySend(message) {}
+      let before = residentMemory()
+      for _ in 0..<1_000_000 { ws.trySend(message) }
+      #expect(residentMemory() - before < 8 << 20)
+      isBusy.store(false, ordering: .relaxed)
+      let grown = try await ws.loop.run {
+        while ws.trySend(message) {}
+        let before = residentMemory()
+        for _ in 0..<1_000_000 { ws.trySend(message) }
+        return residentMemory() - before
+      }
+      #expect(grown < 8 << 20)
+      try ws.close()
+    }
+    running.cancel()
+    await #expect(throws: CancellationError.self) { try await running.value }
+  }
+
+  @Test("small messages that wait for the connection, or for the loop, count as what they take")
+  func smallMessages() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let ws = WebSocketEvents.connect("ws://127.0.0.1:\(listener.port)")
+    let count = try await ws.loop.run {
+      var count = 0
+      while ws.trySend("") { count += 1 }
+      return count
+    }
+    #expect(count < 1000)
+    try ws.close()
+    listener.cancel()
+  }
 }
 
 private final class Counter: Sendable {
@@ -227,4 +296,10 @@ private final class Counter: Sendable {
 
 extension [UInt8] {
   fileprivate var bytes: Bytes { Bytes(self) }
+}
+
+/// Bytes of this process in memory.
+func residentMemory() -> Int {
+  let pages = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")[1]
+  return (pages.flatMap { Int($0) } ?? 0) * 4096
 }

@@ -11,6 +11,7 @@ struct ExtensionTests {
     let reservedBits: ReservedBits
     let log: Log
     var fails: String?
+    var failsToEncode: String?
 
     func offers() -> [ExtensionParameters] { [ExtensionParameters(name)] }
     func answer(_ offers: [ExtensionParameters]) -> ExtensionAnswer? {
@@ -34,6 +35,7 @@ struct ExtensionTests {
 
       func encode(_ message: ExtensionMessage) async throws -> ExtensionMessage {
         for _ in 0..<(message.bytes.count % 7) { await Task.yield() }
+        if let text = owner.failsToEncode, message.bytes.string == text { throw Failure() }
         var message = message
         message.reserved.formUnion(owner.reservedBits)
         message.bytes = Bytes(message.bytes.reversed())
@@ -113,6 +115,29 @@ struct ExtensionTests {
       while try await ends.server.read() != nil { rest += 1 }
       #expect(rest == 999)
       try await sending.value
+    }
+  }
+
+  @Test("a message that can't be encoded behind the peer's Close: the peer gets what was whole before it, and 1011")
+  func encodingFailsBehindClose() async throws {
+    var options = WebSocketServerOptions()
+    options.extensions = [Reversing(name: "x-reverse", reservedBits: [], log: Log(), failsToEncode: "third message")]
+    let final = options
+    try await SimulatedWire.run { near, far, loop in
+      async let accepted = WebSocket.accept(over: far, options: final)
+      try await near.write(SimulatedWire.request(extensions: "x-reverse"))
+      _ = try await SimulatedWire.readHead(near)
+      let ws = try await accepted
+      try await loop.run {
+        for text in ["one", "two", "third message", "four"] { try ws.push(Message(text)) }
+      }
+      try await near.write(frame(0x88, [0x03, 0xE8]))
+      _ = try? await ws.read()
+      var wire = [UInt8]()
+      while wire.count < 14, let chunk = try await near.read() { wire += chunk }
+      #expect(wire == [0x81, 3] + Array("eno".utf8) + [0x81, 3] + Array("owt".utf8) + [0x88, 2, 0x03, 0xF3])
+      await #expect(throws: WebSocketError.self) { try await ws.send("late") }
+      ws.abort(StreamError.aborted)
     }
   }
 }

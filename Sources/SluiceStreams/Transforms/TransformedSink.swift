@@ -6,22 +6,18 @@ where T.Output == Sink.Input {
   public typealias Input = T.Input
 
   private let sink: Sink
-  private let state: Mutex<State>
-
-  private struct State {
-    /// What the transform has given stays in it until the sink has taken it.
-    var stage: TransformStage<T>
-    var isWriting = false
-  }
+  /// What the transform has given stays in it until the sink has taken it.
+  private let stage: SharedStage<T>
+  private let isWriting = Atomic<Bool>(false)
 
   init(_ transform: T, _ sink: Sink) {
     self.sink = sink
-    state = Mutex(State(stage: TransformStage(transform)))
+    stage = SharedStage(transform)
   }
 
   public func write(_ element: T.Input) async throws {
     try beginWriting()
-    defer { state.withLock { $0.isWriting = false } }
+    defer { isWriting.store(false, ordering: .releasing) }
     guard try await handOver() else { throw StreamError.closed }
     do { try advance { _ = try $0.accept(element) } } catch {
       await endAfterOwnFailure(error)
@@ -33,7 +29,7 @@ where T.Output == Sink.Input {
 
   public func close() async throws {
     try beginWriting()
-    defer { state.withLock { $0.isWriting = false } }
+    defer { isWriting.store(false, ordering: .releasing) }
     do {
       try advance { try $0.finish() }
       _ = try await handOver()
@@ -45,8 +41,8 @@ where T.Output == Sink.Input {
 
   public func close(after failure: any Error) async throws {
     try beginWriting()
-    defer { state.withLock { $0.isWriting = false } }
-    state.withLock { $0.stage.fail(failure) }
+    defer { isWriting.store(false, ordering: .releasing) }
+    try stage.run { $0.fail(failure) }
     try await handOverHeld()
     try await sink.close(after: failure)
   }
@@ -63,15 +59,12 @@ where T.Output == Sink.Input {
   }
 
   public func abort(_ reason: any Error) {
-    state.withLock { $0.stage.drop(reason) }
+    stage.drop(reason)
     sink.abort(reason)
   }
 
   private func beginWriting() throws {
-    try state.withLock { state in
-      if state.isWriting { throw StreamError.concurrentWrite }
-      state.isWriting = true
-    }
+    if isWriting.exchange(true, ordering: .acquiringAndReleasing) { throw StreamError.concurrentWrite }
   }
 
   /// Writes what the transform has given; closes the sink if nothing will follow.
@@ -83,7 +76,7 @@ where T.Output == Sink.Input {
         do {
           try await sink.write(element)
         } catch {
-          state.withLock { $0.stage.putBack(element) }
+          stage.putBack(element)
           throw error
         }
       case .needsStart: try advance { _ = try $0.start() }
@@ -95,11 +88,9 @@ where T.Output == Sink.Input {
     }
   }
 
-  private func next() throws -> TransformStage<T>.Next { try state.withLock { try $0.stage.next() } }
+  private func next() throws -> TransformStage<T>.Next { try stage.next() }
 
-  private func advance(_ step: (inout TransformStage<T>) throws -> Void) throws {
-    try state.withLock { try step(&$0.stage) }
-  }
+  private func advance(_ step: (inout TransformStage<T>) throws -> Void) throws { try stage.run(step) }
 }
 
 extension TransformedSink: EndOfTurn where Sink: PolledWritableStream {}
@@ -116,21 +107,25 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
   public func attachWriter(_ waker: any Waker) throws { try sink.attachWriter(waker) }
   public func detachWriter() { sink.detachWriter() }
 
+  /// What the transform still has for the sink comes before the next element: it is given as there is room for it.
   public func hasRoom() throws -> Bool {
-    guard try pushReady() else { throw StreamError.closed }
-    return try sink.hasRoom()
+    switch try pushReady(aboveWatermark: false) {
+    case .needsInput: true
+    case .hasMore: false
+    case .ended: throw StreamError.closed
+    }
   }
 
   public func push(_ element: consuming T.Input) throws {
-    guard try pushReady() else { throw StreamError.closed }
-    // The closure of a lock can't consume what it captures; the box is emptied inside.
+    if case .ended = try pushReady(aboveWatermark: true) { throw StreamError.closed }
+    // A closure can't consume what it captures; the box is emptied inside.
     var box = Optional(element)
     do { try advance { stage in if let element = box.take() { _ = try stage.accept(element) } } } catch {
       pushHeld()
       sink.closeWhenFlushed(after: error) { _ in }
       throw error
     }
-    _ = try pushReady()
+    _ = try pushReady(aboveWatermark: false)
   }
 
   /// As `handOverHeld`. A sink that fails meanwhile says so when it is closed.
@@ -138,16 +133,24 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
     while case .element(let element)? = try? next() { try? sink.push(element) }
   }
 
-  /// As `handOver`.
-  private func pushReady() throws -> Bool {
+  private enum Readiness {
+    case needsInput
+    /// There is no room for what the transform has.
+    case hasMore
+    case ended
+  }
+
+  /// As `handOver`, while there is room, or however much it is.
+  private func pushReady(aboveWatermark: Bool) throws -> Readiness {
     while true {
+      if !aboveWatermark, try !sink.hasRoom() { return .hasMore }
       switch try next() {
       case .element(let element): try sink.push(element)
       case .needsStart: try advance { _ = try $0.start() }
-      case .needsInput: return true
+      case .needsInput: return .needsInput
       case .end:
         sink.closeWhenFlushed { _ in }
-        return false
+        return .ended
       }
     }
   }
@@ -155,7 +158,7 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     do {
       try advance { try $0.finish() }
-      _ = try pushReady()
+      _ = try pushReady(aboveWatermark: true)
     } catch StreamError.closed {
       // Closed already is success.
     } catch {
@@ -166,7 +169,7 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
   }
 
   public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    state.withLock { $0.stage.fail(failure) }
+    try? stage.run { $0.fail(failure) }
     pushHeld()
     sink.closeWhenFlushed(after: failure, completion)
   }
@@ -178,7 +181,7 @@ package protocol SelfFailing {
 }
 
 extension TransformedSink: SelfFailing {
-  package var hasFailed: Bool { state.withLock { $0.stage.failure != nil } }
+  package var hasFailed: Bool { stage.failure != nil }
 }
 
 extension WritableStream {

@@ -1,21 +1,19 @@
-import Synchronization
-
 /// A readable stream seen through a transform. See `ReadableStream.pipe(through:)`.
 public final class TransformedStream<Source: ReadableStream, T: Transform>: ReadableStream
 where T.Input == Source.Output {
   public typealias Output = T.Output
 
   let source: Source
-  private let stage: Mutex<TransformStage<T>>
+  private let stage: SharedStage<T>
 
   init(_ source: Source, _ transform: T) {
     self.source = source
-    stage = Mutex(TransformStage(transform))
+    stage = SharedStage(transform)
   }
 
   public func read() async throws -> T.Output? {
     while true {
-      switch try stage.withLock({ try $0.next() }) {
+      switch try stage.next() {
       case .element(let element): return element
       case .end: return nil
       case .needsStart: advance { try $0.start() }
@@ -24,14 +22,14 @@ where T.Input == Source.Output {
           // Of this reader, and not of the source.
           if error is CancellationError && Task.isCancelled { throw error }
           if case StreamError.concurrentRead = error { throw error }
-          stage.withLock { $0.fail(error) }
+          try stage.run { $0.fail(error) }
         }
       }
     }
   }
 
   private func take(_ element: consuming Source.Output?) {
-    // The closure of a lock can't consume what it captures; the box is emptied inside.
+    // A closure can't consume what it captures; the box is emptied inside.
     var box = element
     advance { stage in
       if let element = box.take() { return try stage.accept(element) }
@@ -43,14 +41,14 @@ where T.Input == Source.Output {
   /// Runs the transform. The source is cancelled if that wants no more, or throws, which `next` tells behind what was given before.
   private func advance(_ step: (inout TransformStage<T>) throws -> Bool) {
     do {
-      if try stage.withLock({ try step(&$0) }) { source.cancel(nil) }
+      if try stage.run(step) { source.cancel(nil) }
     } catch {
       source.cancel(error)
     }
   }
 
   public func cancel(_ reason: (any Error)?) {
-    stage.withLock { $0.drop() }
+    stage.drop()
     source.cancel(reason)
   }
 }
@@ -62,7 +60,7 @@ extension TransformedStream: LoopBound where Source: LoopBound {
 extension TransformedStream: PolledReadableStream where Source: PolledReadableStream {
   public func poll() throws -> Polled<T.Output> {
     while true {
-      switch try stage.withLock({ try $0.next() }) {
+      switch try stage.next() {
       case .element(let element): return .element(element)
       case .end: return .end
       case .needsStart: advance { try $0.start() }
@@ -74,7 +72,7 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
           case .end: take(nil)
           }
         } catch {
-          stage.withLock { $0.fail(error) }
+          try stage.run { $0.fail(error) }
         }
       }
     }

@@ -1,9 +1,11 @@
 import SluiceStreams
 
-/// Looks at control frames, which are dealt with already. On the connection's loop.
+/// Looks at control frames, which are dealt with already, and at the end of the connection. On the connection's loop.
 protocol ControlObserver: AnyObject {
   func didReceivePing(_ payload: Bytes)
   func didReceivePong(_ payload: Bytes)
+  /// The connection is over, though messages that it has received may still be unread.
+  func connectionIsOver()
 }
 
 /// What one connection has to keep of its control frames. It lies apart from the WebSocket, since an idle one keeps nothing.
@@ -19,6 +21,8 @@ final class ControlFrames {
   var didPeerCloseFirst = false
   /// What sends pings and looks for pongs, where that is asked for.
   var watch: ConnectionWatch?
+  /// Who waits in `waitUntilClosed`.
+  var closeWaiters: [LoopWaiter] = []
   /// Who waits in `send`; nil while nobody does.
   var senders: SendQueue?
   /// Since when there was no room for somebody who asked for it.

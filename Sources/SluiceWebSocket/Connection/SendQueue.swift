@@ -121,6 +121,7 @@ extension WebSocket {
 
   /// To a sender, the peer's own words are why nothing can be sent any more.
   private func sendingFailure(_ error: any Error) -> any Error {
+    isEndTold = true
     guard case StreamError.closed = error, let received, heldControls?.didPeerCloseFirst == true else { return error }
     return WebSocketError.closed(received.code, reason: received.reason)
   }

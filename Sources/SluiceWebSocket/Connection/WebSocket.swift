@@ -37,6 +37,8 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var isReadingAhead = false
   /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
   @safe @exclusivity(unchecked) var hasBeenRead = false
+  /// Whether who reads, or writes, was told that this has ended.
+  @safe @exclusivity(unchecked) var isEndTold = false
   /// Whether messages are dropped, because the read half was cancelled.
   @safe @exclusivity(unchecked) var isDiscarding = false
   @safe @exclusivity(unchecked) var isReaderRunning = false
@@ -131,12 +133,18 @@ import SluiceWebSocketProtocol
     coding = MessageCoding(opening, extensions, options, on: transport.loop)
     assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
     feed(head)
-    // The transport keeps it alive until both have ended.
-    try transport.attachReader(self)
-    try transport.attachWriter(self)
+    // A server's connection is kept alive by its transport until both have ended. A client's ends when nobody has it any more.
+    let waker: any Waker = role == .client ? WeakWaker(self) : self
+    try transport.attachReader(waker)
+    try transport.attachWriter(waker)
     startWatching()
     // A reader is likely to be there soon; if not, nothing else would tell of what has come already.
     if !head.isEmpty { loop.execute { self.readAheadIfNeeded() } }
+  }
+
+  deinit {
+    // While it closes, or has closed, something else held it.
+    if role == .client, case .none = closing { AbandonedConnection.close(transport, opening, context) }
   }
 
   var maskingKeys: MaskingKeys? { context.maskingKeys }

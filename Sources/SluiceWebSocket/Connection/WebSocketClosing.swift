@@ -5,13 +5,14 @@ import SluiceWebSocketProtocol
 extension WebSocket {
   /// Closes: what was sent before is flushed, the Close frame follows it, and the peer's Close is awaited.
   ///
-  /// Returns at once if the connection is closed already. Messages that arrive meanwhile can still be read. In a task that is
-  /// cancelled, before or meanwhile, the connection is cut without a Close.
+  /// Returns at once if the connection is closed already. Messages that arrive meanwhile can still be read. A task that is
+  /// cancelled, before or meanwhile, does not wait for the peer: the Close leaves, and the connection ends by itself within `closeTimeout`.
   /// - Parameters:
   ///   - code: One that has a name, or 3000-4999 (RFC 6455 §7.4): see `CloseCode.isAllowedOnWire`.
   ///   - reason: Up to 123 bytes of UTF-8.
   /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`; `.closeTimeout` if the peer did not answer within
-  ///   `closeTimeout` (the connection is cut then), `.connectionLost` if it ended without an answer.
+  ///   `closeTimeout` (the connection is cut then), `.connectionLost` if it ended without an answer;
+  ///   `CancellationError`.
   public func close(_ code: CloseCode, _ reason: String = "") async throws {
     try code.checkFromCaller(reason: reason)
     try await close(as: code, reason)
@@ -26,18 +27,33 @@ extension WebSocket {
     }
   }
 
+  /// Closes with 1000: see `close(_:_:)`.
+  public func close() async throws { try await close(as: .normal, "") }
+
+  /// Closes as another connection was closed, for a proxy: with the code and the reason that came, without a code if none came (1005), and with
+  /// 1011 if there was no Close (1006, 1015).
+  ///
+  /// ```swift
+  /// if let status = await upstream.closeStatus { try await ws.close(passingOn: status.code, status.reason) }
+  /// ```
+  /// - Throws: As `close(_:_:)`.
+  public func close(passingOn code: CloseCode, _ reason: String = "") async throws {
+    if code == .noStatus { return try await close(as: code, "") }
+    try await close(as: code.isAllowedOnWire ? code : .internalError, code.isAllowedOnWire ? reason : "")
+  }
+
   /// Closes with any code that may be on the wire.
   package func close(as code: CloseCode, _ reason: String) async throws {
+    let wait = CloseWait()
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
         loop.perform {
-          self.close(as: code, reason) { error in
-            if let error { continuation.resume(throwing: error) } else { continuation.resume() }
-          }
+          self.close(as: code, reason) { wait.end($0) }
+          wait.begin(continuation)
         }
       }
     } onCancel: {
-      abort(CancellationError())
+      loop.perform { wait.cancel() }
     }
   }
 
@@ -108,20 +124,24 @@ extension WebSocket {
 
   func didReceiveClose(_ code: CloseCode?, _ reason: String) {
     let code = code ?? .noStatus
-    let close = ReceivedClose(code, reason)
-    controls.received = close
-    // The answer to our own Close has its code: it is no news, whatever that says.
-    let isAnswer = if case .closed(code, _) = writeState { true } else { false }
-    readState = isAnswer || code.isCleanEnd ? .closed(close) : .failed(WebSocketError.closed(code, reason: reason))
+    noteClose(code, reason)
     heldControls?.pings.fail()
     if case .open = writeState {
-      controls.didPeerCloseFirst = true
       // RFC 6455 §5.5.1: the answer echoes the code.
       sendClose(code, "")
     } else {
       didCloseBoth()
     }
     tellReader()
+  }
+
+  private func noteClose(_ code: CloseCode, _ reason: String) {
+    let close = ReceivedClose(code, reason)
+    controls.received = close
+    if case .open = writeState { controls.didPeerCloseFirst = true }
+    // The answer to our own Close has its code: it is no news, whatever that says.
+    let isAnswer = if case .closed(code, _) = writeState { true } else { false }
+    readState = isAnswer || code.isCleanEnd ? .closed(close) : .failed(WebSocketError.closed(code, reason: reason))
   }
 
   /// The peer broke the protocol: it is told why, and nothing it sends from now on counts.
@@ -140,6 +160,7 @@ extension WebSocket {
 
   /// Cuts the connection whose peer does not answer.
   func cut(_ error: WebSocketError) {
+    heedHeldClose()
     if case .open = readState { readState = .failed(error) }
     if case .open = writeState { writeState = .failed(error) }
     heldControls?.pings.fail()
@@ -147,6 +168,13 @@ extension WebSocket {
     transport.abort(error)
     tellReader()
     writer.wake()
+  }
+
+  /// The peer's Close that waits for the reader says more than that the connection is lost.
+  private func heedHeldClose() {
+    guard case .open = readState, let held = ahead.popEnd() else { return }
+    loop.cancelTimer(held.limit)
+    if case .close(let code, let reason) = held.end { noteClose(code ?? .noStatus, reason) }
   }
 
   /// The transport ended or failed without the peer's Close.
@@ -160,13 +188,7 @@ extension WebSocket {
     return activity.contains(.data) && !isDiscarding
   }
 
-  private func closeDidTimeOut(_ timeout: Duration) {
-    let error = WebSocketError.closeTimeout(timeout)
-    if case .open = readState { readState = .failed(error) }
-    finish(with: error)
-    transport.abort(error)
-    tellReader()
-  }
+  private func closeDidTimeOut(_ timeout: Duration) { cut(.closeTimeout(timeout)) }
 
   /// Both Close frames are on their way or here: ends our half of the transport, then waits for the peer to end its.
   private func didCloseBoth() {
@@ -176,7 +198,7 @@ extension WebSocket {
   private func endTransport() {
     guard case .waiting(let watch, let completions) = closing else { return }
     closing = .lingering(watch, until: [.ours, .peers])
-    tellOfEnd()
+    wakeCloseWaiters()
     flush()
     // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
     let hasAnswered = received != nil
@@ -185,8 +207,10 @@ extension WebSocket {
       self.didEnd(.ours)
     }
     linger()
+    tellOfEnd()
   }
 
+  /// Comes last: an observer may do anything.
   private func tellOfEnd() { options.observer?.didEnd(received?.code ?? .abnormal) }
 
   private func didEnd(_ end: TransportEnds) {
@@ -210,35 +234,46 @@ extension WebSocket {
     }
   }
 
-  /// Gives the transport up.
+  /// Gives the transport up. Every wait ends here at the latest: who reads or waits for room is told by the caller of this.
   private func finish(with error: (any Error)?) {
+    var waiting: [@Sendable ((any Error)?) -> Void] = []
+    var isTold = false
     switch closing {
     case .done: return
-    case .none: tellOfEnd()
+    case .none: break
     case .waiting(let watch, let completions):
-      tellOfEnd()
       watch.stop()
-      for completion in completions { completion(error) }
-    case .lingering(let watch, _): watch.stop()
+      waiting = completions
+    case .lingering(let watch, _):
+      watch.stop()
+      isTold = true
     }
     closing = .done
-    slot = nil
+    // What was held for the reader says nothing any more that `readState` does not.
+    if let held = ahead.popEnd() { loop.cancelTimer(held.limit) }
+    heldControls?.heldBehindFragments = nil
+    heldControls?.pings.fail()
     stopWatching()
     coding.close()
     transport.detachReader()
     transport.detachWriter()
     transport.cancel(nil)
+    wakeCloseWaiters()
+    heldControls?.observer?.connectionIsOver()
+    if isServed { tellHandler() } else { slot = nil }
+    for completion in waiting { completion(error) }
+    if !isTold { tellOfEnd() }
   }
 
   /// Cuts the connection without a Close frame; what is queued is dropped.
   public func abort(_ reason: any Error) {
     loop.perform {
       if case .done = self.closing { return }
-      self.transport.abort(reason)
       if case .open = self.writeState { self.writeState = .failed(reason) }
       if case .open = self.readState { self.readState = .failed(reason) }
-      self.heldControls?.pings.fail()
+      // The transport then tells its end to nobody.
       self.finish(with: reason)
+      self.transport.abort(reason)
       self.tellReader()
       self.writer.wake()
     }
@@ -251,6 +286,42 @@ extension WebSocket: EndReasonGiving, EndReasonRepeating {
   package func close(repeating reason: any Sendable) async throws {
     guard let theirs = reason as? ReceivedClose else { return try await close() }
     try await close(as: theirs.code, theirs.reason)
+  }
+}
+
+/// One wait for a close. It ends with that, or when its task is cancelled: the closing goes on then.
+private final class CloseWait: @unchecked Sendable {  // touched on its loop only
+  private enum State {
+    case idle
+    case waiting(CheckedContinuation<Void, any Error>)
+    case cancelled
+    case done((any Error)?)
+  }
+  private var state = State.idle
+
+  func begin(_ continuation: CheckedContinuation<Void, any Error>) {
+    switch state {
+    case .idle, .waiting: state = .waiting(continuation)
+    case .cancelled: continuation.resume(throwing: CancellationError())
+    case .done(let error): Self.resume(continuation, error)
+    }
+  }
+
+  func cancel() {
+    switch state {
+    case .idle: state = .cancelled
+    case .waiting: end(CancellationError())
+    case .cancelled, .done: break
+    }
+  }
+
+  func end(_ error: (any Error)?) {
+    if case .waiting(let continuation) = state { Self.resume(continuation, error) }
+    state = .done(error)
+  }
+
+  private static func resume(_ continuation: CheckedContinuation<Void, any Error>, _ error: (any Error)?) {
+    if let error { continuation.resume(throwing: error) } else { continuation.resume() }
   }
 }
 

@@ -44,7 +44,8 @@ extension WebSocketError: CustomStringConvertible {
     case .connectionLost: "the connection was lost without a close (1006)"
     case .protocolViolation(let error): "\(error) (\(error.closeCode.rawValue))"
     case .closeTimeout(let time): "the peer did not answer the close within \(time)"
-    case .invalidCloseCode(let code): "\(code.rawValue) is not a code to close with; 1000-1003, 1007-1014 and 3000-4999 are"
+    case .invalidCloseCode(let code):
+      "\(code.rawValue) is not a code to close with; 1000-1003, 1007-1014 and 3000-4999 are"
     case .closeReasonTooLong(let count): "the close reason has \(count) bytes; 123 are allowed"
     case .pingTooLong(let count): "the ping has \(count) bytes; 125 are allowed"
     case .invalidText: "the text message to send is not UTF-8"

@@ -76,7 +76,10 @@ extension WebSocketFragments: EndReasonGiving, EndReasonRepeating {
 
 extension WebSocket {
   func pollFragment() throws -> Polled<Fragment> {
-    if isDiscarding { return .end }
+    if isDiscarding {
+      isEndTold = true
+      return .end
+    }
     hasBeenRead = true
     while let part = ahead.popFirst() {
       switch part {
@@ -94,11 +97,7 @@ extension WebSocket {
       }
     }
     while true {
-      switch readState {
-      case .open: break
-      case .closed: return .end
-      case .failed(let error): throw error
-      }
+      if try hasReadingEnded() { return .end }
       if let piece = try nextPiece() {
         noteReceived(ReceivedPart(piece))
         guard let fragment = Fragment(piece) else { continue }

@@ -89,7 +89,10 @@ extension WebSocket {
   public func poll() throws -> Polled<Message> {
     hasBeenRead = true
     while true {
-      if isDiscarding { return .end }
+      if isDiscarding {
+        isEndTold = true
+        return .end
+      }
       if !ahead.isEmpty {
         guard let message = try nextAhead() else { continue }
         return .element(message)
@@ -98,11 +101,7 @@ extension WebSocket {
         noteReceived(message.bytes.count, endsMessage: true)
         return .element(message)
       }
-      switch readState {
-      case .open: break
-      case .closed: return .end
-      case .failed(let error): throw error
-      }
+      if try hasReadingEnded() { return .end }
       if coding.isPlain, decoder.isBetweenMessages, !decoder.hasInput() {
         if let received = receiveWholeMessage() { return received }
         guard case .open = readState else { continue }
@@ -110,6 +109,20 @@ extension WebSocket {
       if let message = try nextMessage() { return .element(message) }
       guard case .open = readState else { continue }
       guard receive() else { return .pending }
+    }
+  }
+
+  /// Whether the end of the reading has come, which the reader is told with this.
+  /// - Throws: what it has failed with.
+  func hasReadingEnded() throws -> Bool {
+    switch readState {
+    case .open: return false
+    case .closed:
+      isEndTold = true
+      return true
+    case .failed(let error):
+      isEndTold = true
+      throw error
     }
   }
 
@@ -376,6 +389,8 @@ extension WebSocket {
 
   func heed(_ held: ReadAhead.HeldEnd) {
     loop.cancelTimer(held.limit)
+    // What has failed meanwhile has failed.
+    guard case .open = readState else { return }
     switch held.end {
     case .close(let code, let reason): didReceiveClose(code, reason)
     case .violation(let error): failProtocol(error)

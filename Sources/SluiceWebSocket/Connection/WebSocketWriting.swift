@@ -14,7 +14,10 @@ extension WebSocket {
       isRoomAwaited = true
       return false
     }
-    return try hasRoomForMessage()
+    do { return try hasRoomForMessage() } catch {
+      isEndTold = true
+      throw error
+    }
   }
 
   func hasRoomForMessage() throws -> Bool {

@@ -126,6 +126,7 @@ public final class WebSocketDriver {
 
   /// The peer's connection has ended.
   public func receiveEnd() {
+    if case .open = phase { advance { try decodeFed(upTo: .max) } }
     if case .over = phase { return }
     if case .hixie(let framing) = coding, framing.version == .hixie75, !framing.decoder.isInsideMessage {
       didReceiveClose(nil, "")
@@ -135,10 +136,14 @@ public final class WebSocketDriver {
     phase = .over
   }
 
-  /// What was found in what came in, in order.
+  /// What was found in what came in, in order. It is looked for as events are taken: take them until there are none before the output.
   public func nextEvent() -> Event? {
-    events.popFirst()
+    if events.isEmpty, case .open = phase { advance { try decodeFed(upTo: Self.fill) } }
+    return events.popFirst()
   }
+
+  /// Events that are found ahead: each costs more than the few bytes that it may be made of.
+  private static let fill = 64
 
   // MARK: what goes out
 
@@ -283,9 +288,20 @@ extension WebSocketDriver {
 extension WebSocketDriver {
   private func decode(_ bytes: Bytes) throws {
     if hasReceivedClose { return }
-    if case .hixie(let framing) = coding { return try decode(bytes, framing) }
-    decoder.feed(bytes)
-    while let event = try decoder.next(assembling: &assembler) {
+    if case .hixie(let framing) = coding { framing.decoder.feed(bytes) } else { decoder.feed(bytes) }
+    try decodeFed(upTo: Self.fill)
+    settle()
+  }
+
+  /// What is not decoded yet does not hold a buffer of the caller's that is much larger.
+  private func settle() {
+    if case .hixie(let framing) = coding { framing.decoder.settleInput() } else { decoder.settleInput() }
+  }
+
+  private func decodeFed(upTo limit: Int) throws {
+    if hasReceivedClose { return }
+    if case .hixie(let framing) = coding { return try decode(framing, upTo: limit) }
+    while events.count < limit, !hasReceivedClose, let event = try decoder.next(assembling: &assembler) {
       switch event {
       case .message(let message): didReceive(message)
       case .encoded(let piece): try inflate(piece)
@@ -298,9 +314,8 @@ extension WebSocketDriver {
     }
   }
 
-  private func decode(_ bytes: Bytes, _ framing: HixieFraming) throws {
-    framing.decoder.feed(bytes)
-    while let event = try framing.decoder.next() {
+  private func decode(_ framing: HixieFraming, upTo limit: Int) throws {
+    while events.count < limit, !hasReceivedClose, let event = try framing.decoder.next() {
       switch event {
       case .data(let piece): try take(piece)
       case .close(let code, let reason): didReceiveClose(code, reason)

@@ -31,6 +31,8 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private var kept = Deque<Kept>()
   private var hadNoRoom = false
   private var isReading = false
+  /// Whether the connection is over, though what it has received may still be unread.
+  private var isOver = false
   /// Bytes that the connection has taken and that have not left, as far as other threads know.
   private let buffered = Atomic<Int>(0)
   /// Bytes that other threads have given to `trySend` and that are on their way to the loop.
@@ -298,7 +300,8 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 
   /// Has a closure called when the connection is closed. On the loop.
   fileprivate func whenClosed(_ done: @escaping () -> Void) {
-    if case .closed = state { done() } else { waitingForClose.append(done) }
+    if case .closed = state { return done() }
+    if isOver { done() } else { waitingForClose.append(done) }
   }
 
   // MARK: what happens
@@ -355,7 +358,8 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   /// Keeps a ping or pong until the reading has come to its end, or there is a handler for it.
   private func keepControl(_ event: Kept, isSameKind: (Kept) -> Bool) {
     if !hasHandler(for: event), kept.count(where: isSameKind) >= Self.maxKeptControls,
-      let oldest = kept.firstIndex(where: isSameKind) {
+      let oldest = kept.firstIndex(where: isSameKind)
+    {
       kept.remove(at: oldest)
     }
     // Not delivered from here: this is in the midst of reading.
@@ -422,6 +426,10 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     updateBuffered()
     if let error { keep(.error(error)) }
     keep(.close(code, reason))
+    tellClosed()
+  }
+
+  private func tellClosed() {
     let waiting = waitingForClose
     waitingForClose = []
     for done in waiting { done() }
@@ -443,6 +451,13 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 
 // These come in the midst of reading: their handlers, which may do anything, are called when that has come to its end.
 extension WebSocketEvents: ControlObserver {
+  /// Who waits for the close does not wait for a handler of messages that are unread. This comes in the midst of the closing.
+  func connectionIsOver() {
+    isClosed.store(true, ordering: .relaxed)
+    isOver = true
+    if !waitingForClose.isEmpty { loop.execute { self.tellClosed() } }
+  }
+
   func didReceivePing(_ payload: Bytes) {
     keepControl(.ping(payload.compacted())) { if case .ping = $0 { true } else { false } }
   }

@@ -34,11 +34,30 @@ extension WebSocket: ServedConnection {
   private func serveInTask() async {
     guard let serving = context.serving else { return }
     await serve(logger: serving.logger, serving.handler)
+    slot = nil
     serving.service.didEnd(self)
   }
 
   package func servingWasCancelled() {
     if let waiter = reader as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
+  }
+
+  /// The connection is over, and its handler runs on. One that reads finds the end there; the task of one that does not is cancelled: at once if
+  /// it has read nothing and nothing came, otherwise when it has had time to come back to what it reads.
+  func tellHandler() {
+    if isEndTold { return }
+    let time: Duration = !ahead.isEmpty ? options.closeTimeout : hasBeenRead ? Self.returnTime : .zero
+    let unread = ahead.byteCount
+    _ = loop.schedule(after: time) { [weak self] in self?.cancelHandler(ifStillUnread: unread) }
+  }
+
+  /// For how long a handler that has read all that came may be busy with it before it is cancelled.
+  private static let returnTime = Duration.seconds(2)
+
+  private func cancelHandler(ifStillUnread unread: Int) {
+    guard isServed, !isEndTold, !hasReader else { return }
+    if ahead.byteCount != unread { return tellHandler() }
+    servingTask?.cancel()
   }
 
   @inline(never)
