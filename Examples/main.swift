@@ -3,7 +3,8 @@ import Sluice
 
 let examples: [String: @Sendable () async throws -> Void] = [
   "echo-server": echoServer, "client": client, "terminal": terminal, "recorder": recorder, "gateway": gateway,
-  "large-message": largeMessage, "sorted-names": sortedNames, "careful-server": carefulServer,
+  "large-message": largeMessage, "sorted-names": sortedNames, "command-server": commandServer,
+  "careful-server": carefulServer,
   "own-extension": ownExtension, "secure-client": secureClient, "coming-back": comingBack, "shipping-log": shippingLog,
   "secure-server": secureServer,
   "web-server": webServer, "room": room, "driver": driver, "one-thread": oneThread,

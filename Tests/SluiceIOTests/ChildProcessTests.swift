@@ -236,6 +236,32 @@ struct ChildProcessEndTests {
     _ = try await sink.waitForExit()
   }
 
+  @Test("what was ended because nobody read it has not failed; what was asked to end, or killed by others, has")
+  func failures() async throws {
+    let ending = ChildProcess.Ending(terminateAfter: .milliseconds(50), killAfter: .milliseconds(50))
+    for command in ["sleep 1000", "trap '' TERM; sleep 1000; sleep 1000", "trap 'exit 3' TERM; sleep 1000 & wait"] {
+      let unwanted = try await ChildProcess.shell(command, ending: ending)
+      try await Task.sleep(for: .milliseconds(50))
+      async let rest = unwanted.collect(limit: 1)
+      try await Task.sleep(for: .milliseconds(50))
+      try await unwanted.close()
+      unwanted.cancel()
+      #expect(try await rest == "")
+      let asked = try await ChildProcess.shell(command, ending: ending)
+      try await Task.sleep(for: .milliseconds(50))
+      asked.end()
+      await #expect(throws: ChildProcessError.self) { try await asked.collect(limit: 1) }
+    }
+    let writing = try await ChildProcess.spawn(["yes"], ending: ending)
+    _ = try await writing.read()
+    writing.cancel()
+    #expect(try await writing.read() == nil)
+    let killed = try await ChildProcess.spawn(["sleep", "1000"], ending: .init())
+    killed.cancel()
+    killed.send(.kill)
+    await #expect(throws: ChildProcessError.signalled(command: "sleep", signal: 9)) { try await killed.read() }
+  }
+
   @Test("a process has a session of its own, and a group that it leads")
   func session() async throws {
     let child = try await ChildProcess.shell("sleep 1000 | sleep 1000")

@@ -9,7 +9,7 @@ import SluiceStreams
 
 /// A child process as a duplex stream of bytes: what is written goes to its standard input, what is read comes from its
 /// standard output; both are pipes. Reading ends when the output has ended and the process has exited: with nil after status 0, otherwise by
-/// throwing a `ChildProcessError`, behind all of the output.
+/// throwing a `ChildProcessError`, behind all of the output. That a process was ended because its output was cancelled is no error.
 ///
 /// ```swift
 /// let sort = try await ChildProcess.spawn(["sort", "-r"])
@@ -72,6 +72,8 @@ import SluiceStreams
   private var isInputGrown = false
   /// Whether the output has ended, or nobody will read any more of it.
   private var isOutputOver = false
+  private var isCancelled = false
+  private var isAskedToEnd = false
   private var exit: ChildProcessError??
   private var reader: (any Waker)?
   private var waiting: [LoopWaiter] = []
@@ -256,6 +258,7 @@ extension ChildProcess {
   /// (`Ending`). What it still gives can be read.
   public func end() {
     uvLoop.perform {
+      self.isAskedToEnd = true
       self.input.closeWhenFlushed { _ in }
       self.release()
     }
@@ -279,6 +282,7 @@ extension ChildProcess {
     uvLoop.perform {
       self.output.cancel(reason)
       self.isOutputOver = true
+      self.isCancelled = true
       if reason != nil { self.release() } else { self.releaseIfUnwanted() }
     }
   }
@@ -312,8 +316,14 @@ extension ChildProcess {
     isOutputOver = true
     guard case .some(let error) = exit else { return .pending }
     releaseIfUnwanted()
-    if let error { throw error }
+    if let error, !isOurDoing(error) { throw error }
     return .end
+  }
+
+  /// Whether a process has ended so because nobody wanted it any more, which is no failure of its own.
+  private func isOurDoing(_ error: ChildProcessError) -> Bool {
+    guard isCancelled, !isAskedToEnd else { return false }
+    return group.wasTerminated || error == .signalled(command: command, signal: SIGPIPE)
   }
 
   public func attachReader(_ waker: any Waker) throws {

@@ -19,6 +19,8 @@ final class ProcessGroup: @unchecked Sendable {  // touched on its loop only
   private let id: pid_t
   private let ending: ChildProcess.Ending
   private var stage = Stage.wanted
+  /// Whether it got SIGTERM by `terminate`.
+  private(set) var wasTerminated = false
 
   private enum Stage {
     case wanted
@@ -69,6 +71,7 @@ final class ProcessGroup: @unchecked Sendable {  // touched on its loop only
     case .terminated, .over: return
     }
     guard signal(.terminate) else { return finish() }
+    wasTerminated = true
     // One that was stopped does not notice otherwise.
     signal(.continue)
     stage = .terminated(

@@ -43,6 +43,20 @@ def living(mark):
     return found
 
 
+def children(parent):
+    """The ids and states of a process's children, zombies among them."""
+    found = {}
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{process}/stat") as file:
+                state, of = file.read().rsplit(")", 1)[1].split()[:2]
+            if int(of) == parent:
+                found[int(process)] = state
+        except OSError:
+            pass
+    return found
+
+
 def gone(mark, what, limit=20):
     deadline = time.time() + limit
     while left := living(mark):
@@ -170,8 +184,12 @@ def left_behind_without_clients():
 
 def guards(process):
     """The processes that would end a tool's commands if it died."""
-    found = subprocess.run(["ps", "--ppid", str(process.pid), "-o", "pid=,args="], capture_output=True).stdout.decode()
-    return [int(line.split()[0]) for line in found.splitlines() if "# Ends the commands" in line]
+    found = []
+    for child, state in children(process.pid).items():
+        with open(f"/proc/{child}/cmdline") as file:
+            if state != "Z" and "# Ends the commands" in file.read():
+                found.append(child)
+    return found
 
 
 def guard():
@@ -268,8 +286,7 @@ def first_process():
     check(shutil.which("unshare"), "unshare is missing (util-linux)")
     prefix = ["unshare", "--pid", "--fork", "--kill-child"] + ([] if os.getuid() == 0 else ["--user", "--map-root-user"])
     with Server("listen+tcp://127.0.0.1:0", "exec:setsid sh -c 'sleep 0.1' >/dev/null 2>&1 & echo $$; exit 0", prefix=prefix) as server:
-        found = subprocess.run(["ps", "--ppid", str(server.process.pid), "-o", "pid="], capture_output=True).stdout
-        first = int(found.split()[0])
+        first = next(iter(children(server.process.pid)))
         for _ in range(30):
             with server.connect() as client:
                 answer = b""
@@ -277,11 +294,7 @@ def first_process():
                     answer += chunk
                 check(re.fullmatch(rb"\d+\n", answer), f"a command's output: {answer}")
         deadline = time.time() + 10
-        while True:
-            children = subprocess.run(["ps", "--ppid", str(first), "-o", "stat=,args="], capture_output=True).stdout.decode()
-            zombies = [line for line in children.splitlines() if line.startswith("Z")]
-            if not zombies:
-                break
+        while zombies := [child for child, state in children(first).items() if state == "Z"]:
             check(time.time() < deadline, f"zombies: {zombies}")
             time.sleep(0.1)
         os.kill(first, signal.SIGTERM)
