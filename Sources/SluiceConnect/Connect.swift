@@ -171,7 +171,7 @@ private struct Way: Sendable {
     _ step: ConnectStep, _ stream: some PolledDuplexStream<Bytes, Bytes>, _ body: () async throws -> Result
   ) async throws -> Result {
     let limit = limit(step)
-    let named = options.stepTimeouts[step] == limit ? limit : options.timeout
+    let named = options.stepTimeouts[step] == limit ? limit : options.wholeTimeout ?? options.timeout
     let timer = loop.schedule(after: limit) { stream.abort(ConnectError.timeout(step, named)) }
     defer { loop.cancelTimer(timer) }
     do { return try await body() } catch { throw ConnectError.during(step, error) }

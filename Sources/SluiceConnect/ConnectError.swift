@@ -29,7 +29,7 @@ public enum ConnectError: Error, Hashable, Sendable {
 extension ConnectError: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .timeout(let step, let time): "\(step) was not done within \(time)"
+    case .timeout(let step, let time): "\(step.noun) was not done within \(time)"
     case .lost(let step, let error): "the connection was lost during \(step.noun): \(error)"
     case .invalidOrigin(let reason): reason
     case .proxyRefused(let status, _, _): "the proxy answered with status \(status)"

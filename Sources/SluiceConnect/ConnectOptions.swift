@@ -6,6 +6,8 @@ import SluiceTLS
 public struct ConnectOptions: Sendable {
   /// Time for all of it. Default: 10 seconds.
   public var timeout: Duration = .seconds(10)
+  /// What an error calls that time, where it is what is left of a caller's own.
+  package var wholeTimeout: Duration?
   /// Time for single steps, within that for all. Default: none.
   public var stepTimeouts: [ConnectStep: Duration] = [:]
   /// Options of the socket: its own address, the family of the peer's.

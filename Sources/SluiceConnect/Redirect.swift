@@ -22,7 +22,7 @@ package struct Redirect {
     guard locations.count == 1 else { throw NotFollowed(reason: "it has more than one Location") }
     let target: ConnectionURL
     do { target = try url.resolving(location, schemes) } catch {
-      throw NotFollowed(reason: "its Location can't be used: \(error)")
+      throw NotFollowed(reason: "in its Location, \(error)")
     }
     if target.userInfo != nil { throw NotFollowed(reason: "its Location holds user and password") }
     if url.isSecure && !target.isSecure {

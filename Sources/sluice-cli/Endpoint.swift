@@ -191,7 +191,7 @@ enum Endpoint: Equatable {
       throw UsageError("the IPv6 address in '\(text)' must stand in brackets, as in tcp://[::1]:80")
     }
     guard !host.isEmpty else { throw UsageError("'\(text)' lacks a host") }
-    do { try HostName.check(String(host)) } catch { throw UsageError("'\(text)': \(error)") }
+    do { try HostName.check(String(host)) } catch { throw UsageError(error.description) }
     let digits = authority[authority.index(after: colon)...]
     let lowest = allowsZero ? 0 : 1
     guard let port = Int(digits), digits.allSatisfy(\.isNumber), (lowest...65535).contains(port) else {

@@ -7,7 +7,8 @@ struct ToolTests {
     arguments: [
       "echo_200_runs", "exit_codes", "exit_codes_of_peers", "command_lines", "closed_descriptors",
       "file_round_trip", "matrix", "listeners", "null_takes_everything", "one_message_and_linger", "interrupt",
-      "terminal_escapes", "framings", "compression", "origins", "option_scopes",
+      "terminal_escapes", "framings", "compression", "origins", "option_scopes", "refusals",
+      "lost_handshakes", "text_that_is_none", "hosts", "keepalive",
     ])
   func scenario(name: String) async throws {
     try await runToolScenario(name, of: "scenarios.py")

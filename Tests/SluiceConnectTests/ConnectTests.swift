@@ -192,4 +192,21 @@ struct ConnectTests {
       }
     }
   }
+
+  @Test("a step that takes too long is named with the limit that was given", arguments: [nil, 200])
+  func timeouts(stepMilliseconds: Int?) async throws {
+    try await withScriptedServer([]) { socket in
+      while try await socket.read() != nil {}
+    } _: { port in
+      var options = ConnectOptions()
+      options.timeout = .milliseconds(300)
+      options.wholeTimeout = .seconds(7)
+      if let stepMilliseconds { options.stepTimeouts = [.proxy: .milliseconds(stepMilliseconds)] }
+      options.proxy = .through(try Proxy("http://127.0.0.1:\(port)"))
+      let final = options
+      await #expect(throws: ConnectError.timeout(.proxy, stepMilliseconds.map { .milliseconds($0) } ?? .seconds(7))) {
+        _ = try await Connect.open(Origin(host: "origin.test", port: 80, isSecure: false), options: final)
+      }
+    }
+  }
 }

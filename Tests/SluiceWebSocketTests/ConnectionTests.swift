@@ -304,6 +304,18 @@ struct ConnectionTests {
       }
     }
   }
+
+  @Test("whoever reads a WebSocket that its own side aborts is told why, and no loss of the connection")
+  func abortReason() async throws {
+    struct Reason: Error {}
+    try await SimulatedConnection.run { connection, loop in
+      let reading = Task(executorPreference: loop) { try await connection.client.read() }
+      try await loop.sleep(for: .seconds(1))
+      connection.client.abort(Reason())
+      await #expect(throws: Reason.self) { try await reading.value }
+      await #expect(throws: Reason.self) { try await connection.client.send("x") }
+    }
+  }
 }
 
 func sleep(_ time: Duration, on loop: SimulatedLoop) async throws {

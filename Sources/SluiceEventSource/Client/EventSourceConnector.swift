@@ -57,6 +57,7 @@ struct EventSourceConnector: Sendable {
     var bytes = try request.bytes(lastEventID: lastEventID)
     var way = ConnectOptions()
     way.timeout = time
+    way.wholeTimeout = options.connectTimeout
     way.tcp = options.tcp
     way.tls = options.tls
     way.proxy = options.proxy

@@ -82,6 +82,7 @@ extension WebSocket {
   ) async throws -> WebSocket {
     var way = ConnectOptions()
     way.timeout = time
+    way.wholeTimeout = options.connectTimeout
     way.stepTimeouts = options.stepTimeouts
     way.tcp = options.tcp
     way.tls = options.tls

@@ -1,4 +1,5 @@
 """What the tool must do, run as a user runs it: scenarios.py NAME TOOL. Exits 1 and says why when something differs."""
+import base64
 import contextlib
 import hashlib
 import json
@@ -477,6 +478,137 @@ def option_scopes():
     check(b"--header: " in run("--header", "A B: c", "ws://h", status=64).stderr, "a header's name")
     check(b"Upgrade" in run("--response-header", "Upgrade: c", "listen+ws://127.0.0.1:0", status=64).stderr, "a reserved header")
     check(b"SCHEME://HOST" in run("--allow-origin", "foo", "listen+ws://127.0.0.1:0", status=64).stderr, "an origin that is none")
+
+
+@contextlib.contextmanager
+def serving(script):
+    """A server that runs a script with each connection."""
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+
+            def one(connection=connection):
+                with connection, contextlib.suppress(OSError):
+                    script(connection)
+
+            threading.Thread(target=one, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def read_head(connection):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = connection.recv(4096)
+        if not piece:
+            break
+        head += piece
+    return head
+
+
+def accept_answer(head):
+    key = re.search(rb"(?i)sec-websocket-key: *(\S+)", head)[1]
+    digest = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    return (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + digest + b"\r\n\r\n")
+
+
+def refusals():
+    """A refusal is told at once, with what its body says, by its text alone, and without commands for the terminal."""
+    def refuse(framed):
+        def script(connection):
+            read_head(connection)
+            connection.sendall(b"HTTP/1.1 403 Forbidden\r\n" + framed)
+            time.sleep(15)
+
+        return script
+
+    for scheme in ["ws", "sse+http"]:
+        for framed, shown in [
+                (b"Transfer-Encoding: chunked\r\n\r\n9\r\nfirst\r\nse\r\n4\r\ncond\r\n0\r\n\r\n", [b"first", b"second"]),
+                (b"Content-Length: 9\r\n\r\nnot \x1b[2Jx", [b"not U+1B[2Jx"]),
+                (b"Content-Length: 100\r\n\r\nbecause", [b"because"]),
+                (b"Content-Length: 100\r\n\r\n", []), (b"\r\n", []),
+                (b"Content-Length: 3\r\n\r\n\xff\xfe\xfd", []),
+                (b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", [])]:
+            with serving(refuse(framed)) as address:
+                begin = time.monotonic()
+                lines = run(f"{scheme}://{address}/", status=6).stderr.splitlines()
+                check(time.monotonic() - begin < 8, f"{framed}: told after {time.monotonic() - begin} s")
+                check(b"403" in lines[0] and [line.strip() for line in lines[1:]] == shown, f"{scheme} {framed}: {lines}")
+
+
+def lost_handshakes():
+    """A connection that is lost before there is one has the status of those that can't be made, whatever the step, and is told once."""
+    with answering(b"", reset=True) as address:
+        for words in [[f"{scheme}://{address}/"] for scheme in ["ws", "wss", "sse+http", "sse+https"]] + \
+                [[f"tls://{address}"]] + \
+                [["--proxy", f"{scheme}://{address}", "ws://example.com/"] for scheme in ["http", "https", "socks5"]]:
+            told = run(*words, data=b"x\n", status=5).stderr
+            check(told.count(b"ECONNRESET") == 1 and told.count(b"connection was lost") == 1, f"{words}: {told}")
+
+
+def text_that_is_none():
+    """Input that is not UTF-8 is the input's fault, whichever direction of the connection hears of it first."""
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        for words, data in [(["--chunks", "2"], b"a\xc3\xa9"), ([], b"good\n\xff\n"), (["--null"], b"good\0\xff\0")]:
+            for _ in range(12):
+                check(b"UTF-8" in run(*words, server.url, data=data, status=7).stderr, f"{words}")
+
+
+def hosts():
+    """A Host of one's own, hosts that the DNS does not have, and ports without digits."""
+    heads = []
+
+    def script(connection):
+        heads.append(read_head(connection))
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n" if b"text/event-stream" in heads[-1] else b"HTTP/1.1 403 No\r\n\r\n")
+
+    with serving(script) as address:
+        run("--header", "Host: other.example:81", f"ws://{address}/", status=6)
+        run("--header", "host: other.example:81", f"sse+http://{address}/")
+    for head in heads:
+        check(re.findall(rb"(?i)\r\nhost: *(\S+)", head) == [b"other.example:81"], f"{head}")
+    for words in [["ws://m\u00fcller.example/"], ["wss://m%C3%BCller.example/"], ["tcp://M\u00dcLLER.example:80"], ["sse+http://m\u00fcller.example"],
+                  ["--proxy", "http://m\u00fcller.example", "ws://h"], ["listen+tcp://m\u00fcller.example:0", "echo:"]]:
+        check(b"xn--mller-kva.example" in run(*words, status=64).stderr, f"{words}")
+    for words in [["--header", "Host: a/b", "ws://h"], ["--header", "Host: a", "--header", "Host: a", "ws://h"]]:
+        check(b"Host" in run(*words, status=64).stderr, f"{words}")
+    check(b"port" not in run("ws://127.0.0.1:/", status=5).stderr, "a port without digits is the scheme's own")
+
+
+def keepalive():
+    """--ping cuts a peer that is gone, but none that is slow to be read, sends without answering, or is closing."""
+    def flood(connection):
+        connection.sendall(accept_answer(read_head(connection)))
+        while True:
+            connection.sendall(b"\x82\x7e\xea\x60" + bytes(60000))
+
+    def silent(connection):
+        connection.sendall(accept_answer(read_head(connection)))
+        while connection.recv(4096):
+            pass
+
+    with serving(flood) as address:
+        process = subprocess.Popen([tool, "--ping", "0.5", f"ws://{address}/"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        end = time.monotonic() + 4
+        while time.monotonic() < end and process.poll() is None:
+            os.read(process.stdout.fileno(), 65536)
+            time.sleep(0.2)
+        check(process.poll() is None, "a peer whose data waits for a slow reader was cut")
+        process.kill()
+        process.wait()
+    with serving(silent) as address:
+        begin = time.monotonic()
+        process = subprocess.Popen([tool, "--ping", "0.5", f"ws://{address}/"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        check(process.wait(30) == 4 and time.monotonic() - begin >= 1, "a peer that is gone was not cut in its time")
 
 
 globals()[name]()

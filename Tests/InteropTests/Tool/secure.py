@@ -40,7 +40,7 @@ SERVER = ["--cert", file("good.pem"), "--key", file("good.key")]
 def run(*arguments, data=b"", status=0, environment={}):
     done = subprocess.run(
         [tool, *arguments], input=data, capture_output=True, timeout=LIMIT, env={**CLEAN, **environment})
-    check(done.returncode == status, f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
+    check(status in (done.returncode, None), f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
     return done
 
 
@@ -668,6 +668,108 @@ def answer_of(url, *arguments):
         ["curl", "-sS", "-i", "-N", "--http1.1", "--max-time", "2", *arguments, url], capture_output=True, timeout=LIMIT, env=CLEAN)
     status, *fields = done.stdout.decode(errors="replace").split("\r\n\r\n")[0].split("\r\n")
     return [status, *(field.lower() for field in fields)]
+
+
+def tls_profile():
+    """sslyze, which knows Mozilla's profiles: the intermediate one by default, and by option what the system allows."""
+    sslyze = os.path.join(os.path.dirname(python), "sslyze")
+    scans = ["--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3", "--elliptic_curves", "--reneg", "--compression",
+             "--fallback", "--heartbleed", "--openssl_ccs", "--robot", "--certinfo", "--certinfo_ca_file", file("root.pem"),
+             "--mozilla_config", "intermediate"]
+
+    def scan(url):
+        done = subprocess.run([sslyze, *scans, f"127.0.0.1:{port_of(url)}"], capture_output=True, timeout=LIMIT * 3, text=True, env=CLEAN)
+        curves = re.search(r"Supported curves: *(.*)", done.stdout)
+        return done.stdout, set(curves[1].split(", ")) if curves else done.stderr
+
+    for identity in ["good", "rsa"]:
+        own = ["--cert", file(identity + ".pem"), "--key", file(identity + ".key")]
+        for scheme in ["tls", "wss", "sse+https"]:
+            endpoints = [f"listen+{scheme}://127.0.0.1:0"]
+            endpoints = ["-", *endpoints] if scheme == "sse+https" else [*endpoints, "echo:"]
+            if scheme == "sse+https":
+                # Standard input that stays open.
+                process = subprocess.Popen([tool, *own, *endpoints], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN)
+                url = process.stderr.readline().decode().split("listening on ")[1].strip()
+                told, curves = scan(url)
+                process.kill()
+                process.wait()
+            else:
+                with sluice(*own, *endpoints) as url:
+                    told, curves = scan(url)
+            check("OK - Compliant" in told, f"{identity} {scheme}: {told[-3000:]}")
+            check(curves == {"X25519", "secp256r1", "secp384r1"}, f"{identity} {scheme}: {curves}")
+            check("_CBC_" not in told and "TLS_RSA_" not in told, f"{identity} {scheme}: {told[-3000:]}")
+    with sluice("--tls-profile", "system", "--cert", file("rsa.pem"), "--key", file("rsa.key"), "listen+tls://127.0.0.1:0", "echo:") as url:
+        told, curves = scan(url)
+        check("FAILED - Not compliant" in told and "_CBC_" in told and "secp521r1" in curves, f"system: {told[-3000:]}")
+
+
+@contextlib.contextmanager
+def event_server():
+    """An origin of two events; gives its port and the heads of its requests."""
+    heads = []
+
+    def one(connection):
+        with connection, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(4096)
+            heads.append(head)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\ndata: one\n\n")
+            time.sleep(0.5)
+            connection.sendall(b"data: two\n\n")
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1], heads
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def proxies_as_packaged():
+    """Proxies that allow tunnels to port 443 only, as tinyproxy's and squid's packaged configurations do: requests of http: pass, tunnels don't."""
+    with tempfile.TemporaryDirectory() as folder, event_server() as (origin, heads), sluice("listen+ws://127.0.0.1:0", "echo:") as plain:
+        os.chmod(folder, 0o777)
+        port = free_port()
+        tinyproxy = os.path.join(folder, "tinyproxy.conf")
+        with open(tinyproxy, "w") as text:
+            text.write(f"Port {port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Error\nAllow 127.0.0.1\nViaProxyName \"t\"\n"
+                       "ConnectPort 443\nConnectPort 563\nBasicAuth ann proxy-secret\n")
+        with open("/etc/squid/squid.conf") as packaged:
+            rules = [line for line in packaged.read().splitlines() if not re.match(r"(http_port|coredump_dir|include) ", line)]
+        squid_port = free_port()
+        squid = os.path.join(folder, "squid.conf")
+        with open(squid, "w") as text:
+            text.write("\n".join(rules) + f"""
+http_port 127.0.0.1:{squid_port}
+access_log none
+cache_log {folder}/cache.log
+pid_filename {folder}/squid.pid
+coredump_dir {folder}
+cache_effective_user {"proxy" if os.getuid() == 0 else os.environ.get("USER", "nobody")}
+shutdown_lifetime 1 seconds
+""")
+        for words, at, credentials in [(["tinyproxy", "-d", "-c", tinyproxy], port, "ann:proxy-secret@"), (["squid", "-N", "-f", squid], squid_port, "")]:
+            with program(at, *words):
+                proxy = f"http://{credentials}127.0.0.1:{at}"
+                for how in [{"environment": {"http_proxy": proxy}}, {}]:
+                    del heads[:]
+                    arguments = [] if how else ["--proxy", proxy]
+                    done = run(*arguments, "--header", "X-Mine: 7", f"sse+http://127.0.0.1:{origin}/feed?x", **how)
+                    check(done.stdout == b"one\ntwo\n", f"{words[0]}: {done}")
+                    check(len(heads) == 1 and heads[0].startswith(b"GET /feed?x HTTP/1.") and b"X-Mine: 7" in heads[0]
+                          and b"proxy-authorization" not in heads[0].lower() and b"via: " in heads[0].lower(), f"{words[0]}: {heads}")
+                refused = run("--proxy", proxy, plain, data=b"a\n", status=5)
+                check(b"status 403" in refused.stderr, f"{words[0]}: {refused}")
+                check(len(refused.stderr.splitlines()) > 1, f"{words[0]} says why: {refused}")
+                if credentials:
+                    wrong = run("--proxy", f"http://ann:wrong@127.0.0.1:{at}", f"sse+http://127.0.0.1:{origin}/", status=None)
+                    check(wrong.returncode in (5, 6) and b"wrong" not in wrong.stderr, f"{wrong}")
 
 
 globals()[name]()
