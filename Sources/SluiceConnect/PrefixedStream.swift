@@ -59,6 +59,10 @@ final class PrefixedStream: PolledDuplexStream, @unchecked Sendable {  // `prefi
 
   func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) { base.closeWhenFlushed(completion) }
 
+  func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    base.closeWhenFlushed(after: failure, completion)
+  }
+
   func abort(_ reason: any Error) {
     loop.perform {
       self.prefix = Bytes()

@@ -32,13 +32,13 @@ package enum RefusalBody {
 
     /// - Returns: nil if there is no body, or none that can be read.
     init?(_ headers: HTTPFields) {
-      guard let framing = try? BodyFraming(headers) else { return nil }
+      guard let framing = try? BodyFraming(ofResponse: headers) else { return nil }
       switch framing {
       case .unspecified: decoder = .untilEnd
       case .length(0): return nil
       case .length(let length): decoder = .length(LengthDecoder(length))
       case .coded(let coding):
-        guard [coding].listElements.count == 1, [coding].list(contains: "chunked") else { return nil }
+        guard coding.utf8.equalsIgnoringCase("chunked") else { return nil }
         decoder = .chunked(ChunkedDecoder())
       }
     }

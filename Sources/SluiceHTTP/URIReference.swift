@@ -107,7 +107,9 @@ package struct URIReference: Hashable, Sendable {
 extension URIReference: CustomStringConvertible {
   /// As it is written (§5.3).
   package var description: String {
-    (scheme.map { $0 + ":" } ?? "") + (authority.map { "//" + $0 } ?? "") + path + (query.map { "?" + $0 } ?? "")
+    // A path without an authority can't begin with "//" (§3.3), which dot segments may leave.
+    let start = authority.map { "//" + $0 } ?? (path.utf8.begins(with: "//") ? "/." : "")
+    return (scheme.map { $0 + ":" } ?? "") + start + path + (query.map { "?" + $0 } ?? "")
       + (fragment.map { "#" + $0 } ?? "")
   }
 }

@@ -1,3 +1,4 @@
+import HTTPTypes
 import SluiceStreams
 import Testing
 
@@ -54,5 +55,27 @@ struct BodyTests {
   func length(size: Int) throws {
     #expect(try decode(LengthDecoder(5), "hello, world", size: size) == "hello")
     #expect(throws: StreamError.self) { try decode(LengthDecoder(5), "hell", size: size) }
+  }
+
+  @Test(
+    "a response's length may be repeated if it is the same, and lists have empty elements (RFC 9112 §6.3, RFC 9110 §5.6.1)",
+    arguments: [
+      (["5"], [], .length(5)), (["5", "5"], [], .length(5)), (["5, 5"], [], .length(5)),
+      (["5,\t5 ", "5"], [], .length(5)),
+      ([], ["chunked"], .coded("chunked")), ([], [", chunked\t,", ""], .coded("chunked")),
+      ([], ["gzip", "chunked"], .coded("gzip, chunked")), ([], [], .unspecified),
+      (["5", "6"], [], nil), (["5, 05"], [], nil), (["5,"], [], nil), (["+5"], [], nil), (["-1"], [], nil),
+      ([""], [], nil),
+      (["99999999999999999999"], [], nil), (["5"], ["chunked"], nil), ([], [","], nil),
+    ] as [([String], [String], BodyFraming?)])
+  func responses(lengths: [String], codings: [String], framing: BodyFraming?) {
+    var fields = HTTPFields()
+    fields[values: .contentLength] = lengths
+    fields[values: .transferEncoding] = codings
+    #expect((try? BodyFraming(ofResponse: fields)) == framing)
+    // Of a request none of that is taken.
+    if lengths.count + codings.count > 1 || lengths.contains(where: { $0.contains(",") }) {
+      #expect((try? BodyFraming(fields)) != .length(5))
+    }
   }
 }

@@ -42,6 +42,12 @@ struct URIReferenceTests {
     #expect(resolve("WSS://x/y/../z") == "wss://x/z")
   }
 
+  @Test("a path that begins with two slashes is no authority")
+  func doubleSlash() {
+    #expect(resolve("/.//g") == "http://a//g")
+    #expect(resolve("ws:x/..//evil/") == "ws:/.//evil/")
+  }
+
   @Test("a base without a path has the root's")
   func emptyBase() {
     #expect(resolve("g", against: "http://a") == "http://a/g")

@@ -101,7 +101,7 @@ struct ServerAnswer: Sendable {
   /// How the body ends (RFC 9112 §6.3).
   private func body() throws -> EventFeed.Body {
     do {
-      switch try BodyFraming(response.headerFields) {
+      switch try BodyFraming(ofResponse: response.headerFields) {
       case .unspecified: return .untilEnd
       case .length(let length): return .length(LengthDecoder(length))
       case .coded(let coding):

@@ -26,6 +26,29 @@ package enum BodyFraming: Hashable, Sendable {
     self = .coded(coding)
   }
 
+  /// Of a response: a length that is said more than once, in one field or several, is that if it is always the same (§6.3), and empty elements of
+  /// the list of codings are passed over (RFC 9110 §5.6.1).
+  package init(ofResponse fields: HTTPFields) throws(HTTPHeadError) {
+    let lengths = fields[values: .contentLength]
+    let codings = fields[values: .transferEncoding]
+    guard codings.isEmpty else {
+      let elements = codings.listElements.map(\.text)
+      guard lengths.isEmpty, !elements.isEmpty else { throw .ambiguousLength }
+      self = .coded(elements.joined(separator: ", "))
+      return
+    }
+    guard let first = lengths.first?.wire.prefix(while: { $0 != UInt8(ascii: ",") }).trimmingBlanks.text else {
+      self = .unspecified
+      return
+    }
+    let isOne = lengths.allSatisfy { value in
+      value.wire.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
+        .allSatisfy { $0.trimmingBlanks.equals(first) }
+    }
+    guard isOne else { throw .ambiguousLength }
+    self = .length(try Self.number(first))
+  }
+
   private static func number(_ text: String) throws(HTTPHeadError) -> Int {
     guard let number = text.utf8.decimal else { throw .ambiguousLength }
     return number
