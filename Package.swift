@@ -221,11 +221,16 @@ let package = Package(
     .testTarget(
       name: "SluiceServerTests",
       dependencies: [
-        "Sluice", "SluiceServer", "SluiceTestSupport", .product(name: "SystemPackage", package: "swift-system"),
+        "Sluice", "SluiceServer", "SluiceTestSupport", .product(name: "Logging", package: "swift-log"),
+        .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "SluiceListenTests", dependencies: ["SluiceListen", "SluiceHTTP", "SluiceIO", "SluiceStreams"],
+      name: "SluiceListenTests",
+      dependencies: [
+        "SluiceListen", "SluiceHTTP", "SluiceIO", "SluiceStreams",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "SluiceConnectTests",

@@ -37,9 +37,8 @@ package enum RefusalBody {
       case .unspecified: decoder = .untilEnd
       case .length(0): return nil
       case .length(let length): decoder = .length(LengthDecoder(length))
-      case .coded(let coding):
-        guard coding.utf8.equalsIgnoringCase("chunked") else { return nil }
-        decoder = .chunked(ChunkedDecoder())
+      case .chunked: decoder = .chunked(ChunkedDecoder())
+      case .coded: return nil
       }
     }
 

@@ -3,15 +3,17 @@ public enum HTTPHeadError: Error, Hashable, Sendable {
   /// More than the limit, or no end within it; in bytes.
   case headTooLong(limit: Int)
   case tooManyFields(limit: Int)
+  /// The request line, with whatever makes it so long, has no end within the head's limit (RFC 9112 §3); in bytes.
+  case requestLineTooLong(limit: Int)
   /// RFC 9112 §2.2: CR and LF come only as a pair, at the end of a line.
   case bareLineEnd
   /// RFC 9112 §3: a request line is a method, a target and a version, with one space between.
   case malformedRequestLine
   /// RFC 9112 §4: a status line is a version, three digits and a reason.
   case malformedStatusLine
-  /// Another protocol than HTTP/1.0 and HTTP/1.1.
+  /// Another major version than HTTP/1.
   case unsupportedVersion
-  /// RFC 9112 §3.2: a target is a path, or a whole URL without user and password.
+  /// RFC 9112 §3.2: a target is a path, or a whole URL without user and password; it has no fragment, and each `%` two hexadecimal digits behind it.
   case invalidTarget
   /// RFC 9112 §5.2: a line that begins with white space, which once continued the field before.
   case foldedField
@@ -24,13 +26,15 @@ public enum HTTPHeadError: Error, Hashable, Sendable {
   /// RFC 9112 §3.2: Host is a host and perhaps a port.
   case invalidHost
   case duplicateField(name: String)
-  /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, more than one Content-Length, or one that is no number.
+  /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, more than one Content-Length, one that is no number, or a Transfer-Encoding that does
+  /// not end a request's body.
   case ambiguousLength
 
   /// The status that a server answers with.
   public var status: Int {
     switch self {
     case .headTooLong, .tooManyFields: 431
+    case .requestLineTooLong: 414
     case .unsupportedVersion: 505
     default: 400
     }
@@ -42,10 +46,11 @@ extension HTTPHeadError: CustomStringConvertible {
     switch self {
     case .headTooLong(let limit): "the head is longer than \(limit) bytes"
     case .tooManyFields(let limit): "the head has more than \(limit) fields"
+    case .requestLineTooLong(let limit): "the request line is longer than \(limit) bytes"
     case .bareLineEnd: "a CR or LF in the head is not part of a CRLF"
     case .malformedRequestLine: "the request line is not METHOD, TARGET and VERSION with one space between"
     case .malformedStatusLine: "the status line is not HTTP/1.1, three digits and a reason"
-    case .unsupportedVersion: "the version is neither HTTP/1.1 nor HTTP/1.0"
+    case .unsupportedVersion: "the version is not HTTP/1"
     case .invalidTarget: "the request target is no path, and no URL that can be asked for"
     case .foldedField: "a field line begins with white space"
     case .invalidFieldName: "a field name is empty, has no colon, or holds a character that is not allowed"

@@ -25,26 +25,38 @@ public struct HeadLimits: Hashable, Sendable {
 ///
 /// Each byte is looked at once, and a line end that is not CRLF fails as soon as it is seen.
 package struct HeadReader: ~Copyable {
+  package enum Kind {
+    /// RFC 9112 §2.2: empty lines may come before it, as some clients put one behind the last request's body.
+    case request
+    case response
+  }
+  private let kind: Kind
   private let limits: HeadLimits
   private var gathered = BytesBuilder()
   private var count = 0
-  private var progress = Progress.inLine
+  private var progress: Progress
 
   /// What came last, as far as the end of the head depends on it.
   private enum Progress {
+    case beforeFirstLine
+    case emptyLine
+    case inFirstLine
     case inLine
     case carriageReturn
     case lineStart
     case lastCarriageReturn
   }
 
-  package init(limits: HeadLimits = HeadLimits()) {
+  package init(_ kind: Kind = .response, limits: HeadLimits = HeadLimits()) {
+    self.kind = kind
     self.limits = limits
+    progress = kind == .request ? .beforeFirstLine : .inLine
   }
 
   /// Takes the next bytes.
   /// - Returns: the head with its empty line, and the bytes behind it; nil when more are needed.
   package mutating func consume(_ bytes: Bytes) throws(HTTPHeadError) -> (head: Bytes, rest: Bytes)? {
+    let bytes = try passEmptyLines(bytes)
     let span = bytes.span
     for offset in 0..<span.count {
       if try consume(span[offset]) {
@@ -59,16 +71,40 @@ package struct HeadReader: ~Copyable {
     return nil
   }
 
+  /// What is left behind the empty lines before a request.
+  private mutating func passEmptyLines(_ bytes: Bytes) throws(HTTPHeadError) -> Bytes {
+    var rest = bytes
+    while let byte = rest.first {
+      switch (progress, byte) {
+      case (.beforeFirstLine, 0x0D): progress = .emptyLine
+      case (.emptyLine, 0x0A): progress = .beforeFirstLine
+      case (.beforeFirstLine, 0x0A), (.emptyLine, _): throw .bareLineEnd
+      case (.beforeFirstLine, _):
+        progress = .inFirstLine
+        return rest
+      default: return rest
+      }
+      count += 1
+      if count > limits.maxHeadBytes { throw .headTooLong(limit: limits.maxHeadBytes) }
+      rest = rest.dropFirst()
+    }
+    return rest
+  }
+
   /// - Returns: whether the byte ends the head.
   private mutating func consume(_ byte: UInt8) throws(HTTPHeadError) -> Bool {
     count += 1
-    if count > limits.maxHeadBytes { throw .headTooLong(limit: limits.maxHeadBytes) }
+    if count > limits.maxHeadBytes {
+      if case .inFirstLine = progress { throw .requestLineTooLong(limit: limits.maxHeadBytes) }
+      throw .headTooLong(limit: limits.maxHeadBytes)
+    }
     switch (progress, byte) {
     case (.carriageReturn, 0x0A): progress = .lineStart
     case (.lastCarriageReturn, 0x0A): return true
     case (.carriageReturn, _), (.lastCarriageReturn, _), (_, 0x0A): throw .bareLineEnd
     case (.lineStart, 0x0D): progress = .lastCarriageReturn
-    case (.inLine, 0x0D): progress = .carriageReturn
+    case (.inLine, 0x0D), (.inFirstLine, 0x0D): progress = .carriageReturn
+    case (.inFirstLine, _): break
     default: progress = .inLine
     }
     return false
@@ -124,7 +160,7 @@ struct HeadLines {
     return builder.take()
   }
 
-  private static func field(_ line: Bytes) throws(HTTPHeadError) -> (HTTPField.Name, Bytes) {
+  static func field(_ line: Bytes) throws(HTTPHeadError) -> (HTTPField.Name, Bytes) {
     if let start = line.first, ASCII.isBlank(start) { throw .foldedField }
     guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { throw .invalidFieldName }
     let name = line[..<colon]

@@ -12,23 +12,28 @@ package struct RequestHead: Sendable {
 
   /// - Parameter head: What `HeadReader` gave.
   package init(_ head: Bytes, limits: HeadLimits = HeadLimits()) throws(HTTPHeadError) {
-    // RFC 9112 §2.2: an empty line before a request is what some clients put behind the last one's body.
-    let lines = try HeadLines(head.starts(with: "\r\n".utf8) ? head.dropFirst(2) : head, limits: limits)
+    let lines = try HeadLines(head, limits: limits)
     let parts = lines.first.split(separator: 0x20, omittingEmptySubsequences: false)
     guard parts.count == 3, parts[0].isToken, let method = HTTPRequest.Method(parts[0].string) else {
       throw .malformedRequestLine
     }
-    switch parts[2] {
-    case "HTTP/1.1": isHTTP11 = true
-    case "HTTP/1.0": isHTTP11 = false
-    default: throw .unsupportedVersion
-    }
+    isHTTP11 = try Self.isHTTP11(parts[2])
     guard lines.hosts.count <= 1 else { throw .duplicateField(name: "Host") }
     guard let host = lines.hosts.first ?? (isHTTP11 ? nil : "") else { throw .missingHost }
     let target = try RequestTarget(parts[1], method: method, host: host)
     request = HTTPRequest(
       method: method, scheme: "http", authority: target.authority, path: target.path, headerFields: lines.fields)
-    body = try BodyFraming(lines.fields)
+    body = try BodyFraming(ofRequest: lines.fields, isHTTP11: isHTTP11)
+  }
+
+  /// RFC 9112 §2.3: `HTTP/`, a digit, a point and a digit. RFC 9110 §2.5: a higher minor version says what 1.1 says, and more.
+  private static func isHTTP11(_ version: Bytes) throws(HTTPHeadError) -> Bool {
+    let digits = version.dropFirst(5)
+    guard version.begins(with: "HTTP/"), digits.count == 3, let major = digits.first, let minor = digits.last,
+      ASCII.isDigit(major), ASCII.isDigit(minor), digits.dropFirst().first == UInt8(ascii: ".")
+    else { throw .malformedRequestLine }
+    guard major == UInt8(ascii: "1") else { throw .unsupportedVersion }
+    return minor != UInt8(ascii: "0")
   }
 
   /// Whether a body follows the head.

@@ -4,18 +4,23 @@ import SluiceStreams
 /// What a request asks for, and of whom (RFC 9112 §3.2, §3.3).
 struct RequestTarget {
   let authority: String
-  /// Path and query; "*" of OPTIONS for the server itself, the authority of CONNECT.
+  /// The path in its one spelling, and the query as it was sent; "*" of OPTIONS for the server itself, the authority of CONNECT.
   let path: String
 
   /// - Parameter host: The Host field, "" where HTTP/1.0 has none.
   init(_ target: Bytes, method: HTTPRequest.Method, host: String) throws(HTTPHeadError) {
-    guard !target.isEmpty, target.allSatisfy(HTTPSyntax.isTargetCharacter) else { throw .invalidTarget }
+    // §3.2: a fragment is for the client alone.
+    guard !target.isEmpty, target.allSatisfy({ HTTPSyntax.isTargetCharacter($0) && $0 != UInt8(ascii: "#") }) else {
+      throw .invalidTarget
+    }
     guard host.isEmpty || HTTPSyntax.isAuthority(host) else { throw .invalidHost }
     let text = target.string
     if method == .connect {
       guard HTTPSyntax.isAuthority(text) else { throw .invalidTarget }
       (authority, path) = (host, text)
-    } else if target.begins(with: "/") || (target == "*" && method == .options) {
+    } else if target.begins(with: "/") {
+      (authority, path) = (host, try Self.normalized(text.wire))
+    } else if target == "*" && method == .options {
       (authority, path) = (host, text)
     } else {
       (authority, path) = try Self.absolute(text.wire)
@@ -31,6 +36,12 @@ struct RequestTarget {
     let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
     guard HTTPSyntax.isAuthority(authority.text) else { throw .invalidTarget }
     let path = rest[authority.endIndex...]
-    return (authority.text, path.begins(with: "/") ? path.text : "/" + path.text)
+    return (authority.text, try normalized(path.begins(with: "/") ? path : ("/" + path.text).wire))
+  }
+
+  private static func normalized(_ target: WireText) throws(HTTPHeadError) -> String {
+    let path = target.prefix { $0 != UInt8(ascii: "?") }
+    guard let normalized = RequestPath.normalized(path) else { throw .invalidTarget }
+    return normalized + target[path.endIndex...].text
   }
 }

@@ -14,8 +14,12 @@ package final class ConnectionCounter: Sendable {
   private let maxConnections: Int
   private let maxPerAddress: Int?
   private let trustedProxies: [IPNetwork]
+  private let forwardedFields: ForwardedFields
 
-  package init(maxConnections: Int, maxPerAddress: Int?, trustedProxies: [IPNetwork]) {
+  package init(
+    maxConnections: Int, maxPerAddress: Int?, trustedProxies: [IPNetwork], forwardedFields: ForwardedFields = .either
+  ) {
+    self.forwardedFields = forwardedFields
     self.maxConnections = maxConnections
     self.maxPerAddress = maxPerAddress
     self.trustedProxies = trustedProxies
@@ -34,20 +38,29 @@ package final class ConnectionCounter: Sendable {
         status: 503, reason: "the server has as many connections as it takes: \(maxConnections)")
     }
     let slot = ConnectionSlot(self, address)
-    if let address, !isTrusted(address) { try slot.count(for: address) }
+    try slot.move(to: address, isCounted: address.map { !isTrusted($0) } ?? false)
     return slot
   }
 
-  /// Where a request comes from that a trusted proxy passed on: the last address of `X-Forwarded-For` that is not a proxy's.
-  /// - Returns: nil if the peer is none, and was counted already.
-  func forwardedAddress(_ request: HTTPRequest, from peer: IPAddress) -> IPAddress? {
-    guard isTrusted(peer) else { return nil }
-    let fields = request.headerFields.filter { $0.name.canonicalName == "x-forwarded-for" }
-    for entry in fields.flatMap({ $0.value.wire.split(separator: UInt8(ascii: ",")) }).reversed() {
-      guard let address = IPAddress(wire: entry.trimmingBlanks) else { return peer }
-      if !isTrusted(address) { return address }
+  /// Counts a connection for where its next request comes from, if a trusted proxy has passed that on.
+  func move(_ slot: ConnectionSlot, to request: HTTPRequest, from peer: IPAddress) throws(RequestRejection) {
+    guard isTrusted(peer) else { return }
+    let client = client(of: request, from: peer)
+    try slot.move(to: client, isCounted: client.map { !isTrusted($0) } ?? false)
+  }
+
+  /// Where a request comes from that a trusted proxy passed on: the last address that is not a trusted proxy's, or the first if all are. One without
+  /// any is the proxy's own.
+  /// - Returns: nil if a proxy did not say, or nothing that can be read.
+  func client(of request: HTTPRequest, from proxy: IPAddress) -> IPAddress? {
+    guard let chain = ForwardedChain(request, forwardedFields) else { return proxy }
+    var farthest = proxy
+    for hop in chain {
+      guard let hop else { return nil }
+      if !isTrusted(hop) { return hop }
+      farthest = hop
     }
-    return peer
+    return farthest
   }
 
   private func isTrusted(_ address: IPAddress) -> Bool {
@@ -96,13 +109,14 @@ package final class ConnectionSlot: @unchecked Sendable {  // changed on the con
 
   private var site: IPAddress? { isSiteCounted ? address?.site : nil }
 
-  /// Counts the connection for an address too, instead of the one before.
-  fileprivate func count(for address: IPAddress) throws(RequestRejection) {
-    let (next, last) = (address.site, site)
+  /// The connection is of another address from here on.
+  /// - Parameter isCounted: Whether it counts among those of that address' site: it does not for a proxy's.
+  fileprivate func move(to address: IPAddress?, isCounted: Bool) throws(RequestRejection) {
+    let (next, last) = (isCounted ? address?.site : nil, site)
     if next != last {
-      let isCounted = try counter.countSite(next)
+      let isSiteCounted = if let next { try counter.countSite(next) } else { false }
       if let last { counter.releaseSite(last) }
-      isSiteCounted = isCounted
+      self.isSiteCounted = isSiteCounted
     }
     self.address = address
   }
@@ -131,10 +145,12 @@ package enum HeldSlot: ~Copyable {
   case slot(ConnectionSlot)
   case counted(CountedConnection)
 
-  package var address: IPAddress? {
+  /// Where the connection comes from; nil if that is not known.
+  /// - Parameter known: What the connection itself can tell.
+  package func address(knowing known: IPAddress?) -> IPAddress? {
     switch self {
     case .slot(let slot): slot.address
-    case .counted: nil
+    case .counted: known
     }
   }
 }
@@ -155,7 +171,6 @@ package struct Admission {
   }
 
   package func check(_ request: HTTPRequest) throws(RequestRejection) {
-    guard let peer, let slot, let address = counter.forwardedAddress(request, from: peer) else { return }
-    try slot.count(for: address)
+    if let peer, let slot { try counter.move(slot, to: request, from: peer) }
   }
 }

@@ -125,7 +125,7 @@
     ) throws(RequestRejection) -> ServerHandshake.Agreement {
       let hasBody: Bool
       do { hasBody = try !BodyFraming(request.headerFields).isEmpty } catch { throw RequestRejection(error) }
-      return try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+      return try options.handshake.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     }
 
     /// Answers with what is wrong, and closes.

@@ -92,19 +92,31 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   private func readHead(isFirst: Bool) async throws -> RequestHead? {
     if isLast { return nil }
     let loop = transport.loop
-    if rest.isEmpty {
+    let deadline = isFirst ? start + options.requestTimeout : loop.now + options.keepAliveTimeout
+    var passed = 0
+    // RFC 9112 §2.2: the empty line that some clients put behind a body begins no request.
+    while rest.elementsEqual("\r".utf8) || passEmptyLines(&passed) {
       phase = .idle
-      let deadline = isFirst ? start + options.requestTimeout : loop.now + options.keepAliveTimeout
       // A client that has said nothing is told nothing.
       guard case .element(let chunk) = try await transport.read(before: deadline) else { return nil }
-      rest = chunk
+      rest = rest.followed(by: chunk)
     }
     phase = .answering(isHead: false)
     return try await gatherHead(before: (isFirst ? start : loop.now) + options.requestTimeout)
   }
 
+  /// - Parameter passed: Their bytes, which have the limit of a head: what is beyond it is for that to refuse.
+  /// - Returns: whether there was nothing else.
+  private func passEmptyLines(_ passed: inout Int) -> Bool {
+    while rest.begins(with: "\r\n"), passed < options.headLimits.maxHeadBytes {
+      rest = rest.dropFirst(2)
+      passed += 2
+    }
+    return rest.isEmpty || rest.elementsEqual("\r".utf8)
+  }
+
   private func gatherHead(before deadline: Duration) async throws -> RequestHead? {
-    var reader = HeadReader(limits: options.headLimits)
+    var reader = HeadReader(.request, limits: options.headLimits)
     while true {
       if let (bytes, rest) = try reader.consume(rest) {
         self.rest = rest
@@ -127,13 +139,13 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
 
   /// - Returns: whether another request may follow.
   private func answer(_ head: RequestHead) async throws -> Bool {
-    let route = try HTTPRoute.find(head.request, in: routes)
+    let (route, match) = try HTTPRoute.find(head.request, in: routes)
     switch route.action {
     case .webSocket(let options, let handler):
-      try await becomeWebSocket(head, options, handler)
+      try await becomeWebSocket(head, options, handler, match)
       return false
     case .events(let options, let handler):
-      try await becomeEvents(head, options, handler)
+      try await becomeEvents(head, options, handler, match)
       return false
     case .respond(let methods, let respond):
       guard HTTPRoute.allows(head.request.method, methods) else {
@@ -142,15 +154,16 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
           status: 405, reason: "\(head.request.method.rawValue) is not answered here",
           fields: [.allow: allowed.map(\.rawValue).joined(separator: ", ")])
       }
-      return try await respondOnce(to: head, respond)
+      return try await respondOnce(to: head, match, respond)
     }
   }
 
-  private func respondOnce(to head: RequestHead, _ respond: HTTPRoute.Responder) async throws -> Bool {
+  private func respondOnce(
+    to head: RequestHead, _ match: RoutePattern.Match, _ respond: HTTPRoute.Responder
+  ) async throws -> Bool {
     let body = try RequestBody(of: head, rest: rest, from: transport, options: options)
     rest = Bytes()
-    let request = ServerRequest(
-      head: head.request, body: body, remoteAddress: admission.slot?.address, transport: transport)
+    let request = serverRequest(head.request, body, match)
     let response = try await response(to: request, respond)
     let mayGoOn = head.isHTTP11 && body.isComplete && !head.wantsClose
     rest = body.rest
@@ -158,7 +171,19 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     let writer = ResponseWriter(
       transport, isHead: head.request.method == .head, isHTTP11: head.isHTTP11,
       keepsAlive: mayGoOn && !isLast, stallTimeout: options.stallTimeout)
-    let byteCount = try await writer.write(response)
+    let byteCount: Int
+    do { byteCount = try await writer.write(response) } catch let failure as ResponseBodyFailure {
+      logger.error("response was cut short", metadata: about(request.head, failure.reason))
+      await cut(behind: failure)
+      return false
+    } catch {
+      // To cut a client that takes nothing is this side's doing; that it leaves is its own.
+      let isCut = error is HTTPServerError
+      logger.log(
+        level: isCut ? .warning : .debug, isCut ? "response was cut short" : "client left",
+        metadata: about(request.head, error))
+      throw error
+    }
     options.observer?.didAnswer(status: response.status, byteCount: byteCount)
     logger.debug(
       "request answered",
@@ -168,39 +193,67 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     return mayGoOn && !isLast
   }
 
+  private func serverRequest(
+    _ head: HTTPRequest, _ body: RequestBody, _ match: RoutePattern.Match
+  ) -> ServerRequest {
+    ServerRequest(
+      head: head, body: body, remoteAddress: admission.slot?.address, parameters: match.parameters, below: match.below,
+      transport: transport)
+  }
+
+  /// What a line of the log says of the request that it is about: never its query or a field, which may be secrets.
+  private func about(_ request: HTTPRequest, _ error: any Error) -> Logger.Metadata {
+    [
+      "error": "\(error)", "method": "\(request.method.rawValue)", "path": "\(request.pathAndQuery.path)",
+      "peer": "\(peerName)",
+    ]
+  }
+
+  private var peerName: String { admission.slot?.address?.description ?? "unknown" }
+
   private func response(to request: ServerRequest, _ respond: HTTPRoute.Responder) async throws -> ServerResponse {
     do {
       let response = try await respond(request)
-      try ResponseWriter.check(response)
+      do { try ResponseWriter.check(response) } catch {
+        // Nobody will read it.
+        response.body.cancel(error)
+        throw error
+      }
       return response
     } catch let rejection as RequestRejection where rejection.isAnswer {
       return ServerResponse(rejection)
     } catch {
       // A client that fails in the middle of its body is no fault of the handler's.
       if let failure = request.body.failure { throw failure }
-      logger.error("handler failed", metadata: ["error": "\(error)"])
+      logger.error("handler failed", metadata: about(request.head, error))
       return ServerResponse(RequestRejection(thrown: error))
     }
   }
 
   private func becomeWebSocket(
-    _ head: RequestHead, _ options: WebSocketServerOptions,
-    _ handler: @Sendable (WebSocket) async throws -> Void
+    _ head: RequestHead, _ options: WebSocketHandshakeOptions, _ handler: HTTPRoute.RouteHandler<WebSocket>,
+    _ match: RoutePattern.Match
   ) async throws {
     let ws: WebSocket
     do {
       ws = try await WebSocket.accept(
-        head.request, over: transport, head: rest, isHTTP11: head.isHTTP11, slot: admission.slot, options: options)
+        head.request, over: transport, head: rest, isHTTP11: head.isHTTP11, slot: admission.slot,
+        options: WebSocketServerOptions(handshake: options))
     } catch { return logger.debug("no WebSocket", metadata: ["error": "\(error)"]) }
     rest = Bytes()
     phase = .webSocket(ws)
     if isLast { ws.endForShutdown() }
-    await ws.serve(logger: logger, handler)
+    switch handler {
+    case .plain(let handler): await ws.serve(logger: logger, handler)
+    case .withRequest(let handler):
+      let request = serverRequest(head.request, RequestBody(noneOn: transport), match)
+      await ws.serve(logger: logger) { try await handler($0, request) }
+    }
   }
 
   private func becomeEvents(
     _ head: RequestHead, _ options: EventSourceServerOptions,
-    _ handler: @Sendable (EventStreamConnection) async throws -> Void
+    _ handler: HTTPRoute.RouteHandler<EventStreamConnection>, _ match: RoutePattern.Match
   ) async throws {
     let events: EventStreamConnection
     do {
@@ -210,19 +263,35 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     rest = Bytes()
     phase = .events(events)
     if isLast { events.endForShutdown() }
-    await events.serve(logger: logger, handler)
+    switch handler {
+    case .plain(let handler): await events.serve(logger: logger, peer: peerName, handler)
+    case .withRequest(let handler):
+      let request = serverRequest(head.request, RequestBody(noneOn: transport), match)
+      await events.serve(logger: logger, peer: peerName) { try await handler($0, request) }
+    }
   }
 
   // MARK: ending
 
   private func refuse(_ rejection: RequestRejection) async {
-    logger.debug("request refused", metadata: ["status": "\(rejection.status)", "reason": "\(rejection.reason)"])
+    logger.debug(
+      "request refused",
+      metadata: [
+        "status": "\(rejection.status)", "reason": "\(rejection.reason)",
+        "peer": "\(peerName)",
+      ])
     options.observer?.didRefuse(status: rejection.status)
     let isHead = if case .answering(isHead: true) = phase { true } else { false }
     let writer = ResponseWriter(
       transport, isHead: isHead, isHTTP11: true, keepsAlive: false, stallTimeout: options.stallTimeout)
     do { _ = try await writer.write(ServerResponse(rejection)) } catch { return transport.abort(error) }
     await end()
+  }
+
+  /// Ends a connection whose client is to see that the answer is not whole.
+  private func cut(behind failure: ResponseBodyFailure) async {
+    // What was written arrives, and the missing end of a framed body says enough. One that ends with the connection must not end in good order.
+    if failure.isFramed { await end() } else { transport.abort(failure.reason) }
   }
 
   private func end() async {

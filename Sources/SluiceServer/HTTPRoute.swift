@@ -9,33 +9,55 @@ import struct SystemPackage.FilePath
 
 /// What a server does with the requests for a path.
 ///
-/// A path is matched as it is written, or with everything below it: `/static/*`. It begins with a slash, which is added where it is missing. The first route that matches counts; a request that is no
-/// WebSocket's passes a WebSocket's route by if another one follows, so that a page and its socket can share a path.
+/// ```swift
+/// .respond("/private/*") { _ in throw RequestRejection(status: 403, reason: "members only") },
+/// .webSocket("/rooms/{room}") { ws, request in try await rooms.join(ws, request.parameters["room"]) },
+/// .files("/*", in: "public"),
+/// ```
+///
+/// A route's path begins with a slash, which is added where it is missing. It is matched segment by segment: as they are written, any one that is not empty
+/// for `{name}`, and everything below for a `*` at the end. The first route that matches counts; a request that is no WebSocket's passes a
+/// WebSocket's route by if another one follows, so that a page and its socket can share a path.
+///
+/// A request's path has one spelling, in which routes match it and handlers see it: letters, digits and ``-._~!$&'()*+,;=:@`` stand as they are, and
+/// everything else as `%` and two capital hexadecimal digits. So `/%70rivate/x` is `/private/x`, and `%2F` is part of its segment. Dot segments are resolved
+/// (RFC 3986 §5.2.4), however they are written; empty segments (`//`) stay. A `%` without two digits is answered with 400.
 public struct HTTPRoute: Sendable {
   typealias Responder = @Sendable (ServerRequest) async throws -> ServerResponse
 
   enum Action: Sendable {
-    case webSocket(WebSocketServerOptions, @Sendable (WebSocket) async throws -> Void)
-    case events(EventSourceServerOptions, @Sendable (EventStreamConnection) async throws -> Void)
+    case webSocket(WebSocketHandshakeOptions, RouteHandler<WebSocket>)
+    case events(EventSourceServerOptions, RouteHandler<EventStreamConnection>)
     case respond([HTTPRequest.Method], Responder)
   }
-  let path: String
+
+  /// What is done with a connection that has become another thing. What its request said costs memory while it is open.
+  enum RouteHandler<Connection: Sendable>: Sendable {
+    case plain(@Sendable (Connection) async throws -> Void)
+    case withRequest(@Sendable (Connection, ServerRequest) async throws -> Void)
+  }
+  private let pattern: RoutePattern
   let action: Action
 
   private init(path: String, action: Action) {
-    self.path = Self.rooted(path)
+    pattern = RoutePattern(path)
     self.action = action
   }
 
-  private static func rooted(_ path: String) -> String { path.utf8.begins(with: "/") ? path : "/" + path }
-
   /// Serves WebSockets: what the handler does is as for `WebSocket.serve`.
-  /// - Parameter options: Of the handshake and the connections. Those of the listening are the HTTP server's own.
   public static func webSocket(
-    _ path: String, options: WebSocketServerOptions = WebSocketServerOptions(),
+    _ path: String, options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(),
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) -> HTTPRoute {
-    HTTPRoute(path: path, action: .webSocket(options, handler))
+    HTTPRoute(path: path, action: .webSocket(options, .plain(handler)))
+  }
+
+  /// The same with the request, for the parameters of the path.
+  public static func webSocket(
+    _ path: String, options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(),
+    _ handler: @escaping @Sendable (WebSocket, ServerRequest) async throws -> Void
+  ) -> HTTPRoute {
+    HTTPRoute(path: path, action: .webSocket(options, .withRequest(handler)))
   }
 
   /// Serves event streams: what the handler does is as for `EventSource.serve`.
@@ -43,7 +65,15 @@ public struct HTTPRoute: Sendable {
     _ path: String, options: EventSourceServerOptions = EventSourceServerOptions(),
     _ handler: @escaping @Sendable (EventStreamConnection) async throws -> Void
   ) -> HTTPRoute {
-    HTTPRoute(path: path, action: .events(options, handler))
+    HTTPRoute(path: path, action: .events(options, .plain(handler)))
+  }
+
+  /// The same with the request, for the parameters of the path.
+  public static func events(
+    _ path: String, options: EventSourceServerOptions = EventSourceServerOptions(),
+    _ handler: @escaping @Sendable (EventStreamConnection, ServerRequest) async throws -> Void
+  ) -> HTTPRoute {
+    HTTPRoute(path: path, action: .events(options, .withRequest(handler)))
   }
 
   /// Answers requests. A handler that throws a `RequestRejection` answers with that; anything else goes to the log, and 500 to the client.
@@ -66,19 +96,8 @@ public struct HTTPRoute: Sendable {
   ///   - path: Where the folder stands: `/static/*`, or `/*`.
   ///   - links: Where symbolic links may lead. Default: to what the folder has anyway; whoever can write into it gives away nothing else.
   public static func files(_ path: String, in folder: FilePath, links: FileLinks = .withinFolder) -> HTTPRoute {
-    let path = rooted(path)
-    let files = StaticFiles(folder: folder, prefix: Self.prefix(of: path) ?? path, links: links)
+    let files = StaticFiles(folder: folder, links: links)
     return respond(path) { try await files.respond(to: $0) }
-  }
-
-  /// Of `/static/*`: `/static/`.
-  private static func prefix(of path: String) -> String? {
-    path.utf8.ends(with: "/*") ? path.utf8.dropLast().text : nil
-  }
-
-  func matches(_ path: String) -> Bool {
-    guard let prefix = Self.prefix(of: self.path) else { return path.utf8.equals(self.path) }
-    return path.utf8.begins(with: prefix)
   }
 
   /// Whether a request is one that this route is for, rather than one that it would refuse.
@@ -94,13 +113,25 @@ public struct HTTPRoute: Sendable {
     methods.contains(method) || (method == .head && methods.contains(.get))
   }
 
-  /// - Throws: `RequestRejection`: 404 if there is no route to the path.
-  static func find(_ request: HTTPRequest, in routes: [HTTPRoute]) throws(RequestRejection) -> HTTPRoute {
+  /// - Throws: `RequestRejection`: 404 if there is no route to the path, 501 for a method that none of the routes can have meant.
+  static func find(
+    _ request: HTTPRequest, in routes: [HTTPRoute]
+  ) throws(RequestRejection) -> (HTTPRoute, RoutePattern.Match) {
+    // RFC 9110 §9.1: not implemented is told from not allowed.
+    guard commonMethods.contains(request.method) || routes.contains(where: { $0.implements(request.method) }) else {
+      throw RequestRejection(status: 501, reason: "this server does not know the method")
+    }
     let path = request.pathAndQuery.path
-    let candidates = routes.filter { $0.matches(path) }
-    guard let route = candidates.first(where: { $0.isMeant(by: request) }) ?? candidates.first else {
+    let candidates = routes.compactMap { route in route.pattern.match(path).map { (route, $0) } }
+    guard let found = candidates.first(where: { $0.0.isMeant(by: request) }) ?? candidates.first else {
       throw RequestRejection(status: 404, reason: "nothing is served at this path")
     }
-    return route
+    return found
+  }
+
+  private static let commonMethods: Set<HTTPRequest.Method> = [.get, .head, .post, .put, .delete, .options, .patch]
+
+  private func implements(_ method: HTTPRequest.Method) -> Bool {
+    if case .respond(let methods, _) = action { methods.contains(method) } else { false }
   }
 }

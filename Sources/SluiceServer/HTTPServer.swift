@@ -38,7 +38,7 @@ public struct HTTPServer: Sendable {
       parsed, isSecure: options.tls != nil, backlog: options.backlog, options: options.tcp, loops: options.loops)
     let counter = ConnectionCounter(
       maxConnections: options.maxConnections, maxPerAddress: options.maxConnectionsPerAddress,
-      trustedProxies: options.trustedProxies)
+      trustedProxies: options.trustedProxies, forwardedFields: options.forwardedFields)
     return HTTPServer(sockets: sockets, options: options, counter: counter)
   }
 

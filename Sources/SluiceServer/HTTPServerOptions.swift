@@ -9,8 +9,10 @@ public struct HTTPServerOptions: Sendable {
   /// The same from one address (an IPv4 address, or the first 64 bits of an IPv6 one), answered with 429. Default: nil, as many as in
   /// all: behind a proxy all clients have its address.
   public var maxConnectionsPerAddress: Int?
-  /// Addresses of proxies whose `X-Forwarded-For` says where a request comes from. Default: none.
+  /// Addresses of proxies that say where a request comes from: the last address of their list that is none of theirs. Default: none.
   public var trustedProxies: [IPNetwork] = []
+  /// The field that these proxies write. Default: `X-Forwarded-For`, and `Forwarded` in requests without it.
+  public var forwardedFields = ForwardedFields.either
   /// Load balancers that say with the PROXY protocol where each connection comes from; one of theirs without it is cut. Default: none.
   public var proxyProtocolFrom: [IPNetwork] = []
   /// Certificates for `https:`, which needs them.

@@ -33,11 +33,8 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
     maxSize = options.maxBodySize
     stallTimeout = options.stallTimeout
     switch head.body {
-    case .coded(let coding):
-      guard coding.utf8.equalsIgnoringCase("chunked"), head.isHTTP11 else {
-        throw RequestRejection(status: 501, reason: "of the transfer codings, this server knows chunked")
-      }
-      decoder = ChunkedDecoder()
+    case .chunked: decoder = ChunkedDecoder(limits: options.headLimits)
+    case .coded: throw RequestRejection(status: 501, reason: "of the transfer codings, this server knows chunked")
     case .length(let length):
       guard length <= maxSize else { throw Self.tooLong(maxSize) }
       decoder = LengthDecoder(length)
@@ -46,6 +43,17 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
     awaitsContinue = head.isHTTP11 && head.request.headerFields[values: .expect].list(contains: "100-continue")
     // A body without bytes is over before it begins.
     if !head.hasBody { decoded.end() }
+  }
+
+  /// That of a request without one.
+  init(noneOn transport: any PolledDuplexStream<Bytes, Bytes>) {
+    self.transport = transport
+    rest = Bytes()
+    maxSize = 0
+    stallTimeout = .zero
+    decoder = LengthDecoder(0)
+    awaitsContinue = false
+    decoded.end()
   }
 
   private static func tooLong(_ limit: Int) -> RequestRejection {

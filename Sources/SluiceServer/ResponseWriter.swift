@@ -34,40 +34,57 @@ struct ResponseWriter {
   }
 
   /// - Returns: the bytes of the body.
+  /// - Throws: `ResponseBodyFailure` if the body's stream failed, or what the connection failed with.
   func write(_ response: ServerResponse) async throws -> Int {
+    do {
+      let count = try await writeAll(response)
+      response.body.cancel(nil)
+      return count
+    } catch {
+      response.body.cancel((error as? ResponseBodyFailure)?.reason ?? error)
+      throw error
+    }
+  }
+
+  private func writeAll(_ response: ServerResponse) async throws -> Int {
     var head = HeadWriter("HTTP/1.1 \(response.status) \(reasonPhrase(forStatus: response.status))")
     try head.append("Date", HTTPDate.now)
     if !keepsAlive { try head.append("Connection", "close") }
     try head.append(response.fields)
-    let hasBody = response.status != 204 && response.status != 304
+    switch response.status {
+    // RFC 9110 §15.3.5, §15.4.5: none, and no length.
+    case 204, 304:
+      try await send(head.finish())
+      return 0
+    // §15.3.6: none, which is to be said.
+    case 205:
+      try head.append("Content-Length", "0")
+      try await send(head.finish())
+      return 0
+    default: break
+    }
     switch response.body {
     case .bytes(let bytes):
-      if hasBody { try head.append("Content-Length", String(bytes.count)) }
-      let body = hasBody && !isHead ? bytes : Bytes()
+      try head.append("Content-Length", String(bytes.count))
+      let body = isHead ? Bytes() : bytes
       try await send(head.finish(body: body))
       return body.count
     case .stream(let stream, let length):
-      let isChunked = hasBody && length == nil && isHTTP11
+      let isChunked = length == nil && isHTTP11
       if isChunked { try head.append("Transfer-Encoding", "chunked") }
-      if hasBody, let length { try head.append("Content-Length", String(length)) }
-      let head = head.finish()
-      do {
-        try await send(head)
-        guard hasBody && !isHead else {
-          stream.cancel(nil)
-          return 0
-        }
-        return try await send(stream, length: length, isChunked: isChunked)
-      } catch {
-        stream.cancel(error)
-        throw error
-      }
+      if let length { try head.append("Content-Length", String(length)) }
+      try await send(head.finish())
+      return isHead ? 0 : try await send(stream, length: length, isChunked: isChunked)
     }
   }
 
   private func send(_ stream: any ReadableStream<Bytes>, length: Int?, isChunked: Bool) async throws -> Int {
+    let isFramed = isChunked || length != nil
+    func next() async throws -> Bytes? {
+      do { return try await stream.read() } catch { throw ResponseBodyFailure(reason: error, isFramed: isFramed) }
+    }
     var given = 0
-    while length.map({ given < $0 }) ?? true, let chunk = try await stream.read() {
+    while length.map({ given < $0 }) ?? true, let chunk = try await next() {
       if chunk.isEmpty { continue }
       given += chunk.count
       if let length, given > length {
@@ -83,13 +100,15 @@ struct ResponseWriter {
         try await send(chunk)
       }
     }
-    if let length, given < length { throw HTTPServerError.wrongLength(promised: length, given: given) }
+    if let length, given < length {
+      throw ResponseBodyFailure(
+        reason: HTTPServerError.wrongLength(promised: length, given: given), isFramed: isFramed)
+    }
     if isChunked {
       var last = BytesBuilder()
       last.appendLastChunk()
       try await send(last.take())
     }
-    stream.cancel(nil)
     return length.map { Swift.min($0, given) } ?? given
   }
 
@@ -106,6 +125,13 @@ struct ResponseWriter {
       }
     } while !rest.isEmpty
   }
+}
+
+/// A body whose stream failed, or ended before it should, when its response was under way.
+struct ResponseBodyFailure: Error {
+  let reason: any Error
+  /// Whether the client knows where the body should have ended.
+  let isFramed: Bool
 }
 
 /// What a handler can't answer.

@@ -9,7 +9,7 @@ import SluiceStreams
 /// .respond("/log") { _ in .stream(try await File.open("app.log"), type: "text/plain") }
 /// ```
 public struct ServerResponse: Sendable {
-  /// 200-599. 204 and 304 have no body.
+  /// 200-599. 204, 205 and 304 have no body; one that is given is not sent.
   public var status: Int
   /// Beside those that the server writes itself: Connection, Content-Length, Date, Transfer-Encoding.
   public var fields: HTTPFields
@@ -19,6 +19,10 @@ public struct ServerResponse: Sendable {
     case bytes(Bytes)
     /// Sent as it comes, at the client's pace: chunked, if its length is not known.
     case stream(any ReadableStream<Bytes>, length: Int?)
+
+    func cancel(_ reason: (any Error)?) {
+      if case .stream(let stream, _) = self { stream.cancel(reason) }
+    }
   }
 
   public init(status: Int = 200, fields: HTTPFields = HTTPFields(), body: Body = .bytes(Bytes())) {

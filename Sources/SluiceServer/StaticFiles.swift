@@ -15,12 +15,10 @@ public enum FileLinks: Sendable, Hashable {
 /// The files of a folder.
 struct StaticFiles: Sendable {
   let folder: FilePath
-  /// The path that stands for the folder, with the slash at its end.
-  let prefix: String
   let links: FileLinks
 
   func respond(to request: ServerRequest) async throws -> ServerResponse {
-    var path = try path(of: request.path)
+    var path = try path(of: request.below)
     do {
       // The type is that of the name that was asked for.
       let type = Self.type(of: path)
@@ -53,11 +51,10 @@ struct StaticFiles: Sendable {
   }
 
   /// A path never leads out of the folder, nor to what is hidden in it.
+  /// - Parameter target: What stands for the route's `*`.
   func path(of target: String) throws(RequestRejection) -> FilePath {
-    guard target.utf8.begins(with: prefix) else { throw Self.notFound }
     var path = folder
-    var names = target.wire.dropFirst(prefix.utf8.count).split(
-      separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+    var names = target.wire.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     if names.last?.isEmpty ?? true { names[names.count - 1] = "index.html".wire }
     for name in names {
       guard let bytes = PercentEncoding.decode(name), let decoded = String(validating: bytes, as: UTF8.self),

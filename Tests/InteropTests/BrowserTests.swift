@@ -111,7 +111,7 @@ struct BrowserTests {
   func secure() async throws {
     var options = HTTPServerOptions()
     options.tls = try await Certificates.load().server()
-    var sockets = WebSocketServerOptions()
+    var sockets = WebSocketHandshakeOptions()
     sockets.protocols = ["echo"]
     sockets.extensions = [PermessageDeflate()]
     var streams = EventSourceServerOptions()

@@ -99,8 +99,16 @@ struct HTTPServerTests {
       ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "400 "),
       ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "400 "),
       ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", "413 Content Too Large"),
-      ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "501 Not Implemented"),
-      ("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "501 "),
+      ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501 Not Implemented"),
+      ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "400 "),
+      ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", "400 "),
+      ("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 "),
+      ("BREW /health HTTP/1.1\r\nHost: a\r\n\r\n", "501 Not Implemented\r\nConnection: close"),
+      ("get /health HTTP/1.1\r\nHost: a\r\n\r\n", "501 "), ("TRACE /health HTTP/1.1\r\nHost: a\r\n\r\n", "501 "),
+      ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", "501 "), ("DELETE /health HTTP/1.1\r\nHost: a\r\n\r\n", "405 "),
+      ("GET /\(String(repeating: "x", count: 20_000)) HTTP/1.1\r\nHost: a\r\n\r\n", "414 URI Too Long"),
+      ("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "400 "), ("GET /health#x HTTP/1.1\r\nHost: a\r\n\r\n", "400 "),
+      ("GET /health HTTP/0.9\r\nHost: a\r\n\r\n", "505 "), ("GET /health http/1.1\r\nHost: a\r\n\r\n", "400 "),
       ("GET /health HTTP/2.0\r\nHost: a\r\n\r\n", "505 "),
       ("GET /health HTTP/1.1\r\nHost: a\r\nX: \(String(repeating: "x", count: 20_000))\r\n\r\n", "431 "),
       ("GET /both HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "426 "),
@@ -145,6 +153,56 @@ struct HTTPServerTests {
       let malformed = try await answer(
         "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", with: server)
       #expect(malformed.hasPrefix("HTTP/1.1 400 "))
+    }
+  }
+
+  @Test(
+    "attack 53: a chunked body that two readers could end in two places gets 400 and the end, and nothing behind it is read"
+  )
+  func chunkedBodies() async throws {
+    try await serving { server in
+      for body in [
+        "5 \r\nhello\r\n0\r\n\r\n", "5;\r\nhello\r\n0\r\n\r\n", "5;a=\"b\r\nhello\r\n0\r\n\r\n",
+        "5;a\u{1}\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nno field\r\n\r\n",
+        "5\r\nhello\r\n0\r\n folded: x\r\n\r\n",
+        "5\r\nhello\r\n0\r\na: b\n\r\n", "5\r\nhello0\r\n\r\n", "\u{665}\r\nhello\r\n0\r\n\r\n",
+        "5;\(String(repeating: "x", count: 20_000))\r\nhello\r\n0\r\n\r\n",
+        "0\r\na: \(String(repeating: "x", count: 20_000))\r\n\r\n",
+      ] {
+        let answer = try await answer(
+          "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\(body)GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+          with: server)
+        #expect(answer.hasPrefix("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"), "\(body.prefix(30))")
+        #expect(answer.split(separator: "HTTP/1.1 ").count == 1)
+      }
+    }
+  }
+
+  @Test("empty lines between requests begin none: the connection waits on as an idle one, and is not told of a timeout")
+  func emptyLines() async throws {
+    var options = HTTPServerOptions()
+    options.requestTimeout = .milliseconds(100)
+    options.keepAliveTimeout = .milliseconds(600)
+    let request = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+    try await serving(options) { server in
+      for pieces in [["\r\n\r\n"], ["\r", "\n\r", "\n"], ["\r\n", "\r\n"]] {
+        let socket = try await TCP.connect("127.0.0.1", port: server.port)
+        try await socket.write(Bytes("\r\n" + request))
+        #expect(try await socket.read()?.string.hasSuffix("ok") == true)
+        for piece in pieces {
+          try await socket.write(Bytes(piece))
+          try await Task.sleep(for: .milliseconds(60))
+        }
+        try await Task.sleep(for: .milliseconds(150))
+        try await socket.write(Bytes(request))
+        #expect(try await socket.read()?.string.hasSuffix("ok") == true, "\(pieces)")
+        try await socket.write("\r\n")
+        // Idle until its time is over.
+        #expect(try await socket.read() == nil)
+        socket.abort(StreamError.aborted)
+      }
+      #expect(try await answer("\n\(request)", with: server).hasPrefix("HTTP/1.1 400 "))
+      #expect(try await answer(String(repeating: "\r\n", count: 20_000), with: server).hasPrefix("HTTP/1.1 431 "))
     }
   }
 

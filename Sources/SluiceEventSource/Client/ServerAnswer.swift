@@ -104,11 +104,8 @@ struct ServerAnswer: Sendable {
       switch try BodyFraming(ofResponse: response.headerFields) {
       case .unspecified: return .untilEnd
       case .length(let length): return .length(LengthDecoder(length))
-      case .coded(let coding):
-        guard coding.utf8.equalsIgnoringCase("chunked") else {
-          throw EventSourceError.unsupportedBody("Transfer-Encoding \(coding)")
-        }
-        return .chunked(ChunkedDecoder())
+      case .chunked: return .chunked(ChunkedDecoder())
+      case .coded(let codings, _): throw EventSourceError.unsupportedBody("Transfer-Encoding \(codings)")
       }
     } catch let error as HTTPHeadError {
       throw EventSourceError.malformedResponse(error)

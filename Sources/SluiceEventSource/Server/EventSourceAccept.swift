@@ -87,7 +87,7 @@ extension EventSource {
   private static func readHead(
     from transport: some PolledDuplexStream<Bytes, Bytes>, limits: HeadLimits
   ) async throws -> RequestHead {
-    var reader = HeadReader(limits: limits)
+    var reader = HeadReader(.request, limits: limits)
     while let chunk = try await transport.read() {
       if let (head, _) = try reader.consume(chunk) { return try RequestHead(head, limits: limits) }
     }

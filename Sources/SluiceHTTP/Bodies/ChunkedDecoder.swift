@@ -4,42 +4,60 @@ import SluiceStreams
 public enum ChunkedBodyError: Error, Hashable, Sendable, CustomStringConvertible {
   /// A chunk's length that is no hexadecimal number, or beyond what can be counted.
   case invalidLength
-  /// A line of a chunk or a trailer that is longer than the limit, in bytes.
-  case lineTooLong(limit: Int)
+  /// What stands behind a chunk's length is no extension: a name, and perhaps a value that is a token or a quoted string.
+  case invalidExtension
+  /// Lengths, extensions and line ends beyond what the chunks are worth: so many bytes more than 16 for each chunk and two for each byte in it.
+  case tooMuchFraming(limit: Int)
   /// A line that does not end with CRLF, or a chunk that is not followed by it.
   case invalidLineEnd
+  /// A line behind the last chunk that is no field, or fields beyond the limits of a head.
+  case invalidTrailer(HTTPHeadError)
   /// The body ended inside a chunk, or without its last one.
   case truncated
 
   public var description: String {
     switch self {
     case .invalidLength: "the length of a chunk is not a hexadecimal number"
-    case .lineTooLong(let limit): "a line of the chunked body is longer than \(limit) bytes"
+    case .invalidExtension: "a chunk's extension is not NAME or NAME=VALUE behind a semicolon"
+    case .tooMuchFraming(let limit):
+      "the chunked body has more than \(limit) bytes of lengths and extensions beyond what its data are worth"
     case .invalidLineEnd: "a line of the chunked body does not end with CRLF"
+    case .invalidTrailer(let error): "behind the last chunk: \(error)"
     case .truncated: "the body ended before its last chunk"
     }
   }
 }
 
-/// Takes a chunked body apart (RFC 9112 §7.1). Extensions and trailers are passed over. It ends behind the last chunk.
+/// Takes a chunked body apart (RFC 9112 §7.1). Extensions and trailer fields are read by their grammar and dropped. It ends behind the empty line
+/// that ends the trailer.
 package struct ChunkedDecoder: BodyDecoder {
   private enum State {
     case length(Int, digits: Int)
-    case lengthExtension(Int)
+    case lengthExtension(Int, ChunkExtension)
     case lengthEnd(Int)
     case data(Int)
     case dataCarriageReturn
     case dataLineFeed
-    case trailer(isEmpty: Bool)
-    case trailerEnd(isEmpty: Bool)
+    case trailer
+    case trailerEnd
     case done
   }
-  private static let maxLine = 4096
+  /// What a chunk's framing may have for each chunk; with two bytes for each byte of data, and once for the body, what follows.
+  private static let allowancePerChunk = 16
+  private static let allowancePerByte = 2
+  private static let maxExcess = 16 << 10
+
+  private let limits: HeadLimits
   private var state = State.length(0, digits: 0)
-  private var lineBytes = 0
+  /// Bytes of framing beyond what the chunks so far are worth.
+  private var excess = 0
+  private var trailerLine: [UInt8] = []
+  private var trailerBytes = 0
+  private var trailerCount = 0
   package private(set) var rest = Bytes()
 
-  package init() {}
+  /// - Parameter limits: Of the trailer: its bytes and its fields.
+  package init(limits: HeadLimits = HeadLimits()) { self.limits = limits }
 
   package mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
     var rest = input[...]
@@ -48,6 +66,7 @@ package struct ChunkedDecoder: BodyDecoder {
         let part = rest.prefix(count)
         output.append(part)
         rest = rest.dropFirst(part.count)
+        excess = max(0, excess - Self.allowancePerByte * part.count)
         state = part.count == count ? .dataCarriageReturn : .data(count - part.count)
         continue
       }
@@ -66,47 +85,72 @@ package struct ChunkedDecoder: BodyDecoder {
   }
 
   private mutating func step(_ byte: UInt8) throws(ChunkedBodyError) {
-    lineBytes += 1
-    if lineBytes > Self.maxLine { throw .lineTooLong(limit: Self.maxLine) }
+    switch state {
+    case .trailer, .trailerEnd: return try stepTrailer(byte)
+    default: break
+    }
+    excess += 1
+    if excess > Self.maxExcess { throw .tooMuchFraming(limit: Self.maxExcess) }
     switch (state, byte) {
-    case (.length(let count, let digits), _):
-      try stepLength(byte, count, digits)
-    case (.lengthExtension(let count), 0x0D): state = .lengthEnd(count)
+    case (.length(let count, let digits), _): try stepLength(byte, count, digits)
+    case (.lengthExtension(let count, let written), 0x0D) where written.mayEnd: state = .lengthEnd(count)
     case (.lengthExtension, 0x0A): throw .invalidLineEnd
-    case (.lengthExtension, _): break
+    case (.lengthExtension(let count, var written), _):
+      guard written.take(byte) else { throw .invalidExtension }
+      state = .lengthExtension(count, written)
     case (.lengthEnd(let count), 0x0A):
-      lineBytes = 0
-      state = count == 0 ? .trailer(isEmpty: true) : .data(count)
+      excess = max(0, excess - Self.allowancePerChunk)
+      state = count == 0 ? .trailer : .data(count)
     case (.dataCarriageReturn, 0x0D): state = .dataLineFeed
-    case (.dataLineFeed, 0x0A):
-      lineBytes = 0
-      state = .length(0, digits: 0)
-    case (.trailer(let isEmpty), 0x0D): state = .trailerEnd(isEmpty: isEmpty)
-    case (.trailer, 0x0A): throw .invalidLineEnd
-    case (.trailer, _): state = .trailer(isEmpty: false)
-    // The trailers count as one line: together they have a limit.
-    case (.trailerEnd(let isEmpty), 0x0A): state = isEmpty ? .done : .trailer(isEmpty: true)
+    case (.dataLineFeed, 0x0A): state = .length(0, digits: 0)
     default: throw .invalidLineEnd
     }
   }
 
   private mutating func stepLength(_ byte: UInt8, _ count: Int, _ digits: Int) throws(ChunkedBodyError) {
-    let digit: Int
-    switch byte {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = Int(byte - UInt8(ascii: "0"))
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = Int(byte - UInt8(ascii: "a")) + 10
-    case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = Int(byte - UInt8(ascii: "A")) + 10
-    case 0x0D where digits > 0:
-      state = .lengthEnd(count)
+    guard let digit = ASCII.hexDigit(byte) else {
+      if digits == 0 { throw .invalidLength }
+      if byte == 0x0D {
+        state = .lengthEnd(count)
+      } else if let written = ChunkExtension(byte) {
+        state = .lengthExtension(count, written)
+      } else {
+        throw .invalidLength
+      }
       return
-    case UInt8(ascii: ";"), 0x20, 0x09:
-      guard digits > 0 else { throw .invalidLength }
-      state = .lengthExtension(count)
-      return
-    default: throw .invalidLength
     }
     guard count <= Int.max >> 5 else { throw .invalidLength }
-    state = .length(count << 4 | digit, digits: digits + 1)
+    state = .length(count << 4 | Int(digit), digits: digits + 1)
+  }
+
+  // MARK: the trailer
+
+  /// §7.1.2: field lines, as those of a head.
+  private mutating func stepTrailer(_ byte: UInt8) throws(ChunkedBodyError) {
+    trailerBytes += 1
+    if trailerBytes > limits.maxHeadBytes { throw .invalidTrailer(.headTooLong(limit: limits.maxHeadBytes)) }
+    switch (state, byte) {
+    case (.trailer, 0x0D): state = .trailerEnd
+    case (.trailer, 0x0A): throw .invalidLineEnd
+    case (.trailer, _): trailerLine.append(byte)
+    case (.trailerEnd, 0x0A):
+      if trailerLine.isEmpty {
+        state = .done
+      } else {
+        try endTrailerLine()
+        state = .trailer
+      }
+    default: throw .invalidLineEnd
+    }
+  }
+
+  private mutating func endTrailerLine() throws(ChunkedBodyError) {
+    trailerCount += 1
+    guard trailerCount <= limits.maxFieldCount else {
+      throw .invalidTrailer(.tooManyFields(limit: limits.maxFieldCount))
+    }
+    do { _ = try HeadLines.field(Bytes(trailerLine)) } catch { throw .invalidTrailer(error) }
+    trailerLine = []
   }
 }
 

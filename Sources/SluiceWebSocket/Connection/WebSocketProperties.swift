@@ -67,9 +67,8 @@ extension WebSocket {
     }
   }
 
-  private var currentRemoteAddress: IPAddress? {
-    if slot == nil { return nil }
-    return slot?.address ?? (transport as? SocketStream)?.peerAddress?.ipAddress
+  var currentRemoteAddress: IPAddress? {
+    slot?.address(knowing: (transport as? SocketStream)?.peerAddress?.ipAddress)
   }
 
   private var currentVariables: CGIVariables {

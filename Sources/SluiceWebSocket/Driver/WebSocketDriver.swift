@@ -72,7 +72,7 @@ public final class WebSocketDriver {
     self.options = options
     self.headLimits = headLimits
     maskingKeys = role == .client ? MaskingKeys() : nil
-    head = HeadReader(limits: headLimits)
+    head = HeadReader(role == .server ? .request : .response, limits: headLimits)
     decoder = FrameDecoder(role: role)
     assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
   }
@@ -231,7 +231,7 @@ extension WebSocketDriver {
   private func answer(
     _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes, _ options: WebSocketServerOptions
   ) throws {
-    let agreement = try options.agree(
+    let agreement = try options.handshake.agree(
       to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: options.tls != nil)
     output.append(try agreement.response())
     self.request = request

@@ -3,7 +3,7 @@ import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-extension WebSocketServerOptions {
+extension WebSocketHandshakeOptions {
   /// What these options answer to a request.
   /// - Throws: `RequestRejection`.
   package func agree(

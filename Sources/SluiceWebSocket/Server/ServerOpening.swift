@@ -49,7 +49,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
     self.admission = admission
     self.completion = completion
     state = .reading
-    head = HeadReader(limits: options.headLimits)
+    head = HeadReader(.request, limits: options.headLimits)
     isSecure = options.tls != nil || transport is TLSStream
   }
 
@@ -138,7 +138,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
   private func answer(
     _ head: WebSocketOpening.Head, _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes
   ) throws {
-    let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+    let agreement = try options.handshake.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     try transport.pushFlushing(agreement.response())
     let opening = WebSocketOpening(head: head, agreement, isSecure: isSecure)
     if let challenge = agreement.challenge {

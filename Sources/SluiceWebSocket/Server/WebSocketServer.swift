@@ -27,10 +27,10 @@ public struct WebSocketServer: Sendable {
     _ url: String, options: WebSocketServerOptions = WebSocketServerOptions()
   ) async throws -> WebSocketServer {
     let parsed = try ConnectionURL(url, schemes: ["ws", "wss"], allowsPortZero: true)
-    let path = parsed.target == "/" ? nil : parsed.target
+    let path = parsed.target == "/" ? nil : RequestPath.normalized(parsed.target.wire) ?? parsed.target
     let counter = ConnectionCounter(
       maxConnections: options.maxConnections, maxPerAddress: options.maxConnectionsPerAddress,
-      trustedProxies: options.trustedProxies)
+      trustedProxies: options.trustedProxies, forwardedFields: options.forwardedFields)
     let sockets = try await ServerSockets.listen(
       parsed, isSecure: options.tls != nil, backlog: options.backlog, options: options.tcp, loops: options.loops)
     let accepted = sockets.listeners.map {

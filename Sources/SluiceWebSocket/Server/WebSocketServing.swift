@@ -68,12 +68,20 @@ extension WebSocket: ServedConnection {
     try? await close(as: failure == nil ? .normal : .internalError, "")
   }
 
+  /// What a line of the log says of the connection that it is about: never a query or a field, which may be secrets.
+  private func about(_ failure: any Error) -> Logger.Metadata {
+    [
+      "error": "\(failure)", "path": "\(request?.path?.wire.prefix { $0 != UInt8(ascii: "?") }.text ?? "/")",
+      "peer": "\(currentRemoteAddress?.description ?? "unknown")",
+    ]
+  }
+
   @inline(never)
   private func report(_ failure: any Error, to logger: Logger) {
     if isEnd(failure) {
       logger.debug("connection ended", metadata: ["error": "\(failure)"])
     } else if !Task.isCancelled {
-      logger.error("handler failed", metadata: ["error": "\(failure)"])
+      logger.error("handler failed", metadata: about(failure))
     }
   }
 }

@@ -15,8 +15,8 @@ final class Demo: Sendable {
     ]
   }
 
-  private func options(_ name: String) -> WebSocketServerOptions {
-    var options = WebSocketServerOptions()
+  private func options(_ name: String) -> WebSocketHandshakeOptions {
+    var options = WebSocketHandshakeOptions()
     options.protocols = [name]
     options.extensions = [PermessageDeflate()]
     options.connection.maxMessageSize = 1 << 20
