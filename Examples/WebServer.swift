@@ -7,7 +7,9 @@ func webServer() async throws {
     routes: [
       .webSocket("/echo") { ws in try await ws.pipe(ws) },
       .events("/feed") { events in try await events.send("hello") },
+      .webSocket("/rooms/{room}") { ws, request in try await ws.send("this is \(request.parameters["room"] ?? "")") },
       .respond("/health") { _ in .text("ok") },
+      .respond("/private/*") { _ in throw RequestRejection(status: 403, reason: "members only") },
       .respond("/upload", methods: [.put]) { request in
         try await request.body.pipe(File.create("upload.bin"))
         return .text("thank you", status: 201)

@@ -11,7 +11,7 @@ import struct SystemPackage.FilePath
 ///
 /// ```swift
 /// .respond("/private/*") { _ in throw RequestRejection(status: 403, reason: "members only") },
-/// .webSocket("/rooms/{room}") { ws, request in try await rooms.join(ws, request.parameters["room"]) },
+/// .webSocket("/rooms/{room}") { ws, request in try await ws.send("this is \(request.parameters["room"] ?? "")") },
 /// .files("/*", in: "public"),
 /// ```
 ///

@@ -79,9 +79,9 @@ struct StaticFilesTests {
   @Test(
     "no path leads out of the folder, to what is hidden, or to what is no file",
     arguments: [
-      "/../etc/passwd", "/%2e%2e/etc/passwd", "/sub/../../etc/passwd", "/..%2fetc/passwd", "/sub/%2E%2E/index.html",
+      "/../etc/passwd", "/%2e%2e/etc/passwd", "/sub/../../etc/passwd", "/..%2fetc/passwd", "/sub/..%2Findex.html",
       "/.secret", "/.git/config", "/%2esecret", "//etc/passwd", "/sub//index.html", "/index.html%00", "/sub", "/pipe",
-      "/missing", "/index.html/", "/a%2", "/a%zz", "/a%+1", "/%ff", "/./index.html",
+      "/missing", "/index.html/", "/%ff", "/.%2Findex.html", "/.%00", "/sub/../.secret", "/%2e/.git/config",
       "/\(String(repeating: "x", count: 300))",
     ])
   func traversal(path: String) async throws {
@@ -89,6 +89,23 @@ struct StaticFilesTests {
       try await serving(folder) { server in
         let answer = try await get(path, from: server).string
         #expect(answer.hasPrefix("HTTP/1.1 404 Not Found\r\n"), "\(answer)")
+      }
+    }
+  }
+
+  @Test("dot segments are resolved within the folder; what is no encoding is refused")
+  func spellings() async throws {
+    try await withFolder { folder in
+      try await serving(folder) { server in
+        for path in ["/sub/%2E%2E/index.html", "/./index.html", "/../index.html", "/sub/..", "/x/y/../../%69ndex.html"]
+        {
+          let answer = try await get(path, from: server).string
+          #expect(answer.hasSuffix("<p>index</p>"), "\(path)")
+        }
+        for path in ["/a%2", "/a%zz", "/a%+1", "/%"] {
+          let answer = try await get(path, from: server).string
+          #expect(answer.hasPrefix("HTTP/1.1 400 "), "\(path)")
+        }
       }
     }
   }

@@ -54,23 +54,20 @@ struct ChunkExtension {
   }
 
   private func next(_ byte: UInt8) -> State? {
-    switch (state, byte) {
-    case (.beforeName, _),
-      (.name, _) where ASCII.isTokenCharacter(byte):
-      .name
-    case (.beforeValue, _),
-      (.token, _) where ASCII.isTokenCharacter(byte):
-      .token
-    case (.beforeValue, UInt8(ascii: "\"")): .quoted
-    case (.name, UInt8(ascii: "=")), (.behindName, UInt8(ascii: "=")): .beforeValue
-    case (.beforeSemicolon, UInt8(ascii: ";")), (.name, UInt8(ascii: ";")), (.behindName, UInt8(ascii: ";")),
-      (.token, UInt8(ascii: ";")), (.behindQuoted, UInt8(ascii: ";")):
-      .beforeName
-    case (.name, _) where ASCII.isBlank(byte): .behindName
-    case (.token, _),
-      (.behindQuoted, _) where ASCII.isBlank(byte):
-      .beforeSemicolon
-    default: nil
+    let isToken = ASCII.isTokenCharacter(byte)
+    let isBlank = ASCII.isBlank(byte)
+    let isSemicolon = byte == UInt8(ascii: ";")
+    let isEqualSign = byte == UInt8(ascii: "=")
+    switch state {
+    case .beforeSemicolon: return isSemicolon ? .beforeName : nil
+    case .beforeName: return isToken ? .name : nil
+    case .name where isToken: return .name
+    case .name, .behindName:
+      return isEqualSign ? .beforeValue : isSemicolon ? .beforeName : isBlank ? .behindName : nil
+    case .beforeValue: return isToken ? .token : byte == UInt8(ascii: "\"") ? .quoted : nil
+    case .token where isToken: return .token
+    case .token, .behindQuoted: return isSemicolon ? .beforeName : isBlank ? .beforeSemicolon : nil
+    case .quoted, .escaped: return nil
     }
   }
 
