@@ -30,7 +30,6 @@ package struct HeadReader: ~Copyable {
     case request
     case response
   }
-  private let kind: Kind
   private let limits: HeadLimits
   private var gathered = BytesBuilder()
   private var count = 0
@@ -48,7 +47,6 @@ package struct HeadReader: ~Copyable {
   }
 
   package init(_ kind: Kind = .response, limits: HeadLimits = HeadLimits()) {
-    self.kind = kind
     self.limits = limits
     progress = kind == .request ? .beforeFirstLine : .inLine
   }

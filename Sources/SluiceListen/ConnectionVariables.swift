@@ -27,6 +27,12 @@ extension CGIVariables {
     if self["SERVER_NAME"] == nil { self["SERVER_NAME"] = Self.text(own.ipAddress) }
   }
 
+  /// A proxy that is to be believed did not say whom it speaks for: not for itself.
+  package mutating func removeRemoteAddress() {
+    self["REMOTE_ADDR"] = nil
+    self["REMOTE_PORT"] = nil
+  }
+
   /// An address as others write it: an IPv6 one with its zeros left out (RFC 5952).
   private static func text(_ address: IPAddress) -> String {
     SocketAddress(numeric: address.description, port: 0)?.host ?? address.description

@@ -7,7 +7,11 @@ import SluiceTLS
 extension ServerRequest {
   /// What a command that answers this request is told of it and of its connection.
   public var cgiVariables: CGIVariables {
-    get async { await CGIVariables(head).adding(transport, from: remoteAddress) }
+    get async {
+      var variables = await CGIVariables(head).adding(transport, from: remoteAddress)
+      if remoteAddress == nil { variables.removeRemoteAddress() }
+      return variables
+    }
   }
 }
 

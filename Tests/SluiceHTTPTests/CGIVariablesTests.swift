@@ -52,7 +52,7 @@ struct CGIVariablesTests {
     arguments: [
       ("/", "/"), ("/a/../../etc/passwd", "/etc/passwd"), ("/%2e%2e/%2E./x", "/x"), ("/a/./b/", "/a/b/"),
       ("/a/b/..", "/a/"),
-      ("/..", "/"), ("/%2F..%2F..%2Fx", "/x"), ("/a//b", "/a//b"), ("/%00", nil), ("/%FF", nil), ("/%zz", nil),
+      ("/..", "/"), ("/%2F..%2F..%2Fx", "/x"), ("/a//b", "/a//b"), ("/%00", nil), ("/%FF", nil),
       ("/...", "/..."),
     ] as [(String, String?)])
   func paths(path: String, info: String?) throws {

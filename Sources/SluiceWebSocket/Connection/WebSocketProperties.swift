@@ -75,6 +75,7 @@ extension WebSocket {
     guard let request else { return CGIVariables() }
     var variables = CGIVariables(request)
     variables.add(transport, from: currentRemoteAddress)
+    if slot != nil, currentRemoteAddress == nil { variables.removeRemoteAddress() }
     return variables
   }
 
