@@ -45,7 +45,8 @@ struct SluiceCommand: AsyncParsableCommand {
         listen+unix:PATH     serves a Unix socket
         sse+http://HOST[:PORT][/PATH]
                              as SOURCE: the events of an event stream
-                             (EventSource); sse+https:// in TLS
+                             (EventSource), to its end, or for as long as it
+                             can be had (--reconnect); sse+https:// in TLS
         listen+sse+http://HOST:PORT[/PATH]
                              as TARGET: gives each line of SOURCE to all who
                              listen, as an event; listen+sse+https:// in TLS
@@ -72,7 +73,9 @@ struct SluiceCommand: AsyncParsableCommand {
         Through a proxy, in TLS:
           sluice --proxy http://proxy:3128 wss://example.com/feed
         Read an event stream:
-          sluice --json sse+https://example.com/feed
+          sluice --reconnect --json sse+https://example.com/feed
+        Ask with POST for an event stream:
+          sluice --post @question.json --header 'Content-Type: application/json' sse+https://example.com/ask
         Give a log to browsers:
           tail -f app.log | sluice - listen+sse+http://127.0.0.1:8000/log
         A server in TLS:
