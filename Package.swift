@@ -103,7 +103,8 @@ let package = Package(
     .target(
       name: "SluiceWebSocketProtocol",
       dependencies: [
-        "SluiceStreams", "SluiceZlib", "CSluiceVector", .product(name: "HTTPTypes", package: "swift-http-types"),
+        "SluiceStreams", "SluiceHTTP", "SluiceZlib", "CSluiceVector",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       swiftSettings: settings),
     .target(

@@ -1,6 +1,6 @@
 import Sluice
 
-// A server for browsers and strangers: compression, origins, limits, times.
+// A server for browsers and strangers: compression, origins, limits and times.
 func carefulServer() async throws {
   var options = WebSocketServerOptions()
   options.protocols = ["chat.v2", "chat.v1"]

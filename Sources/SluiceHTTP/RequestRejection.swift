@@ -56,6 +56,7 @@ extension RequestRejection {
   package func response(isHead: Bool = false) throws(HTTPFieldError) -> Bytes {
     var writer = HeadWriter("HTTP/1.1 \(status) \(reasonPhrase(forStatus: status))")
     let body = Bytes(reason + "\n")
+    try writer.append("Date", HTTPDate.now)
     try writer.append("Connection", fields[.connection].map { "close, " + $0 } ?? "close")
     try writer.append("Content-Type", "text/plain; charset=utf-8")
     try writer.append("Content-Length", String(body.count))

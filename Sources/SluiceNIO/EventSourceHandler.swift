@@ -64,25 +64,34 @@
 
     private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
       let request = head.request
-      var fields: HTTPFields
+      let agreement: EventSource.Agreement
       do {
         let hasBody = try !BodyFraming(request.headerFields).isEmpty
-        fields = try EventSource.agree(to: request, hasBody: hasBody, options)
+        agreement = try EventSource.agree(to: request, hasBody: hasBody, options)
       } catch {
         if !(error is RequestRejection) { logger.error("no event stream", metadata: ["error": "\(error)"]) }
         let rejection = RequestRejection(thrown: error)
         options.observer?.didRefuse(status: rejection.status)
         return finish(with: rejection.responseParts, context)
       }
-      fields[.connection] = "close"
-      let response = HTTPServerResponsePart.head(
-        HTTPResponseHead(version: head.version, status: .ok, headers: HTTPHeaders(fields)))
-      if request.method == .head { return finish(with: [response], context) }
-      context.writeAndFlush(wrapOutboundOut(response), promise: nil)
-      do { try begin(request, fields, context) } catch {
-        logger.error("no event stream", metadata: ["error": "\(error)"])
-        context.close(promise: nil)
+      switch agreement {
+      case .head(let status, let fields):
+        finish(with: [responseHead(head.version, HTTPResponseStatus(statusCode: status), fields)], context)
+      case .stream(let fields):
+        context.writeAndFlush(wrapOutboundOut(responseHead(head.version, .ok, fields)), promise: nil)
+        do { try begin(request, fields, context) } catch {
+          logger.error("no event stream", metadata: ["error": "\(error)"])
+          context.close(promise: nil)
+        }
       }
+    }
+
+    private func responseHead(
+      _ version: HTTPVersion, _ status: HTTPResponseStatus, _ fields: HTTPFields
+    ) -> HTTPServerResponsePart {
+      var fields = fields
+      fields[.connection] = "close"
+      return .head(HTTPResponseHead(version: version, status: status, headers: HTTPHeaders(fields)))
     }
 
     private func begin(_ request: HTTPRequest, _ fields: HTTPFields, _ context: ChannelHandlerContext) throws {
@@ -90,8 +99,10 @@
       // NIO's encoder writes the chunks.
       let events = try EventSource.open(request, fields, over: stream, isChunked: false, options)
       state = .streaming(stream, events)
-      let (handler, logger) = (handler, logger)
-      Task(executorPreference: stream.loop) { await events.serve(logger: logger, handler) }
+      let (handler, logger, peer) = (handler, logger, context.remoteAddress?.ipAddress ?? "unknown")
+      events.servingTask = Task(executorPreference: stream.loop) { () async throws in
+        await events.serve(logger: logger, peer: peer, handler)
+      }
     }
 
     /// Writes all of an answer, and closes behind it.

@@ -28,6 +28,7 @@
       var headers = HTTPHeaders(fields)
       let body = ByteBuffer(string: reason + "\n")
       headers.replaceOrAdd(name: "Connection", value: "close")
+      headers.replaceOrAdd(name: "Date", value: HTTPDate.now)
       headers.add(name: "Content-Type", value: "text/plain; charset=utf-8")
       headers.add(name: "Content-Length", value: String(body.readableBytes))
       let head = HTTPResponseHead(

@@ -168,6 +168,10 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     let mayGoOn = head.isHTTP11 && body.isComplete && !head.wantsClose
     rest = body.rest
     body.cancel(nil)
+    if let answer = response.events {
+      try await becomeEvents(head, response.fields, answer)
+      return false
+    }
     let writer = ResponseWriter(
       transport, isHead: head.request.method == .head, isHTTP11: head.isHTTP11,
       keepsAlive: mayGoOn && !isLast, stallTimeout: options.stallTimeout)
@@ -260,15 +264,36 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       events = try await EventSource.accept(
         head.request, over: transport, isHTTP11: head.isHTTP11, options: options)
     } catch { return logger.debug("no event stream", metadata: ["error": "\(error)"]) }
-    rest = Bytes()
-    phase = .events(events)
-    if isLast { events.endForShutdown() }
     switch handler {
-    case .plain(let handler): await events.serve(logger: logger, peer: peerName, handler)
+    case .plain(let handler): await serve(events, handler)
     case .withRequest(let handler):
       let request = serverRequest(head.request, RequestBody(noneOn: transport), match)
-      await events.serve(logger: logger, peer: peerName) { try await handler($0, request) }
+      await serve(events) { try await handler($0, request) }
     }
+  }
+
+  /// The answer of a route's handler, which has read what it wanted of the request.
+  private func becomeEvents(
+    _ head: RequestHead, _ fields: HTTPFields, _ answer: ServerResponse.EventAnswer
+  ) async throws {
+    do {
+      let events = try await EventSource.answer(
+        head.request, adding: fields, over: transport, isHTTP11: head.isHTTP11, options: answer.options)
+      if let events { await serve(events, answer.handler) }
+    } catch let error as HTTPFieldError {
+      logger.error("handler failed", metadata: about(head.request, error))
+      throw RequestRejection(thrown: error)
+    }
+  }
+
+  private func serve(
+    _ events: EventStreamConnection, _ handler: @Sendable (EventStreamConnection) async throws -> Void
+  ) async {
+    rest = Bytes()
+    phase = .events(events)
+    events.servingTask = servingTask
+    if isLast { events.endForShutdown() }
+    await events.serve(logger: logger, peer: peerName, handler)
   }
 
   // MARK: ending
@@ -308,6 +333,10 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     case .webSocket(let ws): ws.endForShutdown()
     case .events(let events): events.endForShutdown()
     }
+  }
+
+  func servingWasCancelled() {
+    if case .events(let events) = phase { events.servingWasCancelled() }
   }
 }
 

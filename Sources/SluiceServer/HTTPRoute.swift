@@ -104,7 +104,8 @@ public struct HTTPRoute: Sendable {
   private func isMeant(by request: HTTPRequest) -> Bool {
     switch action {
     case .webSocket: WebSocket.isWebSocket(request)
-    case .events: true
+    // What comes with another method is for a route beside it: `ServerResponse.events` answers a POST.
+    case .events: [.get, .head, .options].contains(request.method)
     case .respond(let methods, _): Self.allows(request.method, methods)
     }
   }

@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceEventSource
 import SluiceHTTP
 import SluiceStreams
 
@@ -7,6 +8,10 @@ import SluiceStreams
 /// ```swift
 /// .respond("/health") { _ in .text("ok") }
 /// .respond("/log") { _ in .stream(try await File.open("app.log"), type: "text/plain") }
+/// .respond("/ask", methods: [.post]) { request in
+///   let question: Bytes = try await request.body.collect(limit: 1 << 20)
+///   return .events { events in for try await word in answer(to: question) { try await events.send(word) } }
+/// }
 /// ```
 public struct ServerResponse: Sendable {
   /// 200-599. 204, 205 and 304 have no body; one that is given is not sent.
@@ -14,6 +19,13 @@ public struct ServerResponse: Sendable {
   /// Beside those that the server writes itself: Connection, Content-Length, Date, Transfer-Encoding.
   public var fields: HTTPFields
   public var body: Body
+  /// What the connection becomes, instead of a body.
+  private(set) var events: EventAnswer?
+
+  struct EventAnswer: Sendable {
+    let options: EventSourceServerOptions
+    let handler: @Sendable (EventStreamConnection) async throws -> Void
+  }
 
   public enum Body: Sendable {
     case bytes(Bytes)
@@ -45,6 +57,18 @@ public struct ServerResponse: Sendable {
     _ stream: any ReadableStream<Bytes>, type: String, length: Int? = nil
   ) -> ServerResponse {
     ServerResponse(fields: [.contentType: type], body: .stream(stream, length: length))
+  }
+
+  /// An event stream, in answer to a request of any method: what a POST asks for. It is the last that the connection answers; what its handler does is as for
+  /// `EventSource.serve`. What was not read of the request's body is dropped. The options' `onRequest` is not asked: this is its answer.
+  /// - Parameter fields: Fields of this answer, beside the options'.
+  public static func events(
+    fields: HTTPFields = HTTPFields(), options: EventSourceServerOptions = EventSourceServerOptions(),
+    _ handler: @escaping @Sendable (EventStreamConnection) async throws -> Void
+  ) -> ServerResponse {
+    var response = ServerResponse(fields: fields)
+    response.events = EventAnswer(options: options, handler: handler)
+    return response
   }
 
   init(_ rejection: RequestRejection) {

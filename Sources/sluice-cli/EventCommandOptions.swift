@@ -99,22 +99,11 @@ struct EventService: Sendable {
   init(headers: Headers, origins: OriginPolicy, credentials: CredentialUse, _ diagnostics: Diagnostics) {
     self.diagnostics = diagnostics
     events.headers = headers
+    events.origins = origins
     events.onRequest = { request in
       try credentials.check(request)
-      return origins.permission(for: request)
+      return [:]
     }
-  }
-}
-
-extension OriginPolicy {
-  /// The fields that let the page read the answer (the Fetch standard, §3.2).
-  fileprivate func permission(for request: HTTPRequest) -> Headers {
-    if self == .any { return ["Access-Control-Allow-Origin": "*"] }
-    guard self != .sameOrigin else { return [:] }
-    guard let origin = request.headerFields[.origin], allows(request) else { return ["Vary": "Origin"] }
-    return [
-      "Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin",
-    ]
   }
 }
 

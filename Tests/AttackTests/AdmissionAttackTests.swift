@@ -54,7 +54,7 @@ struct AdmissionAttackTests {
     server.stop()
   }
 
-  @Test("attack 32: exact origins, patterns and all")
+  @Test("attack 32: exact origins, patterns, and all of them")
   func policies() async throws {
     var options = WebSocketServerOptions()
     options.origins = .only("https://example.com", "https://*.example.org", "http://localhost:3000")

@@ -505,6 +505,52 @@ struct EventSourceClientTests {
     }
   }
 
+  // MARK: gears
+
+  @Test("a pipe within the loop goes on over connections that are lost, at the sink's pace", arguments: [1, 20_000])
+  func pipes(count: Int) async throws {
+    let text = String(repeating: "x", count: 100)
+    let answers = (0..<3).map { part in
+      eventStream("retry: 1\n\n" + (0..<count).map { "data: \(part) \($0) \(text)\n\n" }.joined())
+    }
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let reading = Task {
+      let socket = try await listener.read()
+      var all: [String] = []
+      for try await line in try #require(socket).lines { all.append(line) }
+      socket?.abort(StreamError.aborted)
+      return all
+    }
+    _ = try await withLiteralServer(answers + ["HTTP/1.1 204 No Content\r\n\r\n"]) { url in
+      let client = try await EventSource.connect(url, options: quickClient)
+      let sink = try await TCP.connect("127.0.0.1", port: listener.port)
+      try await client.map { Bytes($0.data + "\n") }.pipe(sink)
+      sink.cancel(nil)
+    }
+    let expected = (0..<3).flatMap { part in (0..<count).map { "\(part) \($0) \(text)" } }
+    #expect(try await reading.value == expected)
+    listener.cancel(nil)
+  }
+
+  @Test("a client that is dropped ends its connection")
+  func dropped() async throws {
+    let listener = try await TCP.listen("127.0.0.1", port: 0)
+    let serving = Task {
+      let socket = try #require(try await listener.read())
+      _ = try await socket.read()
+      try await socket.write(eventStream("data: a\n\n"))
+      let next = try? await socket.read()
+      socket.abort(StreamError.aborted)
+      return next == nil
+    }
+    do {
+      let client = try await EventSource.connect("http://127.0.0.1:\(listener.port)/", options: quickClient)
+      #expect(try await client.read()?.data == "a")
+    }
+    #expect(try await serving.value)
+    listener.cancel(nil)
+  }
+
   // MARK: what is asked
 
   @Test("a method and a body are sent, once, with an Accept of one's own")

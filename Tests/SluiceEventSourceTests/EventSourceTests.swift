@@ -170,10 +170,11 @@ struct EventSourceTests {
   @Test("the answer on the wire, in chunks to HTTP/1.1 and to the end to HTTP/1.0")
   func wire() async throws {
     var options = EventSourceServerOptions()
-    options.allowedOrigin = "https://example.com"
+    options.origins = .only("https://example.com")
     options.headers = ["X-Feed": "7"]
     options.onRequest = { request in ["X-Path": request.path ?? ""] }
-    let chunked = try await answer("GET /feed?x HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n", options)
+    let chunked = try await answer(
+      "GET /feed?x HTTP/1.1\r\nHost: a\r\nOrigin: https://example.com\r\nAccept: text/event-stream\r\n\r\n", options)
     #expect(chunked.hasPrefix("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"))
     #expect(
       chunked.contains("Access-Control-Allow-Origin: https://example.com\r\n") && chunked.contains("X-Feed: 7\r\n"))

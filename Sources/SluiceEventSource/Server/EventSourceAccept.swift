@@ -98,25 +98,80 @@ extension EventSource {
     _ request: HTTPRequest, hasBody: Bool, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
     options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
-    let fields = try agree(to: request, hasBody: hasBody, options)
-    let isHead = request.method == .head
-    try await transport.write(try responseHead(fields, isChunked: isHTTP11 && !isHead))
-    if isHead {
+    switch try agree(to: request, hasBody: hasBody, options) {
+    case .head(let status, let fields):
+      try await transport.write(try responseHead(status: status, fields, isChunked: false))
       throw HeadAnswered()
+    case .stream(let fields):
+      return try await begin(request, fields, over: transport, isHTTP11: isHTTP11, options)
     }
+  }
+
+  private static func begin(
+    _ request: HTTPRequest, _ fields: HTTPFields, over transport: some PolledDuplexStream<Bytes, Bytes>,
+    isHTTP11: Bool, _ options: EventSourceServerOptions
+  ) async throws -> EventStreamConnection {
+    try await transport.write(try responseHead(status: 200, fields, isChunked: isHTTP11))
     // What is written to the connection is flushed with it from here on.
     transport.flush()
     return try open(request, fields, over: transport, isChunked: isHTTP11, options)
   }
 
-  /// The fields of the response, but for those that frame it.
+  /// Answers a request of any method with a stream, when its body has been read.
+  /// - Parameter added: Fields of the response, beside the options'.
+  /// - Returns: nil if the request was HEAD, whose answer is a head alone.
+  /// - Throws: What the transport failed with; `HTTPFieldError` for a field that can't be sent, before anything is.
+  package static func answer(
+    _ request: HTTPRequest, adding added: HTTPFields, over transport: some PolledDuplexStream<Bytes, Bytes>,
+    isHTTP11: Bool, options: EventSourceServerOptions
+  ) async throws -> EventStreamConnection? {
+    var fields = try streamFields(request, [:], options)
+    for field in added {
+      guard !reservedFields.contains(field.name.canonicalName) else {
+        throw HTTPFieldError.reservedName(field.name.rawName)
+      }
+      fields.append(field)
+    }
+    guard request.method != .head else {
+      try await transport.write(try responseHead(status: 200, fields, isChunked: false))
+      await end(transport, options)
+      return nil
+    }
+    return try await begin(request, fields, over: transport, isHTTP11: isHTTP11, options)
+  }
+
+  /// What a request that is not refused is answered with.
+  package enum Agreement {
+    /// The fields of a response that is a stream, but for those that frame it.
+    case stream(HTTPFields)
+    /// A head is all of the response.
+    case head(status: Int, HTTPFields)
+  }
+
   /// - Throws: `RequestRejection`; `HTTPFieldError` for a field of the options that can't be sent.
   package static func agree(
     to request: HTTPRequest, hasBody: Bool, _ options: EventSourceServerOptions
-  ) throws -> HTTPFields {
-    if hasBody { throw RequestRejection(status: 400, reason: "a request for an event stream has no body") }
-    return try responseFields(request, try check(request, options), options)
+  ) throws -> Agreement {
+    do {
+      switch request.method {
+      case .get where !hasBody: return .stream(try streamFields(request, try check(request, options), options))
+      case .head where !hasBody:
+        return .head(status: 200, try streamFields(request, try check(request, options), options))
+      case .options: return .head(status: 204, try optionsFields(request, options))
+      case .get, .head: throw RequestRejection(status: 400, reason: "a request for an event stream has no body")
+      default:
+        throw RequestRejection(
+          status: 405, reason: "an event stream is asked for with GET, not \(request.method.rawValue)",
+          fields: [.allow: methods])
+      }
+    } catch var rejection as RequestRejection {
+      // A page is to read why it was refused.
+      try rejection.fields.append(options.origins.permission(for: request), reserved: [])
+      throw rejection
+    }
   }
+
+  private static let methods = "GET, HEAD, OPTIONS"
 
   /// Begins the stream behind a response's head.
   /// - Parameters:
@@ -137,11 +192,6 @@ extension EventSource {
   private static func check(
     _ request: HTTPRequest, _ options: EventSourceServerOptions
   ) throws -> Headers {
-    guard request.method == .get || request.method == .head else {
-      throw RequestRejection(
-        status: 405, reason: "an event stream is asked for with GET, not \(request.method.rawValue)",
-        fields: [.allow: "GET, HEAD"])
-    }
     guard accepts(request, exactly: false) else {
       throw RequestRejection(status: 406, reason: "this is text/event-stream, which the request does not accept")
     }
@@ -150,8 +200,8 @@ extension EventSource {
     }
   }
 
-  private static func responseHead(_ fields: HTTPFields, isChunked: Bool) throws -> Bytes {
-    var writer = HeadWriter("HTTP/1.1 200 OK")
+  private static func responseHead(status: Int, _ fields: HTTPFields, isChunked: Bool) throws -> Bytes {
+    var writer = HeadWriter("HTTP/1.1 \(status) \(reasonPhrase(forStatus: status))")
     try writer.append(fields)
     try writer.append("Connection", "close")
     if isChunked { try writer.append("Transfer-Encoding", "chunked") }
@@ -159,7 +209,7 @@ extension EventSource {
   }
 
   /// - Parameter added: What the application adds for this request.
-  private static func responseFields(
+  private static func streamFields(
     _ request: HTTPRequest, _ added: Headers, _ options: EventSourceServerOptions
   ) throws -> HTTPFields {
     // Nobody keeps a stream, or changes what is in it on the way.
@@ -168,22 +218,48 @@ extension EventSource {
       if acceptsGzip(request) { fields[.contentEncoding] = "gzip" }
       fields.append(HTTPField(name: .vary, value: "Accept-Encoding"))
     }
-    if let origin = options.allowedOrigin {
-      try fields.append(["Access-Control-Allow-Origin": origin], reserved: [])
-      if origin != "*" {
-        fields[.accessControlAllowCredentials] = "true"
-        fields.append(HTTPField(name: .vary, value: "Origin"))
-      }
-    }
+    try fields.append(options.origins.permission(for: request), reserved: [])
     try fields.append(options.headers, reserved: reservedFields)
     try fields.append(added, reserved: reservedFields)
+    try fields.appendUnlessSaid(["X-Accel-Buffering": "no", "Date": HTTPDate.now])
     return fields
   }
+
+  /// What may be asked for here, and, to a page's preflight, that it may (the Fetch standard, §3.2.2).
+  private static func optionsFields(_ request: HTTPRequest, _ options: EventSourceServerOptions) throws -> HTTPFields {
+    var fields: HTTPFields = [.allow: methods, .date: HTTPDate.now]
+    let permission = options.origins.permission(for: request)
+    try fields.append(permission, reserved: [])
+    guard fields[.accessControlAllowOrigin] != nil, let method = request.headerFields[.accessControlRequestMethod]
+    else {
+      return fields
+    }
+    // What the page sends is for the request itself to be refused for.
+    if method.utf8.isToken { fields[.accessControlAllowMethods] = method }
+    let asked = request.headerFields[values: .accessControlRequestHeaders]
+    if let names = HTTPSyntax.tokens(in: asked), !names.isEmpty {
+      fields[.accessControlAllowHeaders] = names.joined(separator: ", ")
+    }
+    fields[.accessControlMaxAge] = preflightAge
+    return fields
+  }
+
+  /// Seconds for which a browser need not ask again.
+  private static let preflightAge = "600"
 
   /// Fields, in lower case, that the stream writes itself.
   package static let reservedFields: Set<String> = [
     "content-type", "connection", "transfer-encoding", "content-length", "content-encoding",
   ]
+}
+
+extension HTTPFields {
+  /// Adds those that are not there yet.
+  fileprivate mutating func appendUnlessSaid(_ headers: Headers) throws(HTTPFieldError) {
+    for (name, value) in headers where HTTPField.Name(name).map({ self[$0] }) == .some(nil) {
+      try append([name: value], reserved: [])
+    }
+  }
 }
 
 extension EventStreamConnection {

@@ -3,18 +3,22 @@ import SluiceHTTP
 
 /// How a server gives event streams; what they stand on has `HTTPServerOptions`.
 public struct EventSourceServerOptions: Sendable {
-  /// Fields that are added to the response.
+  /// Fields that are added to the response. Beside the stream's own, it has `Date`, and `X-Accel-Buffering: no`, without which nginx keeps events back; both
+  /// may be said otherwise here.
   public var headers: Headers = [:]
   /// What clients are told of how long to wait before they come back. Default: 5 seconds; nil says nothing.
   public var retry: Duration? = .seconds(5)
   /// How often a comment shows that the connection lives, so that proxies don't cut it. Default: 10 seconds; nil sends none.
   public var ping: Duration? = .seconds(10)
-  /// The origin whose pages may read the stream (`Access-Control-Allow-Origin`): `https://example.com`, or `*` for all. Default:
-  /// nil, only pages of the server's own.
-  public var allowedOrigin: String?
+  /// Whose pages may read the stream, and why it was refused, in a browser (CORS, the Fetch standard §3.2): those of an origin that is listed may send
+  /// credentials too. Their preflight requests are answered. Default: only pages of the server's own origin, which need no permission.
+  public var origins = OriginPolicy.sameOrigin
   /// Looks at a request before it is accepted. What it returns is added to the response; what it throws refuses it: a `RequestRejection`
   /// with its status, anything else with 500. Called on the connection's loop: it must not block.
   public var onRequest: @Sendable (HTTPRequest) throws -> Headers = { _ in [:] }
+  /// Whether a handler's task is cancelled when its stream has ended without it: when the client has left, or the server has stopped. Otherwise the next
+  /// `send` throws, and what waits for something else goes on. Default: yes.
+  public var cancelsHandler = true
   /// Where `accept` reads the request itself: time for its head. Default: 10 seconds.
   public var requestTimeout: Duration = .seconds(10)
   /// How long a client may take nothing of the last events of a stream that ends, before it is cut. Default: 10 seconds.

@@ -13,7 +13,7 @@ import SluiceZlib
 /// }
 /// ```
 /// A client that is slow holds whoever writes: `send` returns when there is room for the next event. One that takes nothing at all for
-/// `stallTimeout` is cut.
+/// `stallTimeout` is cut. One that ends its own half, or leaves, gets what was sent before, and the end.
 public final class EventStreamConnection: PolledWritableStream, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Input = ServerSentEvent
@@ -23,8 +23,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   public let request: HTTPRequest
   private let transport: any PolledDuplexStream<Bytes, Bytes>
   private let isChunked: Bool
-  private let options: EventSourceServerOptions
-  private var state = State.open
+  let options: EventSourceServerOptions
+  private var state = WriteHalf.open
   private var gathered = BytesBuilder()
   /// Compresses what is sent, where the client takes that.
   private var gzip: GzipWriter?
@@ -33,19 +33,12 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var writer = RoomWaiters.nobody
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
+  /// What runs the handler: to be cancelled when the stream has ended without it.
   package var servingTask: Task<Void, any Error>?
   private var pingTimer: LoopTimer?
   /// While the client leaves no room.
   private var stallWatch: StallWatch?
-  private var waitingForEnd: [CheckedContinuation<Void, Never>] = []
-
-  private enum State {
-    case open
-    /// What was sent is on its way, and the end behind it.
-    case closing
-    case closed
-    case failed(any Error)
-  }
+  private var waitingForEnd: [CheckedContinuation<Bool, Never>] = []
 
   /// Takes over a transport on which the response head is on its way. On its loop only.
   init(
@@ -119,8 +112,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
       let hasRoom = try gathered.count < options.writeHighWatermark && transport.hasRoom()
       if !hasRoom { isRoomAwaited = true }
       return hasRoom
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
+    case .closing, .closed, .failed: throw state.refusal
     }
   }
 
@@ -238,12 +230,64 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
 
   // MARK: ending
 
-  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch state {
-    case .closing, .closed: return completion(nil)
-    case .failed(let error): return completion(error)
-    case .open: break
+  /// In a task that is cancelled already it closes as well; one that is cancelled while it waits cuts the stream.
+  public func close() async throws {
+    if Task.isCancelled { return try await closed() }
+    try await withTaskCancellationHandler {
+      try await closed()
+    } onCancel: {
+      abort(CancellationError())
     }
+  }
+
+  /// Ends it in good order, whether the task is cancelled or not: it takes no longer than the client takes what was sent.
+  private func closed() async throws {
+    try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+      loop.perform {
+        self.closeWhenFlushed { error in
+          if let error { continuation.resume(throwing: error) } else { continuation.resume() }
+        }
+      }
+    }
+  }
+
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    end(after: nil, completion)
+  }
+
+  /// The client gets what was sent, and sees that it is not all: the body lacks its end.
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    end(after: failure, completion)
+  }
+
+  /// - Parameter failure: What the stream is not whole for.
+  func end(after failure: (any Error)?, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    switch state.close(completion) {
+    case .begin: break
+    case .wait: return
+    case .done(let error): return completion(error)
+    }
+    if failure == nil { appendEnd() }
+    flush()
+    didEnd()
+    let closeTimeout = options.closeTimeout
+    let watch = StallWatch(transport, limit: closeTimeout) { self.abort(EventSourceError.stalled(closeTimeout)) }
+    let didClose: @Sendable ((any Error)?) -> Void = { error in
+      watch.stop()
+      self.dropInput()
+      self.transport.cancel(nil)
+      self.finish(error)
+    }
+    // Without chunks only a connection that ends badly shows that something is missing.
+    if let failure, !isChunked {
+      transport.abort(failure)
+      didClose(failure)
+    } else {
+      transport.closeWhenFlushed(didClose)
+    }
+  }
+
+  private func appendEnd() {
     if gathered.capacity == 0 { gathered = loop.scratch.take() }
     if gzip != nil {
       var end = BytesBuilder(capacity: 64)
@@ -251,32 +295,35 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
       appendToBody(end.take().span)
     }
     if isChunked { gathered.appendLastChunk() }
-    flush()
-    end(.closing)
-    let watch = StallWatch(transport, limit: options.closeTimeout) { [closeTimeout = options.closeTimeout] in
-      self.abort(EventSourceError.stalled(closeTimeout))
-    }
-    transport.closeWhenFlushed { error in
-      watch.stop()
-      if case .closing = self.state { self.state = .closed }
-      self.transport.cancel(nil)
-      completion(error)
-    }
+  }
+
+  /// The system answers bytes that nobody has read with a reset, which overtakes what was sent.
+  private func dropInput() {
+    do { while case .element = try transport.poll() {} } catch {}
   }
 
   public func abort(_ reason: any Error) {
     loop.perform {
       switch self.state {
-      case .open: self.end(.failed(reason))
-      case .closing: self.state = .failed(reason)
+      case .open:
+        self.finish(reason)
+        self.didEnd()
+      case .closing: self.finish(reason)
       case .closed, .failed: return
       }
       self.transport.abort(reason)
     }
   }
 
-  private func end(_ state: State) {
-    self.state = state
+  private func finish(_ error: (any Error)?) {
+    switch state {
+    case .open, .closing: for completion in state.end(error) { completion(error) }
+    case .closed, .failed: break
+    }
+  }
+
+  /// Nothing more is taken.
+  private func didEnd() {
     gzip = nil
     options.observer?.didEnd()
     if let pingTimer { loop.cancelTimer(pingTimer) }
@@ -286,24 +333,25 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     transport.detachReader()
     transport.detachWriter()
     writer.wake()
+    let isCancelled = if case .failed(is CancellationError) = state { true } else { false }
     let waiting = waitingForEnd
     waitingForEnd = []
-    for continuation in waiting { continuation.resume() }
+    for continuation in waiting { continuation.resume(returning: isCancelled) }
   }
 
   /// Waits until the client has left, or the stream was closed.
-  /// - Throws: `CancellationError`; the stream is cut then.
+  /// - Throws: `CancellationError` if the task is cancelled before that; the stream is cut then.
   public func waitUntilClosed() async throws {
-    await withTaskCancellationHandler {
+    let isCancelled = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         loop.perform {
-          if self.isOpenNow { self.waitingForEnd.append(continuation) } else { continuation.resume() }
+          if self.isOpenNow { self.waitingForEnd.append(continuation) } else { continuation.resume(returning: false) }
         }
       }
     } onCancel: {
       abort(CancellationError())
     }
-    try Task.checkCancellation()
+    if isCancelled { try Task.checkCancellation() }
   }
 }
 
@@ -318,12 +366,17 @@ extension EventStreamConnection: Waker {
         switch try transport.poll() {
         case .element: continue
         case .pending: return
-        case .end: throw StreamError.closed
+        // It may have ended its half only, and read on.
+        case .end:
+          closeWhenFlushed { _ in }
+          return cancelHandler()
         }
       }
     } catch {
-      end(.failed(StreamError.closed))
+      finish(StreamError.closed)
+      didEnd()
       transport.abort(error)
+      cancelHandler()
     }
   }
 

@@ -1,4 +1,5 @@
 import HTTPTypes
+import SluiceHTTP
 import SluiceStreams
 
 /// The server's side of the opening handshake (RFC 6455 §4.2, and the drafts before it): a request in, an answer out.

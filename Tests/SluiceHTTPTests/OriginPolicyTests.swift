@@ -1,7 +1,6 @@
 import HTTPTypes
+import SluiceHTTP
 import Testing
-
-@testable import SluiceWebSocketProtocol
 
 @Suite("Origins (RFC 6455 §10.2, ATTACKS 32)")
 struct OriginPolicyTests {

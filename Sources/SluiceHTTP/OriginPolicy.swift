@@ -35,11 +35,22 @@ public struct OriginPolicy: Sendable, Hashable {
     allows(request.headerFields[values: .origin], host: request.authority ?? "")
   }
 
+  /// The fields that let a page read the answer (CORS, the Fetch standard §3.2); those of the server's own origin need none.
+  package func permission(for request: HTTPRequest) -> Headers {
+    switch rule {
+    case .any: return ["Access-Control-Allow-Origin": "*"]
+    case .same: return [:]
+    case .only:
+      guard let origin = request.headerFields[.origin], allows(request) else { return ["Vary": "Origin"] }
+      return ["Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"]
+    }
+  }
+
   /// Whether `only` could ever let a page in by it: `SCHEME://HOST[:PORT]`, without a path.
   public static func isOrigin(_ text: String) -> Bool { Origin(text) != nil }
 
   /// - Parameter host: The request's Host.
-  func allows(_ origins: [String], host: String) -> Bool {
+  package func allows(_ origins: [String], host: String) -> Bool {
     if case .any = rule { return true }
     if origins.isEmpty { return true }
     // "null", what is no origin, or two of them: from a page that nobody vouches for.
