@@ -159,6 +159,23 @@ struct EventStreamEndTests {
     func add() { count.withLock { $0 += 1 } }
   }
 
+  @Test("to a client that knows no chunks, a reset says that something is missing, behind all that there is")
+  func throwingHandlerToHTTP10() async throws {
+    struct Refusal: Error {}
+    try await serving { events in
+      for _ in 0..<500 { try await events.send(String(repeating: "x", count: 10_000)) }
+      throw Refusal()
+    } _: { port in
+      let socket = try await request(version: "1.0", on: port)
+      var count = 0
+      await #expect(throws: IOError.self) {
+        while let chunk = try await socket.read() { count += chunk.count }
+      }
+      #expect(count > 500 * 10_000)
+      socket.abort(StreamError.aborted)
+    }
+  }
+
   @Test("all who close a stream wait for its end")
   func closings() async throws {
     let closed = Count()

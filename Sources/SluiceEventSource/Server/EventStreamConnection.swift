@@ -280,8 +280,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
     }
     // Without chunks only a connection that ends badly shows that something is missing.
     if let failure, !isChunked {
-      transport.abort(failure)
-      didClose(failure)
+      transport.closeWhenFlushed(after: failure, didClose)
     } else {
       transport.closeWhenFlushed(didClose)
     }
