@@ -121,6 +121,7 @@ let package = Package(
       name: "SluiceEventSource",
       dependencies: [
         "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceListen", "SluiceZlib",
+        .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
       ],

@@ -214,6 +214,53 @@ struct EventStreamEndTests {
     }
   }
 
+  // MARK: many senders
+
+  @Test(
+    "many tasks send to a client that takes its time: every event arrives, in the order of the calls, and who is cancelled has sent nothing"
+  )
+  func manySenders() async throws {
+    let text = String(repeating: "x", count: 200_000)
+    let cancelled = Count()
+    try await serving { events in
+      // More than the system takes.
+      for _ in 0..<50 { try events.push(ServerSentEvent(text)) }
+      try await withThrowingDiscardingTaskGroup { group in
+        for number in 0..<100 {
+          group.addTask { try await events.send("\(number) \(text)") }
+          // On the loop, one after the other.
+          await Task.yield()
+        }
+        for _ in 0..<10 {
+          let waiting = Task { try await events.send("never \(text)") }
+          try await Task.sleep(for: .milliseconds(5))
+          waiting.cancel()
+          do { try await waiting.value } catch is CancellationError { cancelled.add() }
+        }
+      }
+    } _: { port in
+      let socket = try await request(on: port)
+      try await Task.sleep(for: .milliseconds(500))
+      let lines = try await body(on: socket).split(separator: "\n").filter { $0.hasPrefix("data: ") }.dropFirst(50)
+      let numbers = lines.map { $0.dropFirst(6).prefix { $0 != " " } }
+      #expect(numbers == (0..<100).map { "\($0)" } && cancelled.value == 10)
+    }
+  }
+
+  @Test("a broadcast sends to all")
+  func broadcastSends() async throws {
+    let broadcast = EventBroadcast(whenSlow: .wait)
+    try await serving {
+      try await broadcast.serve($0)
+    } _: { port in
+      let socket = try await request(on: port)
+      while broadcast.count == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      try await broadcast.send("42.7", event: "price", id: "7")
+      try await broadcast.close()
+      #expect(try await body(on: socket).hasSuffix("event: price\nid: 7\ndata: 42.7\n\n\r\n0\r\n\r\n"))
+    }
+  }
+
   // MARK: what is answered
 
   private func answer(

@@ -105,6 +105,19 @@ struct EventStreamParserTests {
     #expect(try parse(Bytes("data: " + text + "\n\n"), size: 1 << 16).events == [.init(text)])
   }
 
+  @Test("events are made as they are wanted, however many a chunk has")
+  func onDemand() throws {
+    var parser = EventStreamParser()
+    var output = TransformOutput<ServerSentEvent>()
+    try parser.transform(Bytes(String(repeating: "data\n\n", count: 10_000)), into: &output)
+    var count = 0
+    while output.popFirst() != nil { count += 1 }
+    #expect(output.isPaused && count < 1000)
+    try parser.finish(into: &output)
+    while output.popFirst() != nil { count += 1 }
+    #expect(count == 10_000)
+  }
+
   // MARK: writing
 
   private func written(_ event: ServerSentEvent) throws -> String {

@@ -11,6 +11,8 @@ public struct EventStreamParser: Transform {
   public typealias Output = ServerSentEvent
 
   let limits: EventStreamLimits
+  /// What is still to be looked at, behind a pause.
+  private var unread = Bytes()
   private var start = Start.mayHaveMark(0)
   private var line = Line.name(FieldName())
   private var endedWithCarriageReturn = false
@@ -93,12 +95,27 @@ public struct EventStreamParser: Transform {
   public mutating func transform(
     _ input: consuming Bytes, into output: inout TransformOutput<ServerSentEvent>
   ) throws {
-    var rest = input[...]
-    while let event = try next(from: &rest) { output.append(event) }
+    unread = unread.followed(by: input)
+    try resume(into: &output)
+  }
+
+  public mutating func resume(into output: inout TransformOutput<ServerSentEvent>) throws {
+    var rest = unread
+    unread = Bytes()
+    while !output.isFull {
+      guard let event = try next(from: &rest) else { return }
+      output.append(event)
+    }
+    unread = rest.compacted()
+    if !unread.isEmpty { output.pause() }
   }
 
   /// What is not ended by an empty line is no event.
-  public mutating func finish(into output: inout TransformOutput<ServerSentEvent>) throws {}
+  public mutating func finish(into output: inout TransformOutput<ServerSentEvent>) throws {
+    var rest = unread
+    while let event = try next(from: &rest) { output.append(event) }
+    unread = Bytes()
+  }
 
   /// Takes what the next event needs off the beginning of `input`.
   /// - Returns: nil when all of it was taken.

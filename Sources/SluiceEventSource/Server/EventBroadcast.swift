@@ -23,6 +23,15 @@ extension EventStreamConnection: BroadcastMember {
 }
 
 extension Broadcast where Member == EventStreamConnection {
+  /// Sends an event to all who listen: see `write`.
+  ///
+  /// ```swift
+  /// try await broadcast.send("42.7", event: "price")
+  /// ```
+  public func send(_ data: String, event: String? = nil, id: String? = nil) async throws {
+    try await write(ServerSentEvent(data, event: event, id: id))
+  }
+
   /// Lets a client take part until it leaves, or the broadcast is closed. For a server's handler.
   public func serve(_ connection: EventStreamConnection) async throws {
     try await serve(connection) { try await connection.waitUntilClosed() }

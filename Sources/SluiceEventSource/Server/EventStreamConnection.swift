@@ -31,6 +31,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   /// Whether producers wait, as far as the observer knows.
   private var isFull = false
   private var writer = RoomWaiters.nobody
+  /// Who waits in `send`.
+  var senders = SenderQueue()
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
   /// What runs the handler: to be cancelled when the stream has ended without it.
@@ -89,14 +91,6 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   }
 
   // MARK: sending
-
-  /// Sends an event. Returns when there is room for the next one.
-  /// - Throws: `EventFieldError` for a type or an id with a line end or NUL; `StreamError.closed` when the client has left.
-  public func send(
-    _ data: String, event: String? = nil, id: String? = nil, retry: Duration? = nil
-  ) async throws {
-    try await write(ServerSentEvent(data, event: event, id: id, retry: retry))
-  }
 
   /// Sends a comment, which shows proxies and the client that the connection lives.
   public func ping() async throws {
