@@ -437,7 +437,7 @@ OPTION_PLACES = {
         "lines", "null", "length-prefixed", "chunks", "binary", "text", "header", "protocol", "compress", "max-message", "ping",
         "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout"],
     ("listen+ws://BUSY", "-"): ["response-header", "allow-origin", "proxy-protocol-from"],
-    ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json"],
+    ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json", "max-event", "post"],
     ("listen+tls://BUSY", "-"): ["cert"],
     ("wss://127.0.0.1:1", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni"],
     ("-", "file:/dev/null"): ["append"],
