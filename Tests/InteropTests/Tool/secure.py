@@ -550,7 +550,7 @@ http.createServer((request, response) => {
 }).listen(Number(process.argv[1]), '127.0.0.1');
 """
     with program(port, "env", "NODE_PATH=/usr/share/nodejs", "node", "-e", faye, str(port)):
-        client = subprocess.Popen([tool, "--json", f"sse+http://127.0.0.1:{port}/"], stdout=subprocess.PIPE, env=CLEAN)
+        client = subprocess.Popen([tool, "-q", "--reconnect", "--json", f"sse+http://127.0.0.1:{port}/"], stdout=subprocess.PIPE, env=CLEAN)
         seen = [client.stdout.readline().decode() for _ in range(9)]
         client.terminate()
         client.wait(10)
