@@ -38,7 +38,7 @@ struct ShutdownTests {
 
   private static let text = String(repeating: "x", count: 10_000)
   /// Bytes beyond what the system takes for a peer that reads nothing.
-  private static let long = String(repeating: "y", count: 32 << 20)
+  private static let long = String(repeating: "y", count: 20 << 20)
 
   /// How many bytes have been sent, and what has happened.
   private final class Record: Sendable {
@@ -187,13 +187,13 @@ struct ShutdownTests {
     let record = Record()
     let room = WebSocketBroadcast(whenSlow: .wait)
     let handling = Handling<WebSocket>(
-      state: state, record: record, element: { Message($0) }, waitUntilClosed: { _ = try await $0.read() },
+      state: state, record: record, element: { .binary(Bytes($0)) }, waitUntilClosed: { _ = try await $0.read() },
       join: { ws in try await room.serve(ws) { _ = try await ws.read() } })
     let writing = Task {
       guard state == .broadcasting else { return }
       while room.count == 0 { try await Task.sleep(for: .milliseconds(5)) }
       while room.count > 0 {
-        try await room.write(Message(Self.text))
+        try await room.write(.binary(Bytes(Self.text)))
         record.didSend(Self.text)
       }
     }
