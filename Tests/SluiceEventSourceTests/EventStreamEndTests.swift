@@ -61,6 +61,35 @@ struct EventStreamEndTests {
     }
   }
 
+  @Test("the same where the handler waits for the end, which cancels it, and a broadcast waits for room")
+  func halfClosedMember() async throws {
+    let broadcast = EventBroadcast(whenSlow: .wait)
+    let sent = Count()
+    let writing = Task {
+      while broadcast.count == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      while broadcast.count > 0 {
+        try await broadcast.send(String(repeating: "x", count: 10_000))
+        sent.add()
+      }
+    }
+    try await serving {
+      try await broadcast.serve($0)
+    } _: { port in
+      let socket = try await request(on: port)
+      var before = -1
+      while sent.value != before || before == 0 {
+        before = sent.value
+        try await Task.sleep(for: .milliseconds(200))
+      }
+      try await socket.close()
+      try await Task.sleep(for: .milliseconds(200))
+      let text = try await body(on: socket)
+      #expect(text.ranges(of: "data: ").count >= before && before > 0)
+      #expect(text.hasSuffix("xx\n\n\r\n0\r\n\r\n"))
+    }
+    writing.cancel()
+  }
+
   @Test("what a client says behind its request is no reason for a reset", arguments: ["1.1", "1.0"])
   func talkative(version: String) async throws {
     let long = String(repeating: "x", count: 8 << 20)

@@ -342,7 +342,8 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
         }
       }
     } onCancel: {
-      abort(CancellationError())
+      // What ended it before has the task cancelled too: then what was sent is on its way.
+      loop.perform { if self.isOpenNow { self.abort(CancellationError()) } }
     }
     if isCancelled { try Task.checkCancellation() }
   }

@@ -234,8 +234,15 @@ def ends():
             connection = server.connect()
             head = read_until(connection, b"retry: 5000\n\n")
             check(b"X-Accel-Buffering: no\r\n" in head and b"\r\nDate: " in head, head)
-            writing = threading.Thread(target=lambda: (server.say(lines), way == "input" and server.process.stdin.close()), daemon=True)
-            writing.start()
+
+            def write():
+                # The tool reads no more when it ends.
+                with contextlib.suppress(OSError):
+                    server.say(lines)
+                    if way == "input":
+                        server.process.stdin.close()
+
+            threading.Thread(target=write, daemon=True).start()
             time.sleep(1)
             if way == "SIGTERM":
                 server.process.send_signal(signal.SIGTERM)
