@@ -435,11 +435,12 @@ def origins():
 OPTION_PLACES = {
     ("ws://127.0.0.1:1", "-"): [
         "lines", "null", "length-prefixed", "chunks", "binary", "text", "header", "protocol", "compress", "max-message", "ping",
-        "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout"],
+        "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout",
+        "answer-timeout"],
     ("listen+ws://BUSY", "-"): ["response-header", "allow-origin", "proxy-protocol-from"],
     ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json", "max-event", "post"],
     ("listen+tls://BUSY", "-"): ["cert"],
-    ("wss://127.0.0.1:1", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni"],
+    ("wss://127.0.0.1:1", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni", "tls-profile"],
     ("-", "file:/dev/null"): ["append"],
     ("-", "exec:cat"): ["terminate-after", "kill-after"],
     # These would go on for ever; reconnect.py has them.
@@ -447,7 +448,7 @@ OPTION_PLACES = {
 }
 OPTIONS_FOR_ALL = ["linger", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
-                 "basic-auth": "a:b"}
+                 "basic-auth": "a:b", "tls-profile": "system"}
 
 
 def option_scopes():
