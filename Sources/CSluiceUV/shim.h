@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sys/event.h>
 #endif
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -15,6 +16,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -336,6 +338,22 @@ static inline int sluice_start_guard(const char *script, int *writer) {
   if (status > 0) *writer = ends[1];
   else close(ends[1]);
   return status;
+}
+
+/// Sends a signal to what is in a session, but not in the group of its leader: the number of processes. Signal 0 asks for that alone. 0 where the system
+/// does not tell.
+static inline int sluice_signal_other_groups(pid_t session, int signal) {
+  int count = 0;
+#ifdef __linux__
+  DIR *folder = opendir("/proc");
+  struct dirent *entry;
+  while (folder && (entry = readdir(folder))) {
+    pid_t process = atoi(entry->d_name);
+    if (process > 0 && getsid(process) == session && getpgid(process) != session && kill(process, signal) == 0) count++;
+  }
+  if (folder) closedir(folder);
+#endif
+  return count;
 }
 
 /// The id of a child that has exited and was not reaped yet; 0 if there is none.

@@ -151,14 +151,14 @@ struct ChildProcessTests {
   }
 }
 
-/// How many processes of a group run; those that have exited and nobody has waited for do not.
-private func survivors(of group: Int) async throws -> Int {
+/// How many processes of a command's session run; those that have exited and nobody has waited for do not.
+private func survivors(of session: Int) async throws -> Int {
   let all = try await ChildProcess.shell("cat /proc/[0-9]*/stat 2>/dev/null; exit 0").collect(limit: 10 << 20).string
   return all.split(separator: "\n").count { line in
-    // Behind the command's name in parentheses: state, parent, group.
+    // Behind the command's name in parentheses: state, parent, group, session.
     guard let end = line.lastIndex(of: ")") else { return false }
     let fields = line[end...].split(separator: " ")
-    return fields.count > 3 && fields[1] != "Z" && fields[3] == "\(group)"
+    return fields.count > 4 && fields[1] != "Z" && fields[4] == "\(session)"
   }
 }
 
@@ -173,6 +173,9 @@ struct ChildProcessEndTests {
     "exited, with grandchildren without streams": "sleep 1000 <&- >&- 2>&- & exit 0",
     "killed, with deaf grandchildren": "(trap '' TERM HUP INT; sleep 1000) & kill -9 $$",
     "reading": "cat; sleep 1000",
+    "in groups of their own": "timeout 1000 sleep 1000 & timeout 1000 sleep 1000 | sleep 1000",
+    "exited, with groups of their own": "timeout 1000 sleep 1000 >/dev/null & exit 0",
+    "with job control": "set -m; sleep 1000 & sleep 1000 & wait",
   ]
 
   enum End: String, CaseIterable {

@@ -24,7 +24,23 @@ enum GroupGuard {
   fileprivate static let script = """
     # Ends the commands of a process that is gone.
     trap '' HUP INT QUIT TERM
-    signal() { kill -s "$1" -- "-$group"; }
+    others() {
+      found=1
+      for status in /proc/[0-9]*/stat; do
+        read -r line <"$status" || continue
+        set -- "$1" ${line##*) }
+        [ "$5" = "$group" ] && [ "$4" != "$group" ] || continue
+        status=${status#/proc/}
+        kill -s "$1" "${status%/stat}" && found=0
+      done
+      return $found
+    }
+    signal() {
+      kill -s "$1" -- "-$group"
+      isLed=$?
+      [ "$isLed$1" = 00 ] && return
+      others "$1" || [ "$isLed" = 0 ]
+    }
     lasts() {
       tenths=$1
       while signal 0; do
@@ -47,6 +63,7 @@ enum GroupGuard {
       (
         IFS=/
         set -- $entry
+        unset IFS
         group=$1
         lasts "$2" && signal TERM && signal CONT && lasts "$3" && signal KILL
       ) &

@@ -7,7 +7,8 @@ import SluiceStreams
   import Darwin
 #endif
 
-/// A command and what it has started, as one: the process group, in a session of its own, that the command leads.
+/// A command and what it has started, as one: the session that the command leads, with its process group and, on Linux, what has made groups of
+/// their own in it, as `timeout` and a shell with job control do.
 ///
 /// What has made a session for itself (`setsid`, a daemon) is not in it, and has said so that it is to stay.
 ///
@@ -38,13 +39,16 @@ final class ProcessGroup: @unchecked Sendable {  // touched on its loop only
     if ending.followsUs { GroupGuard.add(id, ending) }
   }
 
-  /// Sends a signal to every process of the group.
+  /// Sends a signal to every process of it.
   /// - Returns: false if there is none.
   @discardableResult
   func signal(_ signal: Signal) -> Bool {
     if case .over = stage { return false }
     // EPERM: there is one, but it has become another user's.
-    return kill(-id, signal.number) == 0 || errno == EPERM
+    let isLed = kill(-id, signal.number) == 0 || errno == EPERM
+    // Looking at every process of the system is for when it matters.
+    if isLed && signal.number == 0 { return true }
+    return sluice_signal_other_groups(id, signal.number) > 0 || isLed
   }
 
   /// Nobody wants it any more: it has `terminateAfter` to end by itself.

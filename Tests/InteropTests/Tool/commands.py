@@ -36,7 +36,7 @@ def living(mark):
         try:
             with open(f"/proc/{process}/cmdline", "rb") as file:
                 words = file.read().split(b"\0")
-            if mark.encode() in b" ".join(words) and words[0] in (b"sleep", b"sh", b"/bin/sh", b"tail"):
+            if mark.encode() in b" ".join(words) and words[0] in (b"sleep", b"sh", b"/bin/sh", b"timeout"):
                 found.append(b" ".join(words).decode())
         except OSError:
             pass
@@ -103,6 +103,8 @@ COMMANDS = {
     "a pipeline": "sleep MARK | sleep MARK",
     "reading, then silent": "cat >/dev/null; sleep MARK",
     "deaf": "trap '' TERM HUP; sleep MARK; sleep MARK",
+    "in groups of their own": "timeout MARK sleep MARK & timeout MARK sleep MARK | cat",
+    "gone, with groups of their own": "timeout MARK sleep MARK >/dev/null & exit 0",
     "grandchildren": "sleep MARK & sleep MARK & wait",
     "gone, with grandchildren": "sleep MARK & sleep MARK >/dev/null & exit 3",
     "writing": "while echo x; do sleep 0.02; done; sleep MARK",
