@@ -1,3 +1,4 @@
+import Logging
 import Sluice
 import SluiceStreams
 import SluiceTestSupport
@@ -150,5 +151,35 @@ struct HandlerEndTests {
     #expect(try await client.read() == nil)
     _ = await running.result
     #expect(ContinuousClock.now - start < .seconds(6))
+  }
+
+  @Test("a handler that fails is told in the log with its peer and its path, and no query")
+  func log() async throws {
+    let seen = Seen()
+    let logger = Logger(label: "test") { _ in Recording(seen: seen) }
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
+    let running = Task { try await server.run(logger: logger) { _ in throw TestFailure() } }
+    let client = try await WebSocket.connect(server.url + "room/7?token=secret")
+    await #expect(throws: WebSocketError.self) { try await client.read() }
+    #expect(await client.closeStatus?.code == .internalError)
+    running.cancel()
+    _ = await running.result
+    #expect(seen.all == ["error handler failed error=TestFailure() path=/room/7 peer=127.0.0.1"])
+  }
+
+  private struct Recording: LogHandler {
+    let seen: Seen
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.trace
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+      let fields = (event.metadata ?? [:]).map { "\($0.key)=\($0.value)" }.sorted()
+      seen.add(([event.level.rawValue, "\(event.message)"] + fields).joined(separator: " "))
+    }
   }
 }

@@ -5,28 +5,46 @@ import SluiceStreams
 /// It stays in the cache, and an idle connection holds none. What is read is lent: see `ByteStorage`.
 package struct ReadBuffer {
   package static let size = 256 << 10
-  /// nil while it is lent, or before the first read.
-  private var storage: ByteStorage?
+  private var storage = ByteStorage(capacity: size)
+  /// Whether what was just read is being shown to somebody, without a reference that a slice would cost.
+  private var isLent = false
+  /// What is being shown and is not `storage` any more, the latest at the end: somebody has read meanwhile, from inside of that.
+  private var displaced: [ByteStorage] = []
 
   package init() {}
 
-  /// The memory for the next read. Nobody else holds a part of it.
+  /// The memory for the next read. Nobody else holds a part of it, and nobody looks at it.
   package mutating func next() -> UnsafeMutableBufferPointer<UInt8> {
-    if !isKnownUniquelyReferenced(&storage) { storage = ByteStorage(capacity: Self.size) }
-    return unsafe UnsafeMutableBufferPointer(start: storage.unsafelyUnwrapped.pointer, count: Self.size)
+    if isLent { displaceLent() } else if !isKnownUniquelyReferenced(&storage) { renew() }
+    return unsafe UnsafeMutableBufferPointer(start: storage.pointer, count: storage.capacity)
+  }
+
+  private mutating func renew() { storage = ByteStorage(capacity: Self.size) }
+
+  @inline(never)
+  private mutating func displaceLent() {
+    displaced.append(storage)
+    isLent = false
+    renew()
   }
 
   /// The first `count` bytes, just read.
   package func filled(_ count: Int) -> Bytes {
-    Bytes(storage: storage ?? .empty, start: 0, end: storage == nil ? 0 : count)
+    Bytes(storage: storage, start: 0, end: count)
   }
 
-  /// Takes the memory away for as long as what was just read is shown to somebody: who reads meanwhile, from inside of that, reads into other memory.
-  /// That costs no reference, as a slice would.
-  package mutating func lend() -> ByteStorage { storage.take() ?? .empty }
+  /// Begins to show what was just read.
+  package mutating func lend() { isLent = true }
 
-  /// Takes back what was lent.
-  package mutating func takeBack(_ lent: consuming ByteStorage) {
-    if storage == nil { storage = lent }
+  /// Ends that.
+  package mutating func endLending() {
+    if isLent { isLent = false } else { displaced.removeLast() }
+  }
+
+  /// Ends that, and gives what was shown, but for the first `used` bytes, as a slice.
+  package mutating func endLending(from used: Int, to count: Int) -> Bytes {
+    let shown = isLent ? storage : displaced.last ?? storage
+    endLending()
+    return Bytes(storage: shown, start: used, end: count)
   }
 }

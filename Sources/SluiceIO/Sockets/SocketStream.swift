@@ -149,14 +149,10 @@ extension SocketStream {
     guard isReadable, unread.isEmpty, case .open = readState else { return PolledLending(try poll()) }
     let (buffer, count) = unsafe readOnce()
     guard count > 0 else { return PolledLending(try endOrAwait(count)) }
-    let lent = uvLoop.readBuffer.lend()
+    uvLoop.readBuffer.lend()
     let used = unsafe use(Span(_unsafeElements: UnsafeBufferPointer(start: buffer, count: count)))
-    if used < count {
-      let rest = Bytes(storage: lent, start: used, end: count)
-      uvLoop.readBuffer.takeBack(lent)
-      return .element(rest)
-    }
-    uvLoop.readBuffer.takeBack(lent)
+    if used < count { return .element(uvLoop.readBuffer.endLending(from: used, to: count)) }
+    uvLoop.readBuffer.endLending()
     return .used(isDry: isDry)
   }
 

@@ -10,8 +10,8 @@
 /// - The owner writes over what it has lent only while nobody else holds a part of the buffer (`BytesBuilder.reset`,
 ///   `resetIfUnshared`, `reclaim`, `ReadBuffer.next`). Otherwise it takes new memory, or goes on behind what was lent
 ///   (`BytesBuilder.lend`). So a slice never changes, however long it is kept.
-/// - What is shown as a `Span`, which holds no reference, is out of its owner's hands meanwhile (`ReadBuffer.lend`): whatever is called from inside
-///   finds the owner without it, and not as the only one who holds it. No code of an application runs inside of that.
+/// - What is shown as a `Span`, which holds no reference, is not the owner's to write over meanwhile either (`ReadBuffer.lend`): who reads from inside
+///   of that reads into other memory. No code of an application runs inside of it.
 /// - What keeping one costs is the whole buffer, which the owner must replace. Whoever keeps a slice beyond the turn of the loop
 ///   moves it out first, if it is a small part of its buffer (`Bytes.isWasteful`): with `Bytes.compacted`, with
 ///   `PolledReadableStream.detach` where it is part of an element, as `read()` does, or in a `ByteQueue` that is settled.

@@ -55,8 +55,12 @@ final class ConnectionWatch {
 extension WebSocket {
   var watch: ConnectionWatch? { heldControls?.watch }
 
+  @inline(__always)
   func note(_ what: Activity) {
-    guard isWatched else { return }
+    if isWatched { noteWatched(what) }
+  }
+
+  private func noteWatched(_ what: Activity) {
     activity.insert(what)
     if what == .data, options.idleTimeout != nil { watch?.lastData = loop.now }
   }

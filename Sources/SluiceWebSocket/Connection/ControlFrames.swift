@@ -24,11 +24,11 @@ final class ControlFrames {
   /// Who waits in `waitUntilClosed`.
   var closeWaiters: [LoopWaiter] = []
   /// Who waits in `send`; nil while nobody does.
-  var senders: SendQueue?
+  @safe @exclusivity(unchecked) var senders: SendQueue?
   /// Since when there was no room for somebody who asked for it.
-  var roomAwaitedSince: Duration?
+  @safe @exclusivity(unchecked) var roomAwaitedSince: Duration?
   /// Looks whether the peer takes anything of what there is no room behind.
   var stall: StallWatch?
   /// What a broadcast has sent while a message was being sent in fragments.
-  var heldBehindFragments: HeldBroadcasts?
+  @safe @exclusivity(unchecked) var heldBehindFragments: HeldBroadcasts?
 }

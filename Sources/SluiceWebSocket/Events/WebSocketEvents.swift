@@ -28,7 +28,8 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private var pongHandler: ((Bytes) -> Void)?
   /// A message that waits for its handler: nothing behind it is read.
   private var held: Message?
-  private var kept = Deque<Kept>()
+  /// What calls a handler takes it out first.
+  @safe @exclusivity(unchecked) private var kept = Deque<Kept>()
   private var hadNoRoom = false
   private var isReading = false
   /// Whether the connection is over, though what it has received may still be unread.
@@ -396,21 +397,27 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
         messageHandler(message)
         continue
       }
-      let next = Result { try ws.poll() }
-      // Pings and pongs that were found on the way came before it.
-      if !kept.isEmpty { deliverKept() }
       do {
-        switch try next.get() {
+        let next = try ws.poll()
+        deliverControls()
+        switch next {
         case .element(let message): if let messageHandler { messageHandler(message) } else { held = ws.detach(message) }
         case .pending: return
         case .end: didEnd(ws.received?.code ?? .noStatus, ws.received?.reason ?? "", nil)
         }
       } catch WebSocketError.closed(let code, let reason) {
+        deliverControls()
         didEnd(code, reason, nil)
       } catch {
+        deliverControls()
         didEnd(ws.received?.code ?? .abnormal, ws.received?.reason ?? "", error)
       }
     }
+  }
+
+  /// Pings and pongs that were found on the way came before what was read.
+  private func deliverControls() {
+    if !kept.isEmpty { deliverKept() }
   }
 
   private func didEnd(_ code: CloseCode, _ reason: String, _ error: (any Error)?) {
