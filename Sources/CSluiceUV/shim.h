@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/vfs.h>
 #else
 #include <pthread.h>
 #include <sys/event.h>
@@ -13,13 +14,16 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -42,7 +46,7 @@ static inline long sluice_read(int descriptor, bool is_socket, void *bytes, unsi
   do received = is_socket ? syscall(SYS_recvfrom, descriptor, bytes, count, MSG_DONTWAIT, 0, 0)
                           : syscall(SYS_read, descriptor, bytes, count);
 #else
-  do received = read(descriptor, bytes, count);
+  do received = is_socket ? recv(descriptor, bytes, count, MSG_DONTWAIT) : read(descriptor, bytes, count);
 #endif
   while (received < 0 && errno == EINTR);
   return sluice_result(received);
@@ -55,7 +59,7 @@ static inline long sluice_send(int descriptor, bool is_socket, const void *bytes
   do sent = is_socket ? syscall(SYS_sendto, descriptor, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0)
                       : syscall(SYS_write, descriptor, bytes, count);
 #else
-  do sent = write(descriptor, bytes, count);
+  do sent = is_socket ? send(descriptor, bytes, count, MSG_DONTWAIT) : write(descriptor, bytes, count);
 #endif
   while (sent < 0 && errno == EINTR);
   return sluice_result(sent);
@@ -70,7 +74,8 @@ static inline long sluice_write(int descriptor, bool is_socket, struct iovec *pa
   do sent = is_socket ? syscall(SYS_sendmsg, descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
                       : syscall(SYS_writev, descriptor, parts, count);
 #else
-  do sent = writev(descriptor, parts, count);
+  struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+  do sent = is_socket ? sendmsg(descriptor, &message, MSG_DONTWAIT) : writev(descriptor, parts, count);
 #endif
   while (sent < 0 && errno == EINTR);
   return sluice_result(sent);
@@ -122,16 +127,69 @@ static inline long sluice_send_record(int descriptor, unsigned char type, void *
 #endif
 }
 
-/// A terminal opened once more, so that it does not block only for us: its descriptor, or -1 where that can't be.
-static inline int sluice_reopen_terminal(int descriptor, bool is_input) {
+/// Opens what a descriptor stands for, a pipe or a terminal, once more: another open file, which does not block, whatever others who share
+/// the first one expect of that. The new descriptor, or a negative libuv status where it can't be: what belongs to another user (EACCES), a
+/// pipe that nobody reads any more (ENXIO), a system without /proc.
+static inline int sluice_reopen(int descriptor, bool is_input) {
 #ifdef TIOCGPTN
-  // The controlling end of a pseudoterminal: its name stands for making a new one.
+  // The controlling end of a pseudoterminal: to open its name makes a new one.
   int number;
-  if (ioctl(descriptor, TIOCGPTN, &number) == 0) return -1;
+  if (ioctl(descriptor, TIOCGPTN, &number) == 0) return UV_ENOTSUP;
 #endif
+  int flags = (is_input ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, opened;
   char path[256];
-  if (ttyname_r(descriptor, path, sizeof path) != 0) return -1;
-  return open(path, (is_input ? O_RDONLY : O_WRONLY) | O_NOCTTY | O_CLOEXEC);
+#ifdef __linux__
+  snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+  do opened = open(path, flags);
+  while (opened < 0 && errno == EINTR);
+  if (opened >= 0 || errno == ENXIO) return opened < 0 ? -errno : opened;
+#endif
+  if (ttyname_r(descriptor, path, sizeof path) != 0) return UV_ENOTSUP;
+  do opened = open(path, flags);
+  while (opened < 0 && errno == EINTR);
+  return opened < 0 ? -errno : opened;
+}
+
+/// Another descriptor of the same open file, above the standard ones and not inherited, or a negative libuv status.
+static inline int sluice_duplicate(int descriptor) {
+  int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+  return duplicate < 0 ? -errno : duplicate;
+}
+
+/// Whether a pipe has no name, by which another reader or writer could come.
+static inline bool sluice_is_anonymous_pipe(int descriptor) {
+#ifdef __linux__
+  struct statfs status;
+  enum { pipefs_magic = 0x50495045 };
+  return fstatfs(descriptor, &status) == 0 && status.f_type == pipefs_magic;
+#else
+  return false;
+#endif
+}
+
+/// Whether the other side of a descriptor has gone.
+static inline bool sluice_has_hung_up(int descriptor) {
+  struct pollfd query = {.fd = descriptor};
+  return poll(&query, 1, 0) > 0 && (query.revents & (POLLHUP | POLLERR));
+}
+
+/// Makes a descriptor of our own block: 0, or a negative libuv status.
+static inline int sluice_block(int descriptor) {
+  int off = 0;
+  return ioctl(descriptor, FIONBIO, &off) == 0 ? 0 : -errno;
+}
+
+/// Whether so many descriptors can be opened now: 0, or a negative libuv status. Some of what is beneath ends the process where one is missing.
+static inline int sluice_can_open(int count) {
+  enum { most = 16 };
+  int opened[most], used = 0, status = 0;
+  while (used < count && used < most && status == 0) {
+    int descriptor = used == 0 ? open("/dev/null", O_RDONLY | O_CLOEXEC) : fcntl(opened[0], F_DUPFD_CLOEXEC, 0);
+    if (descriptor < 0) status = -errno;
+    else opened[used++] = descriptor;
+  }
+  while (used > 0) close(opened[--used]);
+  return status;
 }
 
 /// Has `close` tell the peer of a TCP connection, with RST rather than FIN, that it did not get everything.
@@ -364,8 +422,10 @@ static inline pid_t sluice_exited_child(void) {
 
 // What a loop waits with: epoll or kqueue. Its descriptors are level-triggered: the system tells again and again while one is ready.
 
-/// What may be done on a descriptor, as flags.
-enum { SLUICE_READABLE = 1, SLUICE_WRITABLE = 2, SLUICE_FAILED = 4 };
+/// What may be done on a descriptor, as flags; that its other side has gone; and that it has failed.
+///
+/// epoll tells of the latter two whatever else it is to tell of, kqueue only with the others.
+enum { SLUICE_READABLE = 1, SLUICE_WRITABLE = 2, SLUICE_GONE = 4, SLUICE_FAILED = 8 };
 
 /// What an event is of, where it is no descriptor.
 static const uint64_t SLUICE_TOKEN_THREAD = UINT64_MAX, SLUICE_TOKEN_LIBUV = UINT64_MAX - 1;
@@ -466,11 +526,12 @@ static inline uint64_t sluice_event_token(const sluice_event *event) {
 static inline unsigned sluice_event_flags(const sluice_event *event) {
 #ifdef __linux__
   unsigned flags = (event->events & EPOLLIN ? SLUICE_READABLE : 0u) | (event->events & EPOLLOUT ? SLUICE_WRITABLE : 0u);
-  if (event->events & EPOLLHUP) flags = SLUICE_READABLE | SLUICE_WRITABLE;
-  return event->events & EPOLLERR ? flags | SLUICE_FAILED : flags;
+  if (event->events & EPOLLHUP) flags = SLUICE_READABLE | SLUICE_WRITABLE | SLUICE_GONE;
+  return event->events & EPOLLERR ? flags | SLUICE_FAILED | SLUICE_GONE : flags;
 #else
   if (event->flags & EV_ERROR) return SLUICE_FAILED;
-  return event->filter == EVFILT_WRITE ? SLUICE_WRITABLE : SLUICE_READABLE;
+  if (event->filter != EVFILT_WRITE) return SLUICE_READABLE;
+  return event->flags & EV_EOF ? SLUICE_WRITABLE | SLUICE_GONE : SLUICE_WRITABLE;
 #endif
 }
 

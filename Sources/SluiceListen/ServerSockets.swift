@@ -24,10 +24,11 @@ package struct ServerSockets: Sendable {
         "the server's certificates",
         reason: "\(url.scheme): " + (isSecure ? "does not use them" : "needs them (options.tls)"))
     }
-    let ownLoops = loops > 1 ? (0..<loops).map { UVLoop(name: "sluice-loop-\($0)") } : []
+    var ownLoops: [UVLoop] = []
     var listeners: [SocketListener] = []
     var port = url.port
     do {
+      if loops > 1 { for index in 0..<loops { ownLoops.append(try UVLoop(name: "sluice-loop-\(index)")) } }
       for loop in ownLoops.isEmpty ? [loop] : ownLoops {
         let listener = try await TCP.listen(
           url.host, port: port, backlog: backlog, sharesPort: loops > 1, options: options, on: loop)

@@ -52,7 +52,7 @@
     // MARK: time
 
     public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
-      let timer = timers.add(deadline: now + max(delay, .zero), work)
+      let timer = timers.add(deadline: now + delay.bounded, work)
       arm()
       return timer
     }

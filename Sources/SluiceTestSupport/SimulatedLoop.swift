@@ -43,7 +43,7 @@ package final class SimulatedLoop: Loop, @unchecked Sendable {
   }
 
   package func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
-    timers.add(deadline: now + max(delay, .zero), work)
+    timers.add(deadline: now + delay.bounded, work)
   }
 
   package func cancelTimer(_ timer: LoopTimer) { timers.cancel(timer) }

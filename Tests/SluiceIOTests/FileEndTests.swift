@@ -12,33 +12,36 @@ import Testing
 
 @Suite("The end of files", .timeLimit(.minutes(1)))
 struct FileEndTests {
-  /// A named pipe with its reading end, which does not block.
-  private func withPipe(_ body: (FilePath, CInt) async throws -> Void) async throws {
+  /// A pipe whose writing end has a thread wait, on the thread pool, and its reading end, which does not block.
+  private func withPipe(_ body: (PooledFile, CInt) async throws -> Void) async throws {
     let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max))"
     try #require(unsafe mkfifo(path, 0o600) == 0)
     defer { _ = unsafe unlink(path) }
     let reader = unsafe open(path, O_RDONLY | O_NONBLOCK)
     try #require(reader >= 0)
     defer { close(reader) }
-    try await body(FilePath(path), reader)
+    let writer = unsafe open(path, O_WRONLY)
+    try #require(writer >= 0)
+    try await body(
+      PooledFile(descriptor: writer, owned: true, name: path, direction: .write, on: .shared), reader)
   }
 
   /// Everything until the writing end is closed.
-  private func readAll(_ reader: CInt) async throws -> [UInt8] {
+  /// - Parameter minimum: Before this there is no end, as there is none before a writer has come.
+  private func readAll(_ reader: CInt, atLeast minimum: Int = 0) async throws -> [UInt8] {
     var all: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 64 << 10)
     while true {
       let count = unsafe read(reader, &buffer, buffer.count)
-      if count == 0 { return all }
+      if count == 0, all.count >= minimum { return all }
       if count > 0 { all += buffer[..<count] } else { try await Task.sleep(for: .milliseconds(2)) }
     }
   }
 
   @Test("an abort leaves a write that is under way its bytes, and the file is closed behind it")
   func abortedWrite() async throws {
-    try await withPipe { path, reader in
+    try await withPipe { file, reader in
       let size = 50_000
-      let file = try await File.append(path)
       // The pipe takes 64 KiB: the second write waits in the thread pool.
       for _ in 0..<8 { try await file.write(Bytes([UInt8](repeating: 0x41, count: size))) }
       try await Task.sleep(for: .milliseconds(50))
@@ -55,8 +58,7 @@ struct FileEndTests {
 
   @Test("a write that succeeds after an abort counts for nothing")
   func queueBehindAbort() async throws {
-    try await withPipe { path, reader in
-      let file = try await File.append(path)
+    try await withPipe { file, reader in
       try await file.write(Bytes([UInt8](repeating: 0x41, count: 100_000)))
       file.abort(StreamError.aborted)
       _ = try await readAll(reader)
@@ -75,7 +77,7 @@ struct FileEndTests {
     try #require(descriptor >= 900)
     close(original)
     let file = try await UVLoop.shared.run {
-      File(descriptor: descriptor, owned: true, name: path, direction: .write, on: .shared)
+      PooledFile(descriptor: descriptor, owned: true, name: path, direction: .write, on: .shared)
     }
     try await file.write("x")
     try await UVLoop.shared.run { try #require(close(descriptor) == 0) }
@@ -87,15 +89,17 @@ struct FileEndTests {
     }
   }
 
-  @Test("a file that is dropped is closed")
+  @Test("a file that is dropped is closed, behind what was written")
   func dropped() async throws {
-    try await withPipe { path, reader in
-      do {
-        let file = try await File.append(path)
-        try await file.write("x")
-        try await Task.sleep(for: .milliseconds(20))
-      }
-      #expect(try await readAll(reader) == [0x78])
+    let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max))"
+    try #require(unsafe mkfifo(path, 0o600) == 0)
+    defer { _ = unsafe unlink(path) }
+    let reader = unsafe open(path, O_RDONLY | O_NONBLOCK)
+    defer { close(reader) }
+    do {
+      let file = try await File.append(FilePath(path))
+      try await file.write("x")
     }
+    #expect(try await readAll(reader, atLeast: 1) == [0x78])
   }
 }

@@ -385,7 +385,7 @@ struct SocketTests {
 
   @Test("a listener that nobody reads costs no processor time, and gives all that wait to the next reader")
   func waitingPeers() async throws {
-    let loop = UVLoop(name: "waiting")
+    let loop = try UVLoop(name: "waiting")
     defer { loop.stop() }
     let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
     var clients: [SocketStream] = [try await TCP.connect("127.0.0.1", port: listener.port)]
@@ -411,7 +411,7 @@ struct SocketTests {
 
   @Test("timers that are due at once, again and again, leave the loop to others")
   func restlessTimers() async throws {
-    let loop = UVLoop(name: "restless")
+    let loop = try UVLoop(name: "restless")
     defer { loop.stop() }
     let timer = RestlessTimer()
     try await loop.run { timer.start(on: loop) }
@@ -424,7 +424,7 @@ struct SocketTests {
 
   @Test("several loops share a port")
   func sharedPort() async throws {
-    let (one, two) = (UVLoop(name: "one"), UVLoop(name: "two"))
+    let (one, two) = try (UVLoop(name: "one"), UVLoop(name: "two"))
     let first = try await TCP.listen("127.0.0.1", port: 0, sharesPort: true, on: one)
     let second = try await TCP.listen("127.0.0.1", port: first.port, sharesPort: true, on: two)
     first.cancel()
@@ -442,7 +442,7 @@ struct SocketTests {
 
   @Test("cancellation at any await leaves no handle and no timer")
   func cancellation() async throws {
-    let loop = UVLoop(name: "counted")
+    let loop = try UVLoop(name: "counted")
     let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
     for _ in 0..<20 {
       let reading = Task { try await listener.read() }

@@ -86,7 +86,7 @@ struct SharedLoopTests {
 
   @Test("a stopped loop's work goes on, on the shared one wherever that runs")
   func stoppedLoop() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     loop.stop()
     while try await !loop.run({ UVLoop.shared.isCurrent }) { try await Task.sleep(for: .milliseconds(2)) }
     try await host {

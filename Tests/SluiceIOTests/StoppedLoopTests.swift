@@ -31,7 +31,7 @@ struct StoppedLoopTests {
   @Test("work that comes before, while and after it ends runs, all of it and in order")
   func work() async throws {
     for round in 0..<20 {
-      let loop = UVLoop(name: "stopped")
+      let loop = try UVLoop(name: "stopped")
       let done = Record()
       await withTaskGroup(of: Void.self) { group in
         for writer in 0..<4 {
@@ -52,7 +52,7 @@ struct StoppedLoopTests {
 
   @Test("a task that runs on it goes on, and is still on it")
   func tasks() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     let task = Task(executorPreference: loop) {
       loop.stop()
       for _ in 0..<100 { await Task.yield() }
@@ -66,7 +66,7 @@ struct StoppedLoopTests {
 
   @Test("timers fire that were set before, and after")
   func timers() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     let start = ContinuousClock.now
     let early = Task {
       await withCheckedContinuation { continuation in
@@ -91,7 +91,7 @@ struct StoppedLoopTests {
 
   @Test("what is open on it fails, whoever waits: reads, writes, listeners, connecting, signals")
   func streams() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     let (near, far) = try await connection(on: loop)
     let (idle, idleFar) = try await connection(on: loop)
     let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
@@ -121,7 +121,7 @@ struct StoppedLoopTests {
 
   @Test("nothing new begins on it")
   func beginnings() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     loop.stop()
     try await hasEnded(loop)
     await #expect(throws: IOError.self) { try await TCP.connect("127.0.0.1", port: 9, on: loop) }
@@ -137,7 +137,7 @@ struct StoppedLoopTests {
 
   @Test("what is being closed is flushed first")
   func closing() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     let (near, far) = try await connection(on: loop)
     let count = 16 << 20
     let closing = Task(executorPreference: loop) {
@@ -154,7 +154,7 @@ struct StoppedLoopTests {
 
   @Test("an open file fails, and one that is written is closed")
   func files() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     let zero = try await File.open("/dev/zero", on: loop)
     let null = try await File.append("/dev/null", on: loop)
     let piping = Task { try await zero.pipe(null) }
@@ -167,7 +167,7 @@ struct StoppedLoopTests {
 
   @Test("a child process gets SIGTERM, and its exit is told")
   func process() async throws {
-    let loop = UVLoop(name: "stopped")
+    let loop = try UVLoop(name: "stopped")
     let child = try await ChildProcess.spawn(["sleep", "1000"], on: loop)
     let reading = Task { try await child.read() }
     loop.stop()
@@ -181,7 +181,7 @@ struct StoppedLoopTests {
   func memory() async throws {
     weak var weakLoop: UVLoop?
     do {
-      let loop = UVLoop(name: "stopped")
+      let loop = try UVLoop(name: "stopped")
       weakLoop = loop
       let (near, far) = try await connection(on: loop)
       far.abort(StreamError.aborted)
@@ -215,7 +215,7 @@ struct TurnTests {
 
   @Test("work for the end of a turn that has used up its jobs is done in the next")
   func longTurn() async throws {
-    let loop = UVLoop(name: "turns")
+    let loop = try UVLoop(name: "turns")
     defer { loop.stop() }
     let isDone = Atomic(false)
     loop.execute {

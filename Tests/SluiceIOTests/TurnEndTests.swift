@@ -60,7 +60,7 @@ struct TurnEndTests {
         }
       }
     }
-    let loop = UVLoop(name: "clients")
+    let loop = try UVLoop(name: "clients")
     defer { loop.stop() }
     var sockets: [SocketStream] = []
     for _ in 0..<count { sockets.append(try await TCP.connect("127.0.0.1", port: listener.port, on: loop)) }

@@ -13,7 +13,9 @@ import Testing
 /// On a system without kernel TLS the same is to work without it; `scripts/kernel-tls` runs these on systems that have it.
 @Suite("kernel TLS", .timeLimit(.minutes(3)))
 struct KernelTLSTests {
-  private let loop = UVLoop(name: "kernel-tls")
+  private let loop: UVLoop
+
+  init() throws { loop = try UVLoop(name: "kernel-tls") }
 
   private struct Connection {
     let server: TLSStream

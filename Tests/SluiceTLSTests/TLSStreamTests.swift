@@ -100,7 +100,7 @@ struct TLSStreamTests {
   func bytesBehindTheEnd() async throws {
     let certificates = try await Certificates.load()
     let (serverContext, clientContext) = (try certificates.server(), try certificates.client())
-    let loop = UVLoop(name: "behind-the-end")
+    let loop = try UVLoop(name: "behind-the-end")
     defer { loop.stop() }
     let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
     let socket = try await TCP.connect("127.0.0.1", port: listener.port)

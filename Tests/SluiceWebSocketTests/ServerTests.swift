@@ -45,7 +45,7 @@ struct ServerTests {
 
   @Test("cancellation at any await leaves no handle and no timer behind")
   func cancellation() async throws {
-    let loop = UVLoop(name: "counted")
+    let loop = try UVLoop(name: "counted")
     let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
     let running = Task { try await server.run { ws in try await ws.pipe(ws) } }
     for delay in 0..<40 {

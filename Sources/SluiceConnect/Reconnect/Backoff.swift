@@ -16,9 +16,10 @@ package struct Backoff {
   /// - Returns: nil if there were attempts enough.
   package mutating func nextDelay(wanted: Duration? = nil, random: Double) -> Duration? {
     if let maxAttempts = options.maxAttempts, failures >= maxAttempts { return nil }
-    var longest = options.firstDelay
-    for _ in 0..<failures where longest < options.maxDelay { longest *= 2 }
-    longest = min(longest, options.maxDelay)
+    let maxDelay = options.maxDelay.bounded
+    var longest = options.firstDelay.bounded
+    for _ in 0..<failures where longest < maxDelay { longest *= 2 }
+    longest = min(longest, maxDelay)
     failures += 1
     return max(longest * random, min(wanted ?? .zero, options.maxDelay))
   }

@@ -1,297 +1,67 @@
-import CSluiceUV
 import SluiceStreams
 
-/// A file as a stream of bytes, read and written on libuv's thread pool.
+/// A file, named pipe or device as a stream of bytes.
 ///
 /// ```swift
 /// try await File.open("in.txt").pipe(File.create("out.txt"))
 /// ```
 ///
-/// One chunk (128 KiB) is read ahead; writes above the watermark (1 MiB) wait. The descriptor is closed when each half that it
-/// was opened for is read to its end, cancelled, closed or aborted, and with the last reference at the latest. `close` waits for
-/// that and throws what it says: a file server or a quota may refuse no earlier what was written. (Where the other half is
-/// still open, it can't.)
+/// A regular file is read and written on libuv's thread pool: one chunk (128 KiB) is read ahead, and writes above the watermark (1 MiB) wait.
+/// The descriptor is closed when each half that it was opened for is read to its end, cancelled, closed or aborted, and with the last reference
+/// at the latest. `close` waits for that and throws what it says: a file server or a quota may refuse no earlier what was written. (Where the
+/// other half is still open, it can't.)
 ///
-/// Named pipes and devices can be opened too, but a read that waits for one of them occupies a thread of the pool.
-public final class File: PolledDuplexStream, @unchecked Sendable {
-  // `uvLoop`, `name` and `ownsDescriptor` never change; everything else is touched on the loop only.
+/// Named pipes, terminals and other devices are waited for as sockets are, and occupy no thread. Reading a named pipe begins with its first
+/// writer, and ends with its last; opening one to be written waits for a reader. When the last reader has gone, writing throws
+/// `StreamError.closed`, unless another one has come by then.
+public final class File: PolledDuplexStream, Sendable {
   public typealias Output = Bytes
   public typealias Input = Bytes
-
-  private static let chunkSize = 128 << 10
-  private static let highWatermark = 1 << 20
-  /// Chunks of one write.
-  private static let gatherLimit = 64
 
   let uvLoop: UVLoop
   /// The path, for error messages.
   public let name: String
-  private let descriptor: CInt
-  private var ownership: Ownership
+  private let base: any PolledDuplexStream<Bytes, Bytes>
 
-  /// Who closes the descriptor.
-  private enum Ownership {
-    case ours
-    case notOurs
-    case closed
-  }
-
-  private enum ReadState {
-    case open(position: Int64)
-    case ended
-    case failed(any Error)
-  }
-  private enum WriteState {
-    case open(position: Int64)
-    case closing(position: Int64, [@Sendable ((any Error)?) -> Void])
-    case closed
-    case failed(any Error)
-  }
-  private var readState: ReadState
-  private var writeState: WriteState
-  private var isReadInFlight = false
-  private var isWriteInFlight = false
-  private var readAhead: Bytes?
-  private var reader: (any Waker)?
-  private var writer: (any Waker)?
-  private var queue = ByteQueue()
-  private var watermark = Watermark(high: File.highWatermark)
-
-  /// What a descriptor was opened for.
-  enum Direction {
-    case read, write, both
-  }
-
-  /// - Parameters:
-  ///   - readPosition: Where reading begins; -1 is the descriptor's own position.
-  ///   - writePosition: As for reading.
-  init(
-    descriptor: CInt, owned: Bool, name: String, direction: Direction, readPosition: Int64 = -1,
-    writePosition: Int64 = -1, on loop: UVLoop
-  ) {
-    self.descriptor = descriptor
-    ownership = owned ? .ours : .notOurs
+  init(_ base: any PolledDuplexStream<Bytes, Bytes>, name: String, on loop: UVLoop) {
+    self.base = base
     self.name = name
     uvLoop = loop
-    readState = direction == .write ? .ended : .open(position: readPosition)
-    writeState = direction == .read ? .closed : .open(position: writePosition)
   }
 
   deinit {
-    guard case .ours = ownership else { return }
-    uvLoop.perform { [descriptor, uvLoop] in FileRequest.close(descriptor, on: uvLoop) }
+    uvLoop.perform { [base] in
+      base.cancel(nil)
+      base.closeWhenFlushed { _ in }
+    }
   }
 
   public var loop: any Loop { uvLoop }
-}
 
-// MARK: reading
+  public func poll() throws -> Polled<Bytes> { try base.poll() }
+  public func attachReader(_ waker: any Waker) throws { try base.attachReader(waker) }
+  public var hasReader: Bool { base.hasReader }
+  public func detachReader() { base.detachReader() }
+  public func cancel(_ reason: (any Error)?) { base.cancel(reason) }
 
-extension File {
-  public func poll() throws -> Polled<Bytes> {
-    if let chunk = readAhead {
-      readAhead = nil
-      startReading()
-      return .element(chunk)
-    }
-    switch readState {
-    case .open:
-      startReading()
-      return .pending
-    case .ended: return .end
-    case .failed(let error): throw error
-    }
-  }
-
-  private func startReading() {
-    guard case .open(let position) = readState, !isReadInFlight else { return }
-    isReadInFlight = true
-    let storage = ByteStorage(capacity: Self.chunkSize)
-    unsafe FileRequest.start(on: uvLoop) { loop, request, callback in
-      var buffer = unsafe uv_buf_init(
-        UnsafeMutableRawPointer(storage.pointer).assumingMemoryBound(to: CChar.self), UInt32(Self.chunkSize))
-      return unsafe uv_fs_read(loop, request, descriptor, &buffer, 1, position, callback)
-    } completion: { count, _ in
-      self.isReadInFlight = false
-      self.didRead(count, storage)
-    }
-  }
-
-  private func didRead(_ count: Int, _ storage: ByteStorage) {
-    guard case .open(let position) = readState else { return closeIfDone() }
-    if count > 0 {
-      readState = .open(position: position < 0 ? position : position + Int64(count))
-      let chunk = Bytes(storage: storage, start: 0, end: count)
-      // A short chunk must not hold a whole buffer.
-      readAhead = count < Self.chunkSize / 2 ? chunk.compacted() : chunk
-    } else {
-      readState = count == 0 ? .ended : .failed(IOError("read", name, status: CInt(clamping: count)))
-      closeIfDone()
-    }
-    reader?.wakeReader()
-  }
-
-  public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  public var hasReader: Bool { reader != nil }
-
-  public func detachReader() { reader = nil }
-
-  public func cancel(_ reason: (any Error)?) {
-    uvLoop.perform {
-      self.readAhead = nil
-      if case .open = self.readState { self.readState = .ended }
-      self.reader?.wakeReader()
-      self.closeIfDone()
-    }
-  }
-}
-
-// MARK: writing
-
-extension File {
   public func hasRoom() throws -> Bool {
-    switch writeState {
-    case .open: return watermark.hasRoom(queued: queue.count)
-    case .closing, .closed: throw StreamError.closed
-    case .failed(let error): throw error
-    }
+    do { return try base.hasRoom() } catch { throw closedIfUnread(error) }
   }
 
-  public var needsFlush: Bool { !queue.isEmpty && !isWriteInFlight }
-  public var queuedByteCount: Int { queue.count }
+  public func push(_ element: consuming Bytes) throws { try base.push(element) }
+  public var needsFlush: Bool { base.needsFlush }
+  public var queuedByteCount: Int { base.queuedByteCount }
+  public func flush() { base.flush() }
+  public func attachWriter(_ waker: any Waker) throws { try base.attachWriter(waker) }
+  public func detachWriter() { base.detachWriter() }
+  public func abort(_ reason: any Error) { base.abort(reason) }
 
-  public func push(_ bytes: consuming Bytes) throws {
-    guard case .open = writeState else {
-      _ = try hasRoom()
-      return
-    }
-    // No write to a file is done within the turn.
-    queue.appendSettled(bytes)
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    base.closeWhenFlushed { error in completion(error.map(closedIfUnread)) }
   }
-
-  public func flush() {
-    guard !queue.isEmpty, !isWriteInFlight, let position = writePosition else { return }
-    isWriteInFlight = true
-    let chunks = Array(queue.front(limit: Self.gatherLimit))
-    unsafe FileRequest.start(on: uvLoop) { loop, request, callback in
-      unsafe withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: chunks.count) { buffers in
-        for (index, chunk) in chunks.enumerated() {
-          unsafe chunk.withUnsafeBytes { bytes in
-            let base = unsafe UnsafeMutableRawPointer(mutating: bytes.baseAddress!).assumingMemoryBound(to: CChar.self)
-            unsafe buffers[index] = unsafe uv_buf_init(base, UInt32(clamping: bytes.count))
-          }
-        }
-        return unsafe uv_fs_write(
-          loop, request, descriptor, buffers.baseAddress, UInt32(chunks.count), position, callback)
-      }
-    } completion: { result, _ in
-      // An abort empties the queue; the thread pool has read the chunks until now.
-      withExtendedLifetime(chunks) {}
-      self.isWriteInFlight = false
-      self.didWrite(result)
-    }
-  }
-
-  private var writePosition: Int64? {
-    switch writeState {
-    case .open(let position), .closing(let position, _): position
-    case .closed, .failed: nil
-    }
-  }
-
-  private func didWrite(_ count: Int) {
-    guard writePosition != nil else { return closeIfDone() }
-    if count < 0 { return fail(IOError("write", name, status: CInt(clamping: count))) }
-    queue.dropFirst(count)
-    advance(by: Int64(count))
-    if queue.isEmpty { finishClosing() } else { flush() }
-    if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
-  }
-
-  private func advance(by count: Int64) {
-    switch writeState {
-    case .open(let position) where position >= 0: writeState = .open(position: position + count)
-    case .closing(let position, let waiting) where position >= 0:
-      writeState = .closing(position: position + count, waiting)
-    case .open, .closing, .closed, .failed: break
-    }
-  }
-
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  public func detachWriter() { writer = nil }
 }
 
-// MARK: ending
-
-extension File {
-  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    switch writeState {
-    case .open(let position):
-      writeState = .closing(position: position, [completion])
-      flush()
-      finishClosing()
-    case .closing(let position, let waiting): writeState = .closing(position: position, waiting + [completion])
-    case .closed: completion(nil)
-    case .failed(let error): completion(error)
-    }
-  }
-
-  /// Ends the write half once everything is written, and the descriptor with it if it was the last.
-  private func finishClosing() {
-    guard case .closing = writeState, queue.isEmpty, !isWriteInFlight else { return }
-    guard hasReadEnded, !isReadInFlight, case .ours = ownership else { return didClose(nil) }
-    ownership = .closed
-    FileRequest.close(descriptor, on: uvLoop) { status in
-      self.didClose(status == 0 ? nil : IOError("close", self.name, status: status))
-    }
-  }
-
-  private func didClose(_ error: IOError?) {
-    guard case .closing(_, let completions) = writeState else { return }
-    writeState = error.map { .failed($0) } ?? .closed
-    closeIfDone()
-    writer?.wakeWriter()
-    for completion in completions { completion(error) }
-  }
-
-  private func fail(_ error: any Error) {
-    var completions: [@Sendable ((any Error)?) -> Void] = []
-    if case .closing(_, let waiting) = writeState { completions = waiting }
-    writeState = .failed(error)
-    queue.removeAll()
-    closeIfDone()
-    writer?.wakeWriter()
-    for completion in completions { completion(error) }
-  }
-
-  public func abort(_ reason: any Error) {
-    uvLoop.perform {
-      if case .open = self.readState { self.readState = .failed(reason) }
-      self.readAhead = nil
-      switch self.writeState {
-      case .open, .closing: self.fail(reason)
-      case .closed, .failed: self.closeIfDone()
-      }
-      self.reader?.wakeReader()
-    }
-  }
-
-  private var hasReadEnded: Bool {
-    if case .open = readState { false } else { true }
-  }
-
-  /// Closes the descriptor when both halves have ended and the thread pool is done with it.
-  private func closeIfDone() {
-    guard case .ours = ownership, hasReadEnded, writePosition == nil, !isReadInFlight, !isWriteInFlight else { return }
-    ownership = .closed
-    FileRequest.close(descriptor, on: uvLoop)
-  }
+/// EPIPE is no failure where nobody has to read: whoever did has had enough.
+func closedIfUnread(_ error: any Error) -> any Error {
+  if let error = error as? IOError, error.code == "EPIPE" { StreamError.closed } else { error }
 }

@@ -1,6 +1,4 @@
-import CSluiceUV
 import SluiceStreams
-import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -10,8 +8,11 @@ import Synchronization
 
 /// One of the process's standard streams, whatever it is: terminal, pipe, socket, regular file, /dev/null.
 ///
-/// It is opened when it is first read or written. The descriptor stays open until the process exits: closing the stream flushes
-/// it. When nobody reads standard output or error any more (EPIPE), writing throws `StreamError.closed`.
+/// It is opened when it is first read or written. The process's own descriptor stays open until the process exits, and others who share it
+/// notice nothing of this: closing the stream flushes it, and ends only a connection that was given to this process, as inetd does.
+///
+/// When nobody reads standard output or error any more, writing throws `StreamError.closed`, and who waits to write is woken for it, also when
+/// there was nothing to write.
 public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -76,38 +77,21 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
   private var isInput: Bool { descriptor == 0 }
 
   private func open() throws -> any PolledDuplexStream<Bytes, Bytes> {
-    switch uv_guess_handle(descriptor) {
-    case UV_TTY:
-      // Others share the standard stream, and do not expect O_NONBLOCK.
-      let own = sluice_reopen_terminal(descriptor, isInput)
-      guard own >= 0 else { return try open(shared: descriptor, isSocket: false) }
-      let watch = try DescriptorWatch(own, blocks: true, on: uvLoop, operation: "open", subject: name)
-      return SocketStream(watch, on: uvLoop, name: name, direction: direction, isSocket: false)
-    case UV_NAMED_PIPE, UV_TCP: return try open(shared: descriptor, isSocket: Self.isSocket(descriptor))
-    default:
-      guard fcntl(descriptor, F_GETFD) >= 0 else { throw IOError("open", name, status: -errno) }
-      return File(
-        descriptor: descriptor, owned: false, name: name, direction: isInput ? .read : .write, on: uvLoop)
-    }
+    try SharedDescriptor.stream(of: descriptor, isInput: isInput, name: name, on: uvLoop)
   }
 
-  private var direction: SocketStream.Direction { isInput ? .readOnly : .writeOnly }
-
-  private func open(shared descriptor: CInt, isSocket: Bool) throws -> SocketStream {
-    BlockingMode.restoreAtExit(of: descriptor)
-    let watch = try DescriptorWatch(
-      descriptor, isBorrowed: true, blocks: true, on: uvLoop, operation: "open", subject: name)
-    return SocketStream(watch, on: uvLoop, name: name, direction: direction, isSocket: isSocket)
-  }
-
-  private static func isSocket(_ descriptor: CInt) -> Bool {
-    var status = stat()
-    return unsafe fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
-  }
-
-  /// EPIPE is not a failure here: whoever read has had enough.
   private func quietly<R>(_ body: () throws -> R) throws -> R {
-    do { return try body() } catch let error as IOError where error.code == "EPIPE" { throw StreamError.closed }
+    do { return try body() } catch { throw closedIfUnread(error) }
+  }
+
+  deinit {
+    guard case .open(let stream) = state else { return }
+    uvLoop.perform {
+      // Another stream of the same descriptor may go on.
+      (stream as? SocketStream)?.endsConnection = false
+      stream.cancel(nil)
+      stream.closeWhenFlushed { _ in }
+    }
   }
 }
 
@@ -156,13 +140,7 @@ extension StandardStream {
       if case .failed(let error) = state, !isInput { return completion(error) }
       return completion(nil)
     }
-    stream.closeWhenFlushed { error in
-      if let error = error as? IOError, error.code == "EPIPE" {
-        completion(StreamError.closed)
-      } else {
-        completion(error)
-      }
-    }
+    stream.closeWhenFlushed { error in completion(error.map(closedIfUnread)) }
   }
 }
 
@@ -202,22 +180,5 @@ public struct StandardIO: PolledDuplexStream {
   public func abort(_ reason: any Error) { output.abort(reason) }
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     output.closeWhenFlushed(completion)
-  }
-}
-
-/// Puts descriptors back as they were found: others, a shell for one, share them and do not expect O_NONBLOCK.
-private enum BlockingMode {
-  private static let toRestore = Mutex<[CInt: CInt]>([:])
-  private static let registered: Void = {
-    atexit {
-      for (descriptor, flags) in BlockingMode.toRestore.withLock({ $0 }) { _ = fcntl(descriptor, F_SETFL, flags) }
-    }
-  }()
-
-  static func restoreAtExit(of descriptor: CInt) {
-    let flags = fcntl(descriptor, F_GETFL)
-    guard flags >= 0, flags & O_NONBLOCK == 0 else { return }
-    registered
-    toRestore.withLock { $0[descriptor] = flags }
   }
 }

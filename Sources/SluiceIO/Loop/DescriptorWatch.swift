@@ -9,12 +9,12 @@ import CSluiceUV
   /// -1 once it is closed: the number may be another file's soon.
   private(set) var descriptor: CInt
   /// Whether it stays open in the end.
-  private let isBorrowed: Bool
+  private var isBorrowed: Bool
 
   /// Takes over a descriptor; closes it if it throws, unless it is borrowed.
-  /// - Parameter blocks: Whether calls on it may wait; they do not from now on.
-  /// - Throws: `IOError`: ECANCELED when the loop was stopped, EPERM if the descriptor can't be waited for, as a file, EEXIST if the loop
-  ///   watches it already.
+  /// - Parameter blocks: Whether calls on it may wait; they do not from now on. Not for what others share: they do not expect that.
+  /// - Throws: `IOError`: ECANCELED when the loop was stopped, EPERM if the descriptor can't be waited for, as a file, EBUSY, and then it is left
+  ///   open, if the loop watches it already for somebody else.
   init(
     _ descriptor: CInt, isBorrowed: Bool = false, blocks: Bool = false, on loop: UVLoop, operation: String,
     subject: String
@@ -23,15 +23,36 @@ import CSluiceUV
       let poller = try loop.poller(for: operation, subject)
       var status = blocks ? sluice_unblock(descriptor) : 0
       if status == 0 { status = poller.add(descriptor) }
+      if status == UV_EEXIST.rawValue {
+        throw IOError(
+          operation: operation, subject: subject, code: "EBUSY", reason: "another stream of this loop has the descriptor")
+      }
       guard status == 0 else { throw IOError(operation, subject, status: status) }
       self.init(descriptor, isBorrowed: isBorrowed, poller)
     } catch {
-      if !isBorrowed { _ = closeDescriptor(descriptor) }
+      if !isBorrowed && error.code != "EBUSY" { _ = closeDescriptor(descriptor) }
+      throw error
+    }
+  }
+
+  /// Borrows a descriptor.
+  /// - Returns: nil if it can't be waited for, as a file.
+  /// - Throws: as `init`, but for EPERM.
+  static func borrow(
+    _ descriptor: CInt, on loop: UVLoop, operation: String, subject: String
+  ) throws(IOError) -> DescriptorWatch? {
+    do {
+      return try DescriptorWatch(descriptor, isBorrowed: true, on: loop, operation: operation, subject: subject)
+    } catch {
+      if error.code == "EPERM" { return nil }
       throw error
     }
   }
 
   var isClosed: Bool { descriptor < 0 }
+
+  /// Takes a borrowed descriptor over: it is closed in the end.
+  mutating func adopt() { isBorrowed = false }
 
   /// Says whom it belongs to, once.
   mutating func belong(to owner: some LoopResident, _ callback: Poller.Callback) {

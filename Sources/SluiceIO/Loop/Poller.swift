@@ -1,4 +1,6 @@
 import CSluiceUV
+import Dispatch
+import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -11,12 +13,16 @@ struct Readiness: OptionSet {
   let rawValue: UInt8
   static let readable = Readiness(rawValue: UInt8(SLUICE_READABLE))
   static let writable = Readiness(rawValue: UInt8(SLUICE_WRITABLE))
+  /// Nobody is at the other side any more. (kqueue tells only where `writable` is awaited too.)
+  static let gone = Readiness(rawValue: UInt8(SLUICE_GONE))
 }
 
 /// Waits for descriptors to become ready, for libuv and for other threads, on epoll or kqueue. On its loop's thread only, but for `wake`.
 ///
 /// libuv's own watch of a descriptor is a handle of 160 bytes and a place in a list for each; here it is 24 bytes of a table, and what an
 /// owner stops and starts again before the system tells of it needs no call.
+///
+/// Until it is opened, which takes descriptors of the system, it waits for other threads only.
 @safe final class Poller {
   /// Is told, in a turn of the loop, of what is ready, and whether the descriptor has failed: then it is not watched any more, and the next call on it says why.
   typealias Callback = @convention(c) (_ owner: UnsafeMutableRawPointer, _ ready: UInt8, _ hasFailed: Bool) -> Void
@@ -37,9 +43,15 @@ struct Readiness: OptionSet {
     /// What the system tells of: at least what is awaited.
     var registered: Readiness
     var awaited: Readiness
+    var isWatched: Bool
   }
 
-  private let system: sluice_poller
+  private var system = sluice_poller()
+  /// Whether there is a `system`. It is opened under the lock, so that no wake goes astray meanwhile.
+  private let isSystemOpen = Atomic<Bool>(false)
+  private let opening = Mutex(())
+  /// What other threads wake before there is one.
+  private let semaphore = DispatchSemaphore(value: 0)
   private let events: UnsafeMutablePointer<sluice_event>
   private static let eventCapacity = 512
   /// How many the last wait gave, and which of them is the next.
@@ -56,15 +68,28 @@ struct Readiness: OptionSet {
   private var formerOwners: [AnyObject] = []
   private var isClosed = false
 
-  /// - Parameter libuv: The descriptor that is readable when libuv has something to do.
-  init(libuv: CInt) throws(IOError) {
-    var system = sluice_poller()
-    let status = unsafe sluice_poller_open(&system, libuv)
-    guard status == 0 else { throw IOError("make", "a loop", status: status) }
-    self.system = system
+  init() {
     unsafe events = .allocate(capacity: Self.eventCapacity)
     entryCapacity = 256
     unsafe entries = Self.allocate(entryCapacity)
+  }
+
+  var isOpen: Bool { isSystemOpen.load(ordering: .acquiring) }
+
+  /// On the thread that waits, or before any does.
+  /// - Parameter libuv: The descriptor that is readable when libuv has something to do.
+  /// - Returns: a libuv status.
+  func open(libuv: CInt) -> CInt {
+    let status = opening.withLock { _ in
+      var system = sluice_poller()
+      let status = unsafe sluice_poller_open(&system, libuv)
+      guard status == 0 else { return status }
+      self.system = system
+      isSystemOpen.store(true, ordering: .releasing)
+      return 0
+    }
+    if status == 0, semaphore.wait(timeout: .now()) == .success { wake() }
+    return status
   }
 
   deinit {
@@ -78,18 +103,35 @@ struct Readiness: OptionSet {
     if isClosed { return }
     isClosed = true
     releaseFormerOwners()
-    sluice_poller_close(system)
+    if isOpen { sluice_poller_close(system) }
   }
 
   /// Ends the wait, or the next one. From any thread.
-  func wake() { sluice_poller_wake(system) }
+  func wake() {
+    if !isOpen {
+      let isDone = opening.withLock { _ in
+        if isOpen { return false }
+        semaphore.signal()
+        return true
+      }
+      if isDone { return }
+    }
+    sluice_poller_wake(system)
+  }
 
   /// Waits until something is ready: `tellOwners` is due then, until there are no more events.
   /// - Parameter milliseconds: At the most; -1: as long as it takes.
   func wait(milliseconds: CInt) {
     awakening = []
     nextEvent = 0
+    guard isOpen else { return waitForThreads(milliseconds: milliseconds) }
     eventCount = unsafe Int(sluice_poller_wait(system, events, CInt(Self.eventCapacity), milliseconds))
+  }
+
+  private func waitForThreads(milliseconds: CInt) {
+    eventCount = 0
+    let end: DispatchTime = milliseconds < 0 ? .distantFuture : .now() + .milliseconds(Int(milliseconds))
+    if semaphore.wait(timeout: end) == .success { awakening = .byThread }
   }
 
   /// Whether there are events of the last wait whose owners were not told.
@@ -108,7 +150,6 @@ struct Readiness: OptionSet {
       default: unsafe tell(token, sluice_event_flags(event))
       }
     }
-    if !formerOwners.isEmpty { releaseFormerOwners() }
   }
 
   private func tell(_ token: UInt64, _ flags: UInt32) {
@@ -130,7 +171,10 @@ struct Readiness: OptionSet {
     }
   }
 
-  private func releaseFormerOwners() {
+  /// Whether there are owners of what was closed, to be released when none of them can be running.
+  var hasFormerOwners: Bool { !formerOwners.isEmpty }
+
+  func releaseFormerOwners() {
     // Their ends may remove more.
     let owners = formerOwners
     formerOwners = []
@@ -146,10 +190,13 @@ extension Poller {
   func add(_ descriptor: CInt) -> CInt {
     let index = Int(descriptor)
     if index >= entryCapacity { grow(toHold: index) }
+    if unsafe entries[index].isWatched { return UV_EEXIST.rawValue }
     // Most are read first: then this is the only call.
     let status = register(descriptor, .readable)
-    if status == 0 { count += 1 }
-    return status
+    guard status == 0 else { return status }
+    unsafe entries[index].isWatched = true
+    count += 1
+    return 0
   }
 
   /// - Parameter owner: Is kept until it is removed, or another is set.
@@ -189,7 +236,8 @@ extension Poller {
     _ = register(descriptor, [])
     let entry = unsafe entries + Int(descriptor)
     unsafe entry.pointee = unsafe Entry(
-      owner: nil, callback: nil, generation: entry.pointee.generation &+ 1, registered: [], awaited: [])
+      owner: nil, callback: nil, generation: entry.pointee.generation &+ 1, registered: [], awaited: [],
+      isWatched: false)
     count -= 1
   }
 
@@ -200,9 +248,10 @@ extension Poller {
     }
   }
 
-  /// Has the system tell of this and nothing else.
+  /// Has the system tell of this and nothing else; of an other side that has gone it tells as long as it is asked for anything.
   private func register(_ descriptor: CInt, _ readiness: Readiness) -> CInt {
     let entry = unsafe entries + Int(descriptor)
+    let readiness = readiness.isEmpty ? readiness : readiness.union(.gone)
     if unsafe entry.pointee.registered == readiness { return 0 }
     let token = unsafe UInt64(entry.pointee.generation) << 32 | UInt64(UInt32(bitPattern: descriptor))
     let status = unsafe sluice_poller_watch(

@@ -95,6 +95,9 @@ extension UVLoop {
     /// - Returns: nil on any other thread than the main one.
     init?(on loop: UVLoop) throws(IOError) {
       guard sluice_is_main_thread() else { return nil }
+      // Where there is no descriptor for it, libdispatch ends the process.
+      let status = sluice_can_open(2)
+      guard status == 0 else { throw IOError("run", "the main dispatch queue", status: status) }
       watch = try DescriptorWatch(
         sluice_main_queue_descriptor(), isBorrowed: true, on: loop, operation: "run", subject: "the main dispatch queue"
       )

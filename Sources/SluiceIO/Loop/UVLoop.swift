@@ -32,7 +32,7 @@ import Synchronization
   private let name: String
   private let isShared: Bool
   private let uv: UnsafeMutablePointer<uv_loop_t>
-  private let poller: Poller
+  private let poller = Poller()
 
   @safe @exclusivity(unchecked) private var ready = Deque<Work>()
   @safe @exclusivity(unchecked) private var endOfTurnWork: [any EndOfTurn] = []
@@ -55,7 +55,10 @@ import Synchronization
   public let locals = LoopLocals()
 
   /// The loop that is used where none is named; started at its first use, and never stopped.
-  public static let shared = UVLoop(name: "sluice-loop", isShared: true)
+  ///
+  /// Where the process has no descriptors left for it then, it runs tasks and timers all the same; what is opened on it throws `IOError` (EMFILE)
+  /// until there are some.
+  public static let shared = UVLoop()
 
   /// Who the loop's owner is, when it is not a thread's id.
   private enum Owner {
@@ -98,33 +101,62 @@ import Synchronization
 
   /// Starts a loop on a new thread. It runs until `stop()`.
   /// - Parameter name: What debuggers call the thread; on Linux, its first 15 bytes.
-  public convenience init(name: String = "sluice-loop") {
-    self.init(name: name, isShared: false)
+  /// - Throws: `IOError`: EMFILE, ENFILE if there are no descriptors for it, EAGAIN if there is no thread.
+  public convenience init(name: String = "sluice-loop") throws(IOError) {
+    self.init(named: name, isShared: false)
+    try open(for: "start", "a loop")
+    if let failure = start() {
+      poller.close()
+      unsafe uv_loop_close(uv)
+      throw failure
+    }
   }
 
-  private init(name: String, isShared: Bool) {
+  /// The shared one.
+  private convenience init() {
+    self.init(named: "sluice-loop", isShared: true)
+    // Whatever is opened on it tries again, and says why it can't be.
+    try? open(for: "start", "the shared loop")
+    // Whoever runs the shared loop by himself needs no thread of its own.
+    if !UVLoop.isSharedHosted.load(ordering: .acquiring) { startOwnThread() }
+  }
+
+  private init(named name: String, isShared: Bool) {
     ignoreBrokenPipes()
     self.name = name
     self.isShared = isShared
     unsafe uv = .allocate(capacity: 1)
-    let status = unsafe uv_loop_init(uv)
-    precondition(status == 0, unsafe "no loop can be made: \(String(cString: unsafe uv_strerror(status)))")
-    do { poller = try unsafe Poller(libuv: uv_backend_fd(uv)) } catch {
-      preconditionFailure("no loop can be made: \(error)")
-    }
-    unsafe uv.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    // Whoever runs the shared loop by himself needs no thread of its own.
-    if !isShared || !UVLoop.isSharedHosted.load(ordering: .acquiring) { start() }
   }
 
   deinit { unsafe uv.deallocate() }
 
-  private func start() {
+  /// Descriptors that libuv takes for a loop, the first one included, and the poller.
+  private static let descriptorCount: CInt = 8
+
+  /// Takes what a loop needs of the system, unless it is there. On the loop, or before it runs.
+  /// - Throws: `IOError`: EMFILE, ENFILE …
+  private func open(for operation: String, _ subject: String) throws(IOError) {
+    if poller.isOpen { return }
+    // Where there is no descriptor for its first loop, libuv ends the process.
+    var status = sluice_can_open(Self.descriptorCount)
+    if status == 0 { status = unsafe uv_loop_init(uv) }
+    if status == 0 {
+      unsafe uv.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+      status = poller.open(libuv: unsafe uv_backend_fd(uv))
+      if status != 0 { unsafe uv_loop_close(uv) }
+    }
+    if status != 0 { throw IOError(operation, subject, status: status) }
+  }
+
+  /// The running thread keeps the loop alive.
+  /// - Returns: why there is no thread for it, if there is none.
+  private func start() -> IOError? {
     #if canImport(Glibc)
       var thread = pthread_t()
     #else
       var thread: pthread_t?
     #endif
+    let this = unsafe Unmanaged.passRetained(self)
     let code = unsafe pthread_create(
       &thread, nil,
       { argument in
@@ -133,19 +165,23 @@ import Synchronization
         #else
           let loop = unsafe Unmanaged<UVLoop>.fromOpaque(argument)
         #endif
-        unsafe loop.takeUnretainedValue().run()
+        unsafe loop.takeRetainedValue().run()
         return nil
-      }, Unmanaged.passUnretained(self).toOpaque())
-    precondition(code == 0, unsafe "no thread can be started for the loop: \(String(cString: unsafe strerror(code)))")
+      }, unsafe this.toOpaque())
+    guard code == 0 else {
+      unsafe this.release()
+      return IOError("start", "the thread of a loop", status: -code)
+    }
     if isShared {
       ownThread = thread
-      return
+      return nil
     }
     #if canImport(Glibc)
       pthread_detach(thread)
     #else
       if let thread { unsafe pthread_detach(thread) }
     #endif
+    return nil
   }
 
   static func of(_ uv: UnsafeMutablePointer<uv_loop_t>) -> UVLoop {
@@ -153,9 +189,10 @@ import Synchronization
   }
 
   /// The libuv loop, for something to begin on it. On the loop only.
-  /// - Throws: `IOError` ECANCELED when the loop was stopped.
+  /// - Throws: `IOError` ECANCELED when the loop was stopped, EMFILE when there are no descriptors for it.
   func libuv(for operation: String, _ subject: String) throws(IOError) -> UnsafeMutablePointer<uv_loop_t> {
     try checkRunning(operation, subject)
+    try open(for: operation, subject)
     isLibuvTouched = true
     return unsafe uv
   }
@@ -164,9 +201,10 @@ import Synchronization
   func closesOnLibuv() { isLibuvTouched = true }
 
   /// What waits for descriptors, for another of them. On the loop only.
-  /// - Throws: `IOError` ECANCELED when the loop was stopped.
+  /// - Throws: `IOError` ECANCELED when the loop was stopped, EMFILE when there are no descriptors for it.
   func poller(for operation: String, _ subject: String) throws(IOError) -> Poller {
     try checkRunning(operation, subject)
+    try open(for: operation, subject)
     return poller
   }
 
@@ -200,10 +238,11 @@ extension UVLoop {
       repeat { runOnce() } while isNeeded
     } while !handOver()
     poller.close()
+    guard poller.isOpen else { return }
     let status = unsafe uv_loop_close(uv)
     assert(status == 0, "a handle was left on a loop that has ended")
     // A handle that was forgotten points to the loop: then its memory stays.
-    if status == 0 { unsafe Unmanaged<UVLoop>.fromOpaque(uv.pointee.data).release() }
+    if status != 0 { unsafe _ = Unmanaged.passRetained(self) }
   }
 
   /// The shared loop never ends, but it can go on on another thread.
@@ -216,7 +255,9 @@ extension UVLoop {
 
   /// Gives the shared loop a thread, if it has none.
   func startOwnThread() {
-    if ownThread == nil { start() }
+    guard ownThread == nil, let failure = start() else { return }
+    // Nothing that was given to it would ever run.
+    preconditionFailure("\(failure)")
   }
 
   /// Ends the shared loop's thread, so that another can run the loop.
@@ -229,7 +270,7 @@ extension UVLoop {
 
   private var isNeeded: Bool {
     if case .running = phase { return true }
-    return unsafe poller.count > 0 || uv_loop_alive(uv) != 0
+    return unsafe poller.count > 0 || poller.isOpen && uv_loop_alive(uv) != 0
   }
 
   /// One round of the loop: what has become ready, then the timers that are due.
@@ -241,10 +282,13 @@ extension UVLoop {
     if awakening.contains(.byThread) { takeInbox() }
     if awakening.contains(.byLibuv) { runLibuv() }
     if let nextDeadline, nextDeadline <= now { turn { fireTimers() } }
+    // Nothing of them runs now: what timers and jobs have closed does not wait for the next event.
+    if poller.hasFormerOwners { turn { poller.releaseFormerOwners() } }
   }
 
   private func runLibuv() {
     isLibuvTouched = false
+    guard poller.isOpen else { return }
     unsafe uv_run(uv, UV_RUN_NOWAIT)
   }
 
@@ -277,6 +321,7 @@ extension UVLoop {
   private var libuvHandles: [UnsafeMutablePointer<uv_handle_t>] {
     var handles = unsafe [UnsafeMutablePointer<uv_handle_t>]()
     if case .ended = phase { return unsafe handles }
+    guard poller.isOpen else { return unsafe handles }
     unsafe withUnsafeMutablePointer(to: &handles) { pointer in
       let collect: uv_walk_cb = { handle, handles in
         unsafe handles!.assumingMemoryBound(to: [UnsafeMutablePointer<uv_handle_t>].self).pointee.append(handle!)
@@ -435,7 +480,7 @@ extension UVLoop {
 
   public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
     assert(isCurrent, "timers and turns belong to the loop's thread")
-    let timer = timers.add(deadline: now + max(delay, .zero), work)
+    let timer = timers.add(deadline: now + delay.bounded, work)
     didChangeTimers()
     return timer
   }

@@ -26,6 +26,8 @@ import SluiceStreams
   // The small ones stand together: an idle connection holds all of this.
   @safe @exclusivity(unchecked) private var watch: DescriptorWatch
   private let isSocket: Bool
+  /// Whether the connection is for us to end, with FIN or RST; what others share goes on.
+  @safe @exclusivity(unchecked) var endsConnection: Bool
   /// Whether the system has something to read, the end included, that was not looked at yet.
   @safe @exclusivity(unchecked) private var isReadable = false
   /// Whether the system had no room for what is queued.
@@ -65,9 +67,11 @@ import SluiceStreams
   }
 
   /// Takes over an open descriptor. On the loop only.
+  /// - Parameter readerMayReturn: Of what is only written: whether another reader may come when the last one has gone, as to a named pipe. If
+  ///   not, it fails with EPIPE as soon as that has gone, also while there is nothing to write.
   init(
     _ watch: consuming DescriptorWatch, on loop: UVLoop, name: String, direction: Direction = .duplex,
-    isSocket: Bool = true, highWatermark: Int = SocketStream.defaultHighWatermark
+    isSocket: Bool = true, readerMayReturn: Bool = false, highWatermark: Int = SocketStream.defaultHighWatermark
   ) {
     uvLoop = loop
     switch direction {
@@ -77,6 +81,7 @@ import SluiceStreams
     }
     self.watch = watch
     self.isSocket = isSocket
+    endsConnection = isSocket
     self.name = name
     watermark = Watermark(high: highWatermark)
     unsafe self.watch.belong(to: self) { owner, ready, hasFailed in
@@ -85,6 +90,8 @@ import SluiceStreams
         $0.didBecomeReady(Readiness(rawValue: ready), hasFailed: hasFailed)
       }
     }
+    // If that can't be watched for, a write says it.
+    if direction == .writeOnly && !readerMayReturn { _ = self.watch.start(.gone) }
   }
 
   public var loop: any Loop { uvLoop }
@@ -108,6 +115,10 @@ import SluiceStreams
 
   /// In a turn of the loop.
   private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
+    if readiness.contains(.gone) {
+      watch.stop(.gone)
+      return failWriting(IOError("write", name, status: UV_EPIPE.rawValue))
+    }
     // What has failed says why to whoever reads or writes.
     if hasFailed || readiness.contains(.readable) {
       // Nobody has read since the last time: the peer waits.
@@ -400,7 +411,7 @@ extension SocketStream {
   /// TCP is reset, in both directions, once the peer has acknowledged everything: a reset overtakes what has not arrived. If that is not so within
   /// `acknowledgementTimeout`, and for other kinds of sockets, it is an ordinary end.
   public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    if case .open = writeState { endsWithReset = isSocket }
+    if case .open = writeState { endsWithReset = endsConnection }
     closeWhenFlushed(completion)
   }
 
@@ -435,7 +446,7 @@ extension SocketStream {
   /// Sends FIN: everything was written. A pipe or terminal has no half to shut down; it ends with its descriptor.
   private func shutDown() {
     if endsWithReset { return resetWhenAcknowledged(by: uvLoop.now + Self.acknowledgementTimeout) }
-    let hasFailed = isSocket && shutdown(watch.descriptor, CInt(SHUT_WR)) != 0
+    let hasFailed = endsConnection && shutdown(watch.descriptor, CInt(SHUT_WR)) != 0
     // ENOTCONN: the peer was faster.
     let error = hasFailed && errno != ENOTCONN ? IOError("shutdown", name, status: -errno) : nil
     for completion in writeState.end(error) { completion(error) }
@@ -454,14 +465,14 @@ extension SocketStream {
     if case .open = readState { readState = .failed(reason) }
     unread = []
     tellReader()
-    watch.close(resets: isSocket)
+    watch.close(resets: endsConnection)
   }
 
   private func closeDescriptorIfDone() {
     switch (readState, writeState) {
     case (.open, _), (_, .open), (_, .closing): break
     // The peer must not take what it got for everything.
-    case (_, .failed): watch.close(resets: isSocket)
+    case (_, .failed): watch.close(resets: endsConnection)
     case (_, .closed): watch.close()
     }
   }

@@ -21,14 +21,14 @@ public enum UnixSocket {
     _ path: String, timeout: Duration = .seconds(10), on loop: UVLoop = .shared
   ) async throws -> SocketStream {
     let address = try UnixAddress(path)
-    let deadline = ContinuousClock.now + timeout
+    let deadline = ContinuousClock.now + timeout.bounded
     while true {
       do {
         return try await loop.run { try connect(address, on: loop) }
       } catch let error as IOError where error.code == "EAGAIN" {
         // The listener's queue is full: Linux has no event for a place in it.
         guard ContinuousClock.now < deadline else { throw IOError("connect", path, status: UV_ETIMEDOUT.rawValue) }
-        try await Task.sleep(for: .milliseconds(10))
+        try await loop.sleep(for: .milliseconds(10))
       }
     }
   }

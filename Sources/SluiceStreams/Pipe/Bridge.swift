@@ -180,7 +180,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   private func silence(of limit: Duration) async throws {
     var last = await progress
     while true {
-      try await Task.sleep(for: limit)
+      try await pause(for: limit)
       let now = await progress
       if now == last { return }
       last = now
