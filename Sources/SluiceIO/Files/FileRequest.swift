@@ -24,7 +24,7 @@ import SluiceStreams
   /// - Parameters:
   ///   - operation: Calls libuv with the loop, the request and the callback, and returns its status.
   ///   - completion: Is called on the loop, later, with the result (negative is a libuv status; ECANCELED when the loop was
-  ///     stopped) and the request, which holds what else was asked for. It must hold what the operation reads or writes: the
+  ///     stopped, EMFILE when it has no descriptors of its own) and the request, which holds what else was asked for. It must hold what the operation reads or writes: the
   ///     thread pool goes on with that until then, whatever has become of whoever asked.
   static func start(
     on loop: UVLoop,
@@ -33,7 +33,8 @@ import SluiceStreams
   ) {
     let this = unsafe FileRequest(loop: loop, completion: completion)
     let request = unsafe this.request
-    guard let handle = try? unsafe loop.libuv(for: "", "") else { return this.fail(UV_ECANCELED.rawValue) }
+    let usability = loop.usability
+    guard usability == 0, let handle = try? unsafe loop.libuv(for: "", "") else { return this.fail(usability) }
     unsafe request.pointee.data = Unmanaged.passRetained(this).toOpaque()
     let status = unsafe operation(handle, request) { request in
       let this = unsafe Unmanaged<FileRequest>.fromOpaque(request!.pointee.data).takeRetainedValue()
@@ -53,11 +54,12 @@ import SluiceStreams
   /// `close(2)`, which may wait for a disk or a file server, and says at the latest whether what was written is there.
   /// - Parameter completion: Is called with a libuv status. On the loop, as this is.
   static func close(_ descriptor: CInt, on loop: UVLoop, completion: @escaping (CInt) -> Void = { _ in }) {
+    let canStart = loop.usability == 0
     unsafe start(on: loop) { loop, request, callback in
       unsafe uv_fs_close(loop, request, descriptor, callback)
     } completion: { result, _ in
       // On a loop that was stopped it was not even tried.
-      guard result == UV_ECANCELED.rawValue else { return completion(CInt(clamping: result)) }
+      if canStart && result != UV_ECANCELED.rawValue { return completion(CInt(clamping: result)) }
       completion(closeDescriptor(descriptor) == 0 ? 0 : -errno)
     }
   }

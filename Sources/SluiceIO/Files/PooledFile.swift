@@ -100,14 +100,22 @@ final class PooledFile: PolledDuplexStream, @unchecked Sendable {
   }
 
   private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
-    if readiness.contains(.gone) {
-      guarding?.stop(.gone)
-      return fail(IOError("write", name, status: UV_EPIPE.rawValue))
-    }
+    if readiness.contains(.gone) { return didLoseReader() }
     guarding?.stop(readiness)
     ready.formUnion(hasFailed ? [.readable, .writable] : readiness)
     if readiness.contains(.readable) { startReading() }
     if readiness.contains(.writable) { flush() }
+  }
+
+  /// Nobody will read any more.
+  private func didLoseReader() {
+    guarding?.stop(.gone)
+    guard queue.isEmpty, !isWriteInFlight, case .open = writeState else {
+      return fail(IOError("write", name, status: UV_EPIPE.rawValue))
+    }
+    writeState = .closed
+    closeIfDone()
+    writer?.wakeWriter()
   }
 
   /// Whether no thread of the pool would have to wait; if one would, it is tried again when that has changed.

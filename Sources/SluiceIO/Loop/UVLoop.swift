@@ -104,7 +104,8 @@ import Synchronization
   /// - Throws: `IOError`: EMFILE, ENFILE if there are no descriptors for it, EAGAIN if there is no thread.
   public convenience init(name: String = "sluice-loop") throws(IOError) {
     self.init(named: name, isShared: false)
-    try open(for: "start", "a loop")
+    let status = open()
+    guard status == 0 else { throw IOError("start", "a loop", status: status) }
     if let failure = start() {
       poller.close()
       unsafe uv_loop_close(uv)
@@ -116,7 +117,7 @@ import Synchronization
   private convenience init() {
     self.init(named: "sluice-loop", isShared: true)
     // Whatever is opened on it tries again, and says why it can't be.
-    try? open(for: "start", "the shared loop")
+    _ = open()
     // Whoever runs the shared loop by himself needs no thread of its own.
     if !UVLoop.isSharedHosted.load(ordering: .acquiring) { startOwnThread() }
   }
@@ -134,18 +135,17 @@ import Synchronization
   private static let descriptorCount: CInt = 8
 
   /// Takes what a loop needs of the system, unless it is there. On the loop, or before it runs.
-  /// - Throws: `IOError`: EMFILE, ENFILE …
-  private func open(for operation: String, _ subject: String) throws(IOError) {
-    if poller.isOpen { return }
+  /// - Returns: 0, or a libuv status: EMFILE, ENFILE …
+  private func open() -> CInt {
+    if poller.isOpen { return 0 }
     // Where there is no descriptor for its first loop, libuv ends the process.
     var status = sluice_can_open(Self.descriptorCount)
     if status == 0 { status = unsafe uv_loop_init(uv) }
-    if status == 0 {
-      unsafe uv.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-      status = poller.open(libuv: unsafe uv_backend_fd(uv))
-      if status != 0 { unsafe uv_loop_close(uv) }
-    }
-    if status != 0 { throw IOError(operation, subject, status: status) }
+    guard status == 0 else { return status }
+    unsafe uv.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+    status = poller.open(libuv: unsafe uv_backend_fd(uv))
+    if status != 0 { unsafe uv_loop_close(uv) }
+    return status
   }
 
   /// The running thread keeps the loop alive.
@@ -191,8 +191,7 @@ import Synchronization
   /// The libuv loop, for something to begin on it. On the loop only.
   /// - Throws: `IOError` ECANCELED when the loop was stopped, EMFILE when there are no descriptors for it.
   func libuv(for operation: String, _ subject: String) throws(IOError) -> UnsafeMutablePointer<uv_loop_t> {
-    try checkRunning(operation, subject)
-    try open(for: operation, subject)
+    try checkUsable(operation, subject)
     isLibuvTouched = true
     return unsafe uv
   }
@@ -203,13 +202,19 @@ import Synchronization
   /// What waits for descriptors, for another of them. On the loop only.
   /// - Throws: `IOError` ECANCELED when the loop was stopped, EMFILE when there are no descriptors for it.
   func poller(for operation: String, _ subject: String) throws(IOError) -> Poller {
-    try checkRunning(operation, subject)
-    try open(for: operation, subject)
+    try checkUsable(operation, subject)
     return poller
   }
 
-  private func checkRunning(_ operation: String, _ subject: String) throws(IOError) {
-    guard case .running = phase else { throw IOError(operation, subject, status: UV_ECANCELED.rawValue) }
+  private func checkUsable(_ operation: String, _ subject: String) throws(IOError) {
+    let status = usability
+    guard status == 0 else { throw IOError(operation, subject, status: status) }
+  }
+
+  /// Whether anything can begin on the loop: 0, or why not, as a libuv status. On the loop only.
+  var usability: CInt {
+    guard case .running = phase else { return UV_ECANCELED.rawValue }
+    return open()
   }
 
   public var isCurrent: Bool {

@@ -52,8 +52,9 @@ public enum Resolver {
     if isCancelled { return continuation.resume(throwing: CancellationError()) }
     self.loop = loop
     self.continuation = continuation
-    guard let uv = try? unsafe loop.libuv(for: "resolve", host) else {
-      return unsafe finish(status: UV_ECANCELED.rawValue, nil)
+    let usability = loop.usability
+    guard usability == 0, let uv = try? unsafe loop.libuv(for: "resolve", host) else {
+      return unsafe finish(status: usability, nil)
     }
     var hints = unsafe addrinfo()
     unsafe hints.ai_socktype = CInt(SOCK_STREAM.rawValue)

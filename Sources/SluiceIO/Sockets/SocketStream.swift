@@ -68,7 +68,7 @@ import SluiceStreams
 
   /// Takes over an open descriptor. On the loop only.
   /// - Parameter readerMayReturn: Of what is only written: whether another reader may come when the last one has gone, as to a named pipe. If
-  ///   not, it fails with EPIPE as soon as that has gone, also while there is nothing to write.
+  ///   not, it takes no more as soon as that has gone, also while there is nothing to write.
   init(
     _ watch: consuming DescriptorWatch, on loop: UVLoop, name: String, direction: Direction = .duplex,
     isSocket: Bool = true, readerMayReturn: Bool = false, highWatermark: Int = SocketStream.defaultHighWatermark
@@ -115,10 +115,7 @@ import SluiceStreams
 
   /// In a turn of the loop.
   private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
-    if readiness.contains(.gone) {
-      watch.stop(.gone)
-      return failWriting(IOError("write", name, status: UV_EPIPE.rawValue))
-    }
+    if readiness.contains(.gone) { return didLoseReader() }
     // What has failed says why to whoever reads or writes.
     if hasFailed || readiness.contains(.readable) {
       // Nobody has read since the last time: the peer waits.
@@ -381,6 +378,15 @@ extension SocketStream {
     } else if watermark.isReached(queued: queuedByteCount) {
       writer?.wakeWriter()
     }
+  }
+
+  /// Nobody will read any more. Of what the system has taken already, nobody knows whether it was read.
+  private func didLoseReader() {
+    watch.stop(.gone)
+    guard isDrained else { return failWriting(IOError("write", name, status: UV_EPIPE.rawValue)) }
+    _ = writeState.end(nil)
+    writer?.wakeWriter()
+    closeDescriptorIfDone()
   }
 
   private func failWriting(_ error: any Error) {
