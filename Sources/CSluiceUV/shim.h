@@ -254,6 +254,12 @@ static inline long long sluice_unacknowledged(int descriptor) {
 #endif
 }
 
+/// Whether the process ignores a signal.
+static inline bool sluice_ignores(int number) {
+  struct sigaction action;
+  return sigaction(number, 0, &action) == 0 && !(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_IGN;
+}
+
 /// Names the calling thread.
 static inline void sluice_name_thread(const char *name) {
 #ifdef __linux__

@@ -7,7 +7,8 @@ import Synchronization
   import Darwin
 #endif
 
-/// SIGINT and SIGTERM: the first ends everything in order, what is opened later too; the second at once.
+/// SIGINT, SIGTERM and SIGHUP, unless that is ignored as under `nohup`: the first ends everything in order, what is opened later too; the second
+/// at once.
 final class Interruption: Sendable {
   private struct State {
     var nextID = 0
@@ -17,7 +18,7 @@ final class Interruption: Sendable {
   private let state = Mutex(State())
 
   func watch() {
-    let signals = Signals([.interrupt, .terminate])
+    let signals = Signals([.interrupt, .terminate] + (Signal.hangUp.isIgnored ? [] : [.hangUp]))
     Task {
       for try await signal in signals { interrupt(by: signal) }
     }
@@ -29,7 +30,8 @@ final class Interruption: Sendable {
       return (Array(state.actions.values), state.count)
     }
     // With nothing open there is nothing to end in order.
-    if count > 1 || actions.isEmpty { exit(128 + signal.number) }
+    // Not `exit`, which waits for what reads a file.
+    if count > 1 || actions.isEmpty { _exit(128 + signal.number) }
     for action in actions { action() }
   }
 

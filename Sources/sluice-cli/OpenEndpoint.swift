@@ -3,7 +3,7 @@ import Sluice
 typealias ByteStream = any DuplexStream<Bytes, Bytes>
 
 /// An endpoint that was opened: what it is a stream of.
-enum OpenEndpoint {
+enum OpenEndpoint: Sendable {
   case bytes(ByteStream)
   /// Bytes in one direction only: a file that is read, events.
   case source(any ReadableStream<Bytes>)
@@ -70,6 +70,11 @@ struct EndpointOpener: Sendable {
     options.unixSocket = unixSocket
     if let reconnection { return try await reconnection.bytes(origin, options) }
     return .bytes(try await Connect.open(origin, options: options))
+  }
+
+  /// Standard output and an input that has ended.
+  func standardOutputWithoutInput() -> ByteStream {
+    JoinedStream(reading: SequenceStream<Bytes>([]), writing: AnyWritable(standardOutput()))
   }
 
   private func standardIO() -> ByteStream {

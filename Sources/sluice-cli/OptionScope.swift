@@ -71,6 +71,7 @@ struct OptionScope: Sendable {
     OptionScope(["--terminate-after", "--kill-after"], forAny: "exec:") {
       if case .exec = $0 { true } else { false }
     },
+    OptionScope(["--no-input"], for: "'-' as TARGET") { $0.target == .standardIO && $0.source != .standardIO },
     OptionScope(["--append"], for: "file: as TARGET") { $0.target.isFile },
   ]
 

@@ -19,6 +19,13 @@ struct RegularFile: Equatable {
     RegularFile(endpoint, standard: STDOUT_FILENO)
   }
 
+  /// Whether it may take any time to open an endpoint: to connect it, or to wait for the reader of a named pipe.
+  static func mayWait(toOpen endpoint: Endpoint) -> Bool {
+    guard case .file(let path) = endpoint else { return endpoint.isRemote }
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
+  }
+
   private init?(_ endpoint: Endpoint, standard descriptor: CInt) {
     var status = stat()
     let result =

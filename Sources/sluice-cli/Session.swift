@@ -9,6 +9,8 @@ struct Session: Sendable {
   private let server: WebSocketServerOptions
   private let tls: TLSServerContext?
   private let balancing: LoadBalancerOptions
+  /// Whether standard input is left alone, where it is the TARGET's.
+  private let hasNoInput: Bool
   private let diagnostics: Diagnostics
   private let interruption: Interruption
 
@@ -23,6 +25,9 @@ struct Session: Sendable {
     if let file = RegularFile.written(by: target), RegularFile.read(by: source) == file {
       throw UsageError("\(source.name) and \(target.name) are the same file: it would be read while it is written")
     }
+    // What a service or a job in the background finds as its input is no answer to what it reads: it must not end that. An input that was
+    // named is.
+    hasNoInput = command.noInput || (source.isRemote || source.isListener) && StandardDescriptors.hasNoInput
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, target)
     balancing = command.balancing
     let security = command.security
@@ -96,10 +101,12 @@ struct Session: Sendable {
     switch source {
     case .listenWebSocket(let url):
       let listening = try await WebSocketServer.listen(url, options: server)
+      listening.onExhaustion(tellOfExhaustion)
       diagnostics.notice("listening on \(listening.url)")
       try await serve(listening.connections, open: { await Visit($0) })
     case .listenTCP(let host, let port):
       let listener = try await TCP.listen(host, port: port)
+      listener.onExhaustion(tellOfExhaustion)
       diagnostics.notice("listening on tcp://\(listener.name)")
       try await serve(
         listener,
@@ -108,6 +115,7 @@ struct Session: Sendable {
     case .listenTLS(let host, let port):
       guard let tls else { return }
       let listener = try await TCP.listen(host, port: port)
+      listener.onExhaustion(tellOfExhaustion)
       diagnostics.notice("listening on tls://\(listener.name)")
       try await serve(
         listener,
@@ -119,6 +127,7 @@ struct Session: Sendable {
         })
     case .listenUnix(let path):
       let listener = try await UnixSocket.listen(path)
+      listener.onExhaustion(tellOfExhaustion)
       diagnostics.notice("listening on unix:\(path)")
       try await serve(listener, open: { await Visit($0) })
     case .standardIO where target == .standardIO:
@@ -131,6 +140,7 @@ struct Session: Sendable {
         return try await connector.connect(opened, .sink(opener.standardOutput()))
       }
       diagnostics.verbose("\(source.name) is open")
+      if target == .standardIO && hasNoInput { return try await connector.connect(opened, receiving()) }
       let other: OpenEndpoint
       do { other = try await openTarget() } catch {
         opened.giveUp(error)
@@ -149,11 +159,9 @@ struct Session: Sendable {
     let stop = interruption.add { connections.cancel(nil) }
     defer { interruption.remove(stop) }
     if target == .standardIO {
-      guard let connection = try await connections.read() else { return }
-      connections.cancel(nil)
-      let opened: OpenEndpoint
-      do { opened = try await endpoint(connection).endpoint } catch is CancellationError { return }
-      return try await connector.connect(opened, try await opener.open(target, as: .target))
+      guard let opened = try await first(of: connections, open: endpoint) else { return }
+      return try await connector.connect(
+        opened, hasNoInput ? receiving() : try await opener.open(target, as: .target))
     }
     try await withThrowingDiscardingTaskGroup { group in
       while let connection = try await connections.read() {
@@ -167,10 +175,46 @@ struct Session: Sendable {
     }
   }
 
+  /// The first connection that can be used. A visitor that only looks whether somebody is there, or says something else than it should, ends
+  /// nothing, and one that says nothing keeps no other waiting.
+  /// - Returns: nil if the listening was ended before.
+  private func first<Connection: Sendable>(
+    of connections: any ReadableStream<Connection>,
+    open endpoint: @escaping @Sendable (Connection) async throws -> Visit
+  ) async throws -> OpenEndpoint? {
+    let chosen = FirstConnection()
+    try await withThrowingDiscardingTaskGroup { group in
+      while let connection = try await connections.read() {
+        group.addTask(executorPreference: UVLoop.shared) {
+          do {
+            let opened = try await endpoint(connection).endpoint
+            if chosen.take(opened) { connections.cancel(nil) } else { opened.giveUp(StreamError.aborted) }
+          } catch {
+            if !(error is CancellationError) { diagnostics.notice("a connection failed: \(error)") }
+          }
+        }
+      }
+      group.cancelAll()
+    }
+    return chosen.connection
+  }
+
+  /// Where what is received goes, when nothing is sent.
+  private func receiving() -> OpenEndpoint {
+    // A command finds the end of its input, as one that is started so itself.
+    if case .exec = source { return .bytes(opener.standardOutputWithoutInput()) }
+    diagnostics.verbose("standard input is not read: nothing is sent")
+    return .sink(opener.standardOutput())
+  }
+
+  private func tellOfExhaustion(_ error: any Error) {
+    diagnostics.notice("connections wait until there are descriptors for them (ulimit -n): \(error)")
+  }
+
   private func openTarget(for connection: CGIVariables? = nil) async throws -> OpenEndpoint {
     // What opens at once is not left to another task: a WebSocket's messages and the Close behind them may be here already, and once that
     // is answered nothing can be given back.
-    guard target.isRemote else { return try await opener.open(target, as: .target, for: connection) }
+    guard RegularFile.mayWait(toOpen: target) else { return try await opener.open(target, as: .target, for: connection) }
     return try await interruption.cancelling { try await opener.open(target, as: .target) }
   }
 

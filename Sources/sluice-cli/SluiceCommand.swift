@@ -20,6 +20,10 @@ struct SluiceCommand: AsyncParsableCommand {
       What SOURCE gives goes to TARGET, and what TARGET gives goes to SOURCE, each at the speed of the slower. TARGET is '-', \
       standard input and output, when left out.
 
+      Standard input that is /dev/null or closed, as services and jobs in the background have it, is not read where SOURCE is a \
+      connection or listens and '-' is TARGET: sluice receives, until SOURCE ends. --no-input has it so for any standard input; \
+      'sluice - SOURCE' sends what it is, and its end.
+
       ENDPOINTS
         -                    standard input and output
         ws://HOST[:PORT][/PATH]
@@ -129,6 +133,9 @@ struct SluiceCommand: AsyncParsableCommand {
   @OptionGroup(title: "ENDING")
   var ending: EndingOptions
 
+  @Flag(help: "Receive only: leave standard input alone, and send no end of it.")
+  var noInput = false
+
   @Flag(help: "Write at the end of a file TARGET instead of replacing it.")
   var append = false
 
@@ -160,6 +167,10 @@ struct SluiceCommand: AsyncParsableCommand {
 
   static func main() async {
     StandardDescriptors.occupy()
+    do { try await StandardDescriptors.prepareRuntime() } catch {
+      Diagnostics(isVerbose: false, isQuiet: false).error(error)
+      Self.exit(withError: ExitCode(ExitStatus(error).rawValue))
+    }
     // The first process of a container is given the orphans of all others.
     if getpid() == 1 { Task { try await Orphans.reap() } }
     let arguments = CommandLine.arguments.dropFirst()

@@ -45,7 +45,8 @@ extension File {
   }
 
   private static func open(
-    _ path: FilePath, _ flags: CInt, _ direction: PooledFile.Direction, readPosition: Int64 = -1, writePosition: Int64 = -1,
+    _ path: FilePath, _ flags: CInt, _ direction: PooledFile.Direction, readPosition: Int64 = -1,
+    writePosition: Int64 = -1,
     permissions: FilePermissions = [], on loop: UVLoop
   ) async throws -> File {
     let name = path.string

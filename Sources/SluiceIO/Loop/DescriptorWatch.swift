@@ -25,7 +25,8 @@ import CSluiceUV
       if status == 0 { status = poller.add(descriptor) }
       if status == UV_EEXIST.rawValue {
         throw IOError(
-          operation: operation, subject: subject, code: "EBUSY", reason: "another stream of this loop has the descriptor")
+          operation: operation, subject: subject, code: "EBUSY",
+          reason: "another stream of this loop has the descriptor")
       }
       guard status == 0 else { throw IOError(operation, subject, status: status) }
       self.init(descriptor, isBorrowed: isBorrowed, poller)

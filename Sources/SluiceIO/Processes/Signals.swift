@@ -21,6 +21,9 @@ public struct Signal: Hashable, Sendable {
   public static let child = Signal(number: SIGCHLD)
   public static let `continue` = Signal(number: SIGCONT)
   public static let windowChange = Signal(number: SIGWINCH)
+
+  /// Whether this process ignores it, as one that `nohup` has started does SIGHUP: then it is not for the process to catch it.
+  public var isIgnored: Bool { sluice_ignores(number) }
 }
 
 /// The signals that this process receives, as a readable stream; while it is open, they have no other effect.

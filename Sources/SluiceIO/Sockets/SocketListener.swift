@@ -34,6 +34,8 @@ import SluiceStreams
   private var acceptedInTurn = 0
   private var reader: (any Waker)?
   private var exhaustionObserver: (@Sendable (IOError) -> Void)?
+  /// When it was last called.
+  private var lastToldExhaustion: Duration?
 
   private enum State {
     case open
@@ -46,6 +48,7 @@ import SluiceStreams
   /// Connections accepted before the other sockets are looked at again.
   private static let acceptsPerTurn = 64
   private static let pause = Duration.milliseconds(100)
+  private static let exhaustionInterval = Duration.seconds(10)
 
   /// Takes over a descriptor that listens and does not block; closes it if it throws. On the loop only.
   init(
@@ -66,8 +69,8 @@ import SluiceStreams
 
   public var loop: any Loop { uvLoop }
 
-  /// Has a closure called, on the loop, each time that there was no descriptor or memory for a connection: ten times in a
-  /// second at the most.
+  /// Has a closure called, on the loop, when there was no descriptor or memory for a connection: the first time, and as long as that lasts
+  /// every ten seconds.
   public func onExhaustion(_ observer: @escaping @Sendable (IOError) -> Void) {
     uvLoop.perform { self.exhaustionObserver = observer }
   }
@@ -123,6 +126,9 @@ import SluiceStreams
         self.acceptedInTurn = 0
         self.reader?.wakeReader()
       })
+    let now = uvLoop.now
+    if let lastToldExhaustion, now - lastToldExhaustion < Self.exhaustionInterval { return }
+    lastToldExhaustion = now
     exhaustionObserver?(error)
   }
 

@@ -81,6 +81,10 @@ public struct WebSocketServer: Sendable {
     }
   }
 
+  /// Has a closure called, on a loop, when there was no descriptor or memory for a connection, which waits then: see
+  /// `SocketListener.onExhaustion`. `run` has its log say so instead.
+  public func onExhaustion(_ observer: @escaping @Sendable (any Error) -> Void) { sockets.onExhaustion(observer) }
+
   /// Stops accepting. Connections that were accepted go on.
   public func stop() {
     for accepted in accepted { accepted.cancel(nil) }
