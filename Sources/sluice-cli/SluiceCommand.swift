@@ -165,12 +165,14 @@ struct SluiceCommand: AsyncParsableCommand {
     throw ExitCode(status.rawValue)
   }
 
-  static func main() async {
+  // On the main thread: what there is of descriptors is looked at before the runtime has threads.
+  @MainActor static func main() async {
     StandardDescriptors.occupy()
-    do { try await StandardDescriptors.prepareRuntime() } catch {
+    do { try StandardDescriptors.checkAvailable() } catch {
       Diagnostics(isVerbose: false, isQuiet: false).error(error)
       Self.exit(withError: ExitCode(ExitStatus(error).rawValue))
     }
+    await StandardDescriptors.prepareRuntime()
     // The first process of a container is given the orphans of all others.
     if getpid() == 1 { Task { try await Orphans.reap() } }
     let arguments = CommandLine.arguments.dropFirst()

@@ -16,28 +16,25 @@ enum StandardDescriptors {
     return input.st_mode & S_IFMT == S_IFCHR && input.st_rdev == null.st_rdev
   }
 
-  /// Has the runtime take what it needs of descriptors while there are some: it ends the process where there is none, and not with an error.
+  /// Whether there are descriptors for the runtime: its timers, libuv, and epoll. Where there is none, they end the process, and not with an error.
   /// - Throws: `IOError`: EMFILE, ENFILE.
-  static func prepareRuntime() async throws {
-    // For its timers, libuv, and epoll.
-    try check(available: 12)
-    // Its first timer takes the most of them.
-    try await Task.sleep(for: .nanoseconds(1))
-  }
-
-  private static func check(available count: Int) throws {
+  static func checkAvailable() throws {
+    let needed = 12
     var opened: [CInt] = []
     defer { for descriptor in opened { close(descriptor) } }
-    while opened.count < count {
+    while opened.count < needed {
       let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
       guard descriptor >= 0 else {
         throw IOError(
-          operation: "start", subject: "with less than \(count) free descriptors (ulimit -n)",
+          operation: "start", subject: "with less than \(needed) free descriptors (ulimit -n)",
           code: errno == ENFILE ? "ENFILE" : "EMFILE", reason: "too many open files")
       }
       opened.append(descriptor)
     }
   }
+
+  /// Has the runtime take its own, before files and connections could leave it none: its first timer takes the most of them.
+  static func prepareRuntime() async { try? await Task.sleep(for: .nanoseconds(1)) }
 
   /// Takes those that whoever called left closed (`>&-`): the next file or socket that is opened would else get their numbers, and what is
   /// meant for standard output. Reading or writing them fails, as it does when they are closed.

@@ -35,14 +35,18 @@ public enum UnixSocket {
 
   /// Listens at a path, and removes the file when it stops.
   ///
-  /// A socket file at which nobody listens any more, left over by a process that died, is replaced. Nothing else is ever removed: neither
+  /// A socket file at which nobody listens any more, left over by a process that died, is replaced. Of several that begin to listen at one path
+  /// at once, one does. Nothing else is ever removed: neither
   /// another kind of file, nor one that has taken the place of this listener's own.
   /// - Throws: `IOError`: EADDRINUSE if somebody listens there or the file is no socket, EACCES, ENAMETOOLONG …
   public static func listen(
     _ path: String, backlog: Int = 1024, on loop: UVLoop = .shared
   ) async throws -> SocketListener {
     let address = try UnixAddress(path)
-    return try await loop.run { try listen(address, backlog: backlog, on: loop) }
+    let lock = address.isAbstract ? nil : try await FolderLock.take(ofFolderOf: path, on: loop)
+    let listener = try await loop.run { try listen(address, backlog: backlog, on: loop) }
+    withExtendedLifetime(lock) {}
+    return listener
   }
 
   private static func connect(_ address: UnixAddress, on loop: UVLoop) throws -> SocketStream {
