@@ -214,7 +214,9 @@ struct Session: Sendable {
   private func openTarget(for connection: CGIVariables? = nil) async throws -> OpenEndpoint {
     // What opens at once is not left to another task: a WebSocket's messages and the Close behind them may be here already, and once that
     // is answered nothing can be given back.
-    guard RegularFile.mayWait(toOpen: target) else { return try await opener.open(target, as: .target, for: connection) }
+    guard RegularFile.mayWait(toOpen: target) else {
+      return try await opener.open(target, as: .target, for: connection)
+    }
     return try await interruption.cancelling { try await opener.open(target, as: .target) }
   }
 

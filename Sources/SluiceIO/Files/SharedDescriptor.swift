@@ -65,7 +65,11 @@ enum SharedDescriptor {
     _ descriptor: CInt, isInput: Bool, name: String, on loop: UVLoop
   ) throws -> any PolledDuplexStream<Bytes, Bytes> {
     let own = sluice_reopen(descriptor, isInput)
-    if own == UV_ENXIO.rawValue && !isInput { throw StreamError.closed }
+    let isAnonymous = sluice_is_anonymous_pipe(descriptor)
+    if !isInput && (own == UV_ENXIO.rawValue || isAnonymous && sluice_has_hung_up(descriptor)) {
+      if own >= 0 { _ = closeDescriptor(own) }
+      throw StreamError.closed
+    }
     if own < 0 { return try guarded(descriptor, isInput: isInput, name: name, on: loop) }
     if isInput && sluice_has_hung_up(descriptor) {
       // Nobody writes any more: a named pipe that was opened behind the last writer never tells so, and what is left has nobody wait.
@@ -75,7 +79,7 @@ enum SharedDescriptor {
     let watch = try DescriptorWatch(own, on: loop, operation: "open", subject: name)
     return SocketStream(
       watch, on: loop, name: name, direction: isInput ? .readOnly : .writeOnly, isSocket: false,
-      readerMayReturn: !sluice_is_anonymous_pipe(descriptor))
+      readerMayReturn: !isAnonymous)
   }
 
   private static func guarded(
