@@ -32,7 +32,7 @@ package enum Orphans {
     defer { exits.cancel() }
     repeat {
       // libuv may not have come to its own yet, which hide what comes behind them.
-      while reapExited() { try await Task.sleep(for: .milliseconds(10)) }
+      while reapExited() { try await loop.sleep(for: .milliseconds(10)) }
     } while try await exits.read() != nil
   }
 

@@ -26,8 +26,6 @@ import SluiceStreams
   // The small ones stand together: an idle connection holds all of this.
   @safe @exclusivity(unchecked) private var watch: DescriptorWatch
   private let isSocket: Bool
-  /// Whether the connection is for us to end, with FIN or RST; what others share goes on.
-  @safe @exclusivity(unchecked) var endsConnection: Bool
   /// Whether the system has something to read, the end included, that was not looked at yet.
   @safe @exclusivity(unchecked) private var isReadable = false
   /// Whether the system had no room for what is queued.
@@ -35,6 +33,8 @@ import SluiceStreams
   @safe @exclusivity(unchecked) private var watermark: Watermark
   @safe @exclusivity(unchecked) private var isReaderRunning = false
   @safe @exclusivity(unchecked) private var isReaderWokenAgain = false
+  /// Whether the connection is for us to end, with FIN or RST; what others share goes on.
+  @safe @exclusivity(unchecked) var endsConnection: Bool
 
   enum ReadState {
     case open

@@ -105,7 +105,7 @@ extension WritableStream {
       return await polled.closeWatched(after: failure, stallTimeout: limit)
     }
     let watchdog = Task {
-      try await Task.sleep(for: limit)
+      try await pause(for: limit)
       abort(failure)
     }
     defer { watchdog.cancel() }

@@ -442,6 +442,7 @@ OPTION_PLACES = {
     ("listen+tls://BUSY", "-"): ["cert"],
     ("wss://127.0.0.1:1", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni", "tls-profile"],
     ("-", "file:/dev/null"): ["append"],
+    ("tcp://127.0.0.1:1", "-"): ["no-input"],
     ("-", "exec:cat"): ["terminate-after", "kill-after"],
     # These would go on for ever; reconnect.py has them.
     None: ["reconnect", "max-reconnect-delay"],
