@@ -8,9 +8,9 @@ extension Duration {
 
   /// Whole milliseconds, rounded down; of a time beyond what can be counted, as many as can be.
   package var wholeMilliseconds: Int64 {
-    // Beyond this, not even the seconds can be counted.
-    if self >= .seconds(Int64.max / 1000) { return .max }
-    if self <= .seconds(Int64.min / 1000) { return .min }
+    // Beyond this, the seconds alone are more.
+    if self > .seconds(Int64.max / 1000) { return .max }
+    if self < .seconds(Int64.min / 1000) { return .min }
     let (seconds, attoseconds) = components
     return seconds * 1000 + attoseconds / 1_000_000_000_000_000
   }
