@@ -316,7 +316,14 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   /// Ends a connection whose client is to see that the answer is not whole.
   private func cut(behind failure: ResponseBodyFailure) async {
     // What was written arrives, and the missing end of a framed body says enough. One that ends with the connection must not end in good order.
-    if failure.isFramed { await end() } else { transport.abort(failure.reason) }
+    if failure.isFramed { return await end() }
+    let stallTimeout = options.stallTimeout
+    do {
+      try await transport.whilePeerTakes(within: stallTimeout, orAbort: HTTPServerError.stalled(stallTimeout)) {
+        try await transport.close(after: failure.reason)
+      }
+      transport.cancel(nil)
+    } catch { transport.abort(error) }
   }
 
   private func end() async {

@@ -6,6 +6,7 @@ import SluiceStreams
 let targets: [String: any FuzzTarget.Type] = [
   "frames": FramesTarget.self, "handshakes": HandshakesTarget.self, "headers": HeadersTarget.self,
   "inflate": InflateTarget.self, "hixie": HixieTarget.self, "driver": DriverTarget.self,
+  "requests": RequestsTarget.self,
   "urls": URLsTarget.self,
 ]
 let arguments = CommandLine.arguments
