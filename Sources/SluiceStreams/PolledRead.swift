@@ -117,11 +117,11 @@ extension PolledWritableStream {
     return .full
   }
 
-  /// Cancellation ends the waiting without an error, as the element was taken.
+  /// The element was taken: a cancellation, and our own close, which flushes it, end the waiting without an error.
   @inlinable
   @inline(never)
   nonisolated(nonsending) func waitForRoomAfterWrite() async throws {
-    do { try await waitForRoom() } catch is CancellationError {}
+    do { try await waitForRoom() } catch is CancellationError {} catch StreamError.closed {}
   }
 
   @inlinable

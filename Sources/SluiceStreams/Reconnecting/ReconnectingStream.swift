@@ -13,19 +13,21 @@
 /// ```swift
 /// try await bridge(StandardIO().messages(.lines), WebSocket.reconnecting("wss://example.com/feed"))
 /// ```
-public final class ReconnectingStream<Output: Sendable, Input: Sendable>: DuplexStream, @unchecked Sendable {
+public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: PolledDuplexStream, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
+  public typealias Output = Received
+  public typealias Input = Sent
   public typealias Connection = any PolledDuplexStream<Output, Input>
 
   private let connections: any ReadableStream<Connection>
-  private let loop: any Loop
+  public let loop: any Loop
   public let endsAsOne: Bool
 
   private var state = State.idle
   private var writeState = WriteState.open
   private var unsent: UnsentElements<Input>
-  private var isReading = false
-  private var isWriting = false
+  private var reader: (any Waker)?
+  private var writer: (any Waker)?
   /// Who reads sees the end of a connection first: what it gave is read before the next is made.
   private var reading = Reading.notYet
   /// What waits for `state` or `writeState` to change.
@@ -106,32 +108,40 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
 
   // MARK: reading
 
-  public func read() async throws -> Output? {
-    try await withTaskExecutorPreference(loop) { try await readOnLoop() }
-  }
-
-  private func readOnLoop() async throws -> Output? {
-    if isReading { throw StreamError.concurrentRead }
-    isReading = true
-    defer { isReading = false }
+  public func poll() throws -> Polled<Output> {
     if case .notYet = reading { reading = .begun }
     while true {
-      if case .cancelled = reading { return nil }
+      if case .cancelled = reading { return .end }
       switch state {
       case .idle: connect()
-      case .connecting: try await waitForChange()
+      case .connecting: return .pending
       case .connected(let link), .ending(let link):
         do {
-          if let element = try await link.connection.read() { return element }
+          let next = try link.connection.poll()
+          guard case .end = next else { return next }
           didEndReading(link, nil)
         } catch {
-          if Task.isCancelled { throw error }
           didEndReading(link, error)
         }
-      case .ended: return nil
+      case .ended: return .end
       case .failed(let error): throw error
       }
     }
+  }
+
+  public func detach(_ element: Output) -> Output { link?.connection.detach(element) ?? element }
+
+  public func attachReader(_ waker: any Waker) throws {
+    guard reader == nil else { throw StreamError.concurrentRead }
+    reader = waker
+    try? link?.connection.attachReader(self)
+  }
+
+  public var hasReader: Bool { reader != nil }
+
+  public func detachReader() {
+    if reader != nil { link?.connection.detachReader() }
+    reader = nil
   }
 
   private func didEndReading(_ link: Link, _ error: (any Error)?) {
@@ -168,54 +178,54 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
 
   // MARK: writing
 
-  public func write(_ element: Input) async throws {
-    try await withTaskExecutorPreference(loop) { try await writeOnLoop(element) }
-  }
-
-  private func writeOnLoop(_ element: Input) async throws {
-    if isWriting { throw StreamError.concurrentWrite }
-    isWriting = true
-    defer { isWriting = false }
-    // Until here cancellation means that the element was not taken, and behind it that nobody waits for the next one's room.
-    try await waitForRoom(whileConnecting: true)
-    guard case .open = writeState else { throw StreamError.closed }
-    unsent.append(element)
-    if case .connected(let link) = state {
-      unsent.trim(sent: link.sentByteCount ?? .max)
-      try pushQueued(to: link)
-    }
-    do { try await waitForRoom(whileConnecting: false) } catch is CancellationError where Task.isCancelled {}
-  }
-
-  /// - Parameter acceptsOne: Whether there is room for one element while there is no connection.
-  private func waitForRoom(whileConnecting acceptsOne: Bool) async throws {
-    while case .open = writeState {
+  /// While there is no connection, there is room for one element.
+  public func hasRoom() throws -> Bool {
+    while true {
+      guard case .open = writeState else { throw StreamError.closed }
       switch state {
-      case .idle, .connecting, .ending:
-        if acceptsOne && !unsent.hasQueued { return }
-        if case .idle = state { connect() } else { try await waitForChange() }
-      case .connected(let link):
-        do {
-          // What leaves at once makes room without waking anybody.
-          if try !link.connection.hasRoom() { link.connection.flush() }
-          try await link.connection.waitForRoom()
-          return
-        } catch {
-          if Task.isCancelled { throw error }
-          guard case .open = writeState else { return }
-          didFailWriting(link, error)
-        }
       case .ended: throw StreamError.closed
       case .failed(let error): throw error
+      case .idle, .connecting, .ending:
+        if !unsent.hasQueued { return true }
+        guard case .idle = state else { return false }
+        connect()
+      case .connected(let link):
+        do { return try link.connection.hasRoom() } catch { didFailWriting(link, error) }
       }
     }
-    // Whoever closes sees to the rest.
+  }
+
+  public func push(_ element: consuming Input) throws {
+    _ = try hasRoom()
+    unsent.append(element)
+    guard case .connected(let link) = state else {
+      if case .idle = state { connect() }
+      return
+    }
+    if unsent.isWorthTrimming { unsent.trim(sent: link.sentByteCount ?? .max) }
+    try pushQueued(to: link)
+  }
+
+  public var needsFlush: Bool { link?.connection.needsFlush ?? false }
+  public var queuedByteCount: Int { link?.connection.queuedByteCount ?? 0 }
+  public var deliveredByteCount: Int? { link?.connection.deliveredByteCount }
+
+  public func flush() { link?.connection.flush() }
+
+  public func attachWriter(_ waker: any Waker) throws {
+    guard writer == nil else { throw StreamError.concurrentWrite }
+    writer = waker
+    try? link?.connection.attachWriter(self)
+  }
+
+  public func detachWriter() {
+    if writer != nil { link?.connection.detachWriter() }
+    writer = nil
   }
 
   /// Gives a connection what waits for it.
   /// - Throws: what is wrong with an element, which is dropped. A connection that has failed is seen to.
   private func pushQueued(to link: Link) throws {
-    let isScheduled = link.connection.needsFlush
     while let element = unsent.popQueued() {
       let start = link.place
       do { try push(element, to: link.connection) } catch {
@@ -225,7 +235,6 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
       }
       if let start, let end = link.place { unsent.didPush(element, from: start, to: end) }
     }
-    if !isScheduled && link.connection.needsFlush { link.connection.flushAtEndOfTurn() }
   }
 
   private func push(_ element: Input, to connection: some PolledDuplexStream<Output, Input>) throws {
@@ -257,16 +266,37 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
     try await close { try await $0.close(after: failure) }
   }
 
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    closeWhenFlushed(completion) { try await self.close() }
+  }
+
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    closeWhenFlushed(completion) { try await self.close(after: failure) }
+  }
+
+  private func closeWhenFlushed(
+    _ completion: @escaping @Sendable ((any Error)?) -> Void, by close: @escaping @Sendable () async throws -> Void
+  ) {
+    beginClosing()
+    Task(executorPreference: loop) {
+      do { try await close() } catch { return completion(error) }
+      completion(nil)
+    }
+  }
+
+  private func beginClosing() {
+    guard case .open = writeState else { return }
+    writeState = .closing
+    wakeAll()
+  }
+
   /// The same, with a way of its own to end the last connection.
   package func close(_ endConnection: @escaping @Sendable (Connection) async throws -> Void) async throws {
     try await withTaskExecutorPreference(loop) { try await closeOnLoop(endConnection) }
   }
 
   private func closeOnLoop(_ endConnection: @Sendable (Connection) async throws -> Void) async throws {
-    if case .open = writeState {
-      writeState = .closing
-      wakeAll()
-    }
+    beginClosing()
     do {
       while true {
         switch state {
@@ -323,6 +353,14 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
 
   // MARK: connections
 
+  /// The connection that there is, also while its reader has not come to its end.
+  private var link: Link? {
+    switch state {
+    case .connected(let link), .ending(let link): link
+    case .idle, .connecting, .ended, .failed: nil
+    }
+  }
+
   private func isCurrent(_ link: Link) -> Bool {
     switch state {
     case .connected(let current), .ending(let current): current === link
@@ -332,6 +370,8 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
 
   /// Takes back what a connection has not sent, and makes the next.
   private func lose(_ link: Link, _ error: (any Error)?) {
+    if reader != nil { link.connection.detachReader() }
+    if writer != nil { link.connection.detachWriter() }
     let sent = link.sentByteCount
     unsent.takeBack(sent: sent ?? .max)
     // What is sent again must not leave here too. Otherwise the connection ends as it should.
@@ -366,10 +406,13 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
   private func adopt(_ connection: Connection) {
     let link = Link(connection)
     state = .connected(link)
+    if reader != nil { try? connection.attachReader(self) }
+    if writer != nil { try? connection.attachWriter(self) }
     if case .cancelled = reading { connection.cancel(nil) }
     // The beginning of a line alone waits for the rest.
     if unsent.isOwed {
       do { try pushQueued(to: link) } catch { abortOnLoop(error) }
+      connection.flush()
     }
     wakeAll()
   }
@@ -383,5 +426,14 @@ public final class ReconnectingStream<Output: Sendable, Input: Sendable>: Duplex
 
   private func wakeAll() {
     for waiter in waiting { waiter.wake() }
+    reader?.wakeReader()
+    writer?.wakeWriter()
   }
+}
+
+// MARK: what the connection tells
+
+extension ReconnectingStream: Waker {
+  public func wakeReader() { reader?.wakeReader() }
+  public func wakeWriter() { writer?.wakeWriter() }
 }

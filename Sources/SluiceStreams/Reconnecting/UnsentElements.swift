@@ -20,6 +20,11 @@ struct UnsentElements<Element: Sendable> {
   private static var maxElementsBack: Int { 64 }
   private static var maxBytesBack: Int { 64 << 10 }
 
+  // What has left is looked for when so much is kept, and not at each element: the looking goes through all of it.
+  private static var minTrimCount: Int { 256 }
+  private static var trimByteCount: Int { 256 << 10 }
+  private var trimCount = Self.minTrimCount
+
   init(resumingAt resumePoint: ResumePoint<Element>) { self.resumePoint = resumePoint }
 
   mutating func append(_ element: Element) {
@@ -49,8 +54,15 @@ struct UnsentElements<Element: Sendable> {
   /// Whether something waits for a connection.
   var isOwed: Bool { isOwed(sent: .max) }
 
+  /// Whether so much is kept that `trim` is worth its time.
+  var isWorthTrimming: Bool {
+    guard let first = pushed.first, let last = pushed.last else { return false }
+    return pushed.count >= trimCount || last.end - first.start >= Self.trimByteCount
+  }
+
   /// Forgets what has left for good.
   mutating func trim(sent: Int) {
+    defer { trimCount = Swift.max(Self.minTrimCount, 2 * pushed.count) }
     let begun = pushed.prefix { $0.end <= sent }.count
     if begun < pushed.count, cut(at: begun, sent: sent) { return }
     var back = 0
