@@ -95,7 +95,8 @@ struct ServerTests {
     await #expect(throws: SubprotocolError.notAToken) {
       try await WebSocket.connect("ws://127.0.0.1:1", protocols: ["a b"])
     }
-    for headers in [["A": "b\r\nC: d"], ["A\n": "b"], ["Host": "evil"], ["Sec-WebSocket-Key": "mine"]] as [Headers] {
+    for headers in [["A": "b\r\nC: d"], ["A\n": "b"], ["Host": "e\r\nvil"], ["Sec-WebSocket-Key": "mine"]] as [Headers]
+    {
       var options = WebSocketClientOptions()
       options.headers = headers
       let final = options
