@@ -29,11 +29,14 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
     case failed(any Error)
   }
   private var state = State.unopened
+  /// When this began: one that was hung up is none any more.
+  private let wasTerminal: Bool
 
   private init(_ descriptor: CInt, _ name: String, on loop: UVLoop) {
     self.descriptor = descriptor
     self.name = name
     uvLoop = loop
+    wasTerminal = isatty(descriptor) == 1
   }
 
   public static func input(on loop: UVLoop = .shared) -> StandardStream {
@@ -81,7 +84,13 @@ public final class StandardStream: PolledDuplexStream, @unchecked Sendable {  //
   }
 
   private func quietly<R>(_ body: () throws -> R) throws -> R {
-    do { return try body() } catch { throw closedIfUnread(error) }
+    do { return try body() } catch { throw closedIfGone(error) }
+  }
+
+  /// As a pipe that nobody reads, so a terminal that was hung up.
+  private func closedIfGone(_ error: any Error) -> any Error {
+    if wasTerminal, (error as? IOError)?.code == "EIO" { return StreamError.closed }
+    return closedIfUnread(error)
   }
 
   deinit {
@@ -140,7 +149,7 @@ extension StandardStream {
       if case .failed(let error) = state, !isInput { return completion(error) }
       return completion(nil)
     }
-    stream.closeWhenFlushed { error in completion(error.map(closedIfUnread)) }
+    stream.closeWhenFlushed { error in completion(error.map(self.closedIfGone)) }
   }
 }
 

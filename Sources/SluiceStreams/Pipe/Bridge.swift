@@ -48,12 +48,16 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
       throw error
     }
     if options.onEnd.holdsClose { try await closeHeld() }
+    a.cancel(nil)
+    b.cancel(nil)
   }
 
   // MARK: one direction
 
   private enum DirectionEnd {
     case ended
+    /// The reader of a program's output has gone, and the program ends.
+    case lostReader
     case sourceFailed(any Error)
     /// What the side that could not be written to has to say of that may come from its other half.
     case sinkFailed(any DuplexStream, any Error)
@@ -71,9 +75,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
       // Nobody is left to hear what comes back.
       sink.cancel(nil)
       return .sourceFailed(error)
-    case .sinkFailed(StreamError.closed):
-      didLoseReader(source, sink)
-      return .ended
+    case .sinkFailed(StreamError.closed): return didLoseReader(source, sink)
     case .sinkFailed(let error): return await didFail(source, sink, error)
     case .cancelled: return .ended
     }
@@ -85,8 +87,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
     do {
       if !(options.onEnd.holdsClose && waitsForAnswer) { try await sink.close(atEndOf: source) }
     } catch StreamError.closed {
-      didLoseReader(source, sink)
-      return .ended
+      return didLoseReader(source, sink)
     } catch {
       return await didFail(source, sink, error)
     }
@@ -95,16 +96,20 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   }
 
   /// The sink was closed by its own side, or its reader has gone.
-  private func didLoseReader<Source: DuplexStream, Sink: DuplexStream>(_ source: Source, _ sink: Sink) {
+  private func didLoseReader<Source: DuplexStream, Sink: DuplexStream>(_ source: Source, _ sink: Sink) -> DirectionEnd {
     if sink.endsWithReader, options.onEnd != .defer {
-      source.cancel(nil)
       sink.cancel(nil)
-    } else if source.endsAsOne {
-      // It can't be cancelled in one direction, and the other may go on: it is read for nobody.
-      attendants.add { while try await source.read() != nil {} }
-    } else {
-      source.cancel(nil)
+      // Its peer may have to be rid of what it has before it takes what is still to be sent.
+      if source.endsAsOne { source.cancel(nil) } else { readForNobody(source) }
+      return .lostReader
     }
+    // What can't be cancelled in one direction is read for nobody, as the other may go on.
+    if source.endsAsOne { readForNobody(source) } else { source.cancel(nil) }
+    return .ended
+  }
+
+  private func readForNobody(_ source: some ReadableStream) {
+    attendants.add { while try await source.read() != nil {} }
   }
 
   private func didFail<Source: DuplexStream, Sink: DuplexStream>(
@@ -114,6 +119,10 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
       // What was to be written is at fault, and not who takes it.
       failure.note(ofSource: error)
       await sink.end(after: error, stallTimeout: options.stallTimeout)
+    } else if sink.endsWithReader {
+      // It has nothing to say of that, and nothing more to give.
+      failure.note(ofSource: error)
+      sink.cancel(nil)
     } else {
       failure.note(ofSink: error)
     }
@@ -140,6 +149,15 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
         }
       }
       if let limit = options.halfCloseTimeout { abort(StreamError.halfCloseTimeout(limit), afterSilenceOf: limit) }
+    case .lostReader:
+      attendants.add {
+        try await silence(of: options.lastWordsTimeout)
+        // That nobody reads is no failure.
+        for stream in [a, b] as [any DuplexStream] {
+          stream.abort(StreamError.closed)
+          stream.cancel(nil)
+        }
+      }
     case .sourceFailed(let error): abort(error, afterSilenceOf: options.lastWordsTimeout)
     case .sinkFailed(let sink, let error):
       attendants.add {
@@ -172,6 +190,9 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   }
 
   private func closeOpenEnds(after error: any Error) async {
+    // The peer's Close comes behind what nobody reads any more.
+    if a.endsAsOne { readForNobody(a) }
+    if b.endsAsOne { readForNobody(b) }
     await a.end(after: error, stallTimeout: options.stallTimeout)
     await b.end(after: error, stallTimeout: options.stallTimeout)
   }
