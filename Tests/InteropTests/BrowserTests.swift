@@ -8,8 +8,13 @@ struct BrowserTests {
   /// `sluice demo` while `body` runs.
   private func demo(port: Int = 0, _ body: (String) async throws -> Void) async throws {
     let process = try await ChildProcess.spawn(
-      ["/bin/sh", "-c", "exec timeout --foreground 120 '\(Repository.tool)' demo --listen 127.0.0.1:\(port) 2>&1"],
+      ["/bin/sh", "-c", "exec '\(Repository.tool)' demo --listen 127.0.0.1:\(port) 2>&1"],
       environment: Repository.environment)
+    let limit = Task {
+      try await Task.sleep(for: .seconds(120))
+      process.send(.kill)
+    }
+    defer { limit.cancel() }
     let line = try await process.lines.read() ?? ""
     let url = try #require(line.split(separator: " ").first { $0.hasPrefix("http://") }, "\(line)")
     do { try await body(String(url.dropLast())) } catch {

@@ -232,9 +232,15 @@ def named_pipes():
             time.sleep(0.3)
         writer = start("-", f"file:{path}", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         size = 500_000
-        writer.stdin.write(b"x" * size)
-        writer.stdin.close()
+
+        # More than all the pipes on the way hold: it is read meanwhile.
+        def write():
+            writer.stdin.write(b"x" * size)
+            writer.stdin.close()
+        writing = threading.Thread(target=write)
+        writing.start()
         check(len(reader.stdout.read()) == size, "what came through a named pipe")
+        writing.join()
         check(reader.wait(10) == 0 and writer.wait(10) == 0, "the ends of a named pipe")
     # The reader of a TARGET has gone: a quiet end.
     writer = start("exec:yes", f"file:{path}", stdin=subprocess.DEVNULL)

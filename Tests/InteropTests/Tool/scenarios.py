@@ -1,4 +1,5 @@
 """What the tool must do, run as a user runs it: scenarios.py NAME TOOL. Exits 1 and says why when something differs."""
+import concurrent.futures
 import base64
 import contextlib
 import hashlib
@@ -60,9 +61,10 @@ def run(*arguments, data=b"", status=0, timeout=LIMIT):
 
 
 def echo_200_runs():
-    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
-        for attempt in range(200):
-            out = run(server.url, data=b"one\ntwo\n").stdout
+    # Each waits a second for more answers before it closes.
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server, concurrent.futures.ThreadPoolExecutor(10) as runs:
+        outputs = runs.map(lambda _: run(server.url, data=b"one\ntwo\n").stdout, range(200))
+        for attempt, out in enumerate(outputs):
             check(out == b"one\ntwo\n", f"run {attempt} printed {out}")
 
 
@@ -404,11 +406,10 @@ def framings():
         ]
         for options, data in cases:
             check(run(*options, server.url, data=data).stdout == data, f"{options}")
-        done = run("--progress", server.url, data=b"a\n" * 1000)
+        done = run("--progress", "--on-end", "close", server.url, data=b"a\n" * 1000)
         check(re.fullmatch(rb"2.0 KiB in 2000 messages, \d+ s, .*/s\n", done.stderr), f"--progress said {done.stderr}")
         done = run("--progress", "-", "file:/dev/null", data=b"a\n" * 1000)
         check(re.fullmatch(rb"2.0 KiB, \d+ s, .*/s\n", done.stderr), f"--progress of bytes said {done.stderr}")
-        check(run("--ping", "0.1", "--linger", "0.5", "-v", server.url, data=b"a\n").stderr.count(b"pong after") >= 2, "--ping")
 
 
 def compression():
