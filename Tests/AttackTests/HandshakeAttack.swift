@@ -73,7 +73,7 @@ struct HandshakeAttack: Sendable, CustomTestStringConvertible {
   private static let keys = [
     "", "c2hvcnQ=", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSE=", "dGhlIHNhbXBsZSBub25jZQ=!", "=====",
   ]
-  .map { HandshakeAttack(28, "the key '\($0)'", ["Sec-WebSocket-Key": $0], status: 400) }
+  .map { HandshakeAttack(28, "the key '\($0 ?? "")'", ["Sec-WebSocket-Key": $0], status: 400) }
 
   private static let requests = [
     HandshakeAttack(28, "HTTP/1.0", start: "GET / HTTP/1.0", status: 505),
@@ -111,6 +111,6 @@ struct HandshakeAttack: Sendable, CustomTestStringConvertible {
   ]
 
   private static let versions = ["12", "14", "0", "-1", "013", "13, 8", "999999999999999999999", "x", ""].map {
-    HandshakeAttack(29, "version '\($0)'", ["Sec-WebSocket-Version": $0], status: 426)
+    HandshakeAttack(29, "version '\($0 ?? "")'", ["Sec-WebSocket-Version": $0], status: 426)
   }
 }

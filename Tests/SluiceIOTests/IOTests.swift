@@ -21,7 +21,7 @@ private func settled() async throws {
 struct FileTests {
   private func temporary(_ body: (FilePath) async throws -> Void) async throws {
     let path = "/tmp/sluice-test-\(UInt64.random(in: 0 ... .max))"
-    defer { unlink(path) }
+    defer { unsafe unlink(path) }
     try await body(FilePath(path))
   }
 
@@ -262,12 +262,12 @@ struct SocketTests {
     await #expect(throws: IOError.self) { try await UnixSocket.listen(path) }
     first.cancel()
     try await settled()
-    #expect(access(path, F_OK) != 0)
+    unsafe #expect(access(path, F_OK) != 0)
     let leftover = try await ChildProcess.spawn([
       "python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('\(path)')",
     ])
     #expect(try await leftover.waitForExit() == nil)
-    #expect(access(path, F_OK) == 0)
+    unsafe #expect(access(path, F_OK) == 0)
     try await UnixSocket.listen(path).cancel()
     await #expect(throws: IOError.self) { try await UnixSocket.connect(String(repeating: "x", count: 200)) }
   }
@@ -331,19 +331,19 @@ struct SocketTests {
     #expect(try await contents() == "precious")
     // A link to a socket that is left over is not the socket.
     let link = path + ".link"
-    #expect(symlink(path, link) == 0)
+    unsafe #expect(symlink(path, link) == 0)
     await #expect(throws: IOError.self) { try await UnixSocket.listen(link) }
-    #expect(access(link, F_OK) == 0)
-    unlink(link)
+    unsafe #expect(access(link, F_OK) == 0)
+    unsafe unlink(link)
     // Replaced while it is listened on, by somebody who removed ours.
-    unlink(path)
+    unsafe unlink(path)
     let listener = try await UnixSocket.listen(path)
-    unlink(path)
+    unsafe unlink(path)
     try await write("a later one's")
     listener.cancel()
     try await settled()
     #expect(try await contents() == "a later one's")
-    unlink(path)
+    unsafe unlink(path)
   }
 
   @Test("an abstract name that is taken leaves no descriptor behind")
@@ -365,10 +365,10 @@ struct SocketTests {
   }
 
   private func openDescriptors() throws -> Int {
-    let folder = try #require(opendir("/proc/self/fd"))
-    defer { closedir(folder) }
+    let folder = try unsafe #require(opendir("/proc/self/fd"))
+    defer { unsafe closedir(folder) }
     var count = 0
-    while readdir(folder) != nil { count += 1 }
+    while unsafe readdir(folder) != nil { count += 1 }
     return count
   }
 

@@ -12,7 +12,7 @@ import Testing
 
 /// Leaves the process no more than so many descriptors.
 private func limitDescriptors(to count: rlim_t) {
-  var limit = unsafe rlimit(rlim_cur: count, rlim_max: count)
+  var limit = rlimit(rlim_cur: count, rlim_max: count)
   unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
 }
 

@@ -8,7 +8,7 @@ import Testing
     #expect(method.string == "GET")
     #expect(bytes.dropFirst(4).first == UInt8(ascii: "/"))
     let same =
-      unsafe bytes.withUnsafeBytes { unsafe $0.baseAddress } == method.withUnsafeBytes { unsafe $0.baseAddress }
+      unsafe bytes.withUnsafeBytes { $0.baseAddress } == method.withUnsafeBytes { $0.baseAddress }
     #expect(same)
   }
 
@@ -18,7 +18,7 @@ import Testing
     let compacted = small.compacted()
     #expect(compacted == small)
     let same =
-      unsafe small.withUnsafeBytes { unsafe $0.baseAddress } == compacted.withUnsafeBytes { unsafe $0.baseAddress }
+      unsafe small.withUnsafeBytes { $0.baseAddress } == compacted.withUnsafeBytes { $0.baseAddress }
     #expect(!same)
   }
 
@@ -40,7 +40,7 @@ import Testing
   }
 
   @Test func memoryOfSomethingElseIsHeldByTheLastSliceOfIt() {
-    final class Owner {
+    @safe final class Owner {
       let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 1000, alignment: 1)
       let wasFreed: Flag
       init(_ wasFreed: Flag) {
@@ -59,7 +59,7 @@ import Testing
       let owner = Owner(wasFreed)
       let bytes = unsafe Bytes(UnsafeRawBufferPointer(rebasing: owner.memory[100..<200]), of: owner, size: 1000)
       let same =
-        unsafe bytes.withUnsafeBytes { unsafe $0.baseAddress } == UnsafeRawPointer(owner.memory.baseAddress! + 100)
+        unsafe bytes.withUnsafeBytes { $0.baseAddress } == UnsafeRawPointer(owner.memory.baseAddress! + 100)
       #expect(same && bytes.count == 100)
       slice = bytes[50..<60]
     }
@@ -77,7 +77,7 @@ import Testing
       for _ in 0..<SmallBuffer.capacity { builder.append(byte) }
       return builder.take()
     }
-    func place(_ bytes: Bytes) -> UnsafeRawPointer? { unsafe bytes.withUnsafeBytes { unsafe $0.baseAddress } }
+    func place(_ bytes: Bytes) -> UnsafeRawPointer? { unsafe bytes.withUnsafeBytes { $0.baseAddress } }
     let kept = write(1)
     var second: Bytes? = write(2)
     let reused = unsafe second.flatMap { unsafe place($0) }

@@ -125,7 +125,7 @@ struct EndTests {
         }
       }
       var received: [String] = []
-      do { for try await message in front { received.append(message.text ?? "") } } catch {}
+      do { for try await message in front { received.append(message.text) } } catch {}
       #expect(received == Self.messages)
       #expect(await front.closeStatus?.code == end.passedOn)
       if case .code = end { #expect(await front.closeStatus?.reason == "why") }

@@ -69,7 +69,7 @@ struct ServedReadTests {
       try await ws.send("begin")
       // Ready for the next read.
       while try await ws.loop.run({ ws.ahead.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
-      withUnsafeCurrentTask { $0?.cancel() }
+      unsafe withUnsafeCurrentTask { unsafe $0?.cancel() }
       let message = try await gear.next(ws)
       let isCancelled = await Self.isCancelled { _ = try await gear.next(ws) }
       try await ws.send("\(message?.text ?? "") \(isCancelled)")

@@ -93,7 +93,7 @@ struct AttackedServer {
   }
 
   private func contents(of path: String) throws -> String {
-    let file = try #require(unsafe fopen(path, "r"))
+    let file = try unsafe #require(fopen(path, "r"))
     defer { unsafe fclose(file) }
     var buffer = [UInt8](repeating: 0, count: 64 << 10)
     let count = unsafe fread(&buffer, 1, buffer.count, file)
