@@ -120,8 +120,9 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     while true {
       if let (bytes, rest) = try reader.consume(rest) {
         self.rest = rest
+        // Also of a head that is refused, whose answer has no body either (RFC 9110 §9.3.2).
+        phase = .answering(isHead: bytes.begins(with: "HEAD "))
         var head = try RequestHead(bytes, limits: options.headLimits)
-        phase = .answering(isHead: head.request.method == .head)
         if options.tls != nil { head.request.scheme = "https" }
         try admission.check(head.request)
         return head

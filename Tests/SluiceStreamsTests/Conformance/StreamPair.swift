@@ -63,6 +63,15 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
   /// Whether an abort looks different from an end to the peer. Unix sockets have no reset.
   var hasReset: Bool { self != .unix && self != .abstractUnix }
 
+  /// Whether the peer can tell a source's failure from its end. A channel of SwiftNIO does not say what the peer has acknowledged, and a
+  /// reset before that would lose it.
+  var tellsOfFailure: Bool {
+    #if NIO
+      if self == .nio { return false }
+    #endif
+    return hasReset
+  }
+
   /// Runs a test with two connected ends; on the loop, if they live on one.
   func run(_ body: @escaping @Sendable (ByteDuplex, ByteDuplex) async throws -> Void) async throws {
     switch self {
