@@ -177,7 +177,9 @@ struct SluiceCommand: AsyncParsableCommand {
     if getpid() == 1 { Task { try await Orphans.reap() } }
     let arguments = CommandLine.arguments.dropFirst()
     // Not as a subcommand of the parser's, which would take the word for a SOURCE.
-    if arguments.first == "demo" { return await DemoCommand.main(Array(arguments.dropFirst())) }
+    if arguments.first == "demo" {
+      return await run(DemoCommand.self) { try DemoCommand.parse(Array(arguments.dropFirst())) }
+    }
     if arguments.isEmpty {
       // The parser would print the whole help, and what is wrong far above it.
       Diagnostics(isVerbose: false, isQuiet: false).error(
@@ -186,16 +188,24 @@ struct SluiceCommand: AsyncParsableCommand {
         ))
       Self.exit(withError: ExitCode(ExitStatus.usage.rawValue))
     }
+    await run(Self.self) { try Self.parseAsRoot() }
+  }
+
+  @MainActor
+  private static func run(_ type: (some ParsableCommand).Type, parsing parse: () throws -> any ParsableCommand) async {
     do {
-      var command = try Self.parseAsRoot()
+      var command = try parse()
       if var command = command as? any AsyncParsableCommand {
         try await command.run()
       } else {
         try command.run()
       }
+      ProcessEnd.leave(with: ExitStatus.clean.rawValue)
+    } catch let status as ExitCode {
+      ProcessEnd.leave(with: status.rawValue)
     } catch {
       // The parser's own errors end with 64 too (EX_USAGE).
-      Self.exit(withError: error)
+      type.exit(withError: error)
     }
   }
 }
