@@ -78,13 +78,12 @@ struct HandshakeAttack: Sendable, CustomTestStringConvertible {
   private static let requests = [
     HandshakeAttack(28, "HTTP/1.0", start: "GET / HTTP/1.0", status: 505),
     HandshakeAttack(28, "HTTP/2.0", start: "GET / HTTP/2.0", status: 505),
-    HandshakeAttack(28, "HTTP/1.10", start: "GET / HTTP/1.10", status: 505),
+    HandshakeAttack(28, "HTTP/1.10", start: "GET / HTTP/1.10", status: 400),
     HandshakeAttack(28, "POST", start: "POST / HTTP/1.1", status: 405),
     HandshakeAttack(28, "get", start: "get / HTTP/1.1", status: 405),
     HandshakeAttack(28, "no target", start: "GET HTTP/1.1", status: 400),
     HandshakeAttack(28, "two spaces", start: "GET  / HTTP/1.1", status: 400),
     HandshakeAttack(28, "a control character in the target", start: "GET /\u{1} HTTP/1.1", status: 400),
-    HandshakeAttack(28, "no request at all", literally: "\r\n\r\n", status: 400),
     HandshakeAttack(28, "the preface of HTTP/2", literally: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", status: 505),
   ]
 

@@ -8,14 +8,14 @@ struct HandshakeAttackTests {
   func longHeads() async throws {
     try await AttackedServer.run { server in
       let before = try server.residentMemory()
-      for head in [
-        "GET / HTTP/1.1\r\nHost: test\r\n" + (0..<2000).map { "A\($0): b\r\n" }.joined() + "\r\n",
-        "GET / HTTP/1.1\r\nHost: test\r\nA: " + String(repeating: "x", count: 20_000_000) + "\r\n\r\n",
-        "GET /" + String(repeating: "x", count: 20_000_000) + " HTTP/1.1\r\nHost: test\r\n\r\n",
+      for (head, status) in [
+        ("GET / HTTP/1.1\r\nHost: test\r\n" + (0..<2000).map { "A\($0): b\r\n" }.joined() + "\r\n", "431"),
+        ("GET / HTTP/1.1\r\nHost: test\r\nA: " + String(repeating: "x", count: 20_000_000) + "\r\n\r\n", "431"),
+        ("GET /" + String(repeating: "x", count: 20_000_000) + " HTTP/1.1\r\nHost: test\r\n\r\n", "414"),
       ] {
         let attacker = try await server.connect()
         _ = await attacker.flood(Array(head.utf8), times: 1)
-        #expect(try await attacker.receiveHead().hasPrefix("HTTP/1.1 431 Request Header Fields Too Large\r\n"))
+        #expect(try await attacker.receiveHead().hasPrefix("HTTP/1.1 \(status) "))
         attacker.socket.abort(CancellationError())
       }
       #expect(try server.residentMemory() - before < 2 << 20)
