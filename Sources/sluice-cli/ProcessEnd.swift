@@ -9,7 +9,7 @@ enum ProcessEnd {
   /// Not `exit`: libuv's destructor would take from the loops' threads, which run to the last, what they use, and wait for a worker that opens
   /// a file. One run in some hundred was aborted by that.
   static func leave(with status: Int32) -> Never {
-    unsafe fflush(nil)
+    fflush(nil)
     _exit(status)
   }
 }

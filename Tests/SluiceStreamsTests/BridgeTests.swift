@@ -1,3 +1,4 @@
+import SluiceIO
 import SluiceStreams
 import Testing
 
@@ -25,8 +26,35 @@ struct BridgeTests {
     "the error that is thrown is the first, also where the other direction tells sooner of what that has brought about")
   func firstError() async throws {
     let (a, nearA) = Memory.pair()
-    let bridged = Task { try await bridge(nearA, SlowToAbort()) }
+    var options = BridgeOptions()
+    options.stallTimeout = .milliseconds(300)
+    let bridged = Task { [options] in try await bridge(nearA, SlowToAbort(), options: options) }
     a.abort(TestError.reason)
+    await #expect(throws: TestError.reason) { try await bridged.value }
+  }
+
+  @Test("a side whose reading fails gets what was read for it, also when it pauses", arguments: [false, true])
+  func sinkOfFailedSource(isPolled: Bool) async throws {
+    let (a, nearA) = Memory.pair()
+    let (b, nearB) = Memory.pair()
+    let failing = Readable<Bytes> {
+      try await Task.sleep(for: .milliseconds(200))
+      throw TestError.reason
+    }
+    var options = BridgeOptions()
+    options.lastWordsTimeout = .milliseconds(20)
+    let bridged = Task { [options] in
+      let sink: any WritableStream<Bytes> = isPolled ? nearA.polled(on: UVLoop.shared) : nearA
+      try await SluiceStreams.bridge(
+        JoinedStream(reading: failing, writing: AnyWritable(sink)), nearB, options: options)
+    }
+    // One more than there is room for.
+    let count = 17
+    for number in 0..<count { try await b.write(Bytes("\(number)")) }
+    try await Task.sleep(for: .milliseconds(600))
+    var received: [Bytes] = []
+    await #expect(throws: TestError.reason) { while let chunk = try await a.read() { received.append(chunk) } }
+    #expect(received == (0..<count).map { Bytes("\($0)") })
     await #expect(throws: TestError.reason) { try await bridged.value }
   }
 

@@ -93,6 +93,29 @@ struct BroadcastTests {
     }
   }
 
+  @Test("every close waits until the members are closed, and an abort ends them all", arguments: [false, true])
+  func secondClose(aborts: Bool) async throws {
+    let room = Broadcast<Member>()
+    try await withMember(of: room, window: 1 << 10) { _, far, loop in
+      try await room.write(Self.chunk)
+      let closed = Counter()
+      let closing = (0..<2).map { _ in
+        Task(executorPreference: loop) {
+          try await room.close()
+          closed.add(1)
+        }
+      }
+      try await loop.sleep(for: .seconds(1))
+      #expect(closed.value == 0)
+      if aborts {
+        room.abort(StreamError.aborted)
+      } else {
+        #expect(try await read(10 << 10, from: far).count == 10 << 10)
+      }
+      for task in closing { try await task.value }
+    }
+  }
+
   @Test("a write that is cancelled while it waits throws, and the next writer's turn comes")
   func cancelled() async throws {
     let room = Broadcast<Member>(whenSlow: .wait)

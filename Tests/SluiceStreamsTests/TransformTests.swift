@@ -337,6 +337,15 @@ struct TeeTests {
     await #expect(throws: StreamError.tooSlow(bufferedBytes: 2)) { try await branches[3].read() }
   }
 
+  @Test("a limit of bytes counts what small elements cost beside their payload")
+  func smallElements() async throws {
+    let chunks = (0..<1000).map { Bytes("\($0 % 10)") }
+    let branches = SequenceStream(chunks).tee(.wait, .dropOldest(1610), .dropNewest(1610))
+    #expect(try await branches[0].collect(limit: 1001).count == 1000)
+    #expect(try await branches[1].collect(limit: 1001) == Array(chunks.suffix(10)))
+    #expect(try await branches[2].collect(limit: 1001) == Array(chunks.prefix(10)))
+  }
+
   @Test("a cancelled branch is left out, and the last cancels the source")
   func cancel() async throws {
     let (source, far) = MemoryStream<Int>.pair()

@@ -237,11 +237,13 @@ extension UVLoop {
   private func run() {
     unsafe sluice_name_thread(name)
     if isShared { return runUntilLeft() }
+    ProcessExit.willRun(self)
     owner.store(currentThread(), ordering: .relaxed)
     repeat {
       // The last one is for what has come before the loop could end.
       repeat { runOnce() } while isNeeded
     } while !handOver()
+    ProcessExit.didRun(self)
     poller.close()
     guard poller.isOpen else { return }
     let status = unsafe uv_loop_close(uv)
@@ -252,6 +254,8 @@ extension UVLoop {
 
   /// The shared loop never ends, but it can go on on another thread.
   func runUntilLeft() {
+    ProcessExit.willRun(self)
+    defer { ProcessExit.didRun(self) }
     owner.store(currentThread(), ordering: .relaxed)
     repeat { runOnce() } while !isThreadLeaving
     isThreadLeaving = false

@@ -158,7 +158,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
           stream.cancel(nil)
         }
       }
-    case .sourceFailed(let error): abort(error, afterSilenceOf: options.lastWordsTimeout)
+    case .sourceFailed(let error): abort(error, afterSilenceOf: options.stallTimeout)
     case .sinkFailed(let sink, let error):
       attendants.add {
         try await silence(of: options.lastWordsTimeout)

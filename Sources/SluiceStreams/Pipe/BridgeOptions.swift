@@ -27,7 +27,7 @@ public struct BridgeOptions: Hashable, Sendable {
   /// When writing to one side has failed: how long that side may be silent before this failure is what the bridge throws. The side's own
   /// words, a Close or an alert, may have come, or be about to, and are thrown instead. Default: 1 second.
   public var lastWordsTimeout = Duration.seconds(1)
-  /// When one side has failed: how long the other may take nothing of what the first gave before that is dropped. Default: 30 seconds.
+  /// When one side has failed: how long either may take nothing of what the other gave before that is dropped. Default: 30 seconds.
   public var stallTimeout = PipeOptions.defaultStallTimeout
 
   public init(onEnd: BridgeEndPolicy = .afterAnswer, halfCloseTimeout: Duration? = .seconds(30)) {

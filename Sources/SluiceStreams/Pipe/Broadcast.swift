@@ -144,10 +144,10 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
     for group in endedGroups() { group.abort(reason) }
   }
 
+  /// They stay until their members have left: a second `close` waits for them as the first does, and `abort` ends both.
   private func endedGroups() -> [MembersOfLoop<Member>] {
     state.withLock { state in
       state.isClosed = true
-      defer { state.groups = [:] }
       return state.groups.values.map(\.members)
     }
   }

@@ -112,7 +112,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   func close(after failure: (any Error)?) async {
     await withCheckedContinuation { continuation in
       loop.perform {
-        self.end = .closed
+        if self.end == nil { self.end = .closed }
         let open = Countdown(from: self.members.count + 1) { continuation.resume() }
         for member in Array(self.members.values) {
           if let failure {

@@ -207,7 +207,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   }
 
   public var needsFlush: Bool { link?.connection.needsFlush ?? false }
-  public var queuedByteCount: Int { link?.connection.queuedByteCount ?? 0 }
+  public var queuedByteCount: Int { (link?.connection.queuedByteCount ?? 0) + unsent.queuedByteCount }
   public var deliveredByteCount: Int? { link?.connection.deliveredByteCount }
 
   public func flush() { link?.connection.flush() }

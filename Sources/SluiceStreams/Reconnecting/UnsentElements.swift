@@ -35,6 +35,9 @@ struct UnsentElements<Element: Sendable> {
   /// Whether something waits to be pushed.
   var hasQueued: Bool { !queue.isEmpty }
 
+  /// What waits to be pushed: bytes; elements, where they are not bytes.
+  var queuedByteCount: Int { queue.reduce(0) { $0 + (($1 as? any ByteCounted)?.byteCount ?? 1) } }
+
   /// The next element that is to be pushed.
   mutating func popQueued() -> Element? { queue.popFirst() }
 

@@ -1,4 +1,4 @@
-/// An element whose size in memory is known; others count as one.
+/// An element whose size is known, so that limits of bytes can count it; others count as one.
 public protocol ByteCounted {
   /// Bytes of payload.
   var byteCount: Int { get }
@@ -16,7 +16,7 @@ extension String: ByteCounted {
 /// what most of it is where elements are small.
 package func heldCost(ofByteCount count: Int) -> Int { count + 160 }
 
-/// What an element counts against a watermark.
-func cost(of element: some Any) -> Int {
-  (element as? any ByteCounted).map { Swift.max($0.byteCount, 1) } ?? 1
+/// What an element counts against a limit of bytes that are held.
+func heldCost(of element: some Any) -> Int {
+  (element as? any ByteCounted).map { heldCost(ofByteCount: $0.byteCount) } ?? 1
 }

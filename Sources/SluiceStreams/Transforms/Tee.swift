@@ -2,10 +2,13 @@ import DequeModule
 import Synchronization
 
 /// What a branch of a tee does while it is slower than the others.
+///
+/// Limits are bytes of what the branch holds: an element counts its payload, and 160 bytes for its place in the queue. Elements that are not
+/// bytes, text or messages count 1 each.
 public enum BranchPolicy: Hashable, Sendable {
   /// The others wait for it, from one element to the next.
   case wait
-  /// The others wait for it once this many bytes (elements, where they are not bytes) are unread.
+  /// The others wait for it once this many bytes are unread.
   case buffer(Int)
   /// Its oldest unread elements go when more than this many bytes are unread.
   case dropOldest(Int)
@@ -158,7 +161,7 @@ struct TeeState<Element: Sendable> {
     if branches[index].isCancelled { return (.end, []) }
     if let element = branches[index].unread.popFirst() {
       let wasFull = isAnyFull
-      branches[index].cost -= SluiceStreams.cost(of: element)
+      branches[index].cost -= heldCost(of: element)
       return (.give(element), wasFull && !isAnyFull ? takeAllWaiters() : [])
     }
     if let failure = branches[index].failure { return (.fail(failure), []) }
@@ -187,7 +190,7 @@ struct TeeState<Element: Sendable> {
   mutating func didPull(_ element: Element?) -> Waiters {
     phase = element == nil ? .ended : .open(isPulling: false)
     if let element {
-      let cost = SluiceStreams.cost(of: element)
+      let cost = heldCost(of: element)
       for index in branches.indices { give(element, cost, to: index) }
     }
     return takeAllWaiters()
@@ -206,7 +209,7 @@ struct TeeState<Element: Sendable> {
       }
     case .dropOldest(let limit):
       while branches[index].cost + cost > limit, let oldest = branches[index].unread.popFirst() {
-        branches[index].cost -= SluiceStreams.cost(of: oldest)
+        branches[index].cost -= heldCost(of: oldest)
       }
     }
     branches[index].unread.append(element)
