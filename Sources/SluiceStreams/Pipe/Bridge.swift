@@ -82,6 +82,11 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   }
 
   private func didEnd<Source: DuplexStream, Sink: DuplexStream>(_ source: Source, _ sink: Sink) async -> DirectionEnd {
+    // What ends because the sink's own side has failed is not all there was.
+    if let error = failure.sourceError {
+      await sink.end(after: error, stallTimeout: options.stallTimeout)
+      return .ended
+    }
     // An answer could not be told to a source that has ended in both directions.
     let waitsForAnswer = sink.endsAsOne && !source.endsAsOne
     do {
@@ -234,6 +239,11 @@ private final class BridgeFailure: Sendable {
       case .ofSource: break
       }
     }
+  }
+
+  /// What the reading of a side has failed with, and not only the writing to one.
+  var sourceError: (any Error)? {
+    state.withLock { if case .ofSource(let error) = $0 { error } else { nil } }
   }
 
   var error: (any Error)? {
