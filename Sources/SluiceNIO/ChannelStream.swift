@@ -18,7 +18,8 @@
   /// ```
   /// What is not read stays in the kernel: the channel reads when it is asked to (`autoRead` is switched off). A write waits while the channel
   /// is not writable, by its own water marks. What is read is not copied; what is written is, into the buffers that NIO takes.
-  public final class ChannelStream: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
+  public final class ChannelStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+    // touched on its loop only
     public typealias Output = Bytes
     public typealias Input = Bytes
 
@@ -30,9 +31,9 @@
     private var arrived = Deque<Bytes>()
     private var isReading = false
     private var readEnd: ReadEnd?
-    private var reader: (any Waker)?
+    private var reader = ReaderSlot()
     private var writeState = WriteHalf.open
-    private var writer: (any Waker)?
+    package var writer = RoomWaiters.nobody
     private var isFlushed = true
 
     /// What the pipeline takes.
@@ -113,24 +114,18 @@
 
     func didReadAll() {
       isReading = false
-      reader?.wakeReader()
+      tellReader()
     }
 
     fileprivate func inputDidEnd(_ error: (any Error)?) {
       guard readEnd == nil else { return }
       readEnd = error.map { .failed($0) } ?? .ended
-      reader?.wakeReader()
+      tellReader()
       closeIfDone()
     }
 
-    public func attachReader(_ waker: any Waker) throws {
-      guard reader == nil else { throw StreamError.concurrentRead }
-      reader = waker
-    }
-
-    public var hasReader: Bool { reader != nil }
-
-    public func detachReader() { reader = nil }
+    @usableFromInline
+    package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
     public func cancel(_ reason: (any Error)?) {
       nioLoop.perform {
@@ -176,15 +171,8 @@
     }
 
     func writabilityDidChange() {
-      if channel.isWritable { writer?.wakeWriter() }
+      if channel.isWritable { writer.wake() }
     }
-
-    public func attachWriter(_ waker: any Waker) throws {
-      guard writer == nil else { throw StreamError.concurrentWrite }
-      writer = waker
-    }
-
-    public func detachWriter() { writer = nil }
 
     // MARK: ending
 
@@ -242,7 +230,7 @@
       let waiting = writeState.end(error)
       closeIfDone()
       for completion in waiting { completion(error) }
-      writer?.wakeWriter()
+      writer.wake()
     }
 
     public func abort(_ reason: any Error) {
@@ -262,8 +250,8 @@
       case .closing: didClose(error)
       case .closed, .failed: break
       }
-      reader?.wakeReader()
-      writer?.wakeWriter()
+      tellReader()
+      writer.wake()
     }
 
     /// The channel is gone.

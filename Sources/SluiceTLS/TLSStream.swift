@@ -5,7 +5,7 @@ import SluiceStreams
 ///
 /// Reading ends with nil when the peer said so (close_notify), and throws `TLSError.truncated` when the connection ended without
 /// it. The two halves end independently. While it is idle it holds no buffers.
-public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
+public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
   // `transport` and `loop` never change; everything else is touched on the loop only.
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -19,8 +19,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   private var unsentHandshake = 0
   private var readState = ReadState.open
   private var writeState = WriteState.open
-  private var reader: (any Waker)?
-  private var writer: (any Waker)?
+  private var reader = ReaderSlot()
+  package var writer = RoomWaiters.nobody
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
 
@@ -155,14 +155,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     return all.count == start ? nil : all[(all.startIndex + start)...]
   }
 
-  public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  public var hasReader: Bool { reader != nil }
-
-  public func detachReader() { reader = nil }
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
   public func cancel(_ reason: (any Error)?) {
     loop.perform {
@@ -171,7 +165,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
       case .ended, .failed: break
       }
       self.transport.cancel(reason)
-      self.reader?.wakeReader()
+      self.tellReader()
       self.releaseIfDone()
     }
   }
@@ -232,15 +226,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     try? sendOutput()
     guard isRoomAwaited else { return }
     isRoomAwaited = false
-    if (try? hasRoom()) != false { writer?.wakeWriter() }
+    if (try? hasRoom()) != false { writer.wake() }
   }
-
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  public func detachWriter() { writer = nil }
 
   // MARK: ending
 
@@ -257,7 +244,7 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
   private func endOutput(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     writeState = .closed
     do { try sendOutput() } catch { return completion(error) }
-    writer?.wakeWriter()
+    writer.wake()
     transport.closeWhenFlushed { error in
       completion(error)
       self.releaseIfDone()
@@ -287,8 +274,8 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
     transport.detachReader()
     transport.detachWriter()
     transport.abort(error)
-    reader?.wakeReader()
-    writer?.wakeWriter()
+    tellReader()
+    writer.wake()
   }
 
   /// Lets go of the transport, which keeps this alive, and of what the peer may still send to it.
@@ -307,15 +294,15 @@ public final class TLSStream: PolledDuplexStream, @unchecked Sendable {
 
 extension TLSStream: Waker {
   /// For the transport: it has something to read.
-  public func wakeReader() { reader?.wakeReader() }
+  public func wakeReader() { tellReader() }
 
   /// For the transport: it has room.
   public func wakeWriter() {
     if !engine.output.isEmpty { try? sendOutput() }
     isRoomAwaited = false
-    writer?.wakeWriter()
+    writer.wake()
     // Reading may have waited for room.
-    reader?.wakeReader()
+    tellReader()
   }
 }
 

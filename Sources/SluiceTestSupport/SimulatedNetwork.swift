@@ -75,14 +75,15 @@ private final class SimulatedChannel: @unchecked Sendable {  // touched on its l
 }
 
 /// An end of a simulated connection: behaves as a TCP socket does.
-package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  // touched on its loop only
+package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+  // touched on its loop only
   package typealias Output = Bytes
   package typealias Input = Bytes
 
   private let incoming: SimulatedChannel
   private let outgoing: SimulatedChannel
-  private var reader: (any Waker)?
-  private var writer: (any Waker)?
+  private var reader = ReaderSlot()
+  package var writer = RoomWaiters.nobody
   private var queue = ByteQueue()
   private var watermark = Watermark(high: 16 << 10)
   private var sentBytes = 0
@@ -130,22 +131,16 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
 
   private func didArrive() {
     if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
-    reader?.wakeReader()
+    tellReader()
   }
 
-  package func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  package var hasReader: Bool { reader != nil }
-
-  package func detachReader() { reader = nil }
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
   package func cancel(_ reason: (any Error)?) {
     loop.perform {
       self.isCancelled = true
-      self.reader?.wakeReader()
+      self.tellReader()
     }
   }
 
@@ -174,13 +169,13 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       sentBytes += part.count
     }
     queue.settle()
-    if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
+    if watermark.isReached(queued: queue.count) { writer.wake() }
     if queue.isEmpty, case .closing = writeState {
       let waiting = writeState.end(nil)
       if endsWithReset {
         if readFailure == nil { readFailure = StreamError.aborted }
         outgoing.finish(.failure(ConnectionReset()))
-        reader?.wakeReader()
+        tellReader()
       } else {
         outgoing.finish()
       }
@@ -189,13 +184,6 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
   }
 
   private func didGetRoom() { flush() }
-
-  package func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  package func detachWriter() { writer = nil }
 
   package func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState.close(completion) {
@@ -216,7 +204,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
       if self.readFailure == nil { self.readFailure = reason }
       self.fail(reason)
       self.outgoing.reset(ConnectionReset())
-      self.reader?.wakeReader()
+      self.tellReader()
     }
   }
 
@@ -224,7 +212,7 @@ package final class SimulatedStream: PolledDuplexStream, @unchecked Sendable {  
     let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
-    writer?.wakeWriter()
+    writer.wake()
   }
 }
 

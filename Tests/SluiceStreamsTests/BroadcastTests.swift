@@ -8,17 +8,17 @@ import Testing
 @Suite("Broadcasts and their members", .timeLimit(.minutes(1)))
 struct BroadcastTests {
   /// A member over a simulated connection that gathers what is written in a turn.
-  private final class Member: BroadcastMember, @unchecked Sendable {  // touched on its loop only
+  private final class Member: BroadcastMember, WriterHolding, @unchecked Sendable {  // touched on its loop only
     typealias Input = Bytes
     typealias Prepared = Bytes
 
     let stream: SimulatedStream
-    private var writers = RoomWaiters.nobody
+    var writer = RoomWaiters.nobody
 
     /// Wakes whoever waits when the stream does.
     private final class Room: SingleWaker, @unchecked Sendable {
       weak var member: Member?
-      func wake() { member?.writers.wake() }
+      func wake() { member?.writer.wake() }
     }
 
     init(_ stream: SimulatedStream) throws {
@@ -37,10 +37,6 @@ struct BroadcastTests {
     var queuedByteCount: Int { stream.queuedByteCount }
     func hasRoom() throws -> Bool { try stream.hasRoom() }
     func flush() { stream.flush() }
-    func attachWriter(_ waker: any Waker) throws { try writers.attach(writer: waker) }
-    func detachWriter() { writers.detachWriter() }
-    func attachBroadcast(_ waker: any Waker) { writers.attach(broadcast: waker) }
-    func detachBroadcast(_ waker: any Waker) { writers.detach(broadcast: waker) }
     func abort(_ reason: any Error) { stream.abort(reason) }
     func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
       stream.closeWhenFlushed(completion)

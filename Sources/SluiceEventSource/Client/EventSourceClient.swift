@@ -64,7 +64,7 @@ public final class EventSourceClient: PolledReadableStream {
 
   fileprivate struct State {
     var phase: Phase
-    var reader: (any Waker)?
+    var reader = ReaderSlot()
     var lastEventID: String?
     var retry: Duration
     /// Connections in a row that came to nothing.
@@ -181,25 +181,24 @@ public final class EventSourceClient: PolledReadableStream {
 
   public func attachReader(_ waker: any Waker) throws {
     let phase = try state.withLock { state in
-      guard state.reader == nil else { throw StreamError.concurrentRead }
-      state.reader = waker
+      try state.reader.attach(waker)
       return state.phase
     }
     if case .connected(let feed, _) = phase { try feed.transport.attachReader(waker) }
   }
 
-  public var hasReader: Bool { state.withLock { $0.reader != nil } }
+  public var hasReader: Bool { state.withLock { $0.reader.isTaken } }
 
   public func detachReader() {
     let phase = state.withLock { state in
-      state.reader = nil
+      state.reader.detach()
       state.waitingSince = nil
       return state.phase
     }
     if case .connected(let feed, _) = phase { feed.transport.detachReader() }
   }
 
-  private func wakeReader() { state.withLock { $0.reader }?.wakeReader() }
+  private func wakeReader() { state.withLock { $0.reader.waker }?.wakeReader() }
 
   // MARK: silence
 
@@ -297,7 +296,7 @@ public final class EventSourceClient: PolledReadableStream {
       feed?.transport.abort(StreamError.aborted)
       return
     }
-    guard let feed, let reader = state.withLock({ $0.reader }) else { return }
+    guard let feed, let reader = state.withLock({ $0.reader.waker }) else { return }
     // Nobody else reads what has just been opened.
     do { try feed.transport.attachReader(reader) } catch { state.withLock { _ in feed.fail(error) } }
   }
@@ -350,7 +349,7 @@ extension EventSourceClient.State {
   }
 
   fileprivate mutating func nextUnlessRead() throws -> Next {
-    if reader != nil { throw StreamError.concurrentRead }
+    if reader.isTaken { throw StreamError.concurrentRead }
     return try next()
   }
 

@@ -14,7 +14,7 @@ import SluiceZlib
 /// ```
 /// A client that is slow holds whoever writes: `send` returns when there is room for the next event. One that takes nothing at all for
 /// `stallTimeout` is cut. One that ends its own half, or leaves, gets what was sent before, and the end.
-public final class EventStreamConnection: PolledWritableStream, @unchecked Sendable {
+public final class EventStreamConnection: PolledWritableStream, WriterHolding, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Input = ServerSentEvent
 
@@ -30,7 +30,7 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
   private var gzip: GzipWriter?
   /// Whether producers wait, as far as the observer knows.
   private var isFull = false
-  private var writer = RoomWaiters.nobody
+  package var writer = RoomWaiters.nobody
   /// Who waits in `send`.
   var senders = SenderQueue()
   /// Whether somebody was told that there is no room, and waits for it.
@@ -196,11 +196,6 @@ public final class EventStreamConnection: PolledWritableStream, @unchecked Senda
       if (try? self.transport.hasRoom()) == false { self.abort(EventSourceError.stalled(limit)) }
     }
   }
-
-  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
-  public func detachWriter() { writer.detachWriter() }
-  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
-  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
 
   // MARK: pings
 

@@ -5,7 +5,7 @@ import SluiceStreams
 ///
 /// One chunk (128 KiB) is read ahead; writes above the watermark (1 MiB) wait. The descriptor is closed when each half that it
 /// was opened for is read to its end, cancelled, closed or aborted, and with the last reference at the latest.
-final class PooledFile: PolledDuplexStream, @unchecked Sendable {
+final class PooledFile: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
   // `uvLoop` and `name` never change; everything else is touched on the loop only.
   typealias Output = Bytes
   typealias Input = Bytes
@@ -50,8 +50,8 @@ final class PooledFile: PolledDuplexStream, @unchecked Sendable {
   private var isReadInFlight = false
   private var isWriteInFlight = false
   private var readAhead: Bytes?
-  private var reader: (any Waker)?
-  private var writer: (any Waker)?
+  private var reader = ReaderSlot()
+  var writer = RoomWaiters.nobody
   private var queue = ByteQueue()
   private var watermark = Watermark(high: PooledFile.highWatermark)
 
@@ -115,7 +115,7 @@ final class PooledFile: PolledDuplexStream, @unchecked Sendable {
     }
     writeState = .closed
     closeIfDone()
-    writer?.wakeWriter()
+    writer.wake()
   }
 
   /// Whether no thread of the pool would have to wait; if one would, it is tried again when that has changed.
@@ -176,23 +176,16 @@ extension PooledFile {
       readState = count == 0 ? .ended : .failed(IOError("read", name, status: CInt(clamping: count)))
       closeIfDone()
     }
-    reader?.wakeReader()
+    tellReader()
   }
 
-  func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  var hasReader: Bool { reader != nil }
-
-  func detachReader() { reader = nil }
+  func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
   func cancel(_ reason: (any Error)?) {
     uvLoop.perform {
       self.readAhead = nil
       if case .open = self.readState { self.readState = .ended }
-      self.reader?.wakeReader()
+      self.tellReader()
       self.closeIfDone()
     }
   }
@@ -259,7 +252,7 @@ extension PooledFile {
     queue.dropFirst(count)
     advance(by: Int64(count))
     if queue.isEmpty { finishClosing() } else { flush() }
-    if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
+    if watermark.isReached(queued: queue.count) { writer.wake() }
   }
 
   private func advance(by count: Int64) {
@@ -271,12 +264,6 @@ extension PooledFile {
     }
   }
 
-  func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  func detachWriter() { writer = nil }
 }
 
 // MARK: ending
@@ -308,7 +295,7 @@ extension PooledFile {
     guard case .closing(_, let completions) = writeState else { return }
     writeState = error.map { .failed($0) } ?? .closed
     closeIfDone()
-    writer?.wakeWriter()
+    writer.wake()
     for completion in completions { completion(error) }
   }
 
@@ -318,7 +305,7 @@ extension PooledFile {
     writeState = .failed(error)
     queue.removeAll()
     closeIfDone()
-    writer?.wakeWriter()
+    writer.wake()
     for completion in completions { completion(error) }
   }
 
@@ -330,7 +317,7 @@ extension PooledFile {
       case .open, .closing: self.fail(reason)
       case .closed, .failed: self.closeIfDone()
       }
-      self.reader?.wakeReader()
+      self.tellReader()
     }
   }
 

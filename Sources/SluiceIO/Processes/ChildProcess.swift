@@ -75,7 +75,6 @@ import SluiceStreams
   private var isCancelled = false
   private var isAskedToEnd = false
   private var exit: ChildProcessError??
-  private var reader: (any Waker)?
   private var waiting: [LoopWaiter] = []
 
   /// Starts a program.
@@ -227,7 +226,7 @@ import SluiceStreams
     releaseIfUnwanted()
     for waiter in waiting { waiter.wake() }
     waiting = []
-    reader?.wakeReader()
+    output.tellReader()
   }
 
   /// Waits until the process has exited, whatever is read of it.
@@ -326,17 +325,9 @@ extension ChildProcess {
     return group.wasTerminated || error == .signalled(command: command, signal: SIGPIPE)
   }
 
-  public func attachReader(_ waker: any Waker) throws {
-    try output.attachReader(waker)
-    reader = waker
-  }
-
-  public var hasReader: Bool { reader != nil }
-
-  public func detachReader() {
-    reader = nil
-    output.detachReader()
-  }
+  public func attachReader(_ waker: any Waker) throws { try output.attachReader(waker) }
+  public var hasReader: Bool { output.hasReader }
+  public func detachReader() { output.detachReader() }
 
   /// - Throws: `StreamError.closed` once the process has closed its input or exited: it wants no more.
   public func hasRoom() throws -> Bool {

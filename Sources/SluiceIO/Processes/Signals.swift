@@ -33,7 +33,8 @@ public struct Signal: Hashable, Sendable {
 /// ```
 ///
 /// Several of one kind that come while nobody reads may be one element.
-@safe public final class Signals: PolledReadableStream, LoopResident, @unchecked Sendable {  // touched on its loop only
+@safe public final class Signals: PolledReadableStream, ReaderHolding, LoopResident, @unchecked Sendable {
+  // touched on its loop only
   public typealias Output = Signal
 
   private let uvLoop: UVLoop
@@ -42,7 +43,7 @@ public struct Signal: Hashable, Sendable {
   private var received: [Signal] = []
   private var isCancelled = false
   private var failure: IOError?
-  private var reader: (any Waker)?
+  private var reader = ReaderSlot()
 
   /// Begins to catch the signals. KILL and STOP can't be caught: reading throws then.
   public init(_ signals: [Signal], on loop: UVLoop = .shared) {
@@ -73,7 +74,7 @@ public struct Signal: Hashable, Sendable {
 
   private func didReceive(_ signal: Signal) {
     if !received.contains(signal) { received.append(signal) }
-    reader?.wakeReader()
+    tellReader()
   }
 
   public func poll() throws -> Polled<Signal> {
@@ -82,14 +83,8 @@ public struct Signal: Hashable, Sendable {
     return received.isEmpty ? .pending : .element(received.removeFirst())
   }
 
-  public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  public var hasReader: Bool { reader != nil }
-
-  public func detachReader() { reader = nil }
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
   /// Gives the signals back their default effect.
   public func cancel(_ reason: (any Error)?) {
@@ -97,7 +92,7 @@ public struct Signal: Hashable, Sendable {
       guard !self.isCancelled else { return }
       self.isCancelled = true
       self.closeHandles()
-      self.reader?.wakeReader()
+      self.tellReader()
     }
   }
 
@@ -108,7 +103,7 @@ public struct Signal: Hashable, Sendable {
 
   private func fail(_ error: IOError) {
     failure = error
-    reader?.wakeReader()
+    tellReader()
   }
 
   private func closeHandles() {

@@ -16,7 +16,7 @@ import SluiceStreams
 ///
 /// When the process or the system has no descriptor or memory for one more connection (EMFILE, ENFILE, ENOBUFS, ENOMEM), the
 /// peers wait too: it is tried again every 100 ms, and `onExhaustion` tells.
-@safe public final class SocketListener: PolledReadableStream, LoopResident, @unchecked Sendable {
+@safe public final class SocketListener: PolledReadableStream, ReaderHolding, LoopResident, @unchecked Sendable {
   // touched on its loop only
   public typealias Output = SocketStream
 
@@ -32,7 +32,7 @@ import SluiceStreams
   private let fileToRemove: SocketFile?
   private var state = State.open
   private var acceptedInTurn = 0
-  private var reader: (any Waker)?
+  private var reader = ReaderSlot()
   private var exhaustionObserver: (@Sendable (IOError) -> Void)?
   /// When it was last called.
   private var lastToldExhaustion: Duration?
@@ -112,7 +112,7 @@ import SluiceStreams
 
   private func mayAccept() {
     acceptedInTurn = 0
-    reader?.wakeReader()
+    tellReader()
     // Nobody has read: the peers wait.
     if acceptedInTurn == 0 { watch.stop(.readable) }
     acceptedInTurn = 0
@@ -124,7 +124,7 @@ import SluiceStreams
       uvLoop.schedule(after: Self.pause) {
         self.state = .open
         self.acceptedInTurn = 0
-        self.reader?.wakeReader()
+        self.tellReader()
       })
     let now = uvLoop.now
     if let lastToldExhaustion, now - lastToldExhaustion < Self.exhaustionInterval { return }
@@ -132,14 +132,8 @@ import SluiceStreams
     exhaustionObserver?(error)
   }
 
-  public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  public var hasReader: Bool { reader != nil }
-
-  public func detachReader() { reader = nil }
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
   // MARK: ending
 
@@ -164,6 +158,6 @@ import SluiceStreams
     state = end
     fileToRemove?.remove()
     watch.close()
-    reader?.wakeReader()
+    tellReader()
   }
 }

@@ -13,7 +13,7 @@ import SluiceStreams
 /// asks, the bytes stay in the system, and the peer waits.
 ///
 /// Close, abort, or read to the end and close: an open socket stays open until one of these.
-@safe public final class SocketStream: PolledDuplexStream, @unchecked Sendable {
+@safe public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
   // `uvLoop`, `name` and the marks never change; everything else is touched on the loop's thread only.
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -31,8 +31,6 @@ import SluiceStreams
   /// Whether the system had no room for what is queued.
   @safe @exclusivity(unchecked) private var isSystemFull = false
   @safe @exclusivity(unchecked) private var watermark: Watermark
-  @safe @exclusivity(unchecked) private var isReaderRunning = false
-  @safe @exclusivity(unchecked) private var isReaderWokenAgain = false
   /// Whether the connection is for us to end, with FIN or RST; what others share goes on.
   @safe @exclusivity(unchecked) var endsConnection: Bool
 
@@ -46,9 +44,8 @@ import SluiceStreams
   @safe @exclusivity(unchecked) private var writeState = WriteHalf.open
   /// What was given back, the latest at the end.
   @safe @exclusivity(unchecked) private var unread: [Bytes] = []
-  /// nil also while it runs.
-  @safe @exclusivity(unchecked) private var reader: (any Waker)?
-  @safe @exclusivity(unchecked) private var writer: (any Waker)?
+  @safe @exclusivity(unchecked) private var reader = ReaderSlot()
+  @safe @exclusivity(unchecked) package var writer = RoomWaiters.nobody
   @safe @exclusivity(unchecked) private var queue = ByteQueue()
   /// Bytes that the system has taken.
   @safe @exclusivity(unchecked) private var takenBytes = 0
@@ -226,34 +223,8 @@ extension SocketStream {
     if !bytes.isEmpty { unread.append(bytes.compacted()) }
   }
 
-  public func attachReader(_ waker: any Waker) throws {
-    guard !hasReader else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  public var hasReader: Bool { reader != nil || isReaderRunning }
-
-  public func detachReader() {
-    reader = nil
-    isReaderRunning = false
-  }
-
-  /// Wakes the reader. It is moved out meanwhile, so that it need not be counted; a wake from inside of this comes behind it.
-  private func tellReader() {
-    guard let waker = reader.take() else {
-      isReaderWokenAgain = isReaderRunning
-      return
-    }
-    isReaderRunning = true
-    repeat {
-      isReaderWokenAgain = false
-      waker.wakeReader()
-    } while isReaderWokenAgain && isReaderRunning
-    // Otherwise it was detached.
-    guard isReaderRunning else { return }
-    isReaderRunning = false
-    reader = waker
-  }
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
   public func cancel(_ reason: (any Error)?) {
     uvLoop.perform { self.cancelOnLoop() }
@@ -287,13 +258,6 @@ extension SocketStream {
     // What has to wait for the system stays for longer than this turn.
     if isSystemFull { queue.appendSettled(bytes) } else { queue.append(bytes) }
   }
-
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  public func detachWriter() { writer = nil }
 
   /// Bytes pushed that the system has not taken yet.
   public var queuedByteCount: Int { queue.count + (encryption?.queuedByteCount ?? 0) }
@@ -376,7 +340,7 @@ extension SocketStream {
     if case .closing = writeState {
       if isDrained { shutDown() }
     } else if watermark.isReached(queued: queuedByteCount) {
-      writer?.wakeWriter()
+      writer.wake()
     }
   }
 
@@ -385,7 +349,7 @@ extension SocketStream {
     watch.stop(.gone)
     guard isDrained else { return failWriting(IOError("write", name, status: UV_EPIPE.rawValue)) }
     _ = writeState.end(nil)
-    writer?.wakeWriter()
+    writer.wake()
     closeDescriptorIfDone()
   }
 
@@ -396,7 +360,7 @@ extension SocketStream {
     isSystemFull = false
     watch.stop(.writable)
     for completion in waiting { completion(error) }
-    writer?.wakeWriter()
+    writer.wake()
     closeDescriptorIfDone()
   }
 }
@@ -407,7 +371,7 @@ extension SocketStream {
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState.close(completion) {
     case .begin:
-      writer?.wakeWriter()
+      writer.wake()
       if isDrained { didDrain() } else { flush() }
     case .wait: break
     case .done(let error): completion(error)

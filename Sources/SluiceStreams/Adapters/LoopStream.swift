@@ -15,7 +15,7 @@ extension DuplexStream where Output == Bytes, Input == Bytes {
 /// It reads no further than it is asked to: one chunk, as large as the other stream makes it, may wait. Up to
 /// `highWatermark` bytes wait to be written, and the chunk that passes it; one write of the other stream is under way at a time. A task of the loop runs
 /// only while the other stream is read or written: close, abort, or read to the end and close, and nothing stays.
-public final class LoopStream<Base: DuplexStream>: PolledDuplexStream, @unchecked Sendable
+public final class LoopStream<Base: DuplexStream>: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable
 where Base.Output == Bytes, Base.Input == Bytes {
   // `base`, `loop` and the marks never change; everything else is touched on the loop only.
   public typealias Output = Bytes
@@ -34,8 +34,8 @@ where Base.Output == Bytes, Base.Input == Bytes {
   private var writing: Task<Void, Never>?
   private var queue = ByteQueue()
   private var watermark: Watermark
-  private var reader: (any Waker)?
-  private var writer: (any Waker)?
+  private var reader = ReaderSlot()
+  package var writer = RoomWaiters.nobody
 
   private enum ReadState {
     /// Nobody has asked for more.
@@ -92,17 +92,11 @@ where Base.Output == Bytes, Base.Input == Bytes {
     case .success(nil): readState = .ended
     case .failure(let error): readState = .failed(error)
     }
-    reader?.wakeReader()
+    tellReader()
   }
 
-  public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
-  }
-
-  public var hasReader: Bool { reader != nil }
-
-  public func detachReader() { reader = nil }
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
   public func cancel(_ reason: (any Error)?) {
     loop.perform {
@@ -117,7 +111,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
     case .ended, .failed: break
     }
     reading?.cancel()
-    reader?.wakeReader()
+    tellReader()
   }
 
   // MARK: writing
@@ -151,7 +145,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
         try await base.write(bytes)
         if queue.isEmpty { break }
         queue.dropFirst(bytes.count)
-        if watermark.isReached(queued: queue.count) { writer?.wakeWriter() }
+        if watermark.isReached(queued: queue.count) { writer.wake() }
       }
       if case .closing = writeState {
         if let sourceFailure { try await base.close(after: sourceFailure) } else { try await base.close() }
@@ -163,19 +157,12 @@ where Base.Output == Bytes, Base.Input == Bytes {
     writing = nil
   }
 
-  public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
-  }
-
-  public func detachWriter() { writer = nil }
-
   // MARK: ending
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState.close(completion) {
     case .begin:
-      writer?.wakeWriter()
+      writer.wake()
       if writing == nil { startWriting() }
     case .wait: break
     case .done(let error): completion(error)
@@ -195,7 +182,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
     let waiting = writeState.end(error)
     queue.removeAll()
     for completion in waiting { completion(error) }
-    writer?.wakeWriter()
+    writer.wake()
   }
 
   public func abort(_ reason: any Error) {

@@ -17,7 +17,7 @@ package enum RoomWaiters: Sendable {
 
   /// - Throws: `StreamError.concurrentWrite` if there is a writer.
   package mutating func attach(writer: any Waker) throws {
-    guard self.writer == nil else { throw StreamError.concurrentWrite }
+    if hasWriter { throw StreamError.concurrentWrite }
     self = RoomWaiters(writer, broadcasts)
   }
 
@@ -37,6 +37,8 @@ package enum RoomWaiters: Sendable {
     }
   }
 
+  package var hasWriter: Bool { writer != nil }
+
   private var writer: (any Waker)? {
     switch self {
     case .nobody: nil
@@ -48,4 +50,16 @@ package enum RoomWaiters: Sendable {
   private var broadcasts: [any Waker] {
     if case .broadcasts(let broadcasts, _) = self { broadcasts } else { [] }
   }
+}
+
+/// A sink that holds itself those who wait for room in it.
+package protocol WriterHolding: PolledWritableStream, AnyObject {
+  var writer: RoomWaiters { get set }
+}
+
+extension WriterHolding {
+  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
+  public func detachWriter() { writer.detachWriter() }
+  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
+  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
 }

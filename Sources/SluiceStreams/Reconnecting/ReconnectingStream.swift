@@ -13,7 +13,10 @@
 /// ```swift
 /// try await bridge(StandardIO().messages(.lines), WebSocket.reconnecting("wss://example.com/feed"))
 /// ```
-public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: PolledDuplexStream, @unchecked Sendable {
+public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: PolledDuplexStream, ReaderHolding,
+  WriterHolding,
+  @unchecked Sendable
+{
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Output = Received
   public typealias Input = Sent
@@ -26,8 +29,8 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   private var state = State.idle
   private var writeState = WriteState.open
   private var unsent: UnsentElements<Input>
-  private var reader: (any Waker)?
-  private var writer: (any Waker)?
+  private var reader = ReaderSlot()
+  package var writer = RoomWaiters.nobody
   /// Who reads sees the end of a connection first: what it gave is read before the next is made.
   private var reading = Reading.notYet
   /// What waits for `state` or `writeState` to change.
@@ -131,17 +134,17 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
 
   public func detach(_ element: Output) -> Output { link?.connection.detach(element) ?? element }
 
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
+
   public func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    reader = waker
+    try reader.attach(waker)
     try? link?.connection.attachReader(self)
   }
 
-  public var hasReader: Bool { reader != nil }
-
   public func detachReader() {
-    if reader != nil { link?.connection.detachReader() }
-    reader = nil
+    if reader.isTaken { link?.connection.detachReader() }
+    reader.detach()
   }
 
   private func didEndReading(_ link: Link, _ error: (any Error)?) {
@@ -213,14 +216,13 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   public func flush() { link?.connection.flush() }
 
   public func attachWriter(_ waker: any Waker) throws {
-    guard writer == nil else { throw StreamError.concurrentWrite }
-    writer = waker
+    try writer.attach(writer: waker)
     try? link?.connection.attachWriter(self)
   }
 
   public func detachWriter() {
-    if writer != nil { link?.connection.detachWriter() }
-    writer = nil
+    if writer.hasWriter { link?.connection.detachWriter() }
+    writer.detachWriter()
   }
 
   /// Gives a connection what waits for it.
@@ -370,8 +372,8 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
 
   /// Takes back what a connection has not sent, and makes the next.
   private func lose(_ link: Link, _ error: (any Error)?) {
-    if reader != nil { link.connection.detachReader() }
-    if writer != nil { link.connection.detachWriter() }
+    if reader.isTaken { link.connection.detachReader() }
+    if writer.hasWriter { link.connection.detachWriter() }
     let sent = link.sentByteCount
     unsent.takeBack(sent: sent ?? .max)
     // What is sent again must not leave here too. Otherwise the connection ends as it should.
@@ -406,8 +408,8 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   private func adopt(_ connection: Connection) {
     let link = Link(connection)
     state = .connected(link)
-    if reader != nil { try? connection.attachReader(self) }
-    if writer != nil { try? connection.attachWriter(self) }
+    if reader.isTaken { try? connection.attachReader(self) }
+    if writer.hasWriter { try? connection.attachWriter(self) }
     if case .cancelled = reading { connection.cancel(nil) }
     // The beginning of a line alone waits for the rest.
     if unsent.isOwed {
@@ -426,14 +428,14 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
 
   private func wakeAll() {
     for waiter in waiting { waiter.wake() }
-    reader?.wakeReader()
-    writer?.wakeWriter()
+    tellReader()
+    writer.wake()
   }
 }
 
 // MARK: what the connection tells
 
 extension ReconnectingStream: Waker {
-  public func wakeReader() { reader?.wakeReader() }
-  public func wakeWriter() { writer?.wakeWriter() }
+  public func wakeReader() { tellReader() }
+  public func wakeWriter() { writer.wake() }
 }

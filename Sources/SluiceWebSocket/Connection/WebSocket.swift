@@ -15,7 +15,7 @@ import SluiceWebSocketProtocol
 /// It lives on the loop of its connection. While nobody reads, it reads ahead, up to the write watermark's number of bytes:
 /// pings are answered and a Close is heeded though the application only writes. Reading ends with nil when the peer closed
 /// with 1000, 1001, 3000-4999 or no code (`closeStatus` tells which), and throws otherwise.
-@safe public final class WebSocket: PolledDuplexStream, @unchecked Sendable {
+@safe public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Output = Message
   public typealias Input = Message
@@ -41,8 +41,6 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var isEndTold = false
   /// Whether messages are dropped, because the read half was cancelled.
   @safe @exclusivity(unchecked) var isDiscarding = false
-  @safe @exclusivity(unchecked) var isReaderRunning = false
-  @safe @exclusivity(unchecked) var isReaderWokenAgain = false
   /// Whether somebody was told that there is no room, and waits for it.
   @safe @exclusivity(unchecked) var isRoomAwaited = false
   /// Whether `servingTask` is in its handler: then it waits for messages without a cancellation handler.
@@ -54,8 +52,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var assembler: MessageAssembler
   @safe @exclusivity(unchecked) var readState = ReadState.open
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
-  /// nil also while it runs.
-  @safe @exclusivity(unchecked) var reader: (any Waker)?
+  @safe @exclusivity(unchecked) var reader = ReaderSlot()
   /// The task that a server runs for this connection, and cancels by itself.
   package var servingTask: Task<Void, any Error>? {
     didSet { servingIdentity = TaskIdentity(of: servingTask) }
@@ -66,7 +63,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var writeState = WriteState.open
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
   @safe @exclusivity(unchecked) var gathered = BytesBuilder()
-  @safe @exclusivity(unchecked) var writer = RoomWaiters.nobody
+  @safe @exclusivity(unchecked) package var writer = RoomWaiters.nobody
 
   /// Made when there is something that it is to hold.
   @safe @exclusivity(unchecked) private(set) var heldControls: ControlFrames?

@@ -71,12 +71,12 @@ extension WebSocket {
     if current.isCancelled { throw CancellationError() }
     if let spare {
       spare.renew()
-      reader = spare
+      try reader.attach(spare)
       return .waiting(nil)
     }
     let waiter = LoopWaiter()
     waiter.isUnguarded = true
-    reader = waiter
+    try reader.attach(waiter)
     return .waiting(waiter)
   }
 
@@ -331,37 +331,19 @@ extension WebSocket {
     didLoseConnection(nil)
   }
 
+  @usableFromInline
+  package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
+
   public func attachReader(_ waker: any Waker) throws {
-    guard !hasReader else { throw StreamError.concurrentRead }
-    reader = waker
+    try reader.attach(waker)
     hasBeenRead = true
   }
 
-  public var hasReader: Bool { reader != nil || isReaderRunning }
-
   public func detachReader() {
-    reader = nil
-    isReaderRunning = false
+    reader.detach()
     // A reader that has only paused would have to take out again what is read ahead now; the next bytes come soon enough,
     // unless something in the ones that are here is waited for.
     if isAnswerAwaited { readAheadIfNeeded() }
-  }
-
-  /// Wakes the reader. It is moved out meanwhile, so that it need not be counted; a wake from inside of this comes behind it.
-  func tellReader() {
-    guard let waker = reader.take() else {
-      isReaderWokenAgain = isReaderRunning
-      return
-    }
-    isReaderRunning = true
-    repeat {
-      isReaderWokenAgain = false
-      waker.wakeReader()
-    } while isReaderWokenAgain && isReaderRunning
-    // Otherwise it was detached.
-    guard isReaderRunning else { return }
-    isReaderRunning = false
-    reader = waker
   }
 
   /// Whether a Pong or Close of the peer is waited for.

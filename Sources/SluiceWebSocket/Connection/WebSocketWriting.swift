@@ -129,10 +129,6 @@ extension WebSocket {
     writer.wake()
   }
 
-  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
-  public func detachWriter() { writer.detachWriter() }
-  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
-  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
 }
 
 extension WebSocket: SentByteCounting {

@@ -23,7 +23,6 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
   private var balanced = 0
   private var ready = Deque<WebSocket>()
   private var isCancelled = false
-  private var reader: (any Waker)?
   private static let maxOpening = 10_000
 
   init(listener: SocketListener, path: String?, options: WebSocketServerOptions, counter: ConnectionCounter) {
@@ -92,24 +91,15 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
       self.opening[ObjectIdentifier(opening)] = nil
       guard case .success(let socket) = result else { return }
       self.ready.append(socket)
-      self.reader?.wakeReader()
+      self.listener.tellReader()
     }
     self.opening[ObjectIdentifier(opening)] = opening
     opening.start()
   }
 
-  func attachReader(_ waker: any Waker) throws {
-    guard reader == nil else { throw StreamError.concurrentRead }
-    try listener.attachReader(waker)
-    reader = waker
-  }
-
-  var hasReader: Bool { reader != nil }
-
-  func detachReader() {
-    reader = nil
-    listener.detachReader()
-  }
+  func attachReader(_ waker: any Waker) throws { try listener.attachReader(waker) }
+  var hasReader: Bool { listener.hasReader }
+  func detachReader() { listener.detachReader() }
 
   /// Stops listening, gives up the handshakes under way, and closes the connections that nobody has taken.
   func cancel(_ reason: (any Error)?) {

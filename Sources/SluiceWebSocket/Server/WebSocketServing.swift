@@ -39,7 +39,7 @@ extension WebSocket: ServedConnection {
   }
 
   package func servingWasCancelled() {
-    if let waiter = reader as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
+    if let waiter = reader.waker as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
   }
 
   /// The connection is over, and its handler runs on. One that reads finds the end there; the task of one that does not is cancelled: at once if
