@@ -48,9 +48,7 @@ final class PrefixedStream: PolledDuplexStream, @unchecked Sendable {  // `prefi
 
   func hasRoom() throws -> Bool { try base.hasRoom() }
   func push(_ bytes: consuming Bytes) throws { try base.push(bytes) }
-  func pushFlushing(_ bytes: consuming Bytes) throws { try base.pushFlushing(bytes) }
   func sendAtOnce(_ bytes: Span<UInt8>) -> Int { base.sendAtOnce(bytes) }
-  var needsFlush: Bool { base.needsFlush }
   var queuedByteCount: Int { base.queuedByteCount }
   var deliveredByteCount: Int? { base.deliveredByteCount }
   func flush() { base.flush() }

@@ -18,7 +18,9 @@
   /// ```
   /// What is not read stays in the kernel: the channel reads when it is asked to (`autoRead` is switched off). A write waits while the channel
   /// is not writable, by its own water marks. What is read is not copied; what is written is, into the buffers that NIO takes.
-  public final class ChannelStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+  public final class ChannelStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
+    @unchecked Sendable
+  {
     // touched on its loop only
     public typealias Output = Bytes
     public typealias Input = Bytes
@@ -35,6 +37,7 @@
     private var writeState = WriteHalf.open
     package var writer = RoomWaiters.nobody
     private var isFlushed = true
+    @usableFromInline package var isFlushScheduled = false
 
     /// What the pipeline takes.
     enum Content {
@@ -141,8 +144,6 @@
       return channel.isWritable
     }
 
-    public var needsFlush: Bool { !isFlushed }
-
     public var queuedByteCount: Int {
       guard let count = try? channel.syncOptions?.getOption(.bufferedWritableBytes) else { return 0 }
       return count
@@ -152,10 +153,19 @@
       guard case .open = writeState else { throw writeState.refusal }
       if bytes.isEmpty { return }
       isFlushed = false
-      context?.write(part(bytes), promise: nil)
+      context?.write(part(bytes.span), promise: nil)
+      flushAtEndOfTurn()
     }
 
-    private func part(_ bytes: Bytes) -> NIOAny {
+    /// What is written is copied anyway.
+    public func sendAtOnce(_ bytes: Span<UInt8>) -> Int {
+      guard case .open = writeState, let context, !bytes.isEmpty else { return 0 }
+      isFlushed = true
+      context.writeAndFlush(part(bytes), promise: nil)
+      return bytes.count
+    }
+
+    private func part(_ bytes: Span<UInt8>) -> NIOAny {
       var buffer = channel.allocator.buffer(capacity: bytes.count)
       _ = unsafe bytes.withUnsafeBytes { unsafe buffer.writeBytes($0) }
       switch content {
@@ -207,14 +217,14 @@
       let channel = channel
       switch content {
       case .responseBody where afterFailure:
-        context.writeAndFlush(part(Bytes()), promise: written)
+        context.writeAndFlush(part(Bytes().span), promise: written)
         return written.futureResult.flatMap { channel.close(mode: .all) }
       case .responseBody:
         context.writeAndFlush(NIOAny(HTTPServerResponsePart.end(nil)), promise: written)
         return written.futureResult
       case .bytes:
         // An empty write is done when all before it has left.
-        context.writeAndFlush(part(Bytes()), promise: written)
+        context.writeAndFlush(part(Bytes().span), promise: written)
         return written.futureResult.flatMap {
           // A channel without halves is closed as a whole, once the peer has ended too.
           channel.close(mode: .output).flatMapError { error in

@@ -80,7 +80,7 @@ public protocol PolledReadableStream<Output>: ReadableStream, LoopBound {
   func detach(_ element: Output) -> Output
 
   /// The inside of a pipe, chosen once for its two ends, wherever the pipe is begun: what it returns pushes what is ready into a
-  /// sink of the same loop while that has room, and then flushes it, at the end of the turn at the latest.
+  /// sink of the same loop while that has room.
   ///
   /// The default polls and pushes in turn. A stream that can hand elements to a certain kind of sink more directly has its own.
   func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Output
@@ -153,26 +153,20 @@ extension PolledReadableStream where Output == Bytes {
 /// The polled gear of a writable stream: every call is made on the loop, and none waits.
 ///
 /// Who owes what:
-/// - Whoever pushes owes a `flush` in the same turn of the loop: by calling it, or `flushAtEndOfTurn` where
-///   `needsFlush` was false before and is true now.
+/// - Whoever pushes owes nothing. What was pushed leaves at the end of the turn of the loop at the latest: the sink sees to that. `flush` has it
+///   leave now.
 /// - A sink that has said, by `hasRoom`, that it has none owes its writer a wake as soon as it has, or has failed: also when it
 ///   was the writer's own `flush` that made the room. `Watermark` keeps count of that.
 /// - A sink may keep what is pushed beyond the turn only in memory of its own: `ByteQueue.settle` sees to that for bytes. The
 ///   memory of a chunk belongs to the loop, which reads into it again.
-public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTurn {
-  /// Whether something that was pushed waits for `flush`.
-  var needsFlush: Bool { get }
-
+public protocol PolledWritableStream<Input>: WritableStream, LoopBound {
   /// Whether the queue is below its high watermark. If it is not, the writer is woken when it is below the low one.
   /// - Throws: `StreamError.closed`, or what the stream failed with.
   func hasRoom() throws -> Bool
 
-  /// Takes an element, even above the watermark; it may stay in a buffer until `flush`.
+  /// Takes an element, even above the watermark. It leaves with what else is pushed in this turn of the loop, at the end of that or at the next
+  /// `flush`.
   func push(_ element: consuming Input) throws
-
-  /// Pushes an element for which `hasRoom` has just said that there is room.
-  /// - Returns: `hasRoom`, for the next element; which some know then without asking the stream beneath.
-  func fill(with element: consuming Input) throws -> Bool
 
   /// Bytes that were pushed and have not left yet; elements, where they are not bytes.
   var queuedByteCount: Int { get }
@@ -181,17 +175,12 @@ public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTur
   /// growth has a meaning. Default: nil, not known.
   var deliveredByteCount: Int? { get }
 
-  /// Hands what was pushed to the system.
+  /// Hands what was pushed to the system now.
   func flush()
 
-  /// Has the loop call `flush` at the end of the turn.
-  func flushAtEndOfTurn()
-
-  /// `push` and `flush` in one: what leaves at once need not be queued.
-  func pushFlushing(_ element: consuming Input) throws
-
-  /// Of a stream of bytes, while nothing is queued: hands bytes to the system without taking them over.
-  /// - Returns: how many need not be pushed any more: those that left, or all if it has failed meanwhile. Default: 0.
+  /// Of a stream of bytes: has what can leave now leave without being taken over, behind what was pushed before. What is lent need not be kept
+  /// then, and what leaves at once need not be queued.
+  /// - Returns: how many bytes need not be pushed any more: those that left, or all if it has failed meanwhile. Default: 0.
   func sendAtOnce(_ bytes: Span<UInt8>) -> Int
 
   /// Registers the one writer. It is woken when `hasRoom` may have changed.
@@ -208,20 +197,6 @@ public protocol PolledWritableStream<Input>: WritableStream, LoopBound, EndOfTur
 }
 
 extension PolledWritableStream {
-  public func endOfTurn() { flush() }
-
-  public func flushAtEndOfTurn() { loop.atEndOfTurn(self) }
-
-  public func fill(with element: consuming Input) throws -> Bool {
-    try push(element)
-    return try hasRoom()
-  }
-
-  public func pushFlushing(_ element: consuming Input) throws {
-    try push(element)
-    flush()
-  }
-
   public func sendAtOnce(_ bytes: Span<UInt8>) -> Int { 0 }
 
   public var queuedByteCount: Int { 0 }

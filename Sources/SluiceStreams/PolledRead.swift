@@ -109,10 +109,9 @@ extension PolledWritableStream {
   func beginWrite(_ element: Input) throws -> WriteStep {
     guard isOnLoop else { return .elsewhere }
     guard try hasRoom() else { return .noRoom }
-    // The rest of the turn may write more: what is gathered leaves at its end.
-    let isScheduled = needsFlush
-    defer { if !isScheduled && needsFlush { flushAtEndOfTurn() } }
-    if try fill(with: element) { return .done }
+    try push(element)
+    if try hasRoom() { return .done }
+    // What was gathered in this turn may be all that there is no room for.
     flush()
     return .full
   }

@@ -5,7 +5,7 @@ import SluiceStreams
 ///
 /// Reading ends with nil when the peer said so (close_notify), and throws `TLSError.truncated` when the connection ended without
 /// it. The two halves end independently. While it is idle it holds no buffers.
-public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink, @unchecked Sendable {
   // `transport` and `loop` never change; everything else is touched on the loop only.
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -15,14 +15,13 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   package let transport: Transport
   private let engine: TLSEngine
   private let buffers: PlainBuffers
-  /// Bytes of the handshake that leave with the first flush; they ask for none.
-  private var unsentHandshake = 0
   private var readState = ReadState.open
   private var writeState = WriteState.open
   private var reader = ReaderSlot()
   package var writer = RoomWaiters.nobody
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
+  @usableFromInline package var isFlushScheduled = false
 
   private enum ReadState {
     case open
@@ -55,8 +54,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     try transport.attachReader(self)
     try transport.attachWriter(self)
     // What ends the handshake leaves with the first data, if there is some in this turn: one packet, one wake of the peer.
-    unsentHandshake = engine.output.count
-    if engine.output.capacity > 0 || engine.unsentByteCount > 0 { loop.atEndOfTurn(self) }
+    if engine.output.capacity > 0 || engine.unsentByteCount > 0 { flushAtEndOfTurn() }
   }
 
   /// What the handshake settled.
@@ -191,33 +189,35 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     // Nothing would be sent that gives the memory back.
     if bytes.isEmpty { return }
     if engine.isSendingByKernel { return try transport.push(bytes) }
+    try encrypt(bytes.span)
+    // The transport may still be filling its own queue.
+    if engine.output.count >= Self.highWatermark { try transport.push(engine.output.take()) }
+    flushAtEndOfTurn()
+  }
+
+  /// What is encrypted is in memory of this stream's.
+  public func sendAtOnce(_ bytes: Span<UInt8>) -> Int {
+    guard case .open = writeState, !bytes.isEmpty else { return 0 }
+    if engine.isSendingByKernel { return transport.sendAtOnce(bytes) }
+    // What has failed takes the rest to its end, and says why at the next `hasRoom`.
+    if (try? encrypt(bytes)) != nil { flush() }
+    return bytes.count
+  }
+
+  /// - Throws: what it, and this stream with it, has failed with.
+  private func encrypt(_ bytes: Span<UInt8>) throws {
     if engine.output.capacity == 0 { engine.output = loop.scratch.take() }
-    do { try engine.write(bytes.span) } catch {
+    do { try engine.write(bytes) } catch {
       fail(error)
       throw error
     }
-    if engine.output.count >= Self.highWatermark { try handOver() }
-  }
-
-  /// Gives what is encrypted to the transport, which may still be filling its own queue.
-  private func handOver() throws {
-    unsentHandshake = 0
-    try transport.push(engine.output.take())
   }
 
   /// Sends what is encrypted.
   private func sendOutput() throws {
-    unsentHandshake = 0
     try transport.sendGathered(engine.takeOutput(), backTo: loop.scratch)
   }
 
-  public func pushFlushing(_ bytes: consuming Bytes) throws {
-    if case .open = writeState, engine.isSendingByKernel { return try transport.pushFlushing(bytes) }
-    try push(bytes)
-    flush()
-  }
-
-  public var needsFlush: Bool { engine.output.count > unsentHandshake || transport.needsFlush }
   public var queuedByteCount: Int { engine.output.count + transport.queuedByteCount }
   public var deliveredByteCount: Int? { transport.deliveredByteCount }
 

@@ -75,7 +75,9 @@ private final class SimulatedChannel: @unchecked Sendable {  // touched on its l
 }
 
 /// An end of a simulated connection: behaves as a TCP socket does.
-package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
+  @unchecked Sendable
+{
   // touched on its loop only
   package typealias Output = Bytes
   package typealias Input = Bytes
@@ -91,6 +93,7 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
   private var isCancelled = false
   private var endsWithReset = false
   private var writeState = WriteHalf.open
+  @usableFromInline package var isFlushScheduled = false
   package var highWatermark: Int { watermark.high }
 
   fileprivate init(incoming: SimulatedChannel, outgoing: SimulatedChannel) {
@@ -149,7 +152,6 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
     return watermark.hasRoom(queued: queue.count)
   }
 
-  package var needsFlush: Bool { !queue.isEmpty && outgoing.room > 0 }
   package var queuedByteCount: Int { queue.count }
 
   package func push(_ bytes: consuming Bytes) throws {
@@ -158,6 +160,7 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
       return
     }
     queue.append(bytes)
+    flushAtEndOfTurn()
   }
 
   package func flush() {

@@ -203,7 +203,8 @@ struct SocketTests {
     try await client.loop.run {
       try client.attachReader(reader)
       reader.wakeReader()
-      try server.pushFlushing("0")
+      try server.push("0")
+      server.flush()
     }
     while try await client.loop.run({ reader.turns.joined().count }) < 10 {
       try await Task.sleep(for: .milliseconds(1))
@@ -233,7 +234,7 @@ struct SocketTests {
         chunks.append(chunk.compacted())
         // Over the loopback it is there when the call returns.
         let count = turns.joined().count + chunks.count
-        if count < 10 { try? peer.pushFlushing(Bytes("\(count)")) }
+        if count < 10 { _ = peer.sendAtOnce(Bytes("\(count)").span) }
       }
       turns.append(chunks)
     }
@@ -283,7 +284,7 @@ struct SocketTests {
         try client.push(chunk)
         client.flush()
       }
-      for pushesFlushing in [false, true] {
+      for flushes in [false, true] {
         weak var buffer: ByteStorage?
         do {
           let storage = ByteStorage(capacity: 256 << 10)
@@ -291,7 +292,8 @@ struct SocketTests {
           buffer = storage
           for index in 0..<1000 {
             let byte = Bytes(storage: storage, start: index, end: index + 1)
-            if pushesFlushing { try client.pushFlushing(byte) } else { try client.push(byte) }
+            try client.push(byte)
+            if flushes { client.flush() }
           }
           client.flush()
         }

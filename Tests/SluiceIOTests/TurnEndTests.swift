@@ -68,7 +68,7 @@ struct TurnEndTests {
       // All are readable at once: in as few turns as there can be.
       let clients = sockets
       try await loop.run {
-        for (index, socket) in clients.enumerated() { try socket.pushFlushing(Bytes("\(index) in \(round)")) }
+        for (index, socket) in clients.enumerated() { try socket.push(Bytes("\(index) in \(round)")) }
       }
       for (index, socket) in sockets.enumerated() { #expect(try await socket.read() == Bytes("\(index) in \(round)")) }
     }

@@ -76,7 +76,7 @@ struct ShutdownTests {
       case .closing:
         // Without waiting for room: `close` is to wait.
         record.didSend(ShutdownTests.long)
-        try connection.pushFlushing(element(ShutdownTests.long))
+        try connection.push(element(ShutdownTests.long))
       case .sending, .broadcasting, .piping, .throwing: break
       }
       switch state {

@@ -33,7 +33,6 @@ struct BroadcastTests {
     func didMiss() {}
     func push(_ element: consuming Bytes) throws { try stream.push(element) }
     var loop: any Loop { stream.loop }
-    var needsFlush: Bool { stream.needsFlush }
     var queuedByteCount: Int { stream.queuedByteCount }
     func hasRoom() throws -> Bool { try stream.hasRoom() }
     func flush() { stream.flush() }

@@ -112,8 +112,6 @@ extension EventSource {
     isHTTP11: Bool, _ options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
     try await transport.write(try responseHead(status: 200, fields, isChunked: isHTTP11))
-    // What is written to the connection is flushed with it from here on.
-    transport.flush()
     return try open(request, fields, over: transport, isChunked: isHTTP11, options)
   }
 

@@ -14,7 +14,7 @@ import SluiceZlib
 /// ```
 /// A client that is slow holds whoever writes: `send` returns when there is room for the next event. One that takes nothing at all for
 /// `stallTimeout` is cut. One that ends its own half, or leaves, gets what was sent before, and the end.
-public final class EventStreamConnection: PolledWritableStream, WriterHolding, @unchecked Sendable {
+public final class EventStreamConnection: PolledWritableStream, WriterHolding, GatheringSink, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Input = ServerSentEvent
 
@@ -35,6 +35,7 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, @
   var senders = SenderQueue()
   /// Whether somebody was told that there is no room, and waits for it.
   private var isRoomAwaited = false
+  @usableFromInline package var isFlushScheduled = false
   /// What runs the handler: to be cancelled when the stream has ended without it.
   package var servingTask: Task<Void, any Error>?
   private var pingTimer: LoopTimer?
@@ -147,6 +148,7 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, @
 
   private func appendToBody(_ bytes: Span<UInt8>) {
     if isChunked { gathered.append(chunk: bytes) } else { gathered.append(bytes) }
+    flushAtEndOfTurn()
   }
 
   /// A connection's context takes 32 KiB: events are short, and servers have many clients.
@@ -164,7 +166,6 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, @
 
   func noteMissed() { options.observer?.didMiss() }
 
-  public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
   public var queuedByteCount: Int { gathered.count + transport.queuedByteCount }
 
   public func flush() {

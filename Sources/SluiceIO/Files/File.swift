@@ -49,7 +49,6 @@ public final class File: PolledDuplexStream, Sendable {
   }
 
   public func push(_ element: consuming Bytes) throws { try base.push(element) }
-  public var needsFlush: Bool { base.needsFlush }
   public var queuedByteCount: Int { base.queuedByteCount }
   public func flush() { base.flush() }
   public func attachWriter(_ waker: any Waker) throws { try base.attachWriter(waker) }

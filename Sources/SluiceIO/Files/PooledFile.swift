@@ -5,7 +5,7 @@ import SluiceStreams
 ///
 /// One chunk (128 KiB) is read ahead; writes above the watermark (1 MiB) wait. The descriptor is closed when each half that it
 /// was opened for is read to its end, cancelled, closed or aborted, and with the last reference at the latest.
-final class PooledFile: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+final class PooledFile: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink, @unchecked Sendable {
   // `uvLoop` and `name` never change; everything else is touched on the loop only.
   typealias Output = Bytes
   typealias Input = Bytes
@@ -49,6 +49,7 @@ final class PooledFile: PolledDuplexStream, ReaderHolding, WriterHolding, @unche
   private var writeState: WriteState
   private var isReadInFlight = false
   private var isWriteInFlight = false
+  var isFlushScheduled = false
   private var readAhead: Bytes?
   private var reader = ReaderSlot()
   var writer = RoomWaiters.nobody
@@ -202,7 +203,6 @@ extension PooledFile {
     }
   }
 
-  var needsFlush: Bool { !queue.isEmpty && !isWriteInFlight }
   var queuedByteCount: Int { queue.count }
 
   func push(_ bytes: consuming Bytes) throws {
@@ -212,6 +212,8 @@ extension PooledFile {
     }
     // No write to a file is done within the turn.
     queue.appendSettled(bytes)
+    // What is in flight has the rest follow it.
+    if !isWriteInFlight { flushAtEndOfTurn() }
   }
 
   func flush() {

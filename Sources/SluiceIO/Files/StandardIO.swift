@@ -131,7 +131,6 @@ extension StandardStream {
     let element = element
     try quietly { try stream.push(element) }
   }
-  public var needsFlush: Bool { stream?.needsFlush ?? false }
   public var queuedByteCount: Int { stream?.queuedByteCount ?? 0 }
   public func flush() { stream?.flush() }
   public func attachWriter(_ waker: any Waker) throws { try opened()?.attachWriter(waker) }
@@ -181,7 +180,6 @@ public struct StandardIO: PolledDuplexStream {
 
   public func hasRoom() throws -> Bool { try output.hasRoom() }
   public func push(_ element: consuming Bytes) throws { try output.push(element) }
-  public var needsFlush: Bool { output.needsFlush }
   public var queuedByteCount: Int { output.queuedByteCount }
   public func flush() { output.flush() }
   public func attachWriter(_ waker: any Waker) throws { try output.attachWriter(waker) }

@@ -1,12 +1,10 @@
 import SluiceStreams
 
-/// Objects that are told of the end of a turn, each once, in the order in which they asked; some may ask meanwhile.
+/// Who is told of the end of a turn, in the order in which they asked; some may ask meanwhile.
 ///
 /// A deque or an array counts and checks more than the flush of a small message costs.
 @safe struct TurnEnd: ~Copyable {
-  typealias Element = any EndOfTurn & AnyObject
-
-  private var objects: UnsafeMutablePointer<Element>
+  private var objects: UnsafeMutablePointer<any EndOfTurn>
   private var capacity = 64
   private var next = 0
   private var end = 0
@@ -21,13 +19,13 @@ import SluiceStreams
   var isEmpty: Bool { next == end }
   var count: Int { end - next }
 
-  mutating func append(_ object: consuming Element) {
+  mutating func append(_ object: consuming any EndOfTurn) {
     if end == capacity { makeRoom() }
     unsafe (objects + end).initialize(to: object)
     end += 1
   }
 
-  mutating func popFirst() -> Element? {
+  mutating func popFirst() -> (any EndOfTurn)? {
     guard next < end else { return nil }
     let object = unsafe (objects + next).move()
     next += 1
@@ -42,7 +40,7 @@ import SluiceStreams
   private mutating func makeRoom() {
     let count = end - next
     if count > capacity / 2 { capacity *= 2 }
-    let moved = UnsafeMutablePointer<Element>.allocate(capacity: capacity)
+    let moved = UnsafeMutablePointer<any EndOfTurn>.allocate(capacity: capacity)
     unsafe moved.moveInitialize(from: objects + next, count: count)
     unsafe objects.deallocate()
     unsafe objects = moved

@@ -35,10 +35,7 @@ import Synchronization
   private let poller = Poller()
 
   @safe @exclusivity(unchecked) private var ready = Deque<Work>()
-  @safe @exclusivity(unchecked) private var endOfTurnWork: [any EndOfTurn] = []
-  @safe @exclusivity(unchecked) private var endOfTurnObjects = TurnEnd()
-  /// What is done now, at the end of a turn; empty otherwise.
-  @safe @exclusivity(unchecked) private var endingWork: [any EndOfTurn] = []
+  @safe @exclusivity(unchecked) private var turnEnd = TurnEnd()
   private var timers = TimerQueue()
   /// The first of the timers; to be found anew when `timersChanged`.
   private var nextDeadline: Duration?
@@ -397,20 +394,14 @@ extension UVLoop {
     turn { ready.append(contentsOf: work) }
   }
 
-  public func atEndOfTurn(_ work: consuming any EndOfTurn) {
+  public func atEndOfTurn(_ work: any EndOfTurn) {
     assert(isCurrent, "timers and turns belong to the loop's thread")
     if case .ended = phase { return UVLoop.shared.atEndOfTurn(work) }
-    endOfTurnWork.append(work)
-  }
-
-  public func atEndOfTurn(object work: any EndOfTurn & AnyObject) {
-    assert(isCurrent, "timers and turns belong to the loop's thread")
-    if case .ended = phase { return UVLoop.shared.atEndOfTurn(object: work) }
-    endOfTurnObjects.append(work)
+    turnEnd.append(work)
   }
 
   /// Whether nothing waits for the end of the turn.
-  private var isTurnOver: Bool { ready.isEmpty && endOfTurnObjects.isEmpty && endOfTurnWork.isEmpty }
+  private var isTurnOver: Bool { ready.isEmpty && turnEnd.isEmpty }
 
   /// Runs the body of a callback, then the jobs that it made ready, then what gathers until the end of a turn.
   @inline(__always)
@@ -442,16 +433,9 @@ extension UVLoop {
         run(work)
       }
       // Who asks meanwhile waits until the jobs have run that this has made ready.
-      for _ in 0..<endOfTurnObjects.count { endOfTurnObjects.popFirst()?.endOfTurn() }
-      if !endOfTurnWork.isEmpty { endValues() }
+      for _ in 0..<turnEnd.count { turnEnd.popFirst()?.endOfTurn() }
     } while budget > 0 && !isTurnOver
     if !isTurnOver { postpone() }
-  }
-
-  private func endValues() {
-    swap(&endOfTurnWork, &endingWork)
-    for index in endingWork.indices { endingWork[index].endOfTurn() }
-    endingWork.removeAll(keepingCapacity: true)
   }
 
   @inline(__always)

@@ -346,7 +346,6 @@ extension ChildProcess {
   public func push(_ element: consuming Bytes) throws {
     do { try input.push(element) } catch { throw Self.inputFailure(error) }
   }
-  public var needsFlush: Bool { input.needsFlush }
   public var queuedByteCount: Int { input.queuedByteCount }
 
   public func flush() {

@@ -13,7 +13,10 @@ import SluiceStreams
 /// asks, the bytes stay in the system, and the peer waits.
 ///
 /// Close, abort, or read to the end and close: an open socket stays open until one of these.
-@safe public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+@safe
+public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
+  @unchecked Sendable
+{
   // `uvLoop`, `name` and the marks never change; everything else is touched on the loop's thread only.
   public typealias Output = Bytes
   public typealias Input = Bytes
@@ -30,6 +33,7 @@ import SluiceStreams
   @safe @exclusivity(unchecked) private var isReadable = false
   /// Whether the system had no room for what is queued.
   @safe @exclusivity(unchecked) private var isSystemFull = false
+  @safe @exclusivity(unchecked) @usableFromInline package var isFlushScheduled = false
   @safe @exclusivity(unchecked) private var watermark: Watermark
   /// Whether the connection is for us to end, with FIN or RST; what others share goes on.
   @safe @exclusivity(unchecked) var endsConnection: Bool
@@ -184,7 +188,8 @@ extension SocketStream {
     return status == 0 ? .pending : try endReading(status: status)
   }
 
-  /// Chunks are handed on one by one: there is one for each time that the loop has told of something.
+  /// What is read leaves at once where it can, and is queued only where it can't: there is one chunk for each time that the loop has told of
+  /// something.
   public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Bytes {
     if let target = sink as? SocketStream { return { self.drainChunks(into: target) } }
     return { self.drainChunks(into: sink) }
@@ -194,11 +199,15 @@ extension SocketStream {
     var hasMoved = false
     do {
       while try sink.hasRoom() {
-        let next: Polled<Bytes>
-        do { next = try poll() } catch { return .ended(.sourceFailed(error)) }
+        let next: PolledLending<Bytes>
+        do { next = try poll(lendingTo: { sink.sendAtOnce($0) }) } catch { return .ended(.sourceFailed(error)) }
         switch next {
+        case .used(let isDry):
+          hasMoved = true
+          if isDry { return .waiting(hasMoved: true) }
         case .element(let chunk):
-          try sink.pushFlushing(chunk)
+          try sink.push(chunk)
+          sink.flush()
           hasMoved = true
         case .pending: return .waiting(hasMoved: hasMoved)
         case .end: return .ended(.sourceEnded)
@@ -248,7 +257,7 @@ extension SocketStream {
     return watermark.hasRoom(queued: queuedByteCount)
   }
 
-  public var needsFlush: Bool { !isDrained && !isSystemFull }
+  private var needsFlush: Bool { !isDrained && !isSystemFull }
 
   /// Whether the system has taken everything.
   private var isDrained: Bool { queue.isEmpty && encryption?.isEmpty != false }
@@ -256,7 +265,9 @@ extension SocketStream {
   public func push(_ bytes: consuming Bytes) throws {
     guard case .open = writeState else { throw writeState.refusal }
     // What has to wait for the system stays for longer than this turn.
-    if isSystemFull { queue.appendSettled(bytes) } else { queue.append(bytes) }
+    if isSystemFull { return queue.appendSettled(bytes) }
+    queue.append(bytes)
+    flushAtEndOfTurn()
   }
 
   /// Bytes pushed that the system has not taken yet.
@@ -293,27 +304,15 @@ extension SocketStream {
     didDrain()
   }
 
-  /// Writes at once what the system takes, and queues the rest.
-  public func pushFlushing(_ bytes: consuming Bytes) throws {
-    guard isDrained, case .open = writeState, !bytes.isEmpty else {
-      try push(bytes)
-      return flush()
-    }
-    let written = unsafe bytes.withUnsafeBytes {
-      unsafe sluice_send(watch.descriptor, isSocket, $0.baseAddress, UInt($0.count))
-    }
-    guard didSend(written), written < bytes.count else { return }
-    queue.append(written > 0 ? bytes.dropFirst(written) : bytes)
-    awaitRoom()
-  }
-
   public func sendAtOnce(_ bytes: Span<UInt8>) -> Int {
     guard isDrained, case .open = writeState, !bytes.isEmpty else { return 0 }
     let written = unsafe bytes.withUnsafeBytes {
       unsafe sluice_send(watch.descriptor, isSocket, $0.baseAddress, UInt($0.count))
     }
     // What has failed takes the rest to its end, and says why at the next `hasRoom`.
-    return didSend(written) ? Swift.max(written, 0) : bytes.count
+    guard didSend(written) else { return bytes.count }
+    if written < bytes.count { awaitRoom() }
+    return Swift.max(written, 0)
   }
 
   /// Chunks that are written at once, at most.
@@ -461,11 +460,13 @@ extension SocketStream: RecordEncrypting {
   package func changeKeys(to keys: [UInt8]) throws {
     guard case .open = writeState else { throw writeState.refusal }
     encryption?.append(keys: keys, at: takenBytes + queue.count)
+    flushAtEndOfTurn()
   }
 
   package func push(record: Bytes, ofType type: UInt8) throws {
     guard case .open = writeState else { throw writeState.refusal }
     encryption?.append(record: record, ofType: type, at: takenBytes + queue.count)
+    flushAtEndOfTurn()
   }
 }
 

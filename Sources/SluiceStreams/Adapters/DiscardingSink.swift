@@ -4,7 +4,6 @@ package struct DiscardingSink<Input: Sendable>: PolledWritableStream {
 
   package init(on loop: any Loop) { self.loop = loop }
 
-  package var needsFlush: Bool { false }
   package func hasRoom() throws -> Bool { true }
   package func push(_ element: consuming Input) throws {}
   package func flush() {}

@@ -121,21 +121,20 @@ where Base.Output == Bytes, Base.Input == Bytes {
     return watermark.hasRoom(queued: queue.count)
   }
 
-  public var needsFlush: Bool { !queue.isEmpty && writing == nil }
   public var queuedByteCount: Int { queue.count }
 
   public func push(_ bytes: consuming Bytes) throws {
     guard case .open = writeState else { throw writeState.refusal }
     // No write of the other stream is done within the turn.
     queue.appendSettled(bytes)
+    if !queue.isEmpty { startWriting() }
   }
 
-  public func flush() {
-    if needsFlush { startWriting() }
-  }
+  /// What was pushed is on its way.
+  public func flush() {}
 
   private func startWriting() {
-    writing = Task(executorPreference: loop) { await self.writeQueued() }
+    if writing == nil { writing = Task(executorPreference: loop) { await self.writeQueued() } }
   }
 
   private func writeQueued() async {
@@ -163,7 +162,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
     switch writeState.close(completion) {
     case .begin:
       writer.wake()
-      if writing == nil { startWriting() }
+      startWriting()
     case .wait: break
     case .done(let error): completion(error)
     }

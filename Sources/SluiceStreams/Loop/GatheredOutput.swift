@@ -17,6 +17,8 @@ extension PolledWritableStream where Input == Bytes {
     defer { scratch.give(gathered.move()) }
     if gathered.isEmpty { return flush() }
     let sent = sendAtOnce(gathered.span)
-    if sent < gathered.count { try pushFlushing(gathered.lend().dropFirst(sent)) }
+    if sent == gathered.count { return }
+    try push(gathered.lend().dropFirst(sent))
+    flush()
   }
 }

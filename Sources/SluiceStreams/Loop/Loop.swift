@@ -26,10 +26,7 @@ public protocol Loop: TaskExecutor, AnyObject {
   func cancelTimer(_ timer: LoopTimer)
 
   /// Calls `work.endOfTurn()` once, when the callbacks and tasks that are ready now have run. On the loop only.
-  func atEndOfTurn(_ work: consuming any EndOfTurn)
-
-  /// The same for an object, which a loop may do at less cost.
-  func atEndOfTurn(object work: any EndOfTurn & AnyObject)
+  func atEndOfTurn(_ work: any EndOfTurn)
 
   /// Memory for output that is gathered and handed on within one turn of the loop. On the loop only.
   var scratch: ScratchBuffers { get }
@@ -53,13 +50,11 @@ public struct LoopTimer: Hashable, Sendable {
 }
 
 /// Work that gathers during a turn of the loop and is done once at its end: flushing what was written.
-public protocol EndOfTurn: Sendable {
+public protocol EndOfTurn: AnyObject, Sendable {
   func endOfTurn()
 }
 
 extension Loop {
-  public func atEndOfTurn(object work: any EndOfTurn & AnyObject) { atEndOfTurn(work) }
-
   /// Runs `work` on the loop: at once if the caller is on it, soon otherwise.
   public func perform(_ work: @escaping @Sendable () -> Void) {
     if isCurrent { work() } else { execute(work) }

@@ -68,7 +68,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   private func writeToAll(_ element: Member.Prepared, _ policy: SlowPolicy) async throws {
     for member in slow(after: element, policy) {
       do {
-        if try await waitForRoom(of: member, policy) { push(element, to: member) }
+        if try await waitForRoom(of: member, policy) { try? member.push(prepared: element) }
       } catch let error as CancellationError where Task.isCancelled {
         throw error
       } catch {}  // It is leaving.
@@ -87,7 +87,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
         member.flush()
         isRoom = (try? hasRoom(member, policy)) ?? false
       }
-      if isRoom { push(element, to: member) } else { slow.append(member) }
+      if isRoom { try? member.push(prepared: element) } else { slow.append(member) }
     }
     return slow
   }
@@ -96,13 +96,6 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
     if try member.hasRoomForBroadcast() { return true }
     guard case .buffer(let limit) = policy else { return false }
     return member.queuedByteCount < limit
-  }
-
-  private func push(_ element: Member.Prepared, to member: Member) {
-    // What else is written in this turn leaves with it.
-    let isScheduled = member.needsFlush
-    try? member.push(prepared: element)
-    if !isScheduled && member.needsFlush { member.flushAtEndOfTurn() }
   }
 
   // MARK: ending

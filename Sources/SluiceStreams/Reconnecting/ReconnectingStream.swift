@@ -209,7 +209,6 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     try pushQueued(to: link)
   }
 
-  public var needsFlush: Bool { link?.connection.needsFlush ?? false }
   public var queuedByteCount: Int { (link?.connection.queuedByteCount ?? 0) + unsent.queuedByteCount }
   public var deliveredByteCount: Int? { link?.connection.deliveredByteCount }
 
@@ -414,7 +413,6 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     // The beginning of a line alone waits for the rest.
     if unsent.isOwed {
       do { try pushQueued(to: link) } catch { abortOnLoop(error) }
-      connection.flush()
     }
     wakeAll()
   }

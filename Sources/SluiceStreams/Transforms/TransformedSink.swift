@@ -93,14 +93,11 @@ where T.Output == Sink.Input {
   private func advance(_ step: (inout TransformStage<T>) throws -> Void) throws { try stage.run(step) }
 }
 
-extension TransformedSink: EndOfTurn where Sink: PolledWritableStream {}
-
 extension TransformedSink: LoopBound where Sink: LoopBound {
   public var loop: any Loop { sink.loop }
 }
 
 extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream {
-  public var needsFlush: Bool { sink.needsFlush }
   public var queuedByteCount: Int { sink.queuedByteCount }
   public var deliveredByteCount: Int? { sink.deliveredByteCount }
   public func flush() { sink.flush() }

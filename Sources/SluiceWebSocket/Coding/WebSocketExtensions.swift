@@ -39,10 +39,8 @@ extension WebSocket {
   func sendEncoded(_ message: ExtensionMessage) {
     switch writeState {
     case .open, .closed:
-      let isScheduled = needsFlush
       // A transport that has failed says so itself, at the next `hasRoom`.
       try? appendFrame(message.kind.opcode, isFinal: true, reserved: message.reserved, message.bytes)
-      if !isScheduled { flushAtEndOfTurn() }
       writer.wake()
     case .failed: break
     }

@@ -28,7 +28,7 @@ final class ConnectionContext: @unchecked Sendable {  // changed on its loop onl
   }
 
   @inline(never)
-  func flushAtEndOfTurn(_ socket: WebSocket) { loop.atEndOfTurn(object: socket) }
+  func flushAtEndOfTurn(_ socket: WebSocket) { loop.atEndOfTurn(socket) }
 
   @inline(never)
   func takeMemory(forMessageOf count: Int) -> BytesBuilder { scratch.takeForMessage(count) }

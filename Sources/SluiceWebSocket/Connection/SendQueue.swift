@@ -61,16 +61,18 @@ extension WebSocket {
     guard isOnLoop, heldControls?.senders == nil else { return .mustWait }
     do {
       guard try hasRoomForMessage() else { return .mustWait }
-      return try pushScheduled(message) ? .done : .full
+      return try fill(with: message) ? .done : .full
     } catch { throw sendingFailure(error) }
   }
 
-  /// Pushes a message, which leaves at the end of the turn at the latest.
+  /// Pushes a message for which there is room.
   /// - Returns: whether there is room for the next one.
-  private func pushScheduled(_ message: Message) throws -> Bool {
-    let isScheduled = needsFlush
-    defer { if !isScheduled && needsFlush { flushAtEndOfTurn() } }
-    if try fill(with: message) { return true }
+  private func fill(with message: Message) throws -> Bool {
+    try push(message)
+    // While something is gathered, it is below the watermark, and the transport, which had room, has got nothing.
+    if coding.isPlain, !gathered.isEmpty { return true }
+    if try hasRoomForMessage() { return true }
+    // What was gathered in this turn may be all that there is no room for.
     flush()
     return try hasRoomForMessage()
   }
@@ -95,7 +97,7 @@ extension WebSocket {
     while true {
       if senders.isFirst(waiter), try hasRoomForMessage() {
         guard let message = unsent.take() else { return }
-        if try pushScheduled(message) { return }
+        if try fill(with: message) { return }
       }
       if await waiter.waitOrCancel(on: loop) {
         if unsent == nil { return }

@@ -15,7 +15,10 @@ import SluiceWebSocketProtocol
 /// It lives on the loop of its connection. While nobody reads, it reads ahead, up to the write watermark's number of bytes:
 /// pings are answered and a Close is heeded though the application only writes. Reading ends with nil when the peer closed
 /// with 1000, 1001, 3000-4999 or no code (`closeStatus` tells which), and throws otherwise.
-@safe public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, @unchecked Sendable {
+@safe
+public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
+  @unchecked Sendable
+{
   // What is `let` may be read from everywhere; everything else is touched on the loop only.
   public typealias Output = Message
   public typealias Input = Message
@@ -43,6 +46,7 @@ import SluiceWebSocketProtocol
   @safe @exclusivity(unchecked) var isDiscarding = false
   /// Whether somebody was told that there is no room, and waits for it.
   @safe @exclusivity(unchecked) var isRoomAwaited = false
+  @safe @exclusivity(unchecked) @usableFromInline package var isFlushScheduled = false
   /// Whether `servingTask` is in its handler: then it waits for messages without a cancellation handler.
   @safe @exclusivity(unchecked) var isServed = false
   /// The message that is being sent in fragments.

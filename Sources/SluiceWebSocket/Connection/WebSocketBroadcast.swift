@@ -39,7 +39,7 @@ extension WebSocket: BroadcastMember {
     else {
       return try push(prepared.message)
     }
-    if gathered.capacity == 0 { gathered = context.takeScratch() }
+    beginGathering()
     gathered.append(frame.span)
     if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
     noteSent(prepared.message.bytes.count, endsMessage: true)

@@ -112,10 +112,9 @@ extension WebSocket {
       return sendControl(.close, CloseCode.internalError.payload(reason: ""))
     }
     guard case .hixie(let framing) = coding else { return sendControl(.close, code.payload(reason: reason)) }
-    let isScheduled = needsFlush
+    beginGathering()
     // A message under way has no end then, so that nobody takes it for a whole one.
     gathered.append(framing.closingHandshake)
-    if !isScheduled { flushAtEndOfTurn() }
     if framing.version == .hixie75 {
       flush()
       transport.closeWhenFlushed { _ in }

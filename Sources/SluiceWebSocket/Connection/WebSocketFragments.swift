@@ -54,7 +54,6 @@ public struct WebSocketFragments: PolledDuplexStream {
 
   public func hasRoom() throws -> Bool { try socket.hasRoomForFragment() }
   public func push(_ element: consuming Fragment) throws { try socket.push(element) }
-  public var needsFlush: Bool { socket.needsFlush }
   public var queuedByteCount: Int { socket.queuedByteCount }
   public func flush() { socket.flush() }
   public func attachWriter(_ waker: any Waker) throws { try socket.attachWriter(waker) }

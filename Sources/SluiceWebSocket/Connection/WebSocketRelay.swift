@@ -18,7 +18,6 @@ extension WebSocket {
   private func relayToSelf() -> PipeStep { relay(into: self) }
 
   private func relay(into target: WebSocket) -> PipeStep {
-    let isScheduled = !target.gathered.isEmpty
     var hasMoved = false
     do {
       repeat {
@@ -32,7 +31,7 @@ extension WebSocket {
             switch relayFrames(into: target, &hasMoved) {
             case .all: continue
             case .pending:
-              target.flushSoon(isScheduled: isScheduled)
+              target.flushSoon()
               return .waiting(hasMoved: hasMoved)
             case .someOf: break
             }
@@ -59,10 +58,10 @@ extension WebSocket {
   }
 
   /// What is small leaves with what the other sockets of this turn of the loop have.
-  private func flushSoon(isScheduled: Bool) {
+  private func flushSoon() {
     // With nothing to send, this gives the memory back.
     if gathered.isEmpty || gathered.count > Self.smallOutput { return flush() }
-    if !isScheduled { flushAtEndOfTurn() }
+    flushAtEndOfTurn()
   }
 
   private static let smallOutput = 1 << 10

@@ -72,16 +72,15 @@ extension WebSocket {
     noteSent(count, endsMessage: true)
   }
 
-  public func fill(with message: consuming Message) throws -> Bool {
-    try push(message)
-    // While something is gathered, it is below the watermark, and the transport, which had room, has got nothing.
-    if coding.isPlain, !gathered.isEmpty { return true }
-    return try hasRoom()
+  /// Begins to gather what leaves at the end of the turn, unless that has begun.
+  func beginGathering() {
+    if gathered.capacity == 0 { gathered = context.takeScratch() }
+    flushAtEndOfTurn()
   }
 
   /// Encodes one frame: into the gathered bytes, or, if it is long and needs no mask, behind them without a copy.
   func appendFrame(_ opcode: Opcode, isFinal: Bool, reserved: ReservedBits = [], _ payload: Bytes) throws {
-    if gathered.capacity == 0 { gathered = context.takeScratch() }
+    beginGathering()
     let key = maskingKeys?.next()
     gathered.append(
       FrameHeader(opcode, isFinal: isFinal, reserved: reserved, maskingKey: key, payloadLength: payload.count))
@@ -98,7 +97,7 @@ extension WebSocket {
 
   /// The frame of a version that has no opcodes.
   func append(_ kind: MessageKind, _ bytes: Bytes, isFinal: Bool, _ framing: HixieFraming) throws {
-    if gathered.capacity == 0 { gathered = context.takeScratch() }
+    beginGathering()
     try framing.append(kind, bytes, isFinal: isFinal, to: &gathered)
     if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
   }
@@ -111,15 +110,17 @@ extension WebSocket {
 
   public var deliveredByteCount: Int? { transport.deliveredByteCount }
 
-  public var needsFlush: Bool { !gathered.isEmpty || transport.needsFlush }
-
   public func flush() {
     // A transport that has failed says so itself, at the next `hasRoom`.
     try? context.send(gathered.move(), to: transport)
     if isRoomAwaited { tellOfRoom() }
   }
 
-  public func flushAtEndOfTurn() { context.flushAtEndOfTurn(self) }
+  func flushAtEndOfTurn() {
+    if isFlushScheduled { return }
+    isFlushScheduled = true
+    context.flushAtEndOfTurn(self)
+  }
 
   /// Wakes the writer that was told that there is no room, if there is.
   func tellOfRoom() {
@@ -167,9 +168,7 @@ extension WebSocket {
 
   /// Writes a control frame behind the frames gathered so far; it leaves at the end of the turn at the latest.
   func sendControl(_ opcode: Opcode, _ payload: Bytes) {
-    let isScheduled = needsFlush
     // A transport that has failed says so itself, at the next `hasRoom`.
     try? appendFrame(opcode, isFinal: true, payload)
-    if !isScheduled { flushAtEndOfTurn() }
   }
 }

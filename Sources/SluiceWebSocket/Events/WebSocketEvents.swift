@@ -226,7 +226,6 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   }
 
   private func push(_ message: Message, to ws: WebSocket) -> Bool {
-    let isScheduled = ws.needsFlush
     do { try ws.push(message) } catch {
       // That the connection has ended is told by its end.
       guard !hasToldOfMessage, (try? ws.hasRoomForFragment()) != nil else { return false }
@@ -234,7 +233,6 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
       keep(.error(error))
       return false
     }
-    if !isScheduled && ws.needsFlush { ws.flushAtEndOfTurn() }
     if !hasRoom { noteNoRoom() }
     return true
   }

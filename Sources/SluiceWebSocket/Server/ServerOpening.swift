@@ -139,7 +139,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
     _ head: WebSocketOpening.Head, _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes
   ) throws {
     let agreement = try options.handshake.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
-    try transport.pushFlushing(agreement.response())
+    try transport.push(agreement.response())
     let opening = WebSocketOpening(head: head, agreement, isSecure: isSecure)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
@@ -163,7 +163,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
       state = .readingChallenge(challenge, opening, body: received.compacted())
       return
     }
-    try transport.pushFlushing(challenge.answer(to: received.prefix(count)))
+    try transport.push(challenge.answer(to: received.prefix(count)))
     try open(opening, NegotiatedExtensions(), head: received.dropFirst(count))
   }
 

@@ -236,6 +236,36 @@ struct ContractTests {
     }
   }
 
+  @Test(
+    "what is pushed leaves at the end of the turn, by itself, in order, and also through a transform",
+    arguments: StreamPair.allCases)
+  func endOfTurn(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      guard let sink = a as? any PolledDuplexStream<Bytes, Bytes> else { return }
+      try await pushInOneTurn(["one ", "", "two "], into: sink)
+      #expect(try await read(8, from: b) == "one two ")
+      try await pushInOneTurn(["three", "four"], into: lines(into: sink))
+      #expect(try await read(11, from: b) == "three\nfour\n")
+    }
+  }
+
+  @Test("what is to leave now has left when the call returns", arguments: StreamPair.polled)
+  func flushNow(_ pair: StreamPair) async throws {
+    try await pair.run { a, b in
+      guard let sink = a as? any PolledDuplexStream<Bytes, Bytes> else { return }
+      try await sink.loop.run {
+        try sink.push("one ")
+        sink.flush()
+        #expect(sink.queuedByteCount == 0)
+        let sent = sink.sendAtOnce(Bytes("two ").span)
+        #expect(sent == 4 || sent == 0)
+        if sent == 0 { try sink.push("two ") }
+        try sink.push("three")
+      }
+      #expect(try await read(13, from: b) == "one two three")
+    }
+  }
+
   @Test("room that the writer's own flush made is told, though nothing else happens", arguments: StreamPair.polled)
   func roomByOwnFlush(_ pair: StreamPair) async throws {
     try await pair.run { a, b in
@@ -323,6 +353,23 @@ private func readToFailure(_ stream: ByteDuplex) async throws -> (Bytes, Bool) {
   var all = BytesBuilder()
   do { while let chunk = try await stream.read() { all.append(chunk) } } catch { return (all.take(), true) }
   return (all.take(), false)
+}
+
+/// Pushes without a flush, all of it in one turn of the loop.
+private func pushInOneTurn(_ elements: [Bytes], into sink: some PolledWritableStream<Bytes>) async throws {
+  try await sink.loop.run { for element in elements { try sink.push(element) } }
+}
+
+/// A sink of lines.
+private func lines(into sink: some PolledDuplexStream<Bytes, Bytes>) -> some PolledWritableStream<Bytes> {
+  sink.behind(Lines())
+}
+
+private struct Lines: Transform {
+  func transform(_ line: consuming Bytes, into output: inout TransformOutput<Bytes>) {
+    output.append(line)
+    output.append("\n")
+  }
 }
 
 /// Counts how often it was woken.
