@@ -181,7 +181,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
     case done(cancelled: Bool)
   }
   @safe @exclusivity(unchecked) private var state = State.idle
-  /// Whether the task has no cancellation handler for this wait.
+  /// Whether the task has no cancellation handler for this wait, but one for all of its waits.
   @safe @exclusivity(unchecked) package var isUnguarded = false
 
   @usableFromInline
@@ -215,7 +215,7 @@ package final class LoopWaiter: Waker, @unchecked Sendable {  // touched on its 
   /// Makes it ready for another wait. Nothing waits with it now.
   package func renew() { state = .idle }
 
-  /// Until this is woken, or finished: whoever can cancel the task sees to that.
+  /// Until this is woken, or finished: a cancellation handler of the caller's sees to that.
   @usableFromInline
   package func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
     switch state {

@@ -126,7 +126,7 @@ public struct ReadableStreamIterator<Element: Sendable>: AsyncIteratorProtocol {
 package enum ServedReadStep<Element> {
   case element(Element)
   case end
-  /// Nothing is ready: the waiter, or the spare one if this is nil, is attached, and whoever can cancel the task finishes it then.
+  /// Nothing is ready: the waiter, or the spare one if this is nil, is attached. The task has a cancellation handler that finishes it.
   case waiting(LoopWaiter?)
   /// Nothing was done: the task is to call `read`.
   case mustRead

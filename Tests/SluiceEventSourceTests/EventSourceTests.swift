@@ -76,6 +76,28 @@ struct EventSourceTests {
     }
   }
 
+  enum Waiting: CaseIterable { case untilClosed, forRoom }
+
+  @Test(
+    "a handler's wait ends when its task is cancelled, by whomever", arguments: Waiting.allCases, Cancelling.allCases)
+  func cancelledWait(_ waiting: Waiting, _ cancelling: Cancelling) async throws {
+    let ended = Mutex<Bool?>(nil)
+    try await serving { events in
+      let error = await cancelling.cancel(after: .milliseconds(300)) {
+        switch waiting {
+        case .untilClosed: try await events.waitUntilClosed()
+        case .forRoom: while true { try await events.send(String(repeating: "x", count: 10_000)) }
+        }
+      }
+      ended.withLock { $0 = error is CancellationError }
+    } _: { server in
+      let client = try await EventSource.connect(server.url, options: quick)
+      for _ in 0..<500 where ended.withLock({ $0 }) == nil { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(ended.withLock { $0 } == true)
+      client.cancel(nil)
+    }
+  }
+
   @Test("a stream is also a sink: anything pipes into it")
   func pipes() async throws {
     try await serving(unhurried) { events in

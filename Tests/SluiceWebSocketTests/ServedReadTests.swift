@@ -1,5 +1,6 @@
 import SluiceListen
 import SluiceStreams
+import SluiceTestSupport
 import Testing
 
 @testable import SluiceWebSocket
@@ -80,19 +81,31 @@ struct ServedReadTests {
     }
   }
 
-  @Test(
-    "a wait ends when the server says that the task was cancelled, and the connection can be read on",
-    arguments: Gear.allCases)
-  func cancelledMeanwhile(_ gear: Gear) async throws {
+  @Test("a wait ends when its task is cancelled, by whomever", arguments: Gear.allCases, Cancelling.allCases)
+  func cancelledMeanwhile(_ gear: Gear, _ cancelling: Cancelling) async throws {
     try await serve { ws in
-      _ = ws.loop.perform { _ = ws.loop.schedule(after: .milliseconds(50)) { ws.servingWasCancelled() } }
-      let isCancelled = await Self.isCancelled { _ = try await gear.next(ws) }
-      try await ws.send("\(isCancelled)")
+      let error = await cancelling.cancel { _ = try await gear.next(ws) }
+      try await ws.send("\(error is CancellationError)")
+      // What is there can be read on; a handler whose own task was cancelled waits for nothing more.
+      while try await ws.loop.run({ ws.ahead.isEmpty }) { await Task.yield() }
       try await ws.send(try await gear.next(ws)?.text ?? "nothing")
     } client: { socket in
       #expect(try await socket.read()?.text == "true")
       try await socket.send("more")
       #expect(try await socket.read()?.text == "more")
+    }
+  }
+
+  @Test("the server's own cancellation of a handler ends its wait too", arguments: Gear.allCases)
+  func cancelledByServer(_ gear: Gear) async throws {
+    try await serve { ws in
+      ws.loop.perform { _ = ws.loop.schedule(after: .milliseconds(50)) { ws.servingTask?.cancel() } }
+      let isCancelled = await Self.isCancelled { _ = try await gear.next(ws) }
+      try await ws.send("\(isCancelled)")
+    } client: { socket in
+      #expect(try await socket.read()?.text == "true")
+      #expect(try await socket.read() == nil)
+      #expect(await socket.closeStatus?.code == .goingAway)
     }
   }
 
@@ -108,8 +121,8 @@ struct ServedReadTests {
       }
       let other = Task { await Self.isCancelled { _ = try await gear.next(ws) } }
       try await Task.sleep(for: .milliseconds(50))
-      // What the server says of its own task is not said of this one.
-      try await ws.loop.run { ws.servingWasCancelled() }
+      // What ends the wait of the handler's own task does not end this one's.
+      try await ws.loop.run { ws.endServedWait() }
       try await Task.sleep(for: .milliseconds(50))
       other.cancel()
       isCancelled.append(await other.value)
@@ -141,8 +154,8 @@ struct ServedReadTests {
           isOnLoop
           ? Task(executorPreference: ws.loop) { try await carried.next() } : Task { try await carried.next() }
         try await Task.sleep(for: .milliseconds(50))
-        // What the server says of its own task is not said of this one.
-        try await ws.loop.run { ws.servingWasCancelled() }
+        // What ends the wait of the handler's own task does not end this one's.
+        try await ws.loop.run { ws.endServedWait() }
         try await Task.sleep(for: .milliseconds(20))
         #expect(try await ws.loop.run { ws.hasReader })
         other.cancel()

@@ -47,7 +47,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   /// Whether somebody was told that there is no room, and waits for it.
   @safe @exclusivity(unchecked) var isRoomAwaited = false
   @safe @exclusivity(unchecked) @usableFromInline package var isFlushScheduled = false
-  /// Whether `servingTask` is in its handler: then it waits for messages without a cancellation handler.
+  /// Whether `servingTask` is in its handler: then it waits for messages without a cancellation handler for each wait.
   @safe @exclusivity(unchecked) var isServed = false
   /// The message that is being sent in fragments.
   @safe @exclusivity(unchecked) var sendingFragments: FragmentSending?
@@ -57,7 +57,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   @safe @exclusivity(unchecked) var readState = ReadState.open
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
   @safe @exclusivity(unchecked) var reader = ReaderSlot()
-  /// The task that a server runs for this connection, and cancels by itself.
+  /// The task that a server runs for this connection.
   package var servingTask: Task<Void, any Error>? {
     didSet { servingIdentity = TaskIdentity(of: servingTask) }
   }

@@ -27,8 +27,8 @@ extension WebSocket {
     await waiter.waitOrCancel(on: loop)
   }
 
-  /// Whether who waits is the server's own task for this connection: then the server tells of its end, and no cancellation handler has to be
-  /// installed and removed for each wait.
+  /// Whether who waits is the server's own task for this connection: then one cancellation handler is there for all of its waits, and none has to be
+  /// installed and removed for each.
   @inline(never)
   private func isServedByCurrentTask(_ waiter: LoopWaiter) -> Bool {
     guard isServedByCurrentTask else { return false }

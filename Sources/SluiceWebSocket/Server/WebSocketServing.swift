@@ -23,7 +23,7 @@ extension WebSocket: ServedConnection {
     await close(logger, after: failure)
   }
 
-  /// Begins to serve this connection as its server does, in a task that nobody cancels but the server. On the loop.
+  /// Begins to serve this connection as its server does. On the loop.
   func startServing() -> Task<Void, any Error> {
     isServed = true
     // It throws nothing; but for a closure that may throw, and that holds one object, the library's closures around it take no memory.
@@ -33,12 +33,18 @@ extension WebSocket: ServedConnection {
   @inline(__always)
   private func serveInTask() async {
     guard let serving = context.serving else { return }
-    await serve(logger: serving.logger, serving.handler)
+    // One for all waits of the handler, which each would install its own otherwise.
+    await withTaskCancellationHandler {
+      await serve(logger: serving.logger, serving.handler)
+    } onCancel: {
+      loop.perform { self.endServedWait() }
+    }
     slot = nil
     serving.service.didEnd(self)
   }
 
-  package func servingWasCancelled() {
+  /// The server's own task was cancelled, by whomever.
+  func endServedWait() {
     if let waiter = reader.waker as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
   }
 
