@@ -97,6 +97,8 @@
       return .pending
     }
 
+    public var isDry: Bool { arrived.isEmpty && readEnd == nil && isReading }
+
     // MARK: what a handler passes on
 
     fileprivate func isAdded(_ context: ChannelHandlerContext) { self.context = context }

@@ -61,9 +61,9 @@ public protocol PolledReadableStream<Output>: ReadableStream, LoopBound {
   /// must `detach` it.
   func poll() throws -> Polled<Output>
 
-  /// Polls as `poll` does. A stream of bytes may show them to `use` before it hands them out: what that has used up is not made an element of.
-  /// - Parameter use: Gives the number of bytes, from the first on, that are not needed any more. Is called once at the most; by
-  ///   default, never.
+  /// Polls as `poll` does. A stream of bytes shows them to `use` before it hands them out: what that has used up is not made an element of.
+  /// - Parameter use: Gives the number of bytes, from the first on, that are not needed any more. Is called once at the most, for bytes that are there;
+  ///   for what is not bytes, never.
   func poll(lendingTo use: (Span<UInt8>) -> Int) throws -> PolledLending<Output>
 
   /// Whether `poll` is known to give `pending` until the reader is woken, so that it need not be called. Default: false, not known.
@@ -148,6 +148,60 @@ extension PolledReadableStream {
 
 extension PolledReadableStream where Output == Bytes {
   public func detach(_ element: Bytes) -> Bytes { element.compacted() }
+
+  /// Lends what `poll` gives, and keeps it meanwhile.
+  public func poll(lendingTo use: (Span<UInt8>) -> Int) throws -> PolledLending<Bytes> {
+    let bytes: Bytes
+    switch try poll() {
+    case .element(let polled): bytes = polled
+    case .pending: return .pending
+    case .end: return .end
+    }
+    let used = use(bytes.span)
+    return used < bytes.count ? .element(bytes.dropFirst(used)) : .used(isDry: isDry)
+  }
+
+  @inlinable
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Bytes {
+    { drainBytes(into: sink) }
+  }
+
+  /// The default of a pipe's inside for bytes: what is read leaves at once where it can, and is queued only where it can't.
+  @inlinable
+  package func drainBytes<Sink: PolledWritableStream>(into sink: Sink) -> PipeStep where Sink.Input == Bytes {
+    var hasMoved = false
+    do {
+      repeat {
+        while try sink.hasRoom() {
+          let next: PolledLending<Bytes>
+          do { next = try poll(lendingTo: { sink.sendAtOnce($0) }) } catch {
+            sink.flush()
+            return .ended(.sourceFailed(error))
+          }
+          switch next {
+          case .used(isDry: false): hasMoved = true
+          case .used(isDry: true):
+            sink.flush()
+            return .waiting(hasMoved: true)
+          case .element(let rest):
+            try sink.push(rest)
+            hasMoved = true
+          case .pending:
+            sink.flush()
+            return .waiting(hasMoved: hasMoved)
+          case .end:
+            sink.flush()
+            return .ended(.sourceEnded)
+          }
+        }
+        sink.flush()
+        // What did not fit may have left at once.
+      } while try sink.hasRoom()
+      return .waiting(hasMoved: hasMoved)
+    } catch {
+      return .ended(.sinkFailed(error))
+    }
+  }
 }
 
 /// The polled gear of a writable stream: every call is made on the loop, and none waits.

@@ -110,6 +110,11 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     }
   }
 
+  public var isDry: Bool {
+    guard case .open = readState, !engine.hasInput, engine.unsentByteCount == 0 else { return false }
+    return answerBytes <= Self.maxAnswerBytes && transport.isDry
+  }
+
   /// Sends what the protocol itself answers to what was read, such as a KeyUpdate (RFC 8446 §4.6.3).
   /// - Returns: false if reading has to wait: a peer that asks and asks, and does not read the answers, is not read either.
   private func sendAnswers() throws -> Bool {

@@ -132,6 +132,8 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
     }
   }
 
+  package var isDry: Bool { incoming.arrived.isEmpty && incoming.end == nil && readFailure == nil && !isCancelled }
+
   private func didArrive() {
     if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
     tellReader()

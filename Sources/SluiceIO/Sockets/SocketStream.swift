@@ -188,35 +188,9 @@ extension SocketStream {
     return status == 0 ? .pending : try endReading(status: status)
   }
 
-  /// What is read leaves at once where it can, and is queued only where it can't: there is one chunk for each time that the loop has told of
-  /// something.
   public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Bytes {
-    if let target = sink as? SocketStream { return { self.drainChunks(into: target) } }
-    return { self.drainChunks(into: sink) }
-  }
-
-  private func drainChunks<Sink: PolledWritableStream>(into sink: Sink) -> PipeStep where Sink.Input == Bytes {
-    var hasMoved = false
-    do {
-      while try sink.hasRoom() {
-        let next: PolledLending<Bytes>
-        do { next = try poll(lendingTo: { sink.sendAtOnce($0) }) } catch { return .ended(.sourceFailed(error)) }
-        switch next {
-        case .used(let isDry):
-          hasMoved = true
-          if isDry { return .waiting(hasMoved: true) }
-        case .element(let chunk):
-          try sink.push(chunk)
-          sink.flush()
-          hasMoved = true
-        case .pending: return .waiting(hasMoved: hasMoved)
-        case .end: return .ended(.sourceEnded)
-        }
-      }
-      return .waiting(hasMoved: hasMoved)
-    } catch {
-      return .ended(.sinkFailed(error))
-    }
+    if let target = sink as? SocketStream { return { self.drainBytes(into: target) } }
+    return { self.drainBytes(into: sink) }
   }
 
   private func endReading(status: CInt) throws -> Polled<Bytes> {

@@ -73,6 +73,10 @@ where Base.Output == Bytes, Base.Input == Bytes {
     }
   }
 
+  public var isDry: Bool {
+    if case .reading = readState { true } else { false }
+  }
+
   private func readWhileWanted() async {
     while case .reading = readState {
       let next: Result<Bytes?, any Error>

@@ -60,6 +60,15 @@ enum StreamPair: String, CaseIterable, CustomTestStringConvertible {
   /// Those with the polled gear, and memory of their own for what is written.
   static let polled: [StreamPair] = [.simulated, .tcp, .unix, .tls]
 
+  /// Those with the polled gear, but for the one that takes its time.
+  static var onLoop: [StreamPair] {
+    var pairs = polled + [.memoryOnLoop, .tlsOverMemory]
+    #if NIO
+      pairs.append(.nio)
+    #endif
+    return pairs
+  }
+
   /// Whether an abort looks different from an end to the peer. Unix sockets have no reset.
   var hasReset: Bool { self != .unix && self != .abstractUnix }
 
