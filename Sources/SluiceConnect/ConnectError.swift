@@ -29,15 +29,15 @@ public enum ConnectError: Error, Hashable, Sendable {
 extension ConnectError: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .timeout(let step, let time): "\(step.noun) was not done within \(time)"
+    case .timeout(let step, let time): "\(step.noun) took longer than \(time)"
     case .lost(let step, let error): "the connection was lost during \(step.noun): \(error)"
     case .invalidOrigin(let reason): reason
-    case .proxyRefused(let status, _, _): "the proxy answered with status \(status)"
-    case .proxyMalformed(let error): "the proxy's answer is malformed: \(error)"
-    case .proxyEndedEarly: "the proxy ended the connection before it had answered"
-    case .socks(let error): "the SOCKS5 proxy: \(error)"
+    case .proxyRefused(let status, _, _): "the proxy responded with status \(status)"
+    case .proxyMalformed(let error): "malformed response from the proxy: \(error)"
+    case .proxyEndedEarly: "the proxy closed the connection without responding"
+    case .socks(let error): "SOCKS5 proxy: \(error)"
     case .proxyTLS(let error): "TLS to the proxy: \(error)"
-    case .invalidProxy(let reason): "the proxy can't be used: \(reason)"
+    case .invalidProxy(let reason): "invalid proxy: \(reason)"
     }
   }
 }

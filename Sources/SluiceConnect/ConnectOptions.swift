@@ -71,6 +71,6 @@ public struct Origin: Sendable, Hashable {
   /// - Throws: `ConnectError.invalidOrigin` for what no system and no proxy would connect to, or each to something else.
   func check() throws(ConnectError) {
     do { try HostName.check(host) } catch { throw .invalidOrigin(error.description) }
-    guard (1...65535).contains(port) else { throw .invalidOrigin("the port \(port) is not in 1...65535") }
+    guard (1...65535).contains(port) else { throw .invalidOrigin("invalid port \(port) (expected 1–65535)") }
   }
 }

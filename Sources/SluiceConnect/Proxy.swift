@@ -61,7 +61,7 @@ extension ProxyChoice {
         return try Proxy(
           url.wire.divided(at: UInt8(ascii: ":")).map { $0.behind.begins(with: "//") } ?? false ? url : "http://" + url)
       } catch {
-        throw .invalidProxy("the environment names one that is not a URL: \(error)")
+        throw .invalidProxy("invalid URL in the environment: \(error)")
       }
     }
   }

@@ -19,12 +19,12 @@ package struct Redirect {
     // Of a singleton that is repeated only one and the same value has a meaning.
     let locations = Set(headers[values: .location])
     guard let location = locations.first else { return nil }
-    guard locations.count == 1 else { throw NotFollowed(reason: "it has more than one Location") }
+    guard locations.count == 1 else { throw NotFollowed(reason: "the response has more than one Location") }
     let target: ConnectionURL
     do { target = try url.resolving(location, schemes) } catch {
-      throw NotFollowed(reason: "in its Location, \(error)")
+      throw NotFollowed(reason: "invalid Location: \(error)")
     }
-    if target.userInfo != nil { throw NotFollowed(reason: "its Location holds user and password") }
+    if target.userInfo != nil { throw NotFollowed(reason: "its Location contains credentials") }
     if url.isSecure && !target.isSecure {
       throw NotFollowed(reason: "it leads from \(url.scheme): to \(target.scheme):")
     }

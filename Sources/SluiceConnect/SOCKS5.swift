@@ -23,15 +23,15 @@ public enum SOCKSError: Error, Hashable, Sendable, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .wrongVersion(let version): "it speaks version \(version)"
-    case .noMethod(0xFF): "it wants an authentication that was not offered"
-    case .noMethod(let method): "it chose the authentication \(method), which was not offered"
-    case .wrongCredentials: "it does not accept user and password"
+    case .wrongVersion(let version): "unsupported protocol version \(version)"
+    case .noMethod(0xFF): "it accepts none of the offered authentication methods"
+    case .noMethod(let method): "it chose authentication method \(method), which was not offered"
+    case .wrongCredentials: "it rejected the user name or password"
     case .refused(let reply): "\(Self.reason(reply)) (reply \(reply))"
-    case .wrongAddressType(let type): "its reply has the unknown address type \(type)"
-    case .tooLong(let what, let count): "the \(what) has \(count) bytes; 1 to 255 are allowed"
-    case .invalidHost: "the host name holds a NUL"
-    case .invalidPort(let port): "the port \(port) is not in 1...65535"
+    case .wrongAddressType(let type): "unknown address type \(type) in its reply"
+    case .tooLong(let what, let count): "the \(what) is \(count) bytes long (expected 1–255)"
+    case .invalidHost: "the host name contains a NUL byte"
+    case .invalidPort(let port): "invalid port \(port) (expected 1–65535)"
     }
   }
 

@@ -29,18 +29,19 @@ public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible
 
   public var description: String {
     switch self {
-    case .endedEarly: "the connection ended before the head had come"
-    case .timeout(let time): "the head was not there within \(time)"
+    case .endedEarly: "the connection ended before the response head was complete"
+    case .timeout(let time): "no response head within \(time)"
     case .silence(let time): "the server sent nothing for \(time)"
-    case .stalled(let time): "the client took nothing for \(time)"
-    case .refused(let status, _, _): "the server answered with status \(status) instead of 200"
-    case .wrongContentType(let type): "the server answered with '\(type.escapingControls)', not text/event-stream"
-    case .malformedResponse(let error): "the server's answer is malformed: \(error)"
+    case .stalled(let time): "the client read nothing for \(time)"
+    case .refused(let status, _, _): "the server responded with status \(status) instead of 200"
+    case .wrongContentType(let type):
+      "the server responded with content type '\(type.escapingControls)' instead of text/event-stream"
+    case .malformedResponse(let error): "malformed response from the server: \(error)"
     case .unsupportedBody(let what):
-      "the server's answer is encoded in a way that is not understood: \(what.escapingControls)"
-    case .truncated: "the connection ended inside the stream's body"
-    case .redirect(let reason): "the server redirects, and that is not followed: \(reason)"
-    case .outOfMemory: "there is no memory for a compression context"
+      "unsupported encoding of the response body: \(what.escapingControls)"
+    case .truncated: "the connection ended before the response body was complete"
+    case .redirect(let reason): "redirect not followed: \(reason)"
+    case .outOfMemory: "not enough memory for a compression context"
     }
   }
 }

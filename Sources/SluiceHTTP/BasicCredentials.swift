@@ -34,7 +34,7 @@ public struct BasicCredentials: Sendable {
   /// - Throws: `URLError` if the user's name holds a colon, which ends it on the wire.
   package init(_ userInfo: ConnectionURL.UserInfo) throws(URLError) {
     guard let credentials = BasicCredentials(user: userInfo.user, password: userInfo.password) else {
-      throw URLError("the user's name holds a colon ('%3A'), which Basic credentials can't have")
+      throw URLError("the user name contains a colon ('%3A'), which Basic authentication does not allow")
     }
     self = credentials
   }

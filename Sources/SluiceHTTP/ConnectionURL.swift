@@ -35,14 +35,14 @@ public struct ConnectionURL: Hashable, Sendable {
       _ = try Self.hostAndPort(hostPort, default: 0, lowest: 0)
     }
     guard text.utf8.allSatisfy(HTTPSyntax.isTargetCharacter) else {
-      throw URLError("the URL holds a space, a control character or a character outside ASCII; percent-encode it")
+      throw URLError("the URL contains a space, a control character or a non-ASCII character; percent-encode it")
     }
-    guard let scheme = parts.scheme else { throw URLError("'\(text)' has no scheme; \(Self.list(schemes)) is allowed") }
+    guard let scheme = parts.scheme else { throw URLError("'\(text)' has no scheme (expected \(Self.list(schemes)))") }
     guard schemes.contains(scheme) else {
-      throw URLError("the scheme '\(scheme)' can't be used here; \(Self.list(schemes)) is allowed")
+      throw URLError("unsupported scheme '\(scheme)' (expected \(Self.list(schemes)))")
     }
-    guard let authority = parts.authority, let hostPort else { throw URLError("'//' is missing behind '\(scheme):'") }
-    guard parts.fragment == nil else { throw URLError("a URL to connect to has no fragment ('#…')") }
+    guard let authority = parts.authority, let hostPort else { throw URLError("'//' is missing after '\(scheme):'") }
+    guard parts.fragment == nil else { throw URLError("the URL must not have a fragment ('#…')") }
     self.scheme = scheme
     target = (parts.path.isEmpty ? "/" : parts.path) + (parts.query.map { "?" + $0 } ?? "")
     userInfo =
@@ -72,7 +72,7 @@ public struct ConnectionURL: Hashable, Sendable {
     let rest: WireText
     if text.begins(with: "[") {
       guard let (address, behind) = text.dropFirst().divided(at: UInt8(ascii: "]")) else {
-        throw URLError("the ']' behind the IPv6 address is missing")
+        throw URLError("the ']' after the IPv6 address is missing")
       }
       guard !address.isEmpty, address.allSatisfy(HTTPSyntax.isIPv6Character) else {
         throw URLError("'\(address.text)' is not an IPv6 address")
@@ -87,7 +87,7 @@ public struct ConnectionURL: Hashable, Sendable {
     if rest.isEmpty || rest.equals(":") { return (host, defaultPort) }
     let digits = rest.dropFirst()
     guard rest.begins(with: ":"), let port = digits.decimal, (lowest...65535).contains(port) else {
-      throw URLError("the port '\(digits.text)' is not a number from \(lowest) to 65535")
+      throw URLError("invalid port '\(digits.text)' (expected \(lowest)–65535)")
     }
     return (host, port)
   }
@@ -134,7 +134,7 @@ extension ConnectionURL {
 
     private static func decode(_ text: WireText) throws(URLError) -> String {
       guard let bytes = PercentEncoding.decode(text) else {
-        throw URLError("a '%' in the user or password is not followed by two hexadecimal digits")
+        throw URLError("invalid percent-encoding in the user name or password")
       }
       return bytes.text
     }

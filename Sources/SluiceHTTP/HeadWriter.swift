@@ -14,10 +14,10 @@ public enum HTTPFieldError: Error, Hashable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .invalidName(let name):
-      "'\(name.escapingControls)' is not a field name: letters, digits and !#$%&'*+-.^_`|~ are allowed"
-    case .invalidValue(let name): "the value for \(name) holds a control character; CR, LF and NUL are not allowed"
-    case .invalidHost: "Host may be set once, to a host with or without a port"
-    case .reservedName(let name): "the field \(name) is written by the protocol itself; it can't be set"
+      "invalid field name '\(name.escapingControls)' (expected letters, digits and !#$%&'*+-.^_`|~)"
+    case .invalidValue(let name): "the value of \(name) contains a control character"
+    case .invalidHost: "Host may be set only once, to HOST or HOST:PORT"
+    case .reservedName(let name): "the field \(name) is set by the protocol and can't be overridden"
     }
   }
 }

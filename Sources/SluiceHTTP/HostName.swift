@@ -6,13 +6,13 @@ package enum HostName {
   /// - Throws: `URLError`, which says what to write instead.
   package static func decode(_ text: WireText) throws(URLError) -> String {
     guard let bytes = PercentEncoding.decode(text) else {
-      throw URLError("a '%' in the host is not followed by two hexadecimal digits")
+      throw URLError("invalid percent-encoding in the host")
     }
     let host = bytes.text
     if host.isEmpty { throw URLError("the host is missing") }
     guard bytes.allSatisfy({ $0 < 0x80 }) else { throw outsideASCII(host) }
     guard bytes.allSatisfy({ HTTPSyntax.isHostCharacter($0) && $0 != UInt8(ascii: "%") }) else {
-      throw URLError("'\(host.escapingControls)' is not a host name")
+      throw URLError("invalid host name '\(host.escapingControls)'")
     }
     return host
   }
@@ -23,16 +23,16 @@ package enum HostName {
     if host.isEmpty { throw URLError("the host is missing") }
     guard host.utf8.allSatisfy({ $0 < 0x80 }) else { throw outsideASCII(host) }
     guard host.utf8.allSatisfy({ HTTPSyntax.isHostCharacter($0) || $0 == UInt8(ascii: ":") }) else {
-      throw URLError("'\(host.escapingControls)' is not a host name")
+      throw URLError("invalid host name '\(host.escapingControls)'")
     }
   }
 
   private static func outsideASCII(_ host: String) -> URLError {
-    let name = "the host '\(host.escapingControls)' has characters outside ASCII; write"
+    let name = "the host '\(host.escapingControls)' contains non-ASCII characters; use"
     guard let ascii = ascii(host) else {
-      return URLError("\(name) it as the DNS has it (IDNA: xn--…), which idn2 prints")
+      return URLError("\(name) its IDNA form (xn--…), which idn2 prints")
     }
-    return URLError("\(name) '\(ascii)', which is what the DNS has (IDNA)")
+    return URLError("\(name) its IDNA form '\(ascii)'")
   }
 
   /// The name in ASCII, where that takes no more than small letters and Punycode. What IDNA (RFC 5891, UTS #46) maps or refuses needs its

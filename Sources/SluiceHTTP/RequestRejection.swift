@@ -24,7 +24,7 @@ extension RequestRejection {
   public static func unauthorized(realm: String = "websocket") -> RequestRejection {
     let quoted = realm.utf8.filter { $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }.text
     return RequestRejection(
-      status: 401, reason: "user and password are needed",
+      status: 401, reason: "authentication required",
       fields: [.wwwAuthenticate: "Basic realm=\"\(quoted)\", charset=\"UTF-8\""])
   }
 
@@ -39,7 +39,7 @@ extension RequestRejection {
     if let rejection = error as? RequestRejection, rejection.isAnswer {
       self = rejection
     } else {
-      self.init(status: 500, reason: "the server failed")
+      self.init(status: 500, reason: "internal server error")
     }
   }
 

@@ -35,7 +35,7 @@ package final class ConnectionCounter: Sendable {
     }
     if isFull {
       throw RequestRejection(
-        status: 503, reason: "the server has as many connections as it takes: \(maxConnections)")
+        status: 503, reason: "too many connections (limit \(maxConnections))")
     }
     let slot = ConnectionSlot(self, address)
     try slot.move(to: address, isCounted: address.map { !isTrusted($0) } ?? false)
@@ -76,7 +76,7 @@ package final class ConnectionCounter: Sendable {
     }
     if isFull {
       throw RequestRejection(
-        status: 429, reason: "this address has as many connections as it may: \(maxPerAddress)")
+        status: 429, reason: "too many connections from this address (limit \(maxPerAddress))")
     }
     return true
   }

@@ -21,8 +21,8 @@ package struct ServerSockets: Sendable {
   ) async throws -> ServerSockets {
     guard (url.scheme == "wss" || url.scheme == "https") == isSecure else {
       throw TLSError.invalidOption(
-        "the server's certificates",
-        reason: "\(url.scheme): " + (isSecure ? "does not use them" : "needs them (options.tls)"))
+        "server certificates",
+        reason: "\(url.scheme): " + (isSecure ? "does not use certificates" : "needs certificates (options.tls)"))
     }
     var ownLoops: [UVLoop] = []
     var listeners: [SocketListener] = []

@@ -69,7 +69,7 @@
         let hasBody = try !BodyFraming(request.headerFields).isEmpty
         agreement = try EventSource.agree(to: request, hasBody: hasBody, options)
       } catch {
-        if !(error is RequestRejection) { logger.error("no event stream", metadata: ["error": "\(error)"]) }
+        if !(error is RequestRejection) { logger.error("event stream failed", metadata: ["error": "\(error)"]) }
         let rejection = RequestRejection(thrown: error)
         options.observer?.didRefuse(status: rejection.status)
         return finish(with: rejection.responseParts, context)
@@ -80,7 +80,7 @@
       case .stream(let fields):
         context.writeAndFlush(wrapOutboundOut(responseHead(head.version, .ok, fields)), promise: nil)
         do { try begin(request, fields, context) } catch {
-          logger.error("no event stream", metadata: ["error": "\(error)"])
+          logger.error("event stream failed", metadata: ["error": "\(error)"])
           context.close(promise: nil)
         }
       }

@@ -131,7 +131,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       case .element(let chunk): rest = chunk
       case .end: return nil
       case .late:
-        throw RequestRejection(status: 408, reason: "the request's head was not there within \(options.requestTimeout)")
+        throw RequestRejection(status: 408, reason: "no complete request head within \(options.requestTimeout)")
       }
     }
   }
@@ -152,7 +152,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       guard HTTPRoute.allows(head.request.method, methods) else {
         let allowed = methods.contains(.get) ? methods + [.head] : methods
         throw RequestRejection(
-          status: 405, reason: "\(head.request.method.rawValue) is not answered here",
+          status: 405, reason: "\(head.request.method.rawValue) is not allowed here",
           fields: [.allow: allowed.map(\.rawValue).joined(separator: ", ")])
       }
       return try await respondOnce(to: head, match, respond)
@@ -178,14 +178,14 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       keepsAlive: mayGoOn && !isLast, stallTimeout: options.stallTimeout)
     let byteCount: Int
     do { byteCount = try await writer.write(response) } catch let failure as ResponseBodyFailure {
-      logger.error("response was cut short", metadata: about(request.head, failure.reason))
+      logger.error("response truncated", metadata: about(request.head, failure.reason))
       await cut(behind: failure)
       return false
     } catch {
       // To cut a client that takes nothing is this side's doing; that it leaves is its own.
       let isCut = error is HTTPServerError
       logger.log(
-        level: isCut ? .warning : .debug, isCut ? "response was cut short" : "client left",
+        level: isCut ? .warning : .debug, isCut ? "response truncated" : "client disconnected",
         metadata: about(request.head, error))
       throw error
     }
@@ -244,7 +244,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       ws = try await WebSocket.accept(
         head.request, over: transport, head: rest, isHTTP11: head.isHTTP11, slot: admission.slot,
         options: WebSocketServerOptions(handshake: options))
-    } catch { return logger.debug("no WebSocket", metadata: ["error": "\(error)"]) }
+    } catch { return logger.debug("WebSocket handshake refused", metadata: ["error": "\(error)"]) }
     rest = Bytes()
     phase = .webSocket(ws)
     if isLast { ws.endForShutdown() }
@@ -264,7 +264,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     do {
       events = try await EventSource.accept(
         head.request, over: transport, isHTTP11: head.isHTTP11, options: options)
-    } catch { return logger.debug("no event stream", metadata: ["error": "\(error)"]) }
+    } catch { return logger.debug("event stream refused", metadata: ["error": "\(error)"]) }
     switch handler {
     case .plain(let handler): await serve(events, handler)
     case .withRequest(let handler):

@@ -120,12 +120,12 @@ public struct HTTPRoute: Sendable {
   ) throws(RequestRejection) -> (HTTPRoute, RoutePattern.Match) {
     // RFC 9110 §9.1: not implemented is told from not allowed.
     guard commonMethods.contains(request.method) || routes.contains(where: { $0.implements(request.method) }) else {
-      throw RequestRejection(status: 501, reason: "this server does not know the method")
+      throw RequestRejection(status: 501, reason: "unknown method")
     }
     let path = request.pathAndQuery.path
     let candidates = routes.compactMap { route in route.pattern.match(path).map { (route, $0) } }
     guard let found = candidates.first(where: { $0.0.isMeant(by: request) }) ?? candidates.first else {
-      throw RequestRejection(status: 404, reason: "nothing is served at this path")
+      throw RequestRejection(status: 404, reason: "not found")
     }
     return found
   }

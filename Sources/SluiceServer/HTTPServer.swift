@@ -50,7 +50,7 @@ public struct HTTPServer: Sendable {
   public func run(
     routes: [HTTPRoute], logger: Logger = Logger(label: "sluice.http.server")
   ) async throws {
-    sockets.onExhaustion { logger.warning("connections wait", metadata: ["error": "\($0)"]) }
+    sockets.onExhaustion { logger.warning("accepting paused: out of file descriptors", metadata: ["error": "\($0)"]) }
     try await sockets.run { index in
       let connections = sockets.listeners[index].map {
         HTTPConnection($0, routes: routes, options: options, counter: counter, logger: logger)

@@ -9,9 +9,10 @@ public enum HTTPServerError: Error, Hashable, Sendable, CustomStringConvertible 
 
   public var description: String {
     switch self {
-    case .requestTimeout(let time): "the request's head was not there within \(time)"
-    case .stalled(let time): "the client sent or took nothing for \(time)"
-    case .wrongLength(let promised, let given): "a body of \(promised) bytes was promised, and \(given) were given"
+    case .requestTimeout(let time): "no complete request head within \(time)"
+    case .stalled(let time): "the client neither sent nor read anything for \(time)"
+    case .wrongLength(let promised, let given):
+      "the response body has \(given) bytes, but Content-Length promised \(promised)"
     }
   }
 }

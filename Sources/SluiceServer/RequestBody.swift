@@ -34,7 +34,7 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
     stallTimeout = options.stallTimeout
     switch head.body {
     case .chunked: decoder = ChunkedDecoder(limits: options.headLimits)
-    case .coded: throw RequestRejection(status: 501, reason: "of the transfer codings, this server knows chunked")
+    case .coded: throw RequestRejection(status: 501, reason: "unsupported transfer coding (expected chunked)")
     case .length(let length):
       guard length <= maxSize else { throw Self.tooLong(maxSize) }
       decoder = LengthDecoder(length)
@@ -57,7 +57,7 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
   }
 
   private static func tooLong(_ limit: Int) -> RequestRejection {
-    RequestRejection(status: 413, reason: "a request's body may have \(limit) bytes here")
+    RequestRejection(status: 413, reason: "request body too large (limit \(limit) bytes)")
   }
 
   /// Whether all of it was taken from the connection, so that the next request follows.

@@ -140,7 +140,7 @@ public enum ServerResponseError: Error, Hashable, Sendable, CustomStringConverti
 
   public var description: String {
     switch self {
-    case .invalidStatus(let status): "\(status) is no status to answer with; 200 to 599 are"
+    case .invalidStatus(let status): "invalid response status \(status) (expected 200–599)"
     }
   }
 }

@@ -34,7 +34,7 @@ struct StaticFiles: Sendable {
     } catch let error as IOError {
       switch error.code {
       case "ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP": throw Self.notFound
-      case "EACCES", "EPERM": throw RequestRejection(status: 403, reason: "this file is not to be read")
+      case "EACCES", "EPERM": throw RequestRejection(status: 403, reason: "permission denied")
       default: throw error
       }
     }
@@ -67,7 +67,7 @@ struct StaticFiles: Sendable {
   }
 
   private static var notFound: RequestRejection {
-    RequestRejection(status: 404, reason: "there is no such file")
+    RequestRejection(status: 404, reason: "no such file")
   }
 
   private static func type(of path: FilePath) -> String {

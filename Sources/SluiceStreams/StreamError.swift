@@ -21,14 +21,15 @@ public enum StreamError: Error, Hashable, Sendable {
 extension StreamError: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .concurrentRead: "another read is waiting on this stream; a stream has one reader at a time"
-    case .concurrentWrite: "another write is waiting on this stream; a stream has one writer at a time"
+    case .concurrentRead: "another read is already waiting; a stream has one reader at a time"
+    case .concurrentWrite: "another write is already waiting; a stream has one writer at a time"
     case .closed: "the stream is closed for writing"
     case .aborted: "the stream was aborted"
-    case .limitExceeded(let what, let limit, let actual): "\(what) exceeds its limit of \(limit): \(actual)"
-    case .truncated(let what, let expected, let actual): "the source ended inside \(what): \(actual) of \(expected)"
+    case .limitExceeded(let what, let limit, let actual): "\(what) is too large: \(actual) (limit \(limit))"
+    case .truncated(let what, let expected, let actual):
+      "the source ended inside \(what), after \(actual) of \(expected) bytes"
     case .tooSlow(let bytes): "the branch was disconnected: its reader is \(bytes) bytes behind"
-    case .halfCloseTimeout(let time): "one direction ended and the other did not follow within \(time)"
+    case .halfCloseTimeout(let time): "one direction ended, and the other was silent for \(time)"
     }
   }
 }

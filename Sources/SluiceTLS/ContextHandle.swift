@@ -18,17 +18,17 @@ import SluiceStreams
     _ = unsafe protocols.initialize(fromContentsOf: encoded)
     unsafe sluice_SSL_CTX_harden(context)
     guard options.minimumVersion <= options.maximumVersion else {
-      throw .invalidOption("the versions", reason: "the minimum is above the maximum")
+      throw .invalidOption("TLS versions", reason: "the minimum is above the maximum")
     }
     unsafe sluice_SSL_CTX_set_versions(context, options.minimumVersion.number, options.maximumVersion.number)
     if let ciphers = options.ciphers ?? options.profile.ciphers, unsafe SSL_CTX_set_cipher_list(context, ciphers) != 1 {
-      throw .invalidOption("the cipher list", reason: "'\(ciphers)' names none that OpenSSL has")
+      throw .invalidOption("cipher list", reason: "OpenSSL supports none of '\(ciphers)'")
     }
     if let suites = options.cipherSuites, unsafe SSL_CTX_set_ciphersuites(context, suites) != 1 {
-      throw .invalidOption("the cipher suites", reason: "'\(suites)' names none that OpenSSL has")
+      throw .invalidOption("cipher suites", reason: "OpenSSL supports none of '\(suites)'")
     }
     if let groups = options.groups ?? options.profile.groups, unsafe sluice_SSL_CTX_set_groups(context, groups) != 1 {
-      throw .invalidOption("the groups", reason: "'\(groups)' names one that OpenSSL has not")
+      throw .invalidOption("groups", reason: "OpenSSL does not support all of '\(groups)'")
     }
     if let keyLog { unsafe SSL_CTX_set_ex_data(context, 0, Unmanaged.passUnretained(keyLog).toOpaque()) }
     if keyLog != nil || options.allowsKernel {
@@ -51,7 +51,7 @@ import SluiceStreams
     for name in protocols {
       guard let count = UInt8(exactly: name.utf8.count), count > 0 else {
         throw .invalidOption(
-          "the application protocol '\(name)'", reason: "it has \(name.utf8.count) bytes; 1 to 255 are allowed")
+          "application protocol '\(name)'", reason: "\(name.utf8.count) bytes long (expected 1–255)")
       }
       encoded.append(count)
       encoded += name.utf8
@@ -84,11 +84,11 @@ import SluiceStreams
   func use(_ identity: Identity) throws(TLSError) {
     guard unsafe SSL_CTX_use_certificate(pointer, identity.certificate) == 1,
       unsafe SSL_CTX_use_PrivateKey(pointer, identity.key) == 1
-    else { throw .invalidOption("the certificate", reason: OpenSSLError.takeReason()) }
+    else { throw .invalidOption("certificate", reason: OpenSSLError.takeReason()) }
     for index in unsafe identity.issuers.indices {
       let issuer = unsafe identity.issuers[index]
       guard unsafe sluice_SSL_CTX_add1_chain_cert(pointer, issuer) == 1 else {
-        throw .invalidOption("the certificate's issuers", reason: OpenSSLError.takeReason())
+        throw .invalidOption("issuers of the certificate", reason: OpenSSLError.takeReason())
       }
     }
   }
@@ -101,17 +101,17 @@ import SluiceStreams
       unsafe SSL_CTX_set_default_verify_paths(pointer)
     case .file(let path):
       guard unsafe SSL_CTX_load_verify_file(pointer, path.string) == 1 else {
-        throw .invalidOption("the trusted certificates", reason: "\(path) can't be used: \(OpenSSLError.takeReason())")
+        throw .invalidOption("trusted certificates", reason: "can't load \(path): \(OpenSSLError.takeReason())")
       }
     case .folder(let path):
       guard unsafe SSL_CTX_load_verify_dir(pointer, path.string) == 1 else {
-        throw .invalidOption("the trusted certificates", reason: "\(path) can't be used: \(OpenSSLError.takeReason())")
+        throw .invalidOption("trusted certificates", reason: "can't load \(path): \(OpenSSLError.takeReason())")
       }
     case .bytes(let bytes):
-      let roots = unsafe try Identity.certificates(.bytes(bytes), option: "the trusted certificates")
+      let roots = unsafe try Identity.certificates(.bytes(bytes), option: "trusted certificates")
       defer { unsafe Certificate.free(roots) }
       if unsafe roots.isEmpty {
-        throw .invalidOption("the trusted certificates", reason: "no PEM certificate in the bytes given")
+        throw .invalidOption("trusted certificates", reason: "no PEM certificate in the given bytes")
       }
       let store = unsafe SSL_CTX_get_cert_store(pointer)
       for index in unsafe roots.indices { unsafe X509_STORE_add_cert(store, roots[index]) }

@@ -35,9 +35,9 @@ import SystemPackage
   ) throws(TLSError) -> Identity {
     let chain = unsafe try Self.certificates(certificates, option: "the certificate")
     guard let first = unsafe chain.first else {
-      throw .invalidOption("the certificate", reason: "no PEM certificate in \(certificates)")
+      throw .invalidOption("certificate", reason: "no PEM certificate in \(certificates)")
     }
-    let source = try PEMReader(key, option: "the private key")
+    let source = try PEMReader(key, option: "private key")
     // Without a passphrase OpenSSL would ask for it on the terminal.
     var phrase = Array((passphrase ?? "").utf8CString)
     let read = unsafe phrase.withUnsafeMutableBufferPointer {
@@ -46,8 +46,8 @@ import SystemPackage
     guard let loaded = unsafe read else {
       unsafe Certificate.free(chain)
       let reason = OpenSSLError.takeReason()
-      let hint = passphrase == nil ? "; if it is encrypted, it needs a passphrase" : ""
-      throw .invalidOption("the private key", reason: "it can't be read from \(key): \(reason)\(hint)")
+      let hint = passphrase == nil ? " (an encrypted key needs a passphrase)" : ""
+      throw .invalidOption("private key", reason: "can't read it from \(key): \(reason)\(hint)")
     }
     return try checked(unsafe Identity(first, issuers: Array(chain.dropFirst()), key: loaded))
   }
@@ -55,14 +55,14 @@ import SystemPackage
   private static func load(pkcs12 bytes: Bytes, passphrase: String) throws(TLSError) -> Identity {
     let source = try PEMReader(.bytes(bytes), option: "the PKCS#12 identity")
     guard let archive = unsafe d2i_PKCS12_bio(source.bio, nil) else {
-      throw .invalidOption("the PKCS#12 identity", reason: "it is none: \(OpenSSLError.takeReason())")
+      throw .invalidOption("PKCS#12 identity", reason: "malformed: \(OpenSSLError.takeReason())")
     }
     defer { unsafe PKCS12_free(archive) }
     var key: OpaquePointer?
     var certificate: OpaquePointer?
     var others: OpaquePointer?
     guard unsafe PKCS12_parse(archive, passphrase, &key, &certificate, &others) == 1 else {
-      throw .invalidOption("the PKCS#12 identity", reason: "it can't be opened: \(OpenSSLError.takeReason())")
+      throw .invalidOption("PKCS#12 identity", reason: "can't open it: \(OpenSSLError.takeReason())")
     }
     var issuers: [OpaquePointer] = unsafe []
     if let others = unsafe others {
@@ -77,14 +77,14 @@ import SystemPackage
       unsafe Certificate.free(issuers)
       if let key = unsafe key { unsafe EVP_PKEY_free(key) }
       if let certificate = unsafe certificate { unsafe X509_free(certificate) }
-      throw .invalidOption("the PKCS#12 identity", reason: "it has no certificate with a private key")
+      throw .invalidOption("PKCS#12 identity", reason: "no certificate with a private key")
     }
     return try checked(unsafe Identity(certificate, issuers: issuers, key: key))
   }
 
   private static func checked(_ identity: Identity) throws(TLSError) -> Identity {
     guard unsafe X509_check_private_key(identity.certificate, identity.key) == 1 else {
-      throw .invalidOption("the private key", reason: "it is not the certificate's: \(OpenSSLError.takeReason())")
+      throw .invalidOption("private key", reason: "does not match the certificate: \(OpenSSLError.takeReason())")
     }
     return identity
   }
@@ -117,7 +117,7 @@ import SystemPackage
       unsafe opened = all.withUnsafeBytes { unsafe BIO_new_mem_buf($0.baseAddress, CInt(clamping: $0.count)) }
     }
     guard let opened = unsafe opened else {
-      throw .invalidOption(option, reason: "\(source) can't be read: \(OpenSSLError.takeReason())")
+      throw .invalidOption(option, reason: "can't read \(source): \(OpenSSLError.takeReason())")
     }
     unsafe bio = opened
   }
@@ -129,7 +129,7 @@ extension PEMSource: CustomStringConvertible {
   public var description: String {
     switch self {
     case .file(let path): path.string
-    case .bytes: "the bytes given"
+    case .bytes: "the given bytes"
     }
   }
 }

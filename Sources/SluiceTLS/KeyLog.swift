@@ -11,7 +11,7 @@ final class KeyLog: Sendable {
         try FileDescriptor.open(
           path, .writeOnly, options: [.append, .create, .closeOnExec], permissions: .ownerReadWrite))
     } catch {
-      throw .invalidOption("the key log", reason: "\(path) can't be opened: \(error)")
+      throw .invalidOption("key log", reason: "can't open \(path): \(error)")
     }
   }
 

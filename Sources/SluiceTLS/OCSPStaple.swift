@@ -46,7 +46,7 @@ enum OCSPStaple {
     guard unsafe OCSP_resp_find_status(basic, id, &status, nil, nil, nil, nil) == 1 else { return }
     if status == V_OCSP_CERTSTATUS_REVOKED {
       throw .untrusted(
-        reason: "its issuer has revoked it (stapled OCSP response)",
+        reason: "revoked by its issuer (stapled OCSP response)",
         subject: unsafe Certificate(pointer: certificate).subject)
     }
   }

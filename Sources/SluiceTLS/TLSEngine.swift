@@ -41,7 +41,7 @@ import SluiceStreams
     let isSet =
       isAddress
       ? unsafe X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), wantedName) : unsafe SSL_set1_host(ssl, wantedName)
-    guard isSet == 1 else { throw .invalidOption("the server's name", reason: "'\(wantedName)' is none") }
+    guard isSet == 1 else { throw .invalidOption("server name", reason: "invalid name '\(wantedName)'") }
   }
 
   /// A name as it is asked for and verified: without the dot of the DNS's root (RFC 6066 §3).
@@ -49,7 +49,7 @@ import SluiceStreams
     let name = name.utf8.ends(with: ".") ? name.utf8.dropLast().text : name
     // OpenSSL takes an empty name for any, and one with a NUL for what stands before that.
     guard !name.isEmpty, !name.utf8.contains(0) else {
-      throw .invalidOption("the server's name", reason: name.isEmpty ? "it is empty" : "it holds a NUL")
+      throw .invalidOption("server name", reason: name.isEmpty ? "empty" : "contains a NUL byte")
     }
     return name
   }
@@ -90,7 +90,7 @@ import SluiceStreams
       OpenSSLError.clear()
       isAddress = false
       guard unsafe sluice_SSL_set_tlsext_host_name(ssl, name) == 1 else {
-        throw .invalidOption("the server's name", reason: "'\(name)' is none")
+        throw .invalidOption("server name", reason: "invalid name '\(name)'")
       }
     }
     if let session = unsafe sessions?.take(for: name) {

@@ -25,7 +25,7 @@ extension TLSError: CustomStringConvertible {
     switch self {
     case .wrongName(let names, let wanted):
       names.isEmpty
-        ? "the certificate names no host or address (a common name does not count), so it is not valid for \(wanted)"
+        ? "the certificate is not valid for \(wanted): it has no subject alternative name (the common name is not used)"
         : "the certificate for \(names.joined(separator: ", ")) is not valid for \(wanted)"
     case .untrusted(let reason, let subject):
       subject.isEmpty
@@ -33,9 +33,9 @@ extension TLSError: CustomStringConvertible {
     case .noCertificate: "the peer sent no certificate"
     case .alert(let name): "the peer refused TLS: \(name)"
     case .protocol(let reason): "TLS failed: \(reason)"
-    case .truncated: "the TLS connection ended without close_notify; something may be missing"
+    case .truncated: "the TLS connection ended without close_notify; data may be missing"
     case .endedEarly: "the connection ended during the TLS handshake"
-    case .timeout(let time): "the TLS handshake was not done within \(time)"
+    case .timeout(let time): "the TLS handshake took longer than \(time)"
     case .invalidOption(let option, let reason): "\(option): \(reason)"
     }
   }

@@ -50,7 +50,7 @@ public final class TLSServerContext: Sendable {
       identities.append(loaded)
       handles.append(handle)
     }
-    if handles.isEmpty { throw .invalidOption("the certificates", reason: "a server needs one at least") }
+    if handles.isEmpty { throw .invalidOption("certificates", reason: "a server needs at least one") }
     try Self.check(options.ocspResponses, certificateCount: handles.count)
     self.identities = identities
     self.handles = handles
@@ -104,10 +104,10 @@ public final class TLSServerContext: Sendable {
   private static func check(_ responses: [Bytes?], certificateCount: Int) throws(TLSError) {
     if responses.count > certificateCount {
       throw .invalidOption(
-        "the OCSP responses", reason: "there are \(responses.count) of them for \(certificateCount) certificates")
+        "OCSP responses", reason: "\(responses.count) responses for \(certificateCount) certificates")
     }
     for case let response? in responses where !OCSPStaple.isResponse(response) {
-      throw .invalidOption("the OCSP responses", reason: "one is no DER of an OCSP response")
+      throw .invalidOption("OCSP responses", reason: "invalid DER encoding")
     }
   }
 

@@ -6,13 +6,13 @@ struct CommandOptions: ParsableArguments {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "How long a command that nobody wants any more may do nothing, from the end of its input, until it gets SIGTERM, with all that it has started.",
+      "When a command is no longer needed, send it and all its children SIGTERM this long after the end of its input, if it has been idle since.",
       valueName: "SECONDS"))
   var terminateAfter: Double = 2
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("How long it may go on then, until it gets SIGKILL.", valueName: "SECONDS"))
+    help: ArgumentHelp("Send SIGKILL this long after SIGTERM.", valueName: "SECONDS"))
   var killAfter: Double = 2
 
   func validate() throws {

@@ -31,7 +31,7 @@ enum Endpoint: Equatable {
       return
     }
     guard let colon = text.firstIndex(of: ":") else {
-      throw UsageError("'\(text)' is not an endpoint; a file is file:\(text). An endpoint is one of: \(Self.forms)")
+      throw UsageError("'\(text)' is not an endpoint; for a file, write file:\(text). Endpoints are: \(Self.forms)")
     }
     let scheme = text[..<colon].lowercased()
     let rest = String(text[text.index(after: colon)...])
@@ -56,14 +56,14 @@ enum Endpoint: Equatable {
     case "exec": self = .exec(command: try Self.nonEmpty(rest, "a command", in: text))
     case "echo", "null":
       guard rest.isEmpty else {
-        throw UsageError("'\(scheme):' takes nothing behind the colon, but '\(rest)' is there")
+        throw UsageError("'\(scheme):' must not be followed by anything, but is followed by '\(rest)'")
       }
       self = scheme == "echo" ? .echo : .null
     case "http", "https":
       throw UsageError(
-        "'\(scheme)' is not a scheme of an endpoint: an event stream is sse+\(scheme)://…, a WebSocket \(scheme == "http" ? "ws" : "wss")://…"
+        "unknown scheme '\(scheme)': write sse+\(scheme)://… for an event stream, \(scheme == "http" ? "ws" : "wss")://… for a WebSocket"
       )
-    default: throw UsageError("'\(scheme)' is not a scheme of an endpoint. An endpoint is one of: \(Self.forms)")
+    default: throw UsageError("unknown scheme '\(scheme)'. Endpoints are: \(Self.forms)")
     }
   }
 
@@ -158,7 +158,7 @@ enum Endpoint: Equatable {
   }
 
   private static func nonEmpty(_ rest: String, _ what: String, in text: String) throws(UsageError) -> String {
-    guard !rest.isEmpty else { throw UsageError("'\(text)' lacks \(what) behind the colon") }
+    guard !rest.isEmpty else { throw UsageError("\(what) is missing after the colon in '\(text)'") }
     return rest
   }
 
@@ -172,30 +172,31 @@ enum Endpoint: Equatable {
     _ rest: String, in text: String, allowsZero: Bool
   ) throws(UsageError) -> (String, Int) {
     guard rest.hasPrefix("//") else {
-      throw UsageError("'\(text)' lacks '//' behind the colon, as in tcp://127.0.0.1:80")
+      throw UsageError("'//' is missing after the colon in '\(text)', as in tcp://127.0.0.1:80")
     }
     let authority = rest.dropFirst(2)
     guard !authority.contains("@") else {
       let scheme = text.prefix { $0 != ":" }
       throw UsageError(
-        "\(scheme): takes no user and password\(scheme.hasPrefix("listen+") ? " in its URL; --basic-auth asks for them" : "")"
+        "\(scheme): does not allow credentials\(scheme.hasPrefix("listen+") ? " in its URL; --basic-auth requires them of clients" : "")"
       )
     }
     guard let colon = authority.lastIndex(of: ":"), !authority[colon...].contains("]") else {
-      throw UsageError("'\(text)' lacks a port, as in \(allowsZero ? "127.0.0.1:8080" : "tcp://127.0.0.1:80")")
+      throw UsageError(
+        "the port is missing in '\(text)', as in \(allowsZero ? "127.0.0.1:8080" : "tcp://127.0.0.1:80")")
     }
     var host = authority[..<colon]
     if host.hasPrefix("["), host.hasSuffix("]") {
       host = host.dropFirst().dropLast()
     } else if host.contains(":") {
-      throw UsageError("the IPv6 address in '\(text)' must stand in brackets, as in tcp://[::1]:80")
+      throw UsageError("the IPv6 address in '\(text)' must be in brackets, as in tcp://[::1]:80")
     }
-    guard !host.isEmpty else { throw UsageError("'\(text)' lacks a host") }
+    guard !host.isEmpty else { throw UsageError("the host is missing in '\(text)'") }
     do { try HostName.check(String(host)) } catch { throw UsageError(error.description) }
     let digits = authority[authority.index(after: colon)...]
     let lowest = allowsZero ? 0 : 1
     guard let port = Int(digits), digits.allSatisfy(\.isNumber), (lowest...65535).contains(port) else {
-      throw UsageError("the port '\(digits)' in '\(text)' is not a number from \(lowest) to 65535")
+      throw UsageError("invalid port '\(digits)' in '\(text)' (expected \(lowest)–65535)")
     }
     return (String(host), port)
   }

@@ -3,10 +3,10 @@ import Sluice
 
 /// What the command line says of event streams.
 struct EventCommandOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Read events of this type only, or give lines as events of it.", valueName: "TYPE"))
+  @Option(help: ArgumentHelp("Read only events of this type, or send lines as events of this type.", valueName: "TYPE"))
   var event: String?
 
-  @Option(help: ArgumentHelp("Begin behind the event of this id.", valueName: "ID"))
+  @Option(help: ArgumentHelp("Start after the event with this id.", valueName: "ID"))
   var lastEventID: String?
 
   @Flag(help: "Write each event as a line of JSON: event, data, id.")
@@ -14,19 +14,19 @@ struct EventCommandOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Longest event that is taken, or made of a line, in bytes.", valueName: "BYTES"))
+    help: ArgumentHelp("The longest event to accept, or to make of a line, in bytes.", valueName: "BYTES"))
   var maxEvent = EventStreamLimits().maxEventBytes
 
   @Option(
-    help: ArgumentHelp("Ask for the events with POST and this body; @FILE is what a file holds.", valueName: "BODY"))
+    help: ArgumentHelp("Request the events with POST and this body; @FILE reads it from a file.", valueName: "BODY"))
   var post: String?
 
   func validate() throws {
     if let event, event.utf8.contains(where: { "\n\r\0".utf8.contains($0) }) {
-      throw ValidationError("--event must be one line: the type of an event holds no line end and no NUL.")
+      throw ValidationError("--event must not contain line breaks or NUL bytes.")
     }
     if let lastEventID, !HTTPSyntax.isValue(lastEventID) {
-      throw ValidationError("--last-event-id must be without control characters: it is sent as a header.")
+      throw ValidationError("--last-event-id must not contain control characters.")
     }
     if maxEvent < 1 { throw ValidationError("--max-event must be 1 or more, not \(maxEvent).") }
   }
@@ -47,7 +47,7 @@ struct EventCommandOptions: ParsableArguments {
       options.maxRetry = reconnection.maxDelay
       options.willWait = { delay, error in
         reconnection.diagnostics.notice(
-          "\(error ?? ConnectionEnded()); connecting again in \(Reconnection.text(delay))")
+          "\(error ?? ConnectionEnded()); reconnecting in \(Reconnection.text(delay))")
       }
     }
     let final = options
@@ -75,7 +75,7 @@ struct EventCommandOptions: ParsableArguments {
     let broadcast = EventBroadcast(whenSlow: .waitUpTo(EventService.patience))
     Task {
       do { try await server.run { try await broadcast.serve($0) } } catch {
-        service.diagnostics.notice("no more clients are taken: \(error)")
+        service.diagnostics.notice("no longer accepting clients: \(error)")
       }
     }
     let batches = Writable<[ServerSentEvent]>(

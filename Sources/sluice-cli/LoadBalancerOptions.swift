@@ -6,7 +6,7 @@ struct LoadBalancerOptions: ParsableArguments {
   @Option(
     name: .customLong("proxy-protocol-from"),
     help: ArgumentHelp(
-      "As a server, take the PROXY protocol (version 1 or 2) from load balancers at this address or network, such as 10.0.0.0/8, and from nobody else; may be repeated.",
+      "As a server, expect the PROXY protocol (version 1 or 2) from load balancers at this address or network, such as 10.0.0.0/8, and from no other clients; may be repeated.",
       valueName: "ADDRESS[/BITS]"))
   var networks: [IPNetwork] = []
 

@@ -46,18 +46,18 @@ struct EndpointOpener: Sendable {
       }
     case .exec(let command): return .bytes(try await commands.run(command, for: connection))
     case .eventSource(let url):
-      guard role == .source else { throw UsageError("an event stream gives only: it stands first") }
+      guard role == .source else { throw UsageError("an event stream can only be read: write it first") }
       return .source(try await events.source(url, client, reconnection))
     case .broadcast(let url):
       guard role == .target else {
-        throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE listen+sse+http://…")
+        throw UsageError("listen+sse+… can only be written: write it second, sluice SOURCE listen+sse+http://…")
       }
       return .sink(try await events.broadcast(url, service))
     case .echo: return .echo
     // As a file that is empty: it neither answers nor ends the other direction.
     case .null: return role == .source ? .source(SequenceStream([])) : .sink(DiscardingSink<Bytes>(on: UVLoop.shared))
     case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix:
-      throw UsageError("a listening endpoint stands first: sluice listen+… TARGET")
+      throw UsageError("a listening endpoint comes first: sluice listen+… TARGET")
     }
   }
 

@@ -3,7 +3,7 @@
 /// One that would be ignored is refused instead: whoever gives it counts on it.
 struct OptionScope: Sendable {
   private let options: [String]
-  /// As in "it is for …".
+  /// As in "it applies to …".
   private let place: String
   private let includes: @Sendable (CommandEndpoints) -> Bool
 
@@ -22,7 +22,7 @@ struct OptionScope: Sendable {
   private static let all = [
     OptionScope(
       ["--lines", "--null", "--length-prefixed", "--chunks", "--binary", "--text"],
-      for: "a WebSocket with a stream of bytes at the other end, or bytes with --reconnect"
+      for: "a WebSocket connected to a byte stream, or byte streams with --reconnect"
     ) { $0.framesMessages || $0.reconnects },
     OptionScope(
       ["--protocol", "--compress", "--max-message", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:"
@@ -32,17 +32,17 @@ struct OptionScope: Sendable {
     OptionScope(["--one-message"], forAny: "ws:, wss:, listen+ws:, listen+wss: and sse+http:") {
       $0.isMessageBased || $0.isEventSource
     },
-    OptionScope(["--header"], forAny: "the requests of ws:, wss: and sse+http:; --response-header is for answers") {
+    OptionScope(["--header"], forAny: "ws:, wss: and sse+http: (for servers, see --response-header)") {
       $0.isHTTPClient
     },
-    OptionScope(["--response-header"], forAny: "the answers of listen+ws:, listen+wss: and listen+sse+http:") {
+    OptionScope(["--response-header"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") {
       $0.isHTTPServer
     },
     OptionScope(["--allow-origin"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") { $0.isHTTPServer },
-    OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints with an address: not listen+unix:") {
+    OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints other than listen+unix:") {
       $0.isListener && !$0.isUnix || $0.isBroadcast
     },
-    OptionScope(["--reconnect"], for: "ws:, wss:, tcp:, tls:, unix: and sse+http:, not behind a listening endpoint") {
+    OptionScope(["--reconnect"], for: "ws:, wss:, tcp:, tls:, unix: and sse+http:, without a listening endpoint") {
       !$0.source.isListener && ($0.source.isRemote || $0.target.isRemote)
     },
     OptionScope(["--max-reconnect-delay"], for: "--reconnect") { $0.reconnects },
@@ -61,13 +61,15 @@ struct OptionScope: Sendable {
     OptionScope(["--cert"], forAny: "listen+wss:, listen+tls: and listen+sse+https:") { $0.servesTLS },
     OptionScope(["--client-cert", "--insecure", "--sni"], for: "wss:, tls: and sse+https:") { $0.connectsInTLS },
     OptionScope(["--proxy"], forAny: "ws:, wss:, tcp:, tls: and sse+http:") { $0.connectsOverTCP },
-    OptionScope(["--follow-redirects"], forAny: "ws: and wss:; an event stream follows five") {
+    OptionScope(["--follow-redirects"], forAny: "ws: and wss: (event streams follow up to five)") {
       if case .webSocket = $0 { true } else { false }
     },
-    OptionScope(["--on-end", "--answer-timeout"], for: "a WebSocket whose other end gives and takes") {
+    OptionScope(
+      ["--on-end", "--answer-timeout"], for: "a WebSocket connected to an endpoint that both reads and writes"
+    ) {
       $0.hasWebSocket && $0.isTwoWay
     },
-    OptionScope(["--half-close-timeout"], for: "endpoints that both give and take") { $0.isTwoWay || $0.hasWebSocket },
+    OptionScope(["--half-close-timeout"], for: "endpoints that both read and write") { $0.isTwoWay || $0.hasWebSocket },
     OptionScope(["--terminate-after", "--kill-after"], forAny: "exec:") {
       if case .exec = $0 { true } else { false }
     },
@@ -84,7 +86,7 @@ struct OptionScope: Sendable {
       source: source, target: target, given: given)
     for scope in all where !scope.includes(endpoints) {
       guard let option = scope.options.first(where: given.contains) else { continue }
-      throw UsageError("\(option) means nothing between \(source.name) and \(target.name); it is for \(scope.place)")
+      throw UsageError("\(option) does not apply to \(source.name) with \(target.name); it applies to \(scope.place)")
     }
   }
 }

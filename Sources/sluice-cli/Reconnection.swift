@@ -5,11 +5,11 @@ import Sluice
 struct ReconnectCommandOptions: ParsableArguments {
   @Flag(
     help:
-      "Connect again when a connection is lost or can't be made, after up to 1, 2, 4 … seconds. What was read and had not been handed to the system goes to the next connection."
+      "Reconnect when a connection is lost or fails, after up to 1, 2, 4 … seconds. Data not yet handed to the operating system is sent over the next connection."
   )
   var reconnect = false
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("The longest wait before that.", valueName: "SECONDS"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("The longest delay before reconnecting.", valueName: "SECONDS"))
   var maxReconnectDelay: Double = 30
 
   func validate() throws { try checkSeconds("--max-reconnect-delay", maxReconnectDelay, above: 0) }
@@ -27,7 +27,7 @@ struct Reconnection: Sendable {
     let diagnostics = diagnostics
     var options = ReconnectOptions()
     options.maxDelay = maxDelay
-    options.willWait = { delay, error in diagnostics.notice("\(error); connecting again in \(Self.text(delay))") }
+    options.willWait = { delay, error in diagnostics.notice("\(error); reconnecting in \(Self.text(delay))") }
     options.didConnect = { attempt in
       if attempt.number > 0 { diagnostics.notice("connected to \(attempt.url)") }
     }

@@ -9,60 +9,62 @@ import Sluice
 
 /// What the command line says of TLS, proxies and credentials.
 struct SecurityOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("As a server, show the certificates of this PEM file, its own first.", valueName: "FILE"))
+  @Option(help: ArgumentHelp("As a server, use the certificate chain in this PEM file, leaf first.", valueName: "FILE"))
   var cert: String?
 
   @Option(
     help: ArgumentHelp(
-      "The private key of --cert or --client-cert; without it the key is looked for in the same file. The passphrase of an encrypted one is taken from SLUICE_KEY_PASSPHRASE.",
+      "The private key for --cert or --client-cert; defaults to the same file. SLUICE_KEY_PASSPHRASE holds the passphrase of an encrypted key.",
       valueName: "FILE"))
   var key: String?
 
   @Option(
     help: ArgumentHelp(
-      "Trust the certificates of this PEM file and no others. As a server, ask clients for a certificate that these trust.",
+      "Trust only the certificates in this PEM file. As a server, require client certificates signed by them.",
       valueName: "FILE"))
   var ca: String?
 
-  @Option(help: ArgumentHelp("As a client, show this certificate (PEM) if the server asks.", valueName: "FILE"))
+  @Option(help: ArgumentHelp("As a client, use this certificate (PEM) if the server requests one.", valueName: "FILE"))
   var clientCert: String?
 
-  @Flag(help: "Do not verify the server's certificate: whoever is on the way can read and change everything.")
+  @Flag(help: "Do not verify the server's certificate: anyone on the network path can read and change everything.")
   var insecure = false
 
-  @Option(help: ArgumentHelp("The name to ask for and to verify instead of the host's.", valueName: "NAME"))
+  @Option(help: ArgumentHelp("The server name to request (SNI) and verify instead of the host.", valueName: "NAME"))
   var sni: String?
 
   @Option(
     help: ArgumentHelp(
-      "Offer, or as a server speak, an application protocol (ALPN); may be repeated.", valueName: "NAME"))
+      "Offer an application protocol (ALPN), or as a server accept it; may be repeated.", valueName: "NAME"))
   var alpn: [String] = []
 
   @Option(
     help: ArgumentHelp(
-      "Ciphers and curves: 'intermediate' (ECDHE with AES-GCM or ChaCha20, on X25519, P-256 and P-384), or what the 'system' allows, for old peers.",
+      "Ciphers and curves: 'intermediate' (ECDHE with AES-GCM or ChaCha20, on X25519, P-256 and P-384), or whatever the 'system' allows, for old peers.",
       valueName: "intermediate|system"))
   var tlsProfile = TLSProfile.intermediate
 
   @Option(
     help: ArgumentHelp(
-      "Go through a proxy: http://, https:// or socks5://[USER:PASSWORD@]HOST[:PORT], or 'none'. Without it, what http_proxy, https_proxy, all_proxy and no_proxy say, but for tcp: and tls:.",
+      "Connect through a proxy: http://, https:// or socks5://[USER:PASSWORD@]HOST[:PORT], or 'none'. By default, http_proxy, https_proxy, all_proxy and no_proxy apply, except to tcp: and tls:.",
       valueName: "URL"))
   var proxy: String?
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Follow so many redirects of a WebSocket's handshake.", valueName: "N"))
+    help: ArgumentHelp("Follow up to N redirects of a WebSocket handshake.", valueName: "N"))
   var followRedirects = 0
 
   @Option(
     help: ArgumentHelp(
-      "As a server of WebSockets or events, ask for these credentials, or else send them; also taken from SLUICE_BASIC_AUTH, where others can't read them.",
+      "Require these credentials, as a server of WebSockets or events; otherwise send them. SLUICE_BASIC_AUTH does the same without showing them in the process list.",
       valueName: "USER:PASSWORD"))
   var basicAuth: String?
 
   func validate() throws {
-    if key != nil && cert == nil && clientCert == nil { throw ValidationError("--key needs --cert or --client-cert.") }
+    if key != nil && cert == nil && clientCert == nil {
+      throw ValidationError("--key requires --cert or --client-cert.")
+    }
     if followRedirects < 0 { throw ValidationError("--follow-redirects must be 0 or more, not \(followRedirects).") }
   }
 
@@ -90,7 +92,7 @@ struct SecurityOptions: ParsableArguments {
   }
 
   func server() throws -> TLSServerContext {
-    guard let cert else { throw UsageError("a server in TLS needs a certificate: --cert FILE, and --key FILE") }
+    guard let cert else { throw UsageError("a TLS server needs a certificate: --cert FILE, and --key FILE") }
     var options = TLSServerOptions(identity(cert))
     if let ca { options.clientCertificates = .required(.file(FilePath(ca))) }
     options.profile = tlsProfile
@@ -116,17 +118,17 @@ struct SecurityOptions: ParsableArguments {
       guard !clients.isEmpty else {
         guard source.isListener else { return .none }
         throw UsageError(
-          "\(source.name) can't ask for the credentials in \(variable); listen+ws:, listen+wss: and listen+sse+http: can"
+          "\(source.name) can't require the credentials in \(variable); listen+ws:, listen+wss: and listen+sse+http: can"
         )
       }
       if let endpoint = clients.first(where: \.hasCredentials) {
         // What is said of this one endpoint goes before what the environment says of all.
         if basicAuth == nil { return .none }
-        throw UsageError("the URL of \(endpoint.name) has credentials already; --basic-auth would be a second pair")
+        throw UsageError("the URL of \(endpoint.name) already has credentials; --basic-auth conflicts with them")
       }
     }
     guard let credentials = BasicCredentials(text) else {
-      throw UsageError("\(name) needs the form 'USER:PASSWORD', but has no colon")
+      throw UsageError("\(name) must have the form 'USER:PASSWORD'")
     }
     return isAsked ? .asked(credentials) : .sent(credentials)
   }

@@ -19,11 +19,11 @@ struct Session: Sendable {
     source = try Endpoint(command.source)
     target = try Endpoint(command.target)
     guard !source.isBroadcast else {
-      throw UsageError("listen+sse+… takes only: it stands second, sluice SOURCE \(command.source)")
+      throw UsageError("listen+sse+… can only be written: write it second, sluice SOURCE \(command.source)")
     }
-    guard !target.isListener else { throw UsageError("a listening endpoint stands first: sluice \(command.target) …") }
+    guard !target.isListener else { throw UsageError("a listening endpoint comes first: sluice \(command.target) …") }
     if let file = RegularFile.written(by: target), RegularFile.read(by: source) == file {
-      throw UsageError("\(source.name) and \(target.name) are the same file: it would be read while it is written")
+      throw UsageError("\(source.name) and \(target.name) are the same file, which can't be read while it is written")
     }
     // What a service or a job in the background finds as its input is no answer to what it reads: it must not end that. An input that was
     // named is.
@@ -36,13 +36,13 @@ struct Session: Sendable {
     let authorizes = headers.contains { $0.name.lowercased() == "authorization" }
     if authorizes, let endpoint = [source, target].first(where: \.hasCredentials) {
       throw UsageError(
-        "the URL of \(endpoint.name) has credentials already; --header Authorization would be a second pair")
+        "the URL of \(endpoint.name) already has credentials; --header Authorization conflicts with them")
     }
     if case .sent(let sent) = credentials {
-      if authorizes { throw UsageError("--basic-auth and --header Authorization would send two pairs of credentials") }
+      if authorizes { throw UsageError("--basic-auth and --header Authorization are mutually exclusive") }
       headers.append(name: "Authorization", value: sent.field)
       if source.isListener {
-        diagnostics.notice("\(source.name) asks nobody for credentials: they are sent to \(target.name)")
+        diagnostics.notice("\(source.name) requires no credentials of its clients; they are sent to \(target.name)")
       }
     }
     var connection = WebSocketOptions()
@@ -168,7 +168,7 @@ struct Session: Sendable {
         diagnostics.verbose("accepted a connection")
         group.addTask(executorPreference: UVLoop.shared) {
           do { try await serve(await endpoint(connection)) } catch {
-            if !(error is CancellationError) { diagnostics.notice("a connection failed: \(error)") }
+            if !(error is CancellationError) { diagnostics.notice("connection failed: \(error)") }
           }
         }
       }
@@ -190,7 +190,7 @@ struct Session: Sendable {
             let opened = try await endpoint(connection).endpoint
             if chosen.take(opened) { connections.cancel(nil) } else { opened.giveUp(StreamError.aborted) }
           } catch {
-            if !(error is CancellationError) { diagnostics.notice("a connection failed: \(error)") }
+            if !(error is CancellationError) { diagnostics.notice("connection failed: \(error)") }
           }
         }
       }
@@ -203,12 +203,12 @@ struct Session: Sendable {
   private func receiving() -> OpenEndpoint {
     // A command finds the end of its input, as one that is started so itself.
     if case .exec = source { return .bytes(opener.standardOutputWithoutInput()) }
-    diagnostics.verbose("standard input is not read: nothing is sent")
+    diagnostics.verbose("standard input is not read; receiving only")
     return .sink(opener.standardOutput())
   }
 
   private func tellOfExhaustion(_ error: any Error) {
-    diagnostics.notice("connections wait until there are descriptors for them (ulimit -n): \(error)")
+    diagnostics.notice("out of file descriptors (ulimit -n), accepting paused: \(error)")
   }
 
   private func openTarget(for connection: CGIVariables? = nil) async throws -> OpenEndpoint {
@@ -223,7 +223,7 @@ struct Session: Sendable {
   /// What a load balancer says of a connection, which is behind that then.
   private func origin(of socket: SocketStream) async throws -> IPAddress? {
     let origin = try await balancing.origin(of: socket)
-    if let origin { diagnostics.verbose("it comes from \(origin)") }
+    if let origin { diagnostics.verbose("client address: \(origin)") }
     return origin
   }
 
@@ -235,7 +235,7 @@ struct Session: Sendable {
       throw error
     }
     try await connector.connect(visit.endpoint, opened)
-    diagnostics.verbose("a connection ended")
+    diagnostics.verbose("connection ended")
   }
 }
 

@@ -11,102 +11,102 @@ import Sluice
 struct SluiceCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sluice",
-    abstract: "Connects anything with anything: sockets, WebSockets, files, commands, standard input and output.",
+    abstract: "Connect anything to anything: sockets, WebSockets, files, commands, standard input and output.",
     usage: """
       sluice [OPTIONS] SOURCE [TARGET]
       sluice demo [--listen HOST:PORT]
       """,
     discussion: """
-      What SOURCE gives goes to TARGET, and what TARGET gives goes to SOURCE, each at the speed of the slower. TARGET is '-', \
-      standard input and output, when left out.
+      Copies data between SOURCE and TARGET in both directions, each at the pace of the slower side. TARGET defaults to '-', \
+      standard input and output.
 
-      Standard input that is /dev/null or closed, as services and jobs in the background have it, is not read where SOURCE is a \
-      connection or listens and '-' is TARGET: sluice receives, until SOURCE ends. --no-input has it so for any standard input; \
-      'sluice - SOURCE' sends what it is, and its end.
+      If SOURCE is a connection or a listener and TARGET is '-', standard input that is closed or /dev/null (as in services and \
+      background jobs) is not read: sluice receives until SOURCE ends. --no-input does the same for any standard input; \
+      'sluice - ENDPOINT' always sends standard input, and its end.
 
       ENDPOINTS
         -                    standard input and output
         ws://HOST[:PORT][/PATH]
-                             a WebSocket; wss:// in TLS, ws+unix:SOCKET[:/PATH]
-                             through a Unix socket
+                             a WebSocket; wss:// over TLS, ws+unix:SOCKET[:/PATH]
+                             over a Unix socket
         tcp://HOST:PORT      a TCP connection
-        tls://HOST:PORT      a TCP connection in TLS
-        unix:PATH            a Unix socket; unix:@NAME is an abstract one
+        tls://HOST:PORT      a TLS connection
+        unix:PATH            a Unix socket; unix:@NAME for an abstract one
         file:PATH            a file: read as SOURCE, written as TARGET
-        exec:COMMAND         a shell command: its standard input and output;
-                             behind a listening endpoint, what the connection
-                             is stands in its environment, as CGI has it
-        echo:                gives back what it gets
-        null:                gives nothing, takes everything
+        exec:COMMAND         the standard input and output of a shell command;
+                             after a listening endpoint, its environment
+                             describes the connection, as in CGI
+        echo:                returns everything it receives
+        null:                sends nothing, discards everything
         listen+ws://HOST:PORT[/PATH]
-                             serves WebSockets, each connection with a fresh
-                             TARGET; listen+wss:// in TLS
+                             serves WebSockets, each connected to a new
+                             TARGET; listen+wss:// over TLS
         listen+tcp://HOST:PORT
-                             serves TCP likewise; port 0 is chosen by the
-                             system and printed on standard error
+                             serves TCP connections in the same way; with port
+                             0 the system chooses one, printed on standard error
         listen+tls://HOST:PORT
-                             serves TCP in TLS
+                             serves TLS connections
         listen+unix:PATH     serves a Unix socket
         sse+http://HOST[:PORT][/PATH]
                              as SOURCE: the events of an event stream
-                             (EventSource), to its end, or for as long as it
-                             can be had (--reconnect); sse+https:// in TLS
+                             (EventSource), read once, or continuously with
+                             --reconnect; sse+https:// over TLS
         listen+sse+http://HOST:PORT[/PATH]
-                             as TARGET: gives each line of SOURCE to all who
-                             listen, as an event; listen+sse+https:// in TLS
+                             as TARGET: sends each line of SOURCE as an event to
+                             all connected clients; listen+sse+https:// over TLS
 
       EXAMPLES
         An echo server:
           sluice listen+ws://127.0.0.1:8000 echo:
-        A terminal on a WebSocket:
+        A WebSocket on the terminal:
           sluice ws://127.0.0.1:8000
-        Lines out, answers back:
+        Send lines, print the answers:
           printf 'one\\ntwo\\n' | sluice ws://127.0.0.1:8000
-        Send a file, keep the answer:
+        Send a file, save the answer:
           sluice --binary - ws://127.0.0.1:8000 <a >b
         Record a feed:
           sluice --append ws://127.0.0.1:8000/feed file:feed.log
-        Ship a log, come what may:
+        Ship a log, reconnecting as needed:
           tail -f app.log | sluice --reconnect - wss://logs.example/app
-        Ask once:
+        One question, one answer:
           echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
-        A WebSocket face for a TCP service:
+        A WebSocket in front of a TCP service:
           sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
-        Compressed, both ways:
+        With compression:
           sluice --compress ws://127.0.0.1:8000
-        Through a proxy, in TLS:
+        Through a proxy, over TLS:
           sluice --proxy http://proxy:3128 wss://example.com/feed
         Read an event stream:
           sluice --reconnect --json sse+https://example.com/feed
-        Ask with POST for an event stream:
+        Request an event stream with POST:
           sluice --post @question.json --header 'Content-Type: application/json' sse+https://example.com/ask
-        Give a log to browsers:
+        Stream a log to browsers:
           tail -f app.log | sluice - listen+sse+http://127.0.0.1:8000/log
-        A server in TLS:
+        A TLS server:
           sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
         A command per connection:
           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
         Forward a Unix socket:
           sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
-        A page that shows all this:
+        A demo page:
           sluice demo
 
       EXIT STATUS
-          0  ended well
-          1  another failure
-          3  the peer broke the protocol, or a limit; or said that we did
-          4  connection lost, cut or silent for too long, or closed abnormally
-          5  no connection
+          0  success
+          1  any other failure
+          3  protocol or limit violated, by the peer or, as it says, by us
+          4  connection lost, timed out or closed abnormally
+          5  could not connect
           6  handshake refused
-          7  input, output or a command failed, or a port can't be listened on
-         64  wrong command line
+          7  input, output, a command or listening on a port failed
+         64  invalid command line
         130  interrupted twice, or before anything was open (143 by SIGTERM)
       """, version: "0.1.0")
 
-  @Argument(help: "Where the data comes from.")
+  @Argument(help: "The first endpoint.")
   var source: String
 
-  @Argument(help: "Where it goes.")
+  @Argument(help: "The second endpoint.")
   var target: String = "-"
 
   @OptionGroup(title: "MESSAGES ON BYTE STREAMS")
@@ -121,10 +121,10 @@ struct SluiceCommand: AsyncParsableCommand {
   @OptionGroup(title: "TLS AND PROXIES")
   var security: SecurityOptions
 
-  @OptionGroup(title: "BEHIND LOAD BALANCERS")
+  @OptionGroup(title: "LOAD BALANCERS")
   var balancing: LoadBalancerOptions
 
-  @OptionGroup(title: "LOST CONNECTIONS")
+  @OptionGroup(title: "RECONNECTING")
   var reconnecting: ReconnectCommandOptions
 
   @OptionGroup(title: "COMMANDS")
@@ -133,19 +133,19 @@ struct SluiceCommand: AsyncParsableCommand {
   @OptionGroup(title: "ENDING")
   var ending: EndingOptions
 
-  @Flag(help: "Receive only: leave standard input alone, and send no end of it.")
+  @Flag(help: "Receive only: do not read standard input, nor send its end.")
   var noInput = false
 
-  @Flag(help: "Write at the end of a file TARGET instead of replacing it.")
+  @Flag(help: "Append to a file TARGET instead of replacing it.")
   var append = false
 
   @Flag(help: "Show bytes, messages and rate on standard error.")
   var progress = false
 
-  @Flag(name: [.short, .long], help: "Tell on standard error what happens.")
+  @Flag(name: [.short, .long], help: "Report connections and their ends on standard error.")
   var verbose = false
 
-  @Flag(name: [.short, .long], help: "Say nothing but errors that end the run.")
+  @Flag(name: [.short, .long], help: "Print only fatal errors.")
   var quiet = false
 
   func run() async throws {
@@ -184,7 +184,7 @@ struct SluiceCommand: AsyncParsableCommand {
       // The parser would print the whole help, and what is wrong far above it.
       Diagnostics(isVerbose: false, isQuiet: false).error(
         UsageError(
-          "SOURCE is missing: sluice [OPTIONS] SOURCE [TARGET], such as sluice ws://127.0.0.1:8000; --help has the rest"
+          "SOURCE is missing: sluice [OPTIONS] SOURCE [TARGET], such as sluice ws://127.0.0.1:8000; see --help"
         ))
       Self.exit(withError: ExitCode(ExitStatus.usage.rawValue))
     }
@@ -211,19 +211,19 @@ struct SluiceCommand: AsyncParsableCommand {
 }
 
 struct FramingOptions: ParsableArguments {
-  @Flag(help: "A message per line (the default for text).")
+  @Flag(help: "One message per line (the default for text).")
   var lines = false
 
-  @Flag(help: "A message between NUL bytes.")
+  @Flag(help: "Messages end with a NUL byte.")
   var null = false
 
-  @Flag(help: "A message behind its length of 4 bytes, big-endian.")
+  @Flag(help: "Each message follows its length, 4 bytes, big-endian.")
   var lengthPrefixed = false
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("A message per N bytes.", valueName: "N"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("One message per N bytes.", valueName: "N"))
   var chunks: Int?
 
-  @Flag(help: "Send binary messages; bytes pass as they come unless a framing is named.")
+  @Flag(help: "Send binary messages; without a framing option, bytes are passed on as they arrive.")
   var binary = false
 
   @Flag(help: "Send text messages (the default).")
@@ -231,8 +231,8 @@ struct FramingOptions: ParsableArguments {
 
   func validate() throws {
     let named = [lines, null, lengthPrefixed, chunks != nil].filter { $0 }.count
-    if named > 1 { throw ValidationError("--lines, --null, --length-prefixed and --chunks exclude each other.") }
-    if binary && text { throw ValidationError("--binary and --text exclude each other.") }
+    if named > 1 { throw ValidationError("--lines, --null, --length-prefixed and --chunks are mutually exclusive.") }
+    if binary && text { throw ValidationError("--binary and --text are mutually exclusive.") }
     if let chunks, chunks < 1 { throw ValidationError("--chunks must be 1 or more, not \(chunks).") }
   }
 
@@ -250,18 +250,18 @@ struct WebSocketCommandOptions: ParsableArguments {
   @Option(
     name: .customLong("header"),
     help: ArgumentHelp(
-      "As a client, add a header to requests; may be repeated. Host takes the place of the URL's.",
+      "As a client, add a header to requests; may be repeated. Host replaces that of the URL.",
       valueName: "NAME: VALUE"))
   var headers: [String] = []
 
   @Option(
     name: .customLong("response-header"),
-    help: ArgumentHelp("As a server, add a header to answers; may be repeated.", valueName: "NAME: VALUE"))
+    help: ArgumentHelp("As a server, add a header to responses; may be repeated.", valueName: "NAME: VALUE"))
   var responseHeaders: [String] = []
 
   @Option(
     name: .customLong("protocol"),
-    help: ArgumentHelp("Offer, or as a server speak, a subprotocol; may be repeated.", valueName: "NAME"))
+    help: ArgumentHelp("Offer a subprotocol, or as a server accept it; may be repeated.", valueName: "NAME"))
   var protocols: [String] = []
 
   @Flag(help: "Compress messages (permessage-deflate), if the peer agrees.")
@@ -270,30 +270,32 @@ struct WebSocketCommandOptions: ParsableArguments {
   @Option(
     name: .customLong("allow-origin"),
     help: ArgumentHelp(
-      "As a server, let pages of this origin connect, such as https://example.com or https://*.example.com; may be repeated. '*' is any. Without it, pages of this server's own host.",
+      "As a server, allow web pages of this origin to connect, such as https://example.com or https://*.example.com, or '*' for any; may be repeated. The default is the server's own host.",
       valueName: "ORIGIN"))
   var origins: [String] = []
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("Longest message that is taken, in bytes.", valueName: "BYTES"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("The longest message to accept, in bytes.", valueName: "BYTES"))
   var maxMessage = MessageAssembler.defaultMaxMessageSize
 
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "Ping a peer that has sent nothing for so many seconds; nothing from it within that time again is a lost connection.",
+      "Ping a peer after this many seconds of silence, and give up on it after as many again.",
       valueName: "SECONDS"))
   var ping: Double?
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("Seconds for connecting and handshake.", valueName: "SECONDS"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Time limit for connecting, including handshakes.", valueName: "SECONDS"))
   var connectTimeout: Double = 10
 
-  @Flag(help: "End after one message in each direction.")
+  @Flag(help: "Exit after one message in each direction.")
   var oneMessage = false
 
   func validate() throws {
     if maxMessage < 1 { throw ValidationError("--max-message must be 1 or more, not \(maxMessage).") }
     if let origin = origins.first(where: { $0 != "*" && !OriginPolicy.isOrigin($0) }) {
-      throw ValidationError("--allow-origin needs SCHEME://HOST[:PORT] or '*', not '\(origin)'.")
+      throw ValidationError("--allow-origin must be SCHEME://HOST[:PORT] or '*', not '\(origin)'.")
     }
     try checkSeconds("--ping", ping, above: 0)
     try checkSeconds("--connect-timeout", connectTimeout, above: 0)
@@ -329,7 +331,7 @@ struct WebSocketCommandOptions: ParsableArguments {
     var parsed: Headers = [:]
     for header in headers {
       guard let colon = header.firstIndex(of: ":") else {
-        throw UsageError("\(option) needs the form 'NAME: VALUE', but has no colon")
+        throw UsageError("\(option) must have the form 'NAME: VALUE'")
       }
       parsed.append(
         name: String(header[..<colon]),
@@ -343,26 +345,26 @@ struct WebSocketCommandOptions: ParsableArguments {
 struct EndingOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "At the end of one direction: close the WebSocket 'after-answer', when the other direction has ended or been silent for --answer-timeout; 'close' it at once behind the data; 'defer' that until the other direction has ended; or 'close-both' directions.",
+      "When one direction ends: close the WebSocket 'after-answer', once the other direction has ended or been silent for --answer-timeout; 'close' it at once, after the data; 'defer' until the other direction has ended; or 'close-both' directions.",
       valueName: "after-answer|close|defer|close-both"))
   var onEnd = BridgeEndPolicy.afterAnswer
 
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "How long the other direction may be silent, when the input has ended, before the WebSocket is closed.",
+      "After the end of the input, how long the other direction may be silent before the WebSocket is closed.",
       valueName: "SECONDS"))
   var answerTimeout: Double = 1
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Stay so long after the end of the input before anything is closed.", valueName: "SECONDS"))
+    help: ArgumentHelp("After the end of the input, wait this long before closing anything.", valueName: "SECONDS"))
   var linger: Double = 0
 
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "How long one direction may be silent when the other has ended; 0 is for ever.", valueName: "SECONDS"))
+      "How long one direction may be silent after the other has ended; 0 for no limit.", valueName: "SECONDS"))
   var halfCloseTimeout: Double = 30
 
   func validate() throws {

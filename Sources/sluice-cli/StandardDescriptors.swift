@@ -26,7 +26,7 @@ enum StandardDescriptors {
       let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
       guard descriptor >= 0 else {
         throw IOError(
-          operation: "start", subject: "with less than \(needed) free descriptors (ulimit -n)",
+          operation: "start", subject: "with fewer than \(needed) free file descriptors (ulimit -n)",
           code: errno == ENFILE ? "ENFILE" : "EMFILE", reason: "too many open files")
       }
       opened.append(descriptor)

@@ -61,8 +61,9 @@ struct ResponseEndTests {
       let given = path == "/short" ? 0 : (Int(path.split(separator: "/")[1]) ?? 0) * 1000
       #expect(body.filter { $0 == "x" }.count == given)
       #expect(log.all.count == 1)
-      let reason = path == "/short" ? "a body of 10 bytes was promised, and 3 were given" : "the disk is on fire"
-      #expect(log.all.first == "error response was cut short error=\(reason) method=GET path=\(path) peer=127.0.0.1")
+      let reason =
+        path == "/short" ? "the response body has 3 bytes, but Content-Length promised 10" : "the disk is on fire"
+      #expect(log.all.first == "error response truncated error=\(reason) method=GET path=\(path) peer=127.0.0.1")
     }
   }
 

@@ -156,7 +156,7 @@ struct TransformTests {
   func collectLimit() async throws {
     let (near, far) = MemoryStream<Bytes>.pair()
     try await far.write("12345")
-    await #expect(throws: StreamError.limitExceeded(what: "what is collected", limit: 4, actual: 5)) {
+    await #expect(throws: StreamError.limitExceeded(what: "the collected data", limit: 4, actual: 5)) {
       let _: Bytes = try await near.collect(limit: 4)
     }
     await #expect(throws: StreamError.closed) { try await far.write("6") }

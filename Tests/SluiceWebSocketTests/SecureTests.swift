@@ -71,11 +71,11 @@ struct SecureTests {
 
   @Test("a scheme and its certificates belong together")
   func schemes() async throws {
-    #expect(try await refusal("wss://127.0.0.1:0", WebSocketServerOptions())?.contains("needs them") == true)
+    #expect(try await refusal("wss://127.0.0.1:0", WebSocketServerOptions())?.contains("needs certificates") == true)
     let certificates = try await Certificates.load()
     var options = WebSocketServerOptions()
     options.tls = try certificates.server()
-    #expect(try await refusal("ws://127.0.0.1:0", options)?.contains("does not use them") == true)
+    #expect(try await refusal("ws://127.0.0.1:0", options)?.contains("does not use certificates") == true)
   }
 
   private func refusal(_ url: String, _ options: WebSocketServerOptions) async throws -> String? {

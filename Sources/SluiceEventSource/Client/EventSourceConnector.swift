@@ -36,7 +36,7 @@ struct EventSourceConnector: Sendable {
         return nil
       }
     }
-    throw EventSourceError.redirect("it is one more than the \(options.maxRedirects) that are followed")
+    throw EventSourceError.redirect("too many redirects (limit \(options.maxRedirects))")
   }
 
   private func redirect(of answer: ServerAnswer, from url: ConnectionURL) throws(EventSourceError) -> Redirect? {

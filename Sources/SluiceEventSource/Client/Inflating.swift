@@ -58,7 +58,7 @@ struct Inflating {
       inflatedBytes = Swift.max(inflatedBytes, stages[index].inflatedBytes)
       if inflatedBytes > limit, inflatedBytes / Self.maxRatio > sentBytes {
         throw StreamError.limitExceeded(
-          what: "what a compressed event stream grows to without an event", limit: limit, actual: inflatedBytes)
+          what: "the decompressed data since the last event", limit: limit, actual: inflatedBytes)
       }
       if !output.isEmpty { return output }
     }
@@ -70,14 +70,14 @@ extension Inflating.Stage {
     var output = BytesBuilder(capacity: Inflating.stepSize)
     guard let step = inflater.inflate(input.span, to: &output, limit: Inflating.stepSize) else {
       // What stood before the error comes first; zlib says it again then.
-      if output.isEmpty { throw EventSourceError.unsupportedBody("what is no gzip") }
+      if output.isEmpty { throw EventSourceError.unsupportedBody("invalid gzip data") }
       return output.take()
     }
     input = input.dropFirst(step.consumed)
     hasMore = step.hasMore
     // zlib stands still only where it lacks input: the loop around this ends.
     if !input.isEmpty && step.consumed == 0 && output.isEmpty {
-      throw EventSourceError.unsupportedBody("what is no gzip")
+      throw EventSourceError.unsupportedBody("invalid gzip data")
     }
     inflatedBytes += output.count
     return output.take()

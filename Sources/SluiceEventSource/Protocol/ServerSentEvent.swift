@@ -39,8 +39,8 @@ public enum EventFieldError: Error, Hashable, Sendable, CustomStringConvertible 
 
   public var description: String {
     switch self {
-    case .invalidEvent: "the type of an event holds a line end or NUL"
-    case .invalidID: "the id of an event holds a line end or NUL"
+    case .invalidEvent: "the event type contains a line break or NUL byte"
+    case .invalidID: "the event id contains a line break or NUL byte"
     case .invalidRetry(let time): "the retry time \(time) is negative"
     }
   }

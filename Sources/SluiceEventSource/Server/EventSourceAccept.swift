@@ -156,10 +156,11 @@ extension EventSource {
       case .head where !hasBody:
         return .head(status: 200, try streamFields(request, try check(request, options), options))
       case .options: return .head(status: 204, try optionsFields(request, options))
-      case .get, .head: throw RequestRejection(status: 400, reason: "a request for an event stream has no body")
+      case .get, .head:
+        throw RequestRejection(status: 400, reason: "a request for an event stream must not have a body")
       default:
         throw RequestRejection(
-          status: 405, reason: "an event stream is asked for with GET, not \(request.method.rawValue)",
+          status: 405, reason: "an event stream must be requested with GET, not \(request.method.rawValue)",
           fields: [.allow: methods])
       }
     } catch var rejection as RequestRejection {
@@ -191,7 +192,7 @@ extension EventSource {
     _ request: HTTPRequest, _ options: EventSourceServerOptions
   ) throws -> Headers {
     guard accepts(request, exactly: false) else {
-      throw RequestRejection(status: 406, reason: "this is text/event-stream, which the request does not accept")
+      throw RequestRejection(status: 406, reason: "the request does not accept text/event-stream")
     }
     do { return try options.onRequest(request) } catch {
       throw RequestRejection(thrown: error)

@@ -17,13 +17,13 @@ public enum ChunkedBodyError: Error, Hashable, Sendable, CustomStringConvertible
 
   public var description: String {
     switch self {
-    case .invalidLength: "the length of a chunk is not a hexadecimal number"
-    case .invalidExtension: "a chunk's extension is not NAME or NAME=VALUE behind a semicolon"
+    case .invalidLength: "invalid chunk length (expected a hexadecimal number)"
+    case .invalidExtension: "malformed chunk extension (expected ;NAME or ;NAME=VALUE)"
     case .tooMuchFraming(let limit):
-      "the chunked body has more than \(limit) bytes of lengths and extensions beyond what its data are worth"
-    case .invalidLineEnd: "a line of the chunked body does not end with CRLF"
-    case .invalidTrailer(let error): "behind the last chunk: \(error)"
-    case .truncated: "the body ended before its last chunk"
+      "too much chunk overhead in the body (limit \(limit) bytes beyond its share of the data)"
+    case .invalidLineEnd: "a line of the chunked body does not end in CRLF"
+    case .invalidTrailer(let error): "invalid trailer: \(error)"
+    case .truncated: "the body ended before the last chunk"
     }
   }
 }

@@ -51,7 +51,7 @@ extension File {
   ) async throws -> File {
     let name = path.string
     guard readPosition >= -1, writePosition >= -1 else {
-      throw IOError(operation: "open", subject: name, code: "EINVAL", reason: "an offset must be 0 or more")
+      throw IOError(operation: "open", subject: name, code: "EINVAL", reason: "negative offset")
     }
     while true {
       let opened = try await tryOpening(name, flags, permissions, on: loop) { descriptor in

@@ -26,7 +26,7 @@ import CSluiceUV
       if status == UV_EEXIST.rawValue {
         throw IOError(
           operation: operation, subject: subject, code: "EBUSY",
-          reason: "another stream of this loop has the descriptor")
+          reason: "the descriptor is in use by another stream of this loop")
       }
       guard status == 0 else { throw IOError(operation, subject, status: status) }
       self.init(descriptor, isBorrowed: isBorrowed, poller)

@@ -31,16 +31,17 @@ extension UVLoop {
   /// - Parameter body: Runs with the shared loop as its preferred executor.
   /// - Returns: what `body` returns.
   /// - Throws: what `body` throws; `IOError` EBUSY while another call runs the loop, EDEADLK on the loop's own thread.
-  @available(*, noasync, message: "a task gets onto the shared loop by executorPreference: UVLoop.shared")
+  @available(*, noasync, message: "to run a task on the shared loop, use executorPreference: UVLoop.shared")
   public static func runShared<Success: Sendable>(
     _ body: @escaping @Sendable () async throws -> Success
   ) throws -> Success {
     guard isSharedHosted.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
-    else { throw IOError(operation: "run", subject: "the shared loop", code: "EBUSY", reason: "it is run already") }
+    else { throw IOError(operation: "run", subject: "the shared loop", code: "EBUSY", reason: "already running") }
     defer { isSharedHosted.store(false, ordering: .releasing) }
     let loop = shared
     if loop.isCurrent {
-      throw IOError(operation: "run", subject: "the shared loop", code: "EDEADLK", reason: "this is its own thread")
+      throw IOError(
+        operation: "run", subject: "the shared loop", code: "EDEADLK", reason: "called on the loop's own thread")
     }
     let outcome = Outcome<Success>()
     #if canImport(Darwin)

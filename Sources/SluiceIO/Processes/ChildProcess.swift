@@ -90,14 +90,15 @@ import SluiceStreams
     errorOutput: ErrorOutput = .inherit, ending: Ending = Ending(), on loop: UVLoop = .shared
   ) async throws -> ChildProcess {
     guard let program = arguments.first, !program.isEmpty else {
-      throw IOError(operation: "run", subject: "", code: "EINVAL", reason: "no program is named")
+      throw IOError(operation: "run", subject: "", code: "EINVAL", reason: "the program name is missing")
     }
     let texts = arguments + (environment ?? [:]).flatMap { [$0.key, $0.value] } + [directory ?? ""]
     guard !texts.contains(where: { $0.utf8.contains(0) }) else {
-      throw IOError(operation: "run", subject: program, code: "EINVAL", reason: "an argument holds a NUL")
+      throw IOError(operation: "run", subject: program, code: "EINVAL", reason: "an argument contains a NUL byte")
     }
     if let name = environment?.keys.first(where: { $0.isEmpty || $0.utf8.contains(UInt8(ascii: "=")) }) {
-      throw IOError(operation: "run", subject: program, code: "EINVAL", reason: "'\(name)' can't name a variable")
+      throw IOError(
+        operation: "run", subject: program, code: "EINVAL", reason: "invalid environment variable name '\(name)'")
     }
     return try await loop.run {
       try ChildProcess(
@@ -370,7 +371,7 @@ public enum ChildProcessError: Error, Hashable, Sendable, CustomStringConvertibl
   public var description: String {
     switch self {
     case .exited(let command, let status): "\(command) exited with status \(status)"
-    case .signalled(let command, let signal): "\(command) was ended by signal \(signal)"
+    case .signalled(let command, let signal): "\(command) was terminated by signal \(signal)"
     }
   }
 }

@@ -34,10 +34,10 @@ public enum ProxyProtocol {
 
   private static func parse1(_ bytes: [UInt8]) throws(ProxyProtocolError) -> Header? {
     guard let end = bytes.firstIndex(of: 0x0A) else {
-      if bytes.count >= maxLine { throw .malformed("a line of more than \(maxLine) bytes") }
+      if bytes.count >= maxLine { throw .malformed("line longer than \(maxLine) bytes") }
       return nil
     }
-    guard end < maxLine, bytes[..<end].last == 0x0D else { throw .malformed("a line without CRLF") }
+    guard end < maxLine, bytes[..<end].last == 0x0D else { throw .malformed("line without CRLF") }
     let words = bytes[..<(end - 1)].split(separator: 0x20, omittingEmptySubsequences: false)
     let length = end + 1
     // "UNKNOWN" may be followed by anything.
@@ -45,7 +45,7 @@ public enum ProxyProtocol {
     let isIPv6 = words.count == 6 && words[1].equals("TCP6")
     guard words.count == 6, isIPv6 || words[1].equals("TCP4"), let source = address(words[2], isIPv6: isIPv6),
       address(words[3], isIPv6: isIPv6) != nil, words[4...].allSatisfy(isPort)
-    else { throw .malformed("a line that names no connection") }
+    else { throw .malformed("invalid protocol, address or port") }
     return Header(source: source, length: length)
   }
 
@@ -63,7 +63,7 @@ public enum ProxyProtocol {
     guard bytes.count >= 16 else { return nil }
     guard bytes[12] >> 4 == 2 else { throw .malformed("version \(bytes[12] >> 4)") }
     let bodyLength = Int(bytes[14]) << 8 | Int(bytes[15])
-    guard bodyLength <= maxBody else { throw .malformed("\(bodyLength) bytes; the limit is \(maxBody)") }
+    guard bodyLength <= maxBody else { throw .malformed("\(bodyLength) bytes (limit \(maxBody))") }
     guard bytes.count >= 16 + bodyLength else { return nil }
     let body = bytes[16..<(16 + bodyLength)]
     let length = 16 + bodyLength
@@ -71,10 +71,10 @@ public enum ProxyProtocol {
     // LOCAL: the balancer's own connection.
     case (0, _): return Header(source: nil, length: length)
     case (1, 1):
-      guard bodyLength >= 12 else { throw .malformed("addresses that are cut off") }
+      guard bodyLength >= 12 else { throw .malformed("truncated addresses") }
       return Header(source: IPAddress(v4: body.prefix(4).reduce(0) { $0 << 8 | UInt32($1) }), length: length)
     case (1, 2):
-      guard bodyLength >= 36 else { throw .malformed("addresses that are cut off") }
+      guard bodyLength >= 36 else { throw .malformed("truncated addresses") }
       return Header(source: IPAddress(v6: body.prefix(16)), length: length)
     // AF_UNSPEC, AF_UNIX.
     case (1, _): return Header(source: nil, length: length)
@@ -115,9 +115,9 @@ public enum ProxyProtocolError: Error, Hashable, Sendable, CustomStringConvertib
   public var description: String {
     switch self {
     case .missing: "the connection does not begin with a PROXY header"
-    case .malformed(let what): "the PROXY header is malformed: \(what)"
-    case .timeout(let time): "the PROXY header was not there within \(time)"
-    case .endedEarly: "the connection ended before its PROXY header"
+    case .malformed(let what): "malformed PROXY header: \(what)"
+    case .timeout(let time): "no complete PROXY header within \(time)"
+    case .endedEarly: "the connection ended before the PROXY header was complete"
     }
   }
 }

@@ -14,11 +14,12 @@ public enum Resolver {
   /// - Throws: `IOError` with the resolver's word ("unknown node or service"), or if the name holds a NUL or the port is not in 0...65535.
   public static func resolve(_ host: String, port: Int, on loop: UVLoop = .shared) async throws -> [SocketAddress] {
     guard (0...65535).contains(port) else {
-      throw IOError(operation: "resolve", subject: host, code: "EINVAL", reason: "port \(port) is not in 0...65535")
+      throw IOError(
+        operation: "resolve", subject: host, code: "EINVAL", reason: "invalid port \(port) (expected 0–65535)")
     }
     // The system would stop there, and look up a name that nobody has checked.
     guard !host.utf8.contains(0) else {
-      throw IOError(operation: "resolve", subject: host, code: "EINVAL", reason: "the host name holds a NUL")
+      throw IOError(operation: "resolve", subject: host, code: "EINVAL", reason: "the host name contains a NUL byte")
     }
     if let address = SocketAddress(numeric: host, port: port) { return [address] }
     let request = ResolveRequest(host: host, port: port)

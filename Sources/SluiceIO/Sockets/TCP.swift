@@ -59,7 +59,7 @@ public enum TCP {
     return try SocketListener(adopting: descriptor, on: loop, name: bound.description, port: bound.port) { accepted in
       let watch = try DescriptorWatch(accepted, on: loop, operation: "accept on", subject: bound.description)
       let peer = unsafe SocketAddress.ofSocket { unsafe getpeername(accepted, $0, $1) }
-      return SocketStream(watch, on: loop, name: peer?.description ?? "a peer that is gone", options)
+      return SocketStream(watch, on: loop, name: peer?.description ?? "disconnected peer", options)
     }
   }
 }

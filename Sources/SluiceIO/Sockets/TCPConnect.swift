@@ -19,7 +19,7 @@ extension TCP {
   ) async throws -> SocketStream {
     let name = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]:\(port)" : "\(host):\(port)"
     guard (1...65535).contains(port) else {
-      throw IOError(operation: "connect", subject: name, code: "EINVAL", reason: "the port is not in 1...65535")
+      throw IOError(operation: "connect", subject: name, code: "EINVAL", reason: "invalid port (expected 1–65535)")
     }
     let start = ContinuousClock.now
     let addresses = try await withDeadline(timeout, "resolve", name, on: loop) {
@@ -186,7 +186,7 @@ private final class ConnectAttempt: LoopResident {
 
   private static func bind(_ descriptor: CInt, to localAddress: String) throws {
     guard let own = SocketAddress(numeric: localAddress, port: 0) else {
-      throw IOError(operation: "connect from", subject: localAddress, code: "EINVAL", reason: "it is not an address")
+      throw IOError(operation: "connect from", subject: localAddress, code: "EINVAL", reason: "invalid IP address")
     }
     guard unsafe own.withAddress({ unsafe systemBind(descriptor, $0, own.length) }) == 0 else {
       throw IOError("connect from", localAddress, status: -errno)

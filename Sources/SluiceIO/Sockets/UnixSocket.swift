@@ -144,7 +144,7 @@ private struct UnixAddress {
     guard name.count < capacity else {
       throw IOError(
         operation: "use", subject: path, code: "ENAMETOOLONG",
-        reason: "the path of a socket may have \(capacity - 1) bytes, and this one has \(name.count)")
+        reason: "socket path too long: \(name.count) bytes (limit \(capacity - 1))")
     }
     if isAbstract { name[0] = 0 }
     unsafe withUnsafeMutableBytes(of: &storage.sun_path) { unsafe $0.copyBytes(from: name) }

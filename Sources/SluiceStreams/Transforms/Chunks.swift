@@ -58,7 +58,7 @@ extension ReadableStream {
     var elements: [Output] = []
     while let element = try await read() {
       guard elements.count < limit else {
-        throw refuse(StreamError.limitExceeded(what: "what is collected", limit: limit, actual: elements.count + 1))
+        throw refuse(StreamError.limitExceeded(what: "the collected data", limit: limit, actual: elements.count + 1))
       }
       elements.append(element)
     }
@@ -80,7 +80,7 @@ extension ReadableStream where Output == Bytes {
     while let chunk = try await read() {
       guard builder.count + chunk.count <= limit else {
         throw refuse(
-          StreamError.limitExceeded(what: "what is collected", limit: limit, actual: builder.count + chunk.count))
+          StreamError.limitExceeded(what: "the collected data", limit: limit, actual: builder.count + chunk.count))
       }
       builder.append(chunk)
     }

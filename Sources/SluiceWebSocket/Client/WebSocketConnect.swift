@@ -41,7 +41,7 @@ extension WebSocket {
           }
           redirects += 1
           guard redirects <= options.maxRedirects else {
-            throw WebSocketConnectError.redirect("it is one more than the \(options.maxRedirects) that are followed")
+            throw WebSocketConnectError.redirect("too many redirects (limit \(options.maxRedirects))")
           }
           if !redirect.keepsOrigin { options.headers.remove(Redirect.originFields) }
           target = ClientTarget(url: redirect.url, unixSocket: redirect.keepsOrigin ? target.unixSocket : nil)

@@ -21,10 +21,10 @@ extension WebSocketConnectError: CustomStringConvertible {
   public var description: String {
     switch self {
     case .handshake(let error): error.description
-    case .malformedResponse(let error): "the server's answer to the handshake is malformed: \(error)"
-    case .endedEarly: "the server ended the connection before it had answered the handshake"
-    case .redirect(let reason): "the server redirects, and that is not followed: \(reason)"
-    case .timeout(let time): "the server did not answer the handshake within \(time)"
+    case .malformedResponse(let error): "malformed handshake response from the server: \(error)"
+    case .endedEarly: "the server closed the connection during the handshake"
+    case .redirect(let reason): "redirect not followed: \(reason)"
+    case .timeout(let time): "no handshake response within \(time)"
     }
   }
 }

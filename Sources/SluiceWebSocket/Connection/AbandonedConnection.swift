@@ -25,7 +25,7 @@ final class AbandonedConnection: SingleWaker, @unchecked Sendable {  // touched 
   static func close(_ transport: WebSocket.Transport, _ opening: WebSocketOpening, _ context: ConnectionContext) {
     let host = (try? ConnectionURL(opening.url))?.host ?? ""
     Logger(label: "sluice.websocket.client").debug(
-      "a WebSocket was dropped without close: closing with 1001", metadata: ["host": "\(host)"])
+      "WebSocket released without close(): closing with 1001", metadata: ["host": "\(host)"])
     context.loop.execute { AbandonedConnection(transport).close(context) }
   }
 

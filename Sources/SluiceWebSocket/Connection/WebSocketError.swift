@@ -40,21 +40,22 @@ extension WebSocketError: CustomStringConvertible {
     switch self {
     case .closed(let code, let reason):
       reason.isEmpty ? "the peer closed with \(code)" : "the peer closed with \(code): \(reason)"
-    case .connectionLost(let underlying?): "the connection was lost without a close (1006): \(underlying)"
-    case .connectionLost: "the connection was lost without a close (1006)"
+    case .connectionLost(let underlying?): "connection lost without a Close frame (1006): \(underlying)"
+    case .connectionLost: "connection lost without a Close frame (1006)"
     case .protocolViolation(let error): "\(error) (\(error.closeCode.rawValue))"
-    case .closeTimeout(let time): "the peer did not answer the close within \(time)"
+    case .closeTimeout(let time): "no answer to the Close frame within \(time)"
     case .invalidCloseCode(let code):
-      "\(code.rawValue) is not a code to close with; 1000-1003, 1007-1014 and 3000-4999 are"
-    case .closeReasonTooLong(let count): "the close reason has \(count) bytes; 123 are allowed"
-    case .pingTooLong(let count): "the ping has \(count) bytes; 125 are allowed"
-    case .invalidText: "the text message to send is not UTF-8"
-    case .insideMessage: "a message can't be sent before the last fragment of the one under way"
-    case .noPong: "the connection closed before the pong came"
-    case .unsupported(let what, let version): "\(version.rawValue), which the client speaks, does not have \(what)"
-    case .keepaliveTimeout(let time): "nothing came from the peer within \(time) after a keepalive ping"
+      "invalid close code \(code.rawValue) (expected 1000–1003, 1007–1014 or 3000–4999)"
+    case .closeReasonTooLong(let count): "close reason too long: \(count) bytes (limit 123)"
+    case .pingTooLong(let count): "ping payload too long: \(count) bytes (limit 125)"
+    case .invalidText: "the text message is not valid UTF-8"
+    case .insideMessage: "can't send a message before the last fragment of the previous one"
+    case .noPong: "the connection closed before the pong arrived"
+    case .unsupported(let what, let version):
+      "\(version.rawValue), the version of this connection, does not support \(what)"
+    case .keepaliveTimeout(let time): "the peer sent nothing for \(time) after a keepalive ping"
     case .idle(let time): "no message was sent or received for \(time)"
-    case .stalled(let time): "the peer took nothing of what was to be sent for \(time)"
+    case .stalled(let time): "the peer read nothing for \(time)"
     case .extensionFailed(let error): "an extension failed: \(error)"
     }
   }

@@ -134,7 +134,7 @@ public enum MessageFramingError: Error, Hashable, Sendable, CustomStringConverti
 
   public var description: String {
     switch self {
-    case .notText(let number): "message \(number) of the input is not UTF-8, so it can't be text; send it as binary"
+    case .notText(let number): "message \(number) is not valid UTF-8 and can't be sent as text; send it as binary"
     }
   }
 }

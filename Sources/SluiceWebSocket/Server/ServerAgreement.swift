@@ -22,7 +22,7 @@ extension WebSocketHandshakeOptions {
     do { added = try onRequest(request) } catch { throw RequestRejection(thrown: error) }
     // A field of the application's that can't be sent: its log is told by `onRequest`'s caller, the peer is not.
     guard added.areSendable(reserved: HandshakeHeaders.reserved) else {
-      throw RequestRejection(status: 500, reason: "the server failed")
+      throw RequestRejection(status: 500, reason: "internal server error")
     }
     for (name, value) in added {
       guard let name = HTTPField.Name(name) else { continue }

@@ -127,7 +127,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
       let head = try RequestHead(bytes, limits: options.headLimits)
       isHead = head.request.method == .head
       if let path, head.request.path.map(Self.withoutQuery) != path {
-        throw RequestRejection(status: 404, reason: "nothing is served at this path")
+        throw RequestRejection(status: 404, reason: "not found")
       }
       try admission?.check(head.request)
       try answer(

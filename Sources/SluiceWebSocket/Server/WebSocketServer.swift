@@ -70,7 +70,7 @@ public struct WebSocketServer: Sendable {
     logger: Logger,
     begin: @escaping @Sendable (ConnectionService<AcceptedWebSockets>, WebSocket) -> Task<Void, any Error>?
   ) async throws {
-    sockets.onExhaustion { logger.warning("connections wait", metadata: ["error": "\($0)"]) }
+    sockets.onExhaustion { logger.warning("accepting paused: out of file descriptors", metadata: ["error": "\($0)"]) }
     try await sockets.run { index in
       let accepted = accepted[index]
       let service = ConnectionService(accepted, closeTimeout: closeTimeout, begin: begin)

@@ -88,10 +88,10 @@ enum DeflateParameterError: Error, Hashable, CustomStringConvertible {
 
   var description: String {
     switch self {
-    case .unknown(let name): "the parameter \(name) is unknown"
-    case .duplicate(let name): "the parameter \(name) comes twice"
-    case .invalidValue(let name): "the value of \(name) is not allowed"
-    case .notGranted(let name): "\(name) was asked for and not granted"
+    case .unknown(let name): "unknown parameter \(name)"
+    case .duplicate(let name): "duplicate parameter \(name)"
+    case .invalidValue(let name): "invalid value of \(name)"
+    case .notGranted(let name): "\(name) was requested but not granted"
     }
   }
 }

@@ -36,7 +36,7 @@ package struct ExtensionNegotiation: Sendable {
     var offered: [ExtensionParameters] = []
     for field in fields {
       do { offered += try ExtensionParameters.parse(field) } catch {
-        throw HandshakeRejection(status: 400, reason: "Sec-WebSocket-Extensions is malformed")
+        throw HandshakeRejection(status: 400, reason: "malformed Sec-WebSocket-Extensions")
       }
     }
     var negotiated = NegotiatedExtensions()
@@ -67,10 +67,10 @@ package struct ExtensionNegotiation: Sendable {
           throw .unexpectedExtension(answer.name)
         }
         guard names.insert(answer.name).inserted else {
-          throw .invalidExtension(answer.name, reason: "it was chosen twice")
+          throw .invalidExtension(answer.name, reason: "chosen twice")
         }
         guard negotiated.reservedBits.isDisjoint(with: chosen.reservedBits) else {
-          throw .invalidExtension(answer.name, reason: "it uses the same reserved bit as another one that was chosen")
+          throw .invalidExtension(answer.name, reason: "it uses the same reserved bit as another negotiated extension")
         }
         do { negotiated.add(try chosen.accept(answer), chosen.reservedBits) } catch {
           throw .invalidExtension(answer.name, reason: "\(error)")

@@ -63,30 +63,30 @@ extension WebSocketProtocolError: CustomStringConvertible {
     case .reservedOpcode(let opcode):
       "the peer sent a frame with the reserved opcode 0x\(String(opcode, radix: 16, uppercase: true))"
     case .reservedBits(let bits, let opcode):
-      "the peer set \(bits) on a \(opcode) frame; no negotiated extension uses that"
+      "the peer set \(bits) on a \(opcode) frame, which no negotiated extension allows"
     case .fragmentedControlFrame(let opcode):
-      "the peer sent a fragmented \(opcode) frame; control frames come in one piece"
+      "the peer sent a fragmented \(opcode) frame; control frames must not be fragmented"
     case .controlFrameTooLong(let opcode):
-      "the peer sent a \(opcode) frame of more than 125 bytes"
-    case .unmaskedFrame: "the client sent a frame without a mask"
-    case .maskedFrame: "the server sent a frame with a mask"
+      "the peer sent a \(opcode) frame longer than 125 bytes"
+    case .unmaskedFrame: "the client sent an unmasked frame"
+    case .maskedFrame: "the server sent a masked frame"
     case .nonMinimalLength(let length, let lengthBytes):
-      "the peer wrote the frame length \(length) in \(lengthBytes) bytes, which is more than it needs"
+      "the peer encoded the frame length \(length) in \(lengthBytes) bytes, more than necessary"
     case .lengthOutOfRange(let length):
-      "the peer announced a frame of \(length) bytes; the protocol ends at 9223372036854775807"
-    case .unexpectedContinuation: "the peer continued a message that it had not begun"
-    case .interruptedMessage(let opcode): "the peer began a \(opcode) message inside a fragmented one"
-    case .truncatedCloseCode: "the peer sent a close frame of 1 byte; a close code has 2"
-    case .invalidCloseCode(let code): "the peer closed with the code \(code.rawValue), which must not be sent"
-    case .invalidCloseReason: "the peer closed with a reason that is not UTF-8"
-    case .invalidText: "the peer sent text that is not UTF-8"
-    case .truncatedText: "the peer sent text that ends inside a UTF-8 character"
+      "the peer announced a frame of \(length) bytes (limit 9223372036854775807)"
+    case .unexpectedContinuation: "the peer sent a continuation frame without a message to continue"
+    case .interruptedMessage(let opcode): "the peer started a \(opcode) message before finishing a fragmented one"
+    case .truncatedCloseCode: "the peer sent a Close frame with 1 byte; a close code takes 2"
+    case .invalidCloseCode(let code): "the peer sent the invalid close code \(code.rawValue)"
+    case .invalidCloseReason: "the peer sent a close reason that is not valid UTF-8"
+    case .invalidText: "the peer sent text that is not valid UTF-8"
+    case .truncatedText: "the peer sent text that ends in the middle of a UTF-8 character"
     case .messageTooBig(let limit, let actual):
-      "the peer sent a message of at least \(actual) bytes; the limit is \(limit)"
-    case .tooManyFragments(let limit): "the peer sent a message in more than \(limit) frames, which is the limit"
-    case .invalidCompressedData: "the peer sent a compressed message that can't be inflated"
-    case .truncatedCompressedData: "the peer sent a compressed message that is cut off"
-    case .outOfMemory: "there is no memory for a compression context"
+      "the peer sent a message of at least \(actual) bytes (limit \(limit))"
+    case .tooManyFragments(let limit): "the peer sent a message in too many frames (limit \(limit))"
+    case .invalidCompressedData: "the peer sent invalid compressed data"
+    case .truncatedCompressedData: "the peer sent a truncated compressed message"
+    case .outOfMemory: "not enough memory for a compression context"
     }
   }
 }

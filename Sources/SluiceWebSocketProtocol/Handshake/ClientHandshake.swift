@@ -25,14 +25,14 @@ public enum ClientHandshakeError: Error, Hashable, Sendable {
 extension ClientHandshakeError: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .refused(let status, _, _): "the server answered the handshake with status \(status) instead of 101"
+    case .refused(let status, _, _): "the server responded to the handshake with status \(status) instead of 101"
     case .missingUpgrade: "the server's 101 response has no 'Upgrade: websocket'"
     case .missingConnection: "the server's 101 response has no 'Connection: Upgrade'"
-    case .wrongAccept: "the server's Sec-WebSocket-Accept does not answer the key that was sent"
+    case .wrongAccept: "the server's Sec-WebSocket-Accept does not match the key that was sent"
     case .unexpectedSubprotocol: "the server chose a subprotocol that was not offered"
     case .unexpectedExtension: "the server chose an extension that was not offered"
-    case .malformedExtensions: "the server's Sec-WebSocket-Extensions is malformed"
-    case .invalidExtension(let name, let reason): "the server's choice of the extension \(name) is not valid: \(reason)"
+    case .malformedExtensions: "the server sent a malformed Sec-WebSocket-Extensions"
+    case .invalidExtension(let name, let reason): "the server's choice of the extension \(name) is invalid: \(reason)"
     }
   }
 }
@@ -46,7 +46,7 @@ public enum SubprotocolError: Error, Hashable, Sendable, CustomStringConvertible
 
   public var description: String {
     switch self {
-    case .notAToken: "a subprotocol may consist of letters, digits and !#$%&'*+-.^_`|~ only"
+    case .notAToken: "invalid subprotocol (expected letters, digits and !#$%&'*+-.^_`|~)"
     case .duplicate(let name): "the subprotocol '\(name)' is offered twice"
     }
   }

@@ -46,20 +46,21 @@ package struct ServerHandshake: Sendable {
   ) throws(HandshakeRejection) -> Agreement {
     let fields = request.headerFields
     // §4.2.1 (1): a GET of HTTP/1.1 or higher.
-    guard isHTTP11 else { throw HandshakeRejection(status: 505, reason: "a WebSocket needs HTTP/1.1") }
+    guard isHTTP11 else { throw HandshakeRejection(status: 505, reason: "WebSocket requires HTTP/1.1") }
     guard request.method == .get else {
       throw HandshakeRejection(
-        status: 405, reason: "a WebSocket is opened with GET, not \(request.method.rawValue)", fields: [.allow: "GET"])
+        status: 405, reason: "a WebSocket must be opened with GET, not \(request.method.rawValue)",
+        fields: [.allow: "GET"])
     }
-    if hasBody { throw HandshakeRejection(status: 400, reason: "a request that opens a WebSocket has no body") }
+    if hasBody { throw HandshakeRejection(status: 400, reason: "a WebSocket request must not have a body") }
     // (3): without Upgrade it is another request; RFC 9110 §15.5.22 names what would be right.
     guard fields[values: .upgrade].list(contains: "websocket") else {
       throw HandshakeRejection(
-        status: 426, reason: "this is a WebSocket; the request does not ask for one (Upgrade: websocket)",
+        status: 426, reason: "this is a WebSocket endpoint; the request has no Upgrade: websocket",
         fields: [.upgrade: "websocket", .connection: "Upgrade"])
     }
     guard fields[values: .connection].list(contains: "upgrade") else {
-      throw HandshakeRejection(status: 400, reason: "the Connection field does not say 'Upgrade'")
+      throw HandshakeRejection(status: 400, reason: "the Connection field does not contain 'Upgrade'")
     }
     let version = try version(fields)
     try checkOrigin(request, version)
@@ -75,7 +76,8 @@ package struct ServerHandshake: Sendable {
     let fields = request.headerFields
     let keys = fields[values: .secWebSocketKey]
     guard keys.count == 1, let key = HandshakeKey(keys[0]) else {
-      throw HandshakeRejection(status: 400, reason: "Sec-WebSocket-Key must be there once, with 16 bytes in Base64")
+      throw HandshakeRejection(
+        status: 400, reason: "invalid Sec-WebSocket-Key (expected exactly one, 16 bytes in Base64)")
     }
     var agreement = Agreement(
       version: version,
@@ -104,7 +106,7 @@ package struct ServerHandshake: Sendable {
     if let version, versions.contains(version) { return version }
     let spoken = versions.compactMap(\.number).sorted { $0.count > $1.count || ($0.count == $1.count && $0 > $1) }
     throw HandshakeRejection(
-      status: 426, reason: "the WebSocket version must be \(spoken.joined(separator: " or "))",
+      status: 426, reason: "unsupported WebSocket version (expected \(spoken.joined(separator: " or ")))",
       fields: [.secWebSocketVersion: spoken.joined(separator: ", ")])
   }
 
@@ -115,7 +117,7 @@ package struct ServerHandshake: Sendable {
     var sent = request.headerFields[values: .origin]
     if version == .hybi7 || version == .hybi8 { sent += request.headerFields.values(named: "sec-websocket-origin") }
     guard origins.allows(sent, host: request.authority ?? "") else {
-      throw HandshakeRejection(status: 403, reason: "pages of this origin may not connect")
+      throw HandshakeRejection(status: 403, reason: "origin not allowed")
     }
   }
 
@@ -131,7 +133,7 @@ package struct ServerHandshake: Sendable {
     let offered = elements.map(\.text)
     let distinct = Set(offered)
     guard elements.allSatisfy(\.isToken), distinct.count == offered.count else {
-      throw HandshakeRejection(status: 400, reason: "\(field) must list distinct tokens")
+      throw HandshakeRejection(status: 400, reason: "invalid \(field) (expected distinct tokens)")
     }
     guard let chooseProtocol else { return protocols.first { distinct.contains($0) } }
     guard let chosen = chooseProtocol(request, offered) else { return nil }

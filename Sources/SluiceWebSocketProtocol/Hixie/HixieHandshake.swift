@@ -51,7 +51,10 @@ package struct HixieChallenge: Sendable, Hashable {
       let keys = field.values(in: fields)
       guard keys.count == 1, let number = Self.number(keys[0]) else {
         throw HandshakeRejection(
-          status: 400, reason: "Sec-WebSocket-Key1 and -Key2 must be there once, with digits that their spaces divide")
+          status: 400,
+          reason:
+            "invalid Sec-WebSocket-Key1 or -Key2 (expected one of each, with a number divisible by its count of spaces)"
+        )
       }
       numbers.append(number)
     }

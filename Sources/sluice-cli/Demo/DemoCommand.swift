@@ -5,15 +5,15 @@ import Sluice
 struct DemoCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sluice demo",
-    abstract: "Serves a page with a WebSocket, an event stream, a shared room and backpressure to play with.",
-    discussion: "Open the address that it prints in a browser, in several tabs too. Ctrl-C ends it.")
+    abstract: "Serve a demo page: a WebSocket, an event stream, a chat room, and backpressure to play with.",
+    discussion: "Open the printed address in one or more browser tabs. Press Ctrl-C to stop.")
 
-  @Option(help: ArgumentHelp("Where to listen; port 0 is chosen by the system.", valueName: "HOST:PORT"))
+  @Option(help: ArgumentHelp("The address to listen on; with port 0 the system chooses one.", valueName: "HOST:PORT"))
   var listen = "127.0.0.1:8080"
 
   func validate() throws {
     do throws(UsageError) { _ = try Endpoint.hostAndPort("//" + listen, in: listen, allowsZero: true) } catch {
-      throw ValidationError("--listen needs HOST:PORT: \(error)")
+      throw ValidationError("--listen must be HOST:PORT: \(error)")
     }
   }
 

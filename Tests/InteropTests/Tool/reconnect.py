@@ -177,7 +177,7 @@ def exactly_once():
         client.end()
         # A slow server may find more under way than it had meant to take.
         check(len(server.received) >= 4, f"{scheme}: {len(server.received)} connections")
-        check(client.said.count(b"connecting again in") >= len(server.received) - 1, f"{scheme}: {client.said.decode()}")
+        check(client.said.count(b"reconnecting in") >= len(server.received) - 1, f"{scheme}: {client.said.decode()}")
         if server.upgrade:
             arrived = [message + b"\n" for message in messages_of(server)]
         else:
@@ -316,7 +316,7 @@ def endings():
     # It waits for a server that is not there yet, and the end of the input is a clean end.
     client = Tool(*RECONNECT, url)
     client.write(b"early\n")
-    wait_for(lambda: b"ECONNREFUSED" in client.said and b"connecting again in" in client.said, "no attempt is told")
+    wait_for(lambda: b"ECONNREFUSED" in client.said and b"reconnecting in" in client.said, "no attempt is told")
     server = subprocess.Popen([tool, "-q", f"listen+{url}", "echo:"], stdin=subprocess.DEVNULL, env=CLEAN)
     check(client.process.stdout.readline() == b"early\n", "no echo of what was there before the server")
     # A server that goes away with 1001 is waited for.
@@ -339,7 +339,7 @@ def endings():
     client.process.stdout.readline()
     server.kill()
     server.wait()
-    wait_for(lambda: b"connecting again in" in client.said, "the loss is not told")
+    wait_for(lambda: b"reconnecting in" in client.said, "the loss is not told")
     client.process.send_signal(signal.SIGINT)
     client.wait()
     client = Tool(*RECONNECT, "--quiet", url)
@@ -375,7 +375,7 @@ def event_streams():
     """An event stream whose server is not there at first, and comes back."""
     port = free_port()
     client = Tool(*RECONNECT, f"sse+http://127.0.0.1:{port}/log")
-    wait_for(lambda: b"connecting again in" in client.said, "no attempt is told")
+    wait_for(lambda: b"reconnecting in" in client.said, "no attempt is told")
     for text in [b"one\n", b"two\n"]:
         source = subprocess.Popen(
             [tool, "-q", "-", f"listen+sse+http://127.0.0.1:{port}/log"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=CLEAN)
@@ -399,7 +399,7 @@ def event_streams():
         source.stdin.close()
         source.kill()
         source.wait()
-        wait_for(lambda: b"connecting again in" in client.said[said:], "the loss is not told")
+        wait_for(lambda: b"reconnecting in" in client.said[said:], "the loss is not told")
     client.process.send_signal(signal.SIGINT)
     client.wait()
 

@@ -84,7 +84,7 @@ struct ExtensionNegotiationTests {
     #expect(try negotiation.accept([]).sessions.isEmpty)
     #expect(throws: ClientHandshakeError.unexpectedExtension("__proto__")) { try negotiation.accept(["__proto__"]) }
     #expect(throws: ClientHandshakeError.malformedExtensions) { try negotiation.accept(["one;"]) }
-    #expect(throws: ClientHandshakeError.invalidExtension("one", reason: "it was chosen twice")) {
+    #expect(throws: ClientHandshakeError.invalidExtension("one", reason: "chosen twice")) {
       try negotiation.accept(["one", "one"])
     }
     #expect(throws: ClientHandshakeError.self) { try negotiation.accept(["one, also-one"]) }

@@ -35,7 +35,7 @@ struct CloseCodeTests {
       (.invalidCloseReason, .invalidPayload, "reason"),
       (.invalidText, .invalidPayload, "UTF-8"),
       (.truncatedText, .invalidPayload, "ends inside"),
-      (.messageTooBig(limit: 10, actual: 11), .messageTooBig, "at least 11 bytes; the limit is 10"),
+      (.messageTooBig(limit: 10, actual: 11), .messageTooBig, "at least 11 bytes (limit 10)"),
       (.tooManyFragments(limit: 7), .policyViolation, "more than 7 frames"),
     ]
     for (error, code, words) in table {
