@@ -41,10 +41,13 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
   ],
   targets: [
-    // The event loop (libuv1-dev): files, processes, names, signals, and the errors' names; and the system's calls for sockets.
+    // The event loop (libuv1-dev): files, processes, names, signals, and the errors' names.
     .systemLibrary(
       name: "CSluiceUV", pkgConfig: "libuv",
       providers: [.apt(["libuv1-dev"]), .brew(["libuv"])]),
+    // The system's calls for sockets, descriptors and processes; and what Swift's runtime and libdispatch have beyond their modules. No libraries.
+    .systemLibrary(name: "CSluiceSystem"),
+    .systemLibrary(name: "CSluiceRuntime"),
     // Masking in the processor's widest vectors: no library, only code that Swift can't be told to compile for a newer processor.
     .systemLibrary(name: "CSluiceVector"),
     // Compression of messages and of event streams (zlib1g-dev).
@@ -54,6 +57,7 @@ let package = Package(
     .target(
       name: "SluiceStreams",
       dependencies: [
+        "CSluiceRuntime",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HeapModule", package: "swift-collections"),
       ],
@@ -61,7 +65,7 @@ let package = Package(
     .target(
       name: "SluiceIO",
       dependencies: [
-        "SluiceStreams", "CSluiceUV",
+        "SluiceStreams", "CSluiceUV", "CSluiceSystem", "CSluiceRuntime",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "SystemPackage", package: "swift-system"),
       ],
@@ -82,22 +86,6 @@ let package = Package(
       name: "SluiceHTTP",
       dependencies: ["SluiceStreams", .product(name: "HTTPTypes", package: "swift-http-types")],
       swiftSettings: settings),
-    // The way to an origin, for all clients: connection, proxy, TLS.
-    .target(
-      name: "SluiceConnect",
-      dependencies: [
-        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP",
-        .product(name: "HTTPTypes", package: "swift-http-types"),
-      ],
-      swiftSettings: settings),
-    // The way in, for all servers: listening, counting, a task for each connection.
-    .target(
-      name: "SluiceListen",
-      dependencies: [
-        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP",
-        .product(name: "HTTPTypes", package: "swift-http-types"),
-      ],
-      swiftSettings: settings),
     // Compressed bytes, raw for WebSockets and as gzip for HTTP.
     .target(name: "SluiceZlib", dependencies: ["SluiceStreams", "CSluiceZlib"], swiftSettings: settings),
     .target(
@@ -107,30 +95,42 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       swiftSettings: settings),
+    // WebSockets over any byte stream: no sockets, no TLS.
     .target(
       name: "SluiceWebSocket",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceIO", "SluiceTLS", "SluiceConnect",
-        "SluiceListen",
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
+    // Event streams over any byte stream: parsing, and a server's side.
     .target(
       name: "SluiceEventSource",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceListen", "SluiceZlib",
+        "SluiceStreams", "SluiceHTTP", "SluiceZlib",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
-    // WebSockets, event streams, files and answers side by side on one port.
+    // The way out: to an origin through proxies and TLS, and the clients of WebSockets and event streams on it.
+    .target(
+      name: "SluiceClient",
+      dependencies: [
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP", "SluiceZlib", "SluiceWebSocketProtocol",
+        "SluiceWebSocket", "SluiceEventSource",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+      ],
+      swiftSettings: settings),
+    // The way in: listening sockets, and WebSockets, event streams, files and answers on them, by themselves or side by side.
     .target(
       name: "SluiceServer",
       dependencies: [
-        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP", "SluiceListen", "SluiceWebSocket", "SluiceEventSource",
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket",
+        "SluiceEventSource",
+        .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "SystemPackage", package: "swift-system"),
@@ -169,8 +169,8 @@ let package = Package(
     .target(
       name: "Sluice",
       dependencies: [
-        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceConnect", "SluiceHTTP", "SluiceWebSocketProtocol",
-        "SluiceWebSocket", "SluiceEventSource", "SluiceServer",
+        "SluiceStreams", "SluiceIO", "SluiceTLS", "SluiceHTTP", "SluiceWebSocketProtocol",
+        "SluiceWebSocket", "SluiceEventSource", "SluiceClient", "SluiceServer",
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "SystemPackage", package: "swift-system"),
       ],
@@ -228,23 +228,16 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "SluiceListenTests",
+      name: "SluiceClientTests",
       dependencies: [
-        "SluiceListen", "SluiceHTTP", "SluiceIO", "SluiceStreams",
-        .product(name: "HTTPTypes", package: "swift-http-types"),
-      ],
-      swiftSettings: settings),
-    .testTarget(
-      name: "SluiceConnectTests",
-      dependencies: [
-        "SluiceConnect", "SluiceHTTP", "SluiceIO", "SluiceStreams",
+        "SluiceClient", "SluiceHTTP", "SluiceIO", "SluiceStreams",
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       swiftSettings: settings),
     .testTarget(
       name: "SluiceTLSTests",
       dependencies: [
-        "SluiceTLS", "SluiceConnect", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
+        "SluiceTLS", "SluiceClient", "SluiceIO", "SluiceStreams", "SluiceTestSupport",
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),

@@ -1,5 +1,5 @@
 @_exported import HTTPTypes
-@_exported import SluiceConnect
+@_exported import SluiceClient
 @_exported import SluiceEventSource
 @_exported import SluiceHTTP
 @_exported import SluiceIO

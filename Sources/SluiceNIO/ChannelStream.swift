@@ -6,6 +6,8 @@
 
   #if canImport(Glibc)
     import Glibc
+  #elseif canImport(Musl)
+    import Musl
   #else
     import Darwin
   #endif
@@ -280,6 +282,21 @@
       case .closed, .failed: channel.close(mode: .all, promise: nil)
       case .open, .closing: break
       }
+    }
+  }
+
+  extension ChannelStream: TransportDescribing {
+    package var peerAddress: SluiceStreams.SocketAddress? { .init(channel.remoteAddress) }
+    package var localAddress: SluiceStreams.SocketAddress? { .init(channel.localAddress) }
+  }
+
+  extension SluiceStreams.SocketAddress {
+    /// - Returns: nil for one of a Unix socket, or none.
+    fileprivate init?(_ address: NIOCore.SocketAddress?) {
+      guard let address, let ipAddress = address.ipAddress.flatMap({ IPAddress($0) }), let port = address.port else {
+        return nil
+      }
+      self.init(ipAddress, port: port)
     }
   }
 

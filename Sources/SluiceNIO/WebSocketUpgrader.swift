@@ -25,10 +25,10 @@
     private let handler: @Sendable (WebSocket) async throws -> Void
 
     /// - Parameters:
-    ///   - options: Of the handshake and the connections; those of the listening count for nothing.
+    ///   - options: Of the handshake and the connections.
     ///   - isSecure: Whether the channel is in TLS: a WebSocket's `url` says so.
     public init(
-      options: WebSocketServerOptions = WebSocketServerOptions(), isSecure: Bool = false,
+      options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(), isSecure: Bool = false,
       logger: Logger = Logger(label: "sluice.websocket.server"),
       _ handler: @escaping @Sendable (WebSocket) async throws -> Void
     ) {
@@ -66,7 +66,7 @@
     ///   - options, isSecure: As for `WebSocketUpgrader`.
     ///   - result: What the pipeline gives for a WebSocket.
     public init(
-      options: WebSocketServerOptions = WebSocketServerOptions(), isSecure: Bool = false,
+      options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(), isSecure: Bool = false,
       _ result: @escaping @Sendable (WebSocket) -> Result
     ) {
       upgrade = Upgrade(options, isSecure: isSecure)
@@ -87,10 +87,10 @@
 
   /// What both do.
   private struct Upgrade: Sendable {
-    private let options: WebSocketServerOptions
+    private let options: WebSocketHandshakeOptions
     private let isSecure: Bool
 
-    init(_ options: WebSocketServerOptions, isSecure: Bool) {
+    init(_ options: WebSocketHandshakeOptions, isSecure: Bool) {
       var options = options
       // The answer to hixie-76 stands behind the request's head, which NIO has taken apart already.
       options.versions.subtract([.hixie75, .hixie76])
@@ -125,7 +125,7 @@
     ) throws(RequestRejection) -> ServerHandshake.Agreement {
       let hasBody: Bool
       do { hasBody = try !BodyFraming(request.headerFields).isEmpty } catch { throw RequestRejection(error) }
-      return try options.handshake.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+      return try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     }
 
     /// Answers with what is wrong, and closes.

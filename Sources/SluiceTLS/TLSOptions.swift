@@ -1,14 +1,6 @@
 import SluiceStreams
 import SystemPackage
 
-/// A version of the protocol. Older ones are never spoken.
-public enum TLSVersion: String, Sendable, Hashable, Comparable, CaseIterable {
-  case tls12 = "TLSv1.2"
-  case tls13 = "TLSv1.3"
-
-  public static func < (left: TLSVersion, right: TLSVersion) -> Bool { left == .tls12 && right == .tls13 }
-}
-
 /// Which ciphers and curves are spoken where the options name none.
 public enum TLSProfile: String, Sendable, Hashable, CaseIterable {
   /// Mozilla's intermediate one: ECDHE with an authenticated cipher (AES-GCM or ChaCha20-Poly1305), on X25519, P-256 or P-384. Every browser

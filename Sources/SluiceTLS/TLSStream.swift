@@ -12,7 +12,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
 
   public let loop: any Loop
-  package let transport: Transport
+  private let transport: Transport
   private let engine: TLSEngine
   private let buffers: PlainBuffers
   private var readState = ReadState.open
@@ -66,9 +66,6 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
       }
     }
   }
-
-  /// The same on the loop.
-  package var currentInfo: TLSInfo { engine.info() }
 
   /// Encrypts with new keys from here on, and asks the peer to do the same (RFC 8446 §4.6.3).
   /// - Throws: `TLSError.protocol` in TLS 1.2, which can't; `StreamError.closed`, or what the stream failed with.
@@ -326,4 +323,11 @@ final class PlainBuffers: @unchecked Sendable {  // used on its loop only
     plain.resetIfUnshared()
     if plain.capacity - plain.count < room { plain = BytesBuilder(capacity: Self.size) }
   }
+}
+
+extension TLSStream: TransportDescribing {
+  package var peerAddress: SocketAddress? { (transport as? any TransportDescribing)?.peerAddress }
+  package var localAddress: SocketAddress? { (transport as? any TransportDescribing)?.localAddress }
+  package var isSecure: Bool { true }
+  package var tlsInfo: TLSInfo? { engine.info() }
 }

@@ -350,7 +350,7 @@ struct EventSourceClientTests {
     var writer = GzipWriter(DeflateSettings(windowBits: 15))
     var out = BytesBuilder()
     out.append(GzipWriter.header)
-    for part in parts { writer.append(part.utf8.span, to: &out) }
+    for part in parts { writer.append(Bytes(part).span, to: &out) }
     if isWhole { writer.finish(to: &out) }
     return out.take()
   }

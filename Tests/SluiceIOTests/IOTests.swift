@@ -8,6 +8,8 @@ import Testing
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif
@@ -376,10 +378,11 @@ struct SocketTests {
 
   @Test("a listener of IPv6 takes IPv4 as well, where its address does")
   func dualStack() async throws {
-    let listener = try await TCP.listen("::ffff:127.0.0.1", port: 0)
+    let listener = try await TCP.listen("::", port: 0)
     let client = try await TCP.connect("127.0.0.1", port: listener.port)
     let server = try #require(try await listener.read())
-    #expect(server.name.hasPrefix("[::ffff:127.0.0.1]:"))
+    // Its address is the IPv4 one, whichever the socket is of.
+    #expect(server.name.hasPrefix("127.0.0.1:"))
     client.abort(StreamError.aborted)
     server.abort(StreamError.aborted)
     listener.cancel()

@@ -17,6 +17,15 @@ struct SharedLoopTests {
     }
   }
 
+  #if !canImport(Darwin)
+    @Test("a libdispatch that lets nobody run the main queue is an error with a name, not a program that does not link")
+    func missingHooks() throws {
+      try MainQueue.checkHooks(areThere: true)
+      let error = try #require(throws: IOError.self) { try MainQueue.checkHooks(areThere: false) }
+      #expect(error.code == "ENOSYS" && error.reason.contains("_dispatch_main_queue_callback_4CF"))
+    }
+  #endif
+
   @Test("it moves to the thread with all that is on it, and goes on without it")
   func moves() async throws {
     let listener = try await TCP.listen("127.0.0.1", port: 0)

@@ -9,7 +9,7 @@
     @Test("the application is asked once for a subprotocol, and once what it thinks of a request; what it says counts")
     func asksOnce() async throws {
       let (chosen, looked) = (Counter(), Counter())
-      var options = WebSocketServerOptions()
+      var options = WebSocketHandshakeOptions()
       // The second choice of a client that is asked twice would be another.
       options.chooseProtocol = { _, offered in offered[chosen.next() % offered.count] }
       options.onRequest = { _ in ["X-Asked": "\(looked.next())"] }
@@ -27,6 +27,26 @@
           try await ws.close(.normal)
         }
         #expect(chosen.value == 2 && looked.value == 2)
+      }
+    }
+
+    @Test("a WebSocket on a channel knows where its client is, also when it is over")
+    func remoteAddress() async throws {
+      let (addresses, known) = AsyncStream.makeStream(of: IPAddress?.self)
+      let upgrader = WebSocketUpgrader { ws in
+        known.yield(ws.remoteAddress)
+        await ws.waitUntilClosed()
+        known.yield(ws.remoteAddress)
+        known.finish()
+      }
+      try await NIOServer.run(upgrader: upgrader) { server in
+        let ws = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/")
+        try await ws.close(.normal)
+        let local = IPAddress("127.0.0.1")
+        #expect(ws.remoteAddress == local)
+        var found: [IPAddress?] = []
+        for await address in addresses { found.append(address) }
+        #expect(found == [local, local])
       }
     }
 

@@ -1,4 +1,4 @@
-import SluiceConnect
+import SluiceClient
 import SluiceIO
 import SluiceStreams
 import SluiceTLS

@@ -70,7 +70,7 @@ struct ClosingTests {
 
   @Test("idleness ends after its time, and not after twice that", arguments: [1, 7, 59])
   func idle(seconds: Int) async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.connection.idleTimeout = .seconds(60)
     let final = options
     try await SimulatedWire.run { near, far, loop in

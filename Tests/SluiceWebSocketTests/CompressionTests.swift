@@ -6,10 +6,10 @@ import Testing
 struct CompressionTests {
   private static func options(
     _ extension: PermessageDeflate
-  ) -> (server: WebSocketServerOptions, client: WebSocketClientOptions) {
-    var server = WebSocketServerOptions()
+  ) -> (server: WebSocketHandshakeOptions, client: WebSocketRequestOptions) {
+    var server = WebSocketHandshakeOptions()
     server.extensions = [`extension`]
-    var client = WebSocketClientOptions()
+    var client = WebSocketRequestOptions()
     client.extensions = [`extension`]
     return (server, client)
   }

@@ -6,10 +6,10 @@ import Testing
 struct ConnectionTests {
   @Test("what the handshake settled can be asked for at both ends")
   func properties() async throws {
-    var server = WebSocketServerOptions()
+    var server = WebSocketHandshakeOptions()
     server.protocols = ["chat.v2", "chat.v1"]
     server.onRequest = { request in ["X-Room": request.path ?? ""] }
-    var client = WebSocketClientOptions()
+    var client = WebSocketRequestOptions()
     client.headers = ["X-Test": "7"]
     try await SimulatedConnection.run(server: server, client: client, protocols: ["chat.v1", "chat.v2"]) { ends, _ in
       #expect(ends.client.protocol == "chat.v2" && ends.server.protocol == "chat.v2")
@@ -182,7 +182,7 @@ struct ConnectionTests {
       (frame(0x82, Bytes([UInt8](repeating: 0, count: 1001))), .messageTooBig),
     ])
   func violations(bytes: Bytes, code: CloseCode) async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.connection.maxMessageSize = 1000
     let final = options
     try await SimulatedWire.run { near, far, _ in

@@ -52,9 +52,9 @@ struct DriverTests {
   @Test("a conversation, in one piece and byte by byte, with and without compression", arguments: [Int.max, 1, 7])
   func conversation(pieceSize: Int) throws {
     for compresses in [false, true] {
-      var serverOptions = WebSocketServerOptions()
+      var serverOptions = WebSocketHandshakeOptions()
       serverOptions.protocols = ["b", "a"]
-      var clientOptions = WebSocketClientOptions()
+      var clientOptions = WebSocketRequestOptions()
       if compresses {
         serverOptions.extensions = [PermessageDeflate()]
         clientOptions.extensions = [PermessageDeflate()]
@@ -125,7 +125,7 @@ struct DriverTests {
       (Bytes([0x81, 0x00]), UInt16(1002)), (frame(0x83, ""), 1002), (frame(0x81, [0xFF]), 1007),
       (frame(0x82, Bytes([UInt8](repeating: 1, count: 101))), 1009),
     ] {
-      var options = WebSocketServerOptions()
+      var options = WebSocketHandshakeOptions()
       options.connection.maxMessageSize = 100
       let driver = WebSocketDriver.server(options: options)
       driver.receive(SimulatedWire.request)

@@ -85,7 +85,7 @@ struct EmbeddingTests {
   func subprotocol() async throws {
     var fields = Self.fields
     fields[.secWebSocketProtocol] = "c, b, a"
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.protocols = ["a", "b"]
     for (named, expected) in [(["b", "c"], "b"), ([], "a"), (["d"], "")] {
       try await SimulatedWire.run { [fields, options] near, far, _ in

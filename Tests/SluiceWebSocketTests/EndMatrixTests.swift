@@ -14,8 +14,8 @@ struct EndMatrixTests {
     case closeIsAnswered, closeIsNotAnswered, abort, cancel
     case idle, keepalive, stall
 
-    var options: WebSocketServerOptions {
-      var options = WebSocketServerOptions()
+    var options: WebSocketHandshakeOptions {
+      var options = WebSocketHandshakeOptions()
       switch self {
       case .idle: options.connection.idleTimeout = .seconds(5)
       case .keepalive: options.connection.keepalive = .init(interval: .seconds(5), timeout: .seconds(5))
@@ -193,7 +193,7 @@ struct EndMatrixTests {
 
   @Test("a connection that is lost behind a Close that waits for the reader has ended by that")
   func heldCloseBeforeLoss() async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.connection.keepalive = .init(interval: .seconds(2), timeout: .seconds(2))
     let final = options
     try await SimulatedWire.run(delay: .milliseconds(1)) { near, far, loop in

@@ -162,7 +162,7 @@ struct EndTests {
       network.window = 256 << 10
       network.pieceSize = 500
       let (near, far) = network.connection()
-      var options = WebSocketServerOptions()
+      var options = WebSocketHandshakeOptions()
       options.connection.closeTimeout = .seconds(2)
       let socket = try await SimulatedWire.open(near, far, options: options)
       async let closed: Void = {

@@ -57,9 +57,9 @@ struct ExtensionTests {
   @Test("messages and the Close stay in order through sessions that take their time, then those are closed")
   func order() async throws {
     let log = Log()
-    var server = WebSocketServerOptions()
+    var server = WebSocketHandshakeOptions()
     server.extensions = [Reversing(name: "x-reverse", reservedBits: .rsv2, log: log), PermessageDeflate()]
-    var client = WebSocketClientOptions()
+    var client = WebSocketRequestOptions()
     client.extensions = [Reversing(name: "x-reverse", reservedBits: .rsv2, log: Log()), PermessageDeflate()]
     try await SimulatedConnection.run(pieceSize: 100, server: server, client: client) { ends, loop in
       async let served: Void = ends.server.pipe(ends.server)
@@ -80,9 +80,9 @@ struct ExtensionTests {
 
   @Test("what fails in an extension comes behind the messages before it, and the peer is told 1011")
   func failure() async throws {
-    var server = WebSocketServerOptions()
+    var server = WebSocketHandshakeOptions()
     server.extensions = [Reversing(name: "x-reverse", reservedBits: .rsv2, log: Log(), fails: "dab")]
-    var client = WebSocketClientOptions()
+    var client = WebSocketRequestOptions()
     client.extensions = [Reversing(name: "x-reverse", reservedBits: .rsv2, log: Log())]
     try await SimulatedConnection.run(server: server, client: client) { ends, _ in
       for text in ["one", "two", "three", "bad", "four"] { try await ends.client.send(text) }
@@ -95,9 +95,9 @@ struct ExtensionTests {
 
   @Test("a reader that is slow holds the peer, whatever the extensions do")
   func backpressure() async throws {
-    var server = WebSocketServerOptions()
+    var server = WebSocketHandshakeOptions()
     server.extensions = [Reversing(name: "x-reverse", reservedBits: .rsv2, log: Log())]
-    var client = WebSocketClientOptions()
+    var client = WebSocketRequestOptions()
     client.extensions = [Reversing(name: "x-reverse", reservedBits: .rsv2, log: Log())]
     try await SimulatedConnection.run(server: server, client: client) { ends, loop in
       let count = Mutex(0)
@@ -120,7 +120,7 @@ struct ExtensionTests {
 
   @Test("a message that can't be encoded behind the peer's Close: the peer gets what was whole before it, and 1011")
   func encodingFailsBehindClose() async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.extensions = [Reversing(name: "x-reverse", reservedBits: [], log: Log(), failsToEncode: "third message")]
     let final = options
     try await SimulatedWire.run { near, far, loop in

@@ -96,7 +96,7 @@ struct HeldMemoryTests {
 
   @Test("a peer that reads nothing is cut, though it sends and answers pings; one that is slow is not")
   func stalled() async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.connection.stallTimeout = .seconds(20)
     options.connection.keepalive = .init(interval: .seconds(5), timeout: .seconds(5))
     let final = options

@@ -4,8 +4,8 @@ import Testing
 
 @Suite("Keepalive and idleness", .timeLimit(.minutes(2)))
 struct LivenessTests {
-  private static func keepalive() -> WebSocketServerOptions {
-    var options = WebSocketServerOptions()
+  private static func keepalive() -> WebSocketHandshakeOptions {
+    var options = WebSocketHandshakeOptions()
     options.connection.keepalive = .init(interval: .seconds(20), timeout: .seconds(10))
     return options
   }
@@ -62,7 +62,7 @@ struct LivenessTests {
 
   @Test("a connection without messages is closed with 1001; pings are none")
   func idle() async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.connection.idleTimeout = .seconds(60)
     let final = options
     try await SimulatedWire.run { near, far, loop in

@@ -133,7 +133,7 @@ struct OldVersionTests {
 
   @Test("a text without end stops at the limit (ATTACKS 15)")
   func endless() async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.connection.maxMessageSize = 1000
     let final = options
     try await SimulatedWire.run { near, far, _ in

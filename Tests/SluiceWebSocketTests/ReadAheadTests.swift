@@ -177,7 +177,7 @@ struct ReadAheadTests {
 
   @Test("a message too big that was read ahead fails the connection with 1009 when it is read")
   func tooBigAhead() async throws {
-    var options = WebSocketServerOptions()
+    var options = WebSocketHandshakeOptions()
     options.connection.maxMessageSize = 1000
     try await SimulatedWire.run { [options] near, far, loop in
       let server = try await SimulatedWire.open(near, far, options: options)

@@ -4,7 +4,7 @@ import SluiceTestSupport
 import Synchronization
 import Testing
 
-@testable import SluiceConnect
+@testable import SluiceClient
 
 @Suite("Reconnecting clients", .timeLimit(.minutes(1)))
 struct ReconnectTests {
@@ -52,7 +52,7 @@ struct ReconnectTests {
 
   /// A server on a simulated network, whose connections are numbered from 0.
   private func run(
-    server: WebSocketServerOptions = WebSocketServerOptions(), _ reconnect: ReconnectOptions,
+    server: WebSocketHandshakeOptions = WebSocketHandshakeOptions(), _ reconnect: ReconnectOptions,
     serving handler: @escaping @Sendable (WebSocket, Int) async throws -> Void,
     _ body: @escaping @Sendable (Readable<WebSocket>, SimulatedLoop) async throws -> Void
   ) async throws {
@@ -73,7 +73,7 @@ struct ReconnectTests {
           try await socket.close(.normal)
         } catch { socket.abort(error) }
       }
-      var options = WebSocketClientOptions()
+      var options = WebSocketRequestOptions()
       options.headers = attempt.headers
       return try await WebSocket.connect(attempt.url, over: near, options: options)
     }
@@ -124,7 +124,7 @@ struct ReconnectTests {
     var reconnect = exact
     reconnect.maxDelay = .seconds(200)
     reconnect.willWait = { time, _ in waits.withLock { $0.append(time) } }
-    var server = WebSocketServerOptions()
+    var server = WebSocketHandshakeOptions()
     server.onRequest = { _ in
       let number = requests.withLock { count in
         count += 1
@@ -148,7 +148,7 @@ struct ReconnectTests {
   @Test("a final refusal is thrown at once, another is tried again for as long as it takes")
   func refusals() async throws {
     let count = Mutex(0)
-    var server = WebSocketServerOptions()
+    var server = WebSocketHandshakeOptions()
     server.onRequest = { _ in
       let number = count.withLock { count in
         count += 1
@@ -169,7 +169,7 @@ struct ReconnectTests {
 
   @Test("as many attempts as are allowed, and cancellation ends the waiting")
   func attempts() async throws {
-    var server = WebSocketServerOptions()
+    var server = WebSocketHandshakeOptions()
     server.onRequest = { _ in throw RequestRejection(status: 503, reason: "not now") }
     var reconnect = exact
     reconnect.maxAttempts = 3

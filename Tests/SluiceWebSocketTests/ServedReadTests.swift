@@ -1,4 +1,5 @@
-import SluiceListen
+import SluiceHTTP
+import SluiceServer
 import SluiceStreams
 import SluiceTestSupport
 import Testing

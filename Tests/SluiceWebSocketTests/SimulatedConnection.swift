@@ -10,8 +10,8 @@ struct SimulatedConnection: Sendable {
   /// Runs a test on virtual time with both ends open.
   static func run(
     pieceSize: Int = .max, delay: Duration = .zero,
-    server serverOptions: WebSocketServerOptions = WebSocketServerOptions(),
-    client clientOptions: WebSocketClientOptions = WebSocketClientOptions(), protocols: [String] = [],
+    server serverOptions: WebSocketHandshakeOptions = WebSocketHandshakeOptions(),
+    client clientOptions: WebSocketRequestOptions = WebSocketRequestOptions(), protocols: [String] = [],
     _ body: @escaping @Sendable (SimulatedConnection, SimulatedLoop) async throws -> Void
   ) async throws {
     try await SimulatedWire.run(pieceSize: pieceSize, delay: delay) { near, far, loop in
@@ -57,7 +57,7 @@ enum SimulatedWire {
 
   /// Opens a server's WebSocket at the far end, whose peer then writes and reads bytes.
   static func open(
-    _ near: SimulatedStream, _ far: SimulatedStream, options: WebSocketServerOptions = WebSocketServerOptions()
+    _ near: SimulatedStream, _ far: SimulatedStream, options: WebSocketHandshakeOptions = WebSocketHandshakeOptions()
   ) async throws -> WebSocket {
     async let accepted = WebSocket.accept(over: far, options: options)
     try await near.write(request)

@@ -64,7 +64,7 @@ extension ServerSentEvent {
     var rest = data.utf8[...]
     repeat {
       let line = rest.prefix { $0 != 0x0A && $0 != 0x0D }
-      output.append("data: ".utf8.span)
+      output.append("data: ")
       output.append(contentsOf: line)
       output.append(0x0A)
       rest = rest[line.endIndex...]

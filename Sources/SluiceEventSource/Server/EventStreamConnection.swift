@@ -1,7 +1,6 @@
 import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
-import SluiceTLS
 import SluiceZlib
 
 /// One client of an event stream, as its server sees it: a writable stream of events.
@@ -69,7 +68,7 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
 
   /// The URL that the client asked for.
   public var url: String {
-    let scheme = transport is TLSStream ? "https" : "http"
+    let scheme = (transport as? any TransportDescribing)?.isSecure ?? false ? "https" : "http"
     return "\(scheme)://\(request.authority ?? "")\(request.path ?? "/")"
   }
 

@@ -1,5 +1,5 @@
 import Logging
-import SluiceListen
+import SluiceHTTP
 import SluiceStreams
 
 extension EventStreamConnection: ServedConnection {

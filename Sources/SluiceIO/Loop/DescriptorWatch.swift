@@ -1,4 +1,6 @@
+import CSluiceSystem
 import CSluiceUV
+import SluiceStreams
 
 /// An open descriptor that a loop watches. On the loop only.
 ///

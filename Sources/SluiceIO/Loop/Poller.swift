@@ -1,9 +1,12 @@
+import CSluiceSystem
 import CSluiceUV
 import Dispatch
 import Synchronization
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif

@@ -1,5 +1,7 @@
-import CSluiceUV
+import CSluiceRuntime
+import CSluiceSystem
 import Dispatch
+import SluiceStreams
 import Synchronization
 
 #if canImport(Darwin)
@@ -30,7 +32,8 @@ extension UVLoop {
   /// If the shared loop runs already, it moves here, with all that is on it. Afterwards it goes on, on a thread of its own.
   /// - Parameter body: Runs with the shared loop as its preferred executor.
   /// - Returns: what `body` returns.
-  /// - Throws: what `body` throws; `IOError` EBUSY while another call runs the loop, EDEADLK on the loop's own thread.
+  /// - Throws: what `body` throws; `IOError` EBUSY while another call runs the loop, EDEADLK on the loop's own thread, ENOSYS on the main thread of a
+  ///   program whose libdispatch lets nobody else run the main queue.
   @available(*, noasync, message: "to run a task on the shared loop, use executorPreference: UVLoop.shared")
   public static func runShared<Success: Sendable>(
     _ body: @escaping @Sendable () async throws -> Success
@@ -90,12 +93,13 @@ extension UVLoop {
 
 #if !canImport(Darwin)
   /// What was given to the main dispatch queue, the main actor's work among it: runs in turns of a loop that runs on the main thread.
-  private final class MainQueue: LoopResident {
+  final class MainQueue: LoopResident {
     private var watch: DescriptorWatch
 
     /// - Returns: nil on any other thread than the main one.
     init?(on loop: UVLoop) throws(IOError) {
       guard sluice_is_main_thread() else { return nil }
+      try Self.checkHooks(areThere: sluice_has_main_queue_hooks())
       // Where there is no descriptor for it, libdispatch ends the process.
       let status = sluice_can_open(2)
       guard status == 0 else { throw IOError("run", "the main dispatch queue", status: status) }
@@ -106,6 +110,16 @@ extension UVLoop {
         unsafe Unmanaged<MainQueue>.fromOpaque(owner)._withUnsafeGuaranteedRef { $0.run() }
       }
       _ = watch.start(.readable)
+    }
+
+    /// - Throws: `IOError` ENOSYS: this libdispatch lets nobody else run the main queue, and without that the main actor would stand still.
+    static func checkHooks(areThere: Bool) throws(IOError) {
+      if areThere { return }
+      throw IOError(
+        operation: "run", subject: "the main dispatch queue", code: "ENOSYS",
+        reason:
+          "this libdispatch does not export _dispatch_get_main_queue_handle_4CF and _dispatch_main_queue_callback_4CF; "
+          + "call runShared on another thread than the main one")
     }
 
     private func run() { sluice_run_main_queue(watch.descriptor) }

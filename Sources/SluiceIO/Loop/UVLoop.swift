@@ -1,3 +1,4 @@
+import CSluiceSystem
 import CSluiceUV
 import DequeModule
 import SluiceStreams
@@ -5,6 +6,8 @@ import Synchronization
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif

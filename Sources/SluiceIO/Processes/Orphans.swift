@@ -1,9 +1,11 @@
-import CSluiceUV
+import CSluiceSystem
 import SluiceStreams
 import Synchronization
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif

@@ -1,8 +1,10 @@
-import CSluiceUV
+import CSluiceSystem
 import SluiceStreams
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif

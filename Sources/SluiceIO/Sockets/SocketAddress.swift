@@ -1,28 +1,32 @@
-import CSluiceUV
+import CSluiceSystem
+import SluiceStreams
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif
 
-/// An IPv4 or IPv6 address with a port.
-public struct SocketAddress: Sendable, CustomStringConvertible {
-  private let storage: sockaddr_storage
-
+// Addresses as the system takes and gives them.
+extension SocketAddress {
   /// From the first address that `sockaddr` points at.
   init?(_ address: UnsafePointer<sockaddr>) {
-    var storage = sockaddr_storage()
-    let length: Int
     switch CInt(unsafe address.pointee.sa_family) {
-    case AF_INET: length = MemoryLayout<sockaddr_in>.size
-    case AF_INET6: length = MemoryLayout<sockaddr_in6>.size
+    case AF_INET:
+      self = unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+        unsafe SocketAddress(
+          IPAddress(v4: UInt32(bigEndian: $0.pointee.sin_addr.s_addr)), port: UInt16(bigEndian: $0.pointee.sin_port))
+      }
+    case AF_INET6:
+      self = unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in6.self, capacity: 1) {
+        unsafe SocketAddress(
+          withUnsafeBytes(of: $0.pointee.sin6_addr) { unsafe IPAddress(v6: $0) },
+          port: UInt16(bigEndian: $0.pointee.sin6_port), scope: $0.pointee.sin6_scope_id)
+      }
     default: return nil
     }
-    unsafe withUnsafeMutableBytes(of: &storage) {
-      unsafe $0.copyMemory(from: UnsafeRawBufferPointer(start: address, count: length))
-    }
-    self.storage = storage
   }
 
   /// What `getsockname` or `getpeername` says; nil for a socket that has no such address, as a Unix socket.
@@ -41,59 +45,29 @@ public struct SocketAddress: Sendable, CustomStringConvertible {
   /// A numeric address: "127.0.0.1", "::1", "fe80::1%eth0".
   /// - Returns: nil if it is none, or the port is not in 0...65535.
   public init?(numeric host: String, port: Int) {
-    // The system's text ends at a NUL.
-    guard let port = UInt16(exactly: port), !host.utf8.contains(0) else { return nil }
-    var storage = sockaddr_storage()
-    let isAddress = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-      let raw = UnsafeMutableRawPointer(pointer)
-      return unsafe uv_ip4_addr(host, CInt(port), raw.assumingMemoryBound(to: sockaddr_in.self)) == 0
-        || uv_ip6_addr(host, CInt(port), raw.assumingMemoryBound(to: sockaddr_in6.self)) == 0
-    }
-    guard isAddress else { return nil }
-    self.storage = storage
+    // A zone that the system reads ends at a NUL.
+    guard !host.utf8.contains(0), let port = UInt16(exactly: port), let address = IPAddress(host) else { return nil }
+    let zone = host.wire.divided(at: UInt8(ascii: "%"))?.behind.text
+    self.init(address, port: port, scope: zone.map { unsafe if_nametoindex($0) } ?? 0)
   }
-
-  public var isIPv6: Bool { CInt(storage.ss_family) == AF_INET6 }
-
-  public var port: Int {
-    unsafe withAddress { address in
-      unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
-        // The port stands at the same place in sockaddr_in and sockaddr_in6.
-        unsafe Int(UInt16(bigEndian: $0.pointee.sin_port))
-      }
-    }
-  }
-
-  /// The numeric address without the port.
-  public var host: String {
-    unsafe withAddress { address in
-      unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { text in
-        guard unsafe uv_ip_name(address, text.baseAddress!, 64) == 0 else { return "?" }
-        return unsafe String(cString: text.baseAddress!)
-      }
-    }
-  }
-
-  /// The address without the port.
-  public var ipAddress: IPAddress {
-    unsafe withAddress { address in
-      if isIPv6 {
-        return unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in6.self, capacity: 1) {
-          unsafe withUnsafeBytes(of: $0.pointee.sin6_addr) { unsafe IPAddress(v6: $0) }
-        }
-      }
-      return unsafe UnsafeRawPointer(address).withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
-        unsafe IPAddress(v4: UInt32(bigEndian: $0.pointee.sin_addr.s_addr))
-      }
-    }
-  }
-
-  /// "127.0.0.1:80", "[::1]:80".
-  public var description: String { isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
   func withAddress<R>(_ body: (UnsafePointer<sockaddr>) -> R) -> R {
-    unsafe withUnsafePointer(to: storage) { pointer in
-      unsafe body(UnsafeRawPointer(pointer).assumingMemoryBound(to: sockaddr.self))
+    var storage = sockaddr_storage()
+    return unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      let raw = UnsafeMutableRawPointer(pointer)
+      if isIPv6 {
+        let address = unsafe raw.assumingMemoryBound(to: sockaddr_in6.self)
+        unsafe address.pointee.sin6_family = sa_family_t(AF_INET6)
+        unsafe address.pointee.sin6_port = UInt16(port).bigEndian
+        unsafe address.pointee.sin6_scope_id = scope
+        unsafe withUnsafeMutableBytes(of: &address.pointee.sin6_addr) { unsafe $0.copyBytes(from: ipAddress.bytes) }
+      } else {
+        let address = unsafe raw.assumingMemoryBound(to: sockaddr_in.self)
+        unsafe address.pointee.sin_family = sa_family_t(AF_INET)
+        unsafe address.pointee.sin_port = UInt16(port).bigEndian
+        unsafe withUnsafeMutableBytes(of: &address.pointee.sin_addr) { unsafe $0.copyBytes(from: ipAddress.bytes) }
+      }
+      return unsafe body(UnsafePointer(raw.assumingMemoryBound(to: sockaddr.self)))
     }
   }
 

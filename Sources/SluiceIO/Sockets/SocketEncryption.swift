@@ -1,3 +1,4 @@
+import CSluiceSystem
 import CSluiceUV
 import DequeModule
 import SluiceStreams

@@ -1,8 +1,11 @@
+import CSluiceSystem
 import CSluiceUV
 import SluiceStreams
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif
@@ -483,3 +486,5 @@ private func withBuffers<R>(
     return unsafe body(UnsafeMutableBufferPointer(rebasing: buffers[..<used]), byteCount)
   }
 }
+
+extension SocketStream: TransportDescribing {}

@@ -1,8 +1,11 @@
+import CSluiceSystem
 import CSluiceUV
 import SluiceStreams
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #else
   import Darwin
 #endif

@@ -2,7 +2,7 @@
 ///
 /// ```swift
 /// var builder = BytesBuilder()
-/// builder.append("data: ".utf8.span)
+/// builder.append("data: ")
 /// builder.append(payload)
 /// let event = builder.take()
 /// ```

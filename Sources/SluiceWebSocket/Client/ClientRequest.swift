@@ -1,16 +1,15 @@
-import SluiceConnect
 import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
 /// What a client sends, checked before it connects.
-struct ClientRequest: Sendable {
-  let url: ConnectionURL
-  let handshake: ClientHandshake
-  let head: Bytes
+package struct ClientRequest: Sendable {
+  package let url: ConnectionURL
+  package let handshake: ClientHandshake
+  package let head: Bytes
 
-  init(
-    _ url: ConnectionURL, protocols: [String], key: HandshakeKey = HandshakeKey(), _ options: WebSocketClientOptions
+  package init(
+    _ url: ConnectionURL, protocols: [String], key: HandshakeKey = HandshakeKey(), _ options: WebSocketRequestOptions
   ) throws {
     self.url = url
     handshake = try ClientHandshake(protocols: protocols, extensions: options.extensions, key: key)
@@ -27,32 +26,4 @@ struct ClientRequest: Sendable {
     try writer.append(headers, reserved: reserved)
     head = writer.finish()
   }
-}
-
-/// Where a client goes: a URL, and the Unix socket if it is reached through one.
-struct ClientTarget: Sendable {
-  let url: ConnectionURL
-  let unixSocket: String?
-
-  init(url: ConnectionURL, unixSocket: String?) {
-    self.url = url
-    self.unixSocket = unixSocket
-  }
-
-  /// - Parameter text: `ws://`, `wss://`, or `ws+unix:PATH[:REQUEST-PATH]`, `wss+unix:…`.
-  init(_ text: String) throws(URLError) {
-    for scheme in ["ws", "wss"] where text.wire.prefix(scheme.utf8.count + 6).equalsIgnoringCase(scheme + "+unix:") {
-      let rest = text.wire.dropFirst(scheme.utf8.count + 6)
-      let path = rest.begins(with: "//") ? rest.dropFirst(2) : rest
-      let colon = path.firstIndex(of: UInt8(ascii: ":")) ?? path.endIndex
-      unixSocket = path[..<colon].text
-      let target = path[colon...].dropFirst()
-      url = try ConnectionURL("\(scheme)://localhost" + (target.begins(with: "/") ? "" : "/") + target.text)
-      return
-    }
-    unixSocket = nil
-    url = try ConnectionURL(text)
-  }
-
-  var origin: Origin { Origin(host: url.host, port: url.port, isSecure: url.scheme == "wss") }
 }

@@ -1,20 +1,19 @@
 import Logging
-import SluiceListen
 import SluiceStreams
 import SluiceWebSocketProtocol
 
 /// What the connections of one loop share that a server has accepted, so that none holds the memory of it; a client has one of its own.
-final class ConnectionContext: @unchecked Sendable {  // changed on its loop only
-  let loop: any Loop
+package final class ConnectionContext: @unchecked Sendable {  // changed on its loop only
+  package let loop: any Loop
   /// The loop's, at hand for each frame.
   private let scratch: ScratchBuffers
   let options: WebSocketOptions
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
   /// What a server does with each connection.
-  var serving: Serving?
+  package var serving: Serving?
 
-  init(_ role: WebSocketRole, _ options: WebSocketOptions, on loop: any Loop) {
+  package init(_ role: WebSocketRole, _ options: WebSocketOptions, on loop: any Loop) {
     self.options = options
     self.loop = loop
     scratch = loop.scratch
@@ -42,18 +41,22 @@ final class ConnectionContext: @unchecked Sendable {  // changed on its loop onl
     try transport.sendGathered(gathered, backTo: scratch)
   }
 
-  final class Serving: Sendable {
-    let service: ConnectionService<AcceptedWebSockets>
+  package final class Serving: Sendable {
+    /// Whose connections these are.
+    package let service: any AnyObject & Sendable
     let logger: Logger
     let handler: @Sendable (WebSocket) async throws -> Void
+    /// Is told of each whose handler has returned.
+    let didEnd: @Sendable (WebSocket) -> Void
 
-    init(
-      _ service: ConnectionService<AcceptedWebSockets>, _ logger: Logger,
-      _ handler: @escaping @Sendable (WebSocket) async throws -> Void
+    package init(
+      _ service: any AnyObject & Sendable, _ logger: Logger,
+      _ handler: @escaping @Sendable (WebSocket) async throws -> Void, didEnd: @escaping @Sendable (WebSocket) -> Void
     ) {
       self.service = service
       self.logger = logger
       self.handler = handler
+      self.didEnd = didEnd
     }
   }
 }

@@ -1,6 +1,5 @@
 import HTTPTypes
-import SluiceIO
-import SluiceListen
+import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -26,11 +25,14 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   /// The byte stream beneath: a socket, or anything else that is duplex and lives on a loop.
   public typealias Transport = any PolledDuplexStream<Bytes, Bytes>
 
-  let context: ConnectionContext
+  package let context: ConnectionContext
   let transport: Transport
   let coding: MessageCoding
   /// How this connection was agreed upon.
   let opening: WebSocketOpening
+  /// Where the connection comes from, also behind trusted proxies and load balancers (`WebSocketServerOptions.trustedProxies`, `.proxyProtocolFrom`): nil
+  /// if one of these did not say. On a client: what it is connected to, which may be a proxy. nil too where the transport has no such address.
+  public let remoteAddress: IPAddress?
 
   // The small ones stand together: an idle connection holds all of this.
   let role: WebSocketRole
@@ -119,16 +121,20 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   }
 
   /// Takes over a transport on which the opening handshake is done. On the transport's loop only.
-  /// - Parameter head: What was read behind the handshake.
+  /// - Parameters:
+  ///   - head: What was read behind the handshake.
+  ///   - peer: Where the connection comes from.
   init(
     over transport: Transport, role: WebSocketRole, head: Bytes, opening: WebSocketOpening,
-    extensions: NegotiatedExtensions = NegotiatedExtensions(), in context: ConnectionContext
+    extensions: NegotiatedExtensions = NegotiatedExtensions(), peer: PeerAddress = .ofTransport,
+    in context: ConnectionContext
   ) throws {
     let options = context.options
     self.context = context
     self.transport = transport
     self.role = role
     self.opening = opening
+    remoteAddress = peer.address(on: transport)
     isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
     decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
     coding = MessageCoding(opening, extensions, options, on: transport.loop)
@@ -167,4 +173,19 @@ final class MaskingKeys {
   private var source = MaskingKeySource()
 
   func next() -> MaskingKey { source.next() }
+}
+
+/// Where a connection comes from.
+package enum PeerAddress: Sendable {
+  /// From where its transport says.
+  case ofTransport
+  /// From where a trusted proxy says; nil if it did not.
+  case known(IPAddress?)
+
+  func address(on transport: WebSocket.Transport) -> IPAddress? {
+    switch self {
+    case .ofTransport: (transport as? any TransportDescribing)?.peerAddress?.ipAddress
+    case .known(let address): address
+    }
+  }
 }

@@ -1,4 +1,3 @@
-import SluiceIO
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -19,7 +18,7 @@ extension WebSocket {
   }
 
   /// Whether an error says no more than that this connection has ended, as its peer or its network wanted.
-  func isEnd(_ error: any Error) -> Bool {
+  package func isEnd(_ error: any Error) -> Bool {
     switch error {
     case StreamError.closed, StreamError.tooSlow, is WebSocketError, is IOError:
       if case .open = writeState { false } else { true }
@@ -76,7 +75,7 @@ extension WebSocket {
     }
   }
 
-  func close(as code: CloseCode, _ reason: String, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+  package func close(as code: CloseCode, _ reason: String, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     sendClose(code, reason)
     switch closing {
     case .waiting(let watch, let completions): closing = .waiting(watch, completions + [completion])

@@ -1,7 +1,5 @@
 import HTTPTypes
 import SluiceHTTP
-import SluiceIO
-import SluiceListen
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -22,12 +20,6 @@ extension WebSocket {
 
   /// On a server: the request that opened the connection, with its path and headers. nil on a client.
   public var request: HTTPRequest? { opening.request }
-
-  /// On a server that listens: where the connection comes from, also behind trusted proxies and load balancers
-  /// (`WebSocketServerOptions.trustedProxies`, `.proxyProtocolFrom`). nil once the connection is over.
-  public var remoteAddress: IPAddress? {
-    get async { await onLoop { $0.currentRemoteAddress } }
-  }
 
   /// On a server: what a command that serves this connection is told of it. None on a client.
   public var cgiVariables: CGIVariables {
@@ -67,15 +59,11 @@ extension WebSocket {
     }
   }
 
-  var currentRemoteAddress: IPAddress? {
-    slot?.address(knowing: (transport as? SocketStream)?.peerAddress?.ipAddress)
-  }
-
   private var currentVariables: CGIVariables {
     guard let request else { return CGIVariables() }
     var variables = CGIVariables(request)
-    variables.add(transport, from: currentRemoteAddress)
-    if slot != nil, currentRemoteAddress == nil { variables.removeRemoteAddress() }
+    variables.add(transport, from: remoteAddress)
+    if remoteAddress == nil { variables.removeRemoteAddress() }
     return variables
   }
 
@@ -91,7 +79,16 @@ extension WebSocket {
     }
   }
 
-  func onLoop<R: Sendable>(_ body: @escaping @Sendable (WebSocket) -> R) async -> R {
+  /// How the reading has ended, as an error whatever the code is; lost, if it has not.
+  package var loss: any Error {
+    switch readState {
+    case .closed(let close): WebSocketError.closed(close.code, reason: close.reason)
+    case .failed(let error): error
+    case .open: WebSocketError.connectionLost(underlying: nil)
+    }
+  }
+
+  package func onLoop<R: Sendable>(_ body: @escaping @Sendable (WebSocket) -> R) async -> R {
     if loop.isCurrent { return body(self) }
     return await withCheckedContinuation { continuation in
       loop.execute { continuation.resume(returning: body(self)) }

@@ -1,4 +1,3 @@
-import SluiceIO
 import SluiceStreams
 import SluiceWebSocketProtocol
 

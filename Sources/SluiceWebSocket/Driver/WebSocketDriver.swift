@@ -37,7 +37,7 @@ public final class WebSocketDriver {
   }
 
   private enum Phase {
-    case serverHead(WebSocketServerOptions)
+    case serverHead(WebSocketHandshakeOptions)
     /// hixie-76: the client's last eight bytes are to come.
     case challenge(HixieChallenge, ServerHandshake.Agreement, body: Bytes)
     case clientHead(ClientHandshake)
@@ -56,6 +56,7 @@ public final class WebSocketDriver {
   private var headLimits: HeadLimits
   private let options: WebSocketOptions
   private let maskingKeys: MaskingKeys?
+  private let isSecure: Bool
   private var phase = Phase.over
   private var head: HeadReader
   private var coding = MessageCoding.plain
@@ -68,8 +69,11 @@ public final class WebSocketDriver {
   private var hasSentClose = false
   private var hasReceivedClose = false
 
-  private init(_ role: WebSocketRole, _ options: WebSocketOptions, _ headLimits: HeadLimits) {
+  private init(
+    _ role: WebSocketRole, _ options: WebSocketOptions, _ headLimits: HeadLimits, isSecure: Bool = false
+  ) {
     self.options = options
+    self.isSecure = isSecure
     self.headLimits = headLimits
     maskingKeys = role == .client ? MaskingKeys() : nil
     head = HeadReader(role == .server ? .request : .response, limits: headLimits)
@@ -80,17 +84,24 @@ public final class WebSocketDriver {
   // MARK: beginning
 
   /// A server's side, which begins with the request's first byte.
-  public static func server(options: WebSocketServerOptions = WebSocketServerOptions()) -> WebSocketDriver {
-    let driver = WebSocketDriver(.server, options.connection, options.headLimits)
+  /// - Parameters:
+  ///   - headLimits: Limits of the request's head. Default: 16 KiB, 100 fields.
+  ///   - isSecure: Whether it is inside TLS, as the page's own origin says then.
+  public static func server(
+    options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(), headLimits: HeadLimits = HeadLimits(),
+    isSecure: Bool = false
+  ) -> WebSocketDriver {
+    let driver = WebSocketDriver(.server, options.connection, headLimits, isSecure: isSecure)
     driver.phase = .serverHead(options)
     return driver
   }
 
   /// A server's side for a request that was read already; what came behind it is to be received.
   public static func server(
-    _ request: HTTPRequest, isHTTP11: Bool = true, options: WebSocketServerOptions = WebSocketServerOptions()
+    _ request: HTTPRequest, isHTTP11: Bool = true, isSecure: Bool = false,
+    options: WebSocketHandshakeOptions = WebSocketHandshakeOptions()
   ) -> WebSocketDriver {
-    let driver = WebSocketDriver(.server, options.connection, options.headLimits)
+    let driver = WebSocketDriver(.server, options.connection, HeadLimits(), isSecure: isSecure)
     driver.advance {
       let hasBody = try !BodyFraming(request.headerFields).isEmpty
       try driver.answer(request, isHTTP11: isHTTP11, hasBody: hasBody, rest: Bytes(), options)
@@ -101,14 +112,14 @@ public final class WebSocketDriver {
   /// A client's side: its request is the first output.
   /// - Throws: `URLError`, `SubprotocolError`, `HTTPFieldError`.
   public static func client(
-    _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions()
+    _ url: String, protocols: [String] = [], options: WebSocketRequestOptions = WebSocketRequestOptions()
   ) throws -> WebSocketDriver {
     try client(url, protocols: protocols, key: HandshakeKey(), options: options)
   }
 
   /// - Parameter key: What the server is to answer.
   package static func client(
-    _ url: String, protocols: [String], key: HandshakeKey, options: WebSocketClientOptions
+    _ url: String, protocols: [String], key: HandshakeKey, options: WebSocketRequestOptions
   ) throws -> WebSocketDriver {
     let request = try ClientRequest(try ConnectionURL(url), protocols: protocols, key: key, options)
     let driver = WebSocketDriver(.client, options.connection, options.headLimits)
@@ -229,10 +240,9 @@ extension WebSocketDriver {
   }
 
   private func answer(
-    _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes, _ options: WebSocketServerOptions
+    _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes, _ options: WebSocketHandshakeOptions
   ) throws {
-    let agreement = try options.handshake.agree(
-      to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: options.tls != nil)
+    let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     output.append(try agreement.response())
     self.request = request
     version = agreement.version

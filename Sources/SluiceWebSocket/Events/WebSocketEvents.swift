@@ -1,7 +1,6 @@
 import DequeModule
 import HTTPTypes
 import Logging
-import SluiceIO
 import SluiceStreams
 import SluiceWebSocketProtocol
 import Synchronization
@@ -81,16 +80,6 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     loop.perform { self.didOpen(ws) }
   }
 
-  /// Connects; `onOpen` or `onError` and `onClose` tell how that went. Messages that are sent before it is open leave when it is.
-  public static func connect(
-    _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),
-    on loop: UVLoop = .shared
-  ) -> WebSocketEvents {
-    opening(on: loop, options.connection) {
-      try await WebSocket.connect(url, protocols: protocols, options: options, on: loop)
-    }
-  }
-
   /// Answers a request whose head another server has read, and takes its connection over, as `WebSocket.accept` does; `onOpen` or `onError` and `onClose`
   /// tell how that went. Messages that are sent before it is open leave when it is.
   ///
@@ -101,7 +90,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   /// ```
   public static func accept(
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
-    isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketServerOptions = WebSocketServerOptions()
+    isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketHandshakeOptions = WebSocketHandshakeOptions()
   ) -> WebSocketEvents {
     opening(on: transport.loop, options.connection) {
       try await WebSocket.accept(
@@ -109,7 +98,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     }
   }
 
-  private static func opening(
+  package static func opening(
     on loop: any Loop, _ options: WebSocketOptions, _ open: @escaping @Sendable () async throws -> WebSocket
   ) -> WebSocketEvents {
     let events = WebSocketEvents(loop, highWatermark: options.writeHighWatermark)
@@ -298,7 +287,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   }
 
   /// Has a closure called when the connection is closed. On the loop.
-  fileprivate func whenClosed(_ done: @escaping () -> Void) {
+  package func whenClosed(_ done: @escaping () -> Void) {
     if case .closed = state { return done() }
     if isOver { done() } else { waitingForClose.append(done) }
   }
@@ -469,39 +458,5 @@ extension WebSocketEvents: ControlObserver {
 
   func didReceivePong(_ payload: Bytes) {
     keepControl(.pong(payload.compacted())) { if case .pong = $0 { true } else { false } }
-  }
-}
-
-extension WebSocket {
-  /// Listens, and gives each connection to a closure that sets its handlers: see `WebSocketEvents`. No task runs for a connection, and none is
-  /// held for an idle one.
-  ///
-  /// ```swift
-  /// try await WebSocket.serveEvents("ws://127.0.0.1:8000") { ws in
-  ///   ws.onMessage { ws.trySend($0) }
-  /// }
-  /// ```
-  /// - Throws: As `WebSocketServer.listen` and `run`.
-  public static func serveEvents(
-    _ url: String, options: WebSocketServerOptions = WebSocketServerOptions(),
-    logger: Logger = Logger(label: "sluice.websocket.server"), _ setUp: @escaping @Sendable (WebSocketEvents) -> Void
-  ) async throws {
-    try await WebSocketServer.listen(url, options: options).runEvents(logger: logger, setUp)
-  }
-}
-
-extension WebSocketServer {
-  /// Gives each connection to a closure that sets its handlers, as `WebSocket.serveEvents` does, until the calling task is cancelled; then the
-  /// connections are closed with 1001.
-  /// - Throws: As `run`.
-  public func runEvents(
-    logger: Logger = Logger(label: "sluice.websocket.server"), _ setUp: @escaping @Sendable (WebSocketEvents) -> Void
-  ) async throws {
-    try await run(logger: logger) { service, ws in
-      let events = WebSocketEvents(ws)
-      setUp(events)
-      events.whenClosed { ws.close(as: .normal, "") { _ in service.didEnd(ws) } }
-      return nil
-    }
   }
 }

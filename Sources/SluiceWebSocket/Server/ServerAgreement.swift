@@ -51,7 +51,7 @@ extension WebSocket {
   /// Takes over a transport on which another server has answered the request. On the transport's loop only.
   package convenience init(
     over transport: Transport, request: HTTPRequest, _ agreement: ServerHandshake.Agreement,
-    options: WebSocketServerOptions, isSecure: Bool
+    options: WebSocketHandshakeOptions, isSecure: Bool
   ) throws {
     let opening = WebSocketOpening(head: .parsed(ParsedRequest(request)), agreement, isSecure: isSecure)
     try self.init(

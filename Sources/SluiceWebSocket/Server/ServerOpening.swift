@@ -1,15 +1,13 @@
 import HTTPTypes
 import SluiceHTTP
-import SluiceIO
-import SluiceListen
 import SluiceStreams
-import SluiceTLS
 import SluiceWebSocketProtocol
 
 /// The opening handshake of one accepted connection, in the loop's callbacks: request head in, response out. It keeps itself alive through its transport.
-final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its loop only
+package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its loop only
   private let transport: WebSocket.Transport
-  private let options: WebSocketServerOptions
+  private let options: WebSocketHandshakeOptions
+  private let limits: HeadLimits
   private let context: ConnectionContext
   /// The one path that is served, or nil if every one is.
   private let path: String?
@@ -33,12 +31,17 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
   /// What is left of the time for the handshake.
   private let time: Duration
   private var admission: Admission?
+  private let peer: PeerAddress
 
-  /// - Parameter completion: Is called once: with the `RequestRejection` that was answered, or what else went wrong, if there
-  ///   will be no WebSocket.
-  init(
-    transport: WebSocket.Transport, path: String?, options: WebSocketServerOptions,
+  /// - Parameters:
+  ///   - peer: Where the connection comes from, where there is no admission that knows it.
+  ///   - completion: Is called once: with the `RequestRejection` that was answered, or what else went wrong, if there
+  ///     will be no WebSocket.
+  package init(
+    transport: WebSocket.Transport, path: String?, options: WebSocketHandshakeOptions,
+    limits: HeadLimits = HeadLimits(),
     context: ConnectionContext? = nil, time: Duration? = nil, admission: Admission? = nil,
+    peer: PeerAddress = .ofTransport,
     completion: @escaping (ServerOpening, Result<WebSocket, any Error>) -> Void
   ) {
     self.transport = transport
@@ -47,14 +50,16 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
     self.context = context ?? ConnectionContext(.server, options.connection, on: transport.loop)
     self.time = time ?? options.handshakeTimeout
     self.admission = admission
+    self.peer = peer
+    self.limits = limits
     self.completion = completion
     state = .reading
-    head = HeadReader(.request, limits: options.headLimits)
-    isSecure = options.tls != nil || transport is TLSStream
+    head = HeadReader(.request, limits: limits)
+    isSecure = (transport as? any TransportDescribing)?.isSecure ?? false
   }
 
   /// Reads the request from the transport, and answers it.
-  func start() {
+  package func start() {
     begin { try self.admission?.enter() }
   }
 
@@ -90,7 +95,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
   }
 
   /// Ends what is not done: the peer was too slow, or the server stops.
-  func giveUp(_ reason: any Error) {
+  package func giveUp(_ reason: any Error) {
     var reason = reason
     switch state {
     case .done: return
@@ -102,7 +107,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
     transport.abort(reason)
   }
 
-  func wake() {
+  package func wake() {
     do {
       while !isDone {
         switch (state, try transport.poll()) {
@@ -124,7 +129,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
   private func read(_ chunk: Bytes) throws {
     try rejecting {
       guard let (bytes, rest) = try head.consume(chunk) else { return }
-      let head = try RequestHead(bytes, limits: options.headLimits)
+      let head = try RequestHead(bytes, limits: limits)
       isHead = head.request.method == .head
       if let path, head.request.path.map(Self.withoutQuery) != path {
         throw RequestRejection(status: 404, reason: "not found")
@@ -138,7 +143,7 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
   private func answer(
     _ head: WebSocketOpening.Head, _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes
   ) throws {
-    let agreement = try options.handshake.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+    let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     try transport.push(agreement.response())
     let opening = WebSocketOpening(head: head, agreement, isSecure: isSecure)
     if let challenge = agreement.challenge {
@@ -151,8 +156,8 @@ final class ServerOpening: SingleWaker, @unchecked Sendable {  // touched on its
     transport.detachReader()
     let socket = try WebSocket(
       over: transport, role: .server, head: head, opening: opening, extensions: extensions,
-      in: context)
-    socket.slot = admission?.slot?.held(knowing: (transport as? SocketStream)?.peerAddress?.ipAddress)
+      peer: admission?.slot.map { .known($0.address) } ?? peer, in: context)
+    socket.slot = admission?.slot?.held()
     finish(with: .success(socket))
   }
 

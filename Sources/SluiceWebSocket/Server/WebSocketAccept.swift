@@ -1,6 +1,5 @@
 import HTTPTypes
 import SluiceHTTP
-import SluiceListen
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -12,14 +11,16 @@ extension WebSocket {
 
   /// Does the server's side of the opening handshake on a byte stream that was accepted already: a Unix socket, a tunnel, memory.
   ///
-  /// - Parameter protocols: Subprotocols that the server speaks, the preferred one first. Default: those of `options`.
+  /// - Parameters:
+  ///   - protocols: Subprotocols that the server speaks, the preferred one first. Default: those of `options`.
+  ///   - headLimits: Limits of the request's head. Default: 16 KiB, 100 fields.
   /// - Throws: `RequestRejection` if the request was answered with another status than 101, `WebSocketConnectError` if it did
   ///   not come in time or the stream ended before, or what the stream failed with. The stream is closed then.
   public static func accept(
     over transport: some PolledDuplexStream<Bytes, Bytes>, protocols: [String] = [],
-    options: WebSocketServerOptions = WebSocketServerOptions()
+    options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(), headLimits: HeadLimits = HeadLimits()
   ) async throws -> WebSocket {
-    try await accept(over: transport, options.speaking(protocols)) { $0.start() }
+    try await accept(over: transport, options.speaking(protocols), limits: headLimits) { $0.start() }
   }
 
   /// Answers a request whose head another server has read, and takes its connection over.
@@ -38,31 +39,33 @@ extension WebSocket {
   /// - Throws: As `accept(over:protocols:options:)`.
   public static func accept(
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
-    isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketServerOptions = WebSocketServerOptions()
+    isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketHandshakeOptions = WebSocketHandshakeOptions()
   ) async throws -> WebSocket {
     try await accept(
-      request, over: transport, head: head, isHTTP11: isHTTP11, slot: nil, options: options.speaking(protocols))
+      request, over: transport, head: head, isHTTP11: isHTTP11, peer: .ofTransport, options: options.speaking(protocols)
+    )
   }
 
-  /// - Parameter slot: The connection's place in its server.
+  /// - Parameter peer: Where the connection comes from.
   package static func accept(
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes, isHTTP11: Bool,
-    slot: ConnectionSlot?, options: WebSocketServerOptions
+    peer: PeerAddress, options: WebSocketHandshakeOptions
   ) async throws -> WebSocket {
-    let ws = try await accept(over: transport, options) { $0.start(request, isHTTP11: isHTTP11, rest: head) }
-    if let slot { ws.loop.perform { ws.slot = .slot(slot) } }
-    return ws
+    try await accept(over: transport, options, peer: peer) { $0.start(request, isHTTP11: isHTTP11, rest: head) }
   }
 
   private static func accept(
-    over transport: some PolledDuplexStream<Bytes, Bytes>, _ options: WebSocketServerOptions,
+    over transport: some PolledDuplexStream<Bytes, Bytes>, _ options: WebSocketHandshakeOptions,
+    limits: HeadLimits = HeadLimits(), peer: PeerAddress = .ofTransport,
     _ start: @escaping @Sendable (ServerOpening) -> Void
   ) async throws -> WebSocket {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         transport.loop.perform {
           start(
-            ServerOpening(transport: transport, path: nil, options: options) { _, result in
+            ServerOpening(
+              transport: transport, path: nil, options: options, limits: limits, peer: peer
+            ) { _, result in
               continuation.resume(with: result)
             })
         }
@@ -73,9 +76,9 @@ extension WebSocket {
   }
 }
 
-extension WebSocketServerOptions {
+extension WebSocketHandshakeOptions {
   /// - Parameter protocols: What a call names instead of these options' own, if it names any.
-  fileprivate func speaking(_ protocols: [String]) -> WebSocketServerOptions {
+  fileprivate func speaking(_ protocols: [String]) -> WebSocketHandshakeOptions {
     if protocols.isEmpty { return self }
     var options = self
     options.protocols = protocols

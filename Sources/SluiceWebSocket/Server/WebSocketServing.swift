@@ -1,5 +1,5 @@
 import Logging
-import SluiceListen
+import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
@@ -24,7 +24,7 @@ extension WebSocket: ServedConnection {
   }
 
   /// Begins to serve this connection as its server does. On the loop.
-  func startServing() -> Task<Void, any Error> {
+  package func startServing() -> Task<Void, any Error> {
     isServed = true
     // It throws nothing; but for a closure that may throw, and that holds one object, the library's closures around it take no memory.
     return Task(executorPreference: loop) { () async throws in await self.serveInTask() }
@@ -40,7 +40,7 @@ extension WebSocket: ServedConnection {
       loop.perform { self.endServedWait() }
     }
     slot = nil
-    serving.service.didEnd(self)
+    serving.didEnd(self)
   }
 
   /// The server's own task was cancelled, by whomever.
@@ -78,7 +78,7 @@ extension WebSocket: ServedConnection {
   private func about(_ failure: any Error) -> Logger.Metadata {
     [
       "error": "\(failure)", "path": "\(request?.path?.wire.prefix { $0 != UInt8(ascii: "?") }.text ?? "/")",
-      "peer": "\(currentRemoteAddress?.description ?? "unknown")",
+      "peer": "\(remoteAddress?.description ?? "unknown")",
     ]
   }
 

@@ -50,7 +50,7 @@ extension BytesBuilder {
 /// ```swift
 /// var encoder = FrameEncoder(role: .server)
 /// var output = BytesBuilder()
-/// encoder.append(.text, payload: "Hello".utf8.span, to: &output)   // 81 05 48 65 6c 6c 6f
+/// encoder.append(.text, payload: Bytes("Hello").span, to: &output)   // 81 05 48 65 6c 6c 6f
 /// ```
 public struct FrameEncoder: ~Copyable, Sendable {
   public let role: WebSocketRole

@@ -6,8 +6,8 @@ import SluiceStreams
 /// ```swift
 /// let key = MaskingKey(0x37, 0xfa, 0x21, 0x3d)
 /// var builder = BytesBuilder()
-/// builder.append("Hello".utf8.span, masking: key)   // 7f 9f 4d 51 58
-/// builder.append("!".utf8.span, masking: key.rotated(by: 5))
+/// builder.append(Bytes("Hello").span, masking: key)   // 7f 9f 4d 51 58
+/// builder.append(Bytes("!").span, masking: key.rotated(by: 5))
 /// ```
 public struct MaskingKey: Sendable, Hashable {
   /// The key as it lies in memory, in wire order.

@@ -154,14 +154,13 @@ enum DriverTarget: FuzzTarget {
     deflate.threshold = 8
     let extensions: [any WebSocketExtension] = settings.contains(.compresses) ? [deflate] : []
     if !settings.contains(.client) {
-      var options = WebSocketServerOptions()
+      var options = WebSocketHandshakeOptions()
       options.connection = limits
       options.protocols = ["chat", "v2"]
       options.extensions = extensions
-      options.headLimits = HeadLimits(maxHeadBytes: 2000, maxFieldCount: 20)
-      return .server(options: options)
+      return .server(options: options, headLimits: HeadLimits(maxHeadBytes: 2000, maxFieldCount: 20))
     }
-    var options = WebSocketClientOptions()
+    var options = WebSocketRequestOptions()
     options.connection = limits
     options.extensions = extensions
     options.headLimits = HeadLimits(maxHeadBytes: 2000, maxFieldCount: 20)

@@ -88,7 +88,7 @@ struct FrameEncoderTests {
   func server() {
     var encoder = FrameEncoder(role: .server)
     var output = BytesBuilder()
-    encoder.append(.text, payload: "Hello".utf8.span, to: &output)
+    encoder.append(.text, payload: Bytes("Hello").span, to: &output)
     encoder.append(.binary, isFinal: false, reserved: .rsv1, payload: [7].span, to: &output)
     let key = encoder.appendHeader(.binary, payloadLength: 70000, to: &output)
     #expect(key == nil)

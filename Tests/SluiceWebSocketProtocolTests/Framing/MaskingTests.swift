@@ -16,7 +16,7 @@ struct MaskingTests {
   @Test("the example of §5.7")
   func example() {
     var builder = BytesBuilder()
-    builder.append("Hello".utf8.span, masking: Self.key)
+    builder.append(Bytes("Hello").span, masking: Self.key)
     #expect(bytes(builder) == hex("7f 9f 4d 51 58"))
   }
 

@@ -29,7 +29,7 @@ struct WebSocketChannel: ServerChildChannel, HTTPChannelHandler {
   let handler: @Sendable (WebSocket) async throws -> Void
 
   init(
-    responder: @escaping HTTPChannelHandler.Responder, options: WebSocketServerOptions = WebSocketServerOptions(),
+    responder: @escaping HTTPChannelHandler.Responder, options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(),
     feed: @escaping @Sendable (EventStreamConnection) async throws -> Void,
     handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) {

@@ -31,7 +31,7 @@ let tls: NIOSSLContext? =
         privateKey: .privateKey(NIOSSLPrivateKey(file: arguments[2], format: .pem))))
   } else { nil }
 
-var options = WebSocketServerOptions()
+var options = WebSocketHandshakeOptions()
 options.protocols = ["chat.v2", "chat.v1"]
 options.extensions = [PermessageDeflate()]
 let upgrader = WebSocketUpgrader(options: options, isSecure: tls != nil) { ws in try await ws.pipe(ws) }
