@@ -9,7 +9,8 @@ let settings: [SwiftSetting] = [
 
 let package = Package(
   name: "sluice",
-  platforms: [.macOS(.v26)],
+  // What asks for it: executors of tasks, `Mutex` and `Atomic`, `UInt128`, `AsyncSequence` with its failure's type. `Span` is had on older systems too.
+  platforms: [.macOS(.v15)],
   products: [
     .library(name: "Sluice", targets: ["Sluice"]),
     .library(name: "SluiceStreams", targets: ["SluiceStreams"]),

@@ -4,7 +4,7 @@ import PackageDescription
 // A package of its own, so that what only the benchmarks need is no dependency of Sluice's users.
 let package = Package(
   name: "sluice-benchmarks",
-  platforms: [.macOS(.v26)],
+  platforms: [.macOS(.v15)],
   products: [.executable(name: "echo-server", targets: ["EchoServer"])],
   dependencies: [
     .package(name: "sluice", path: ".."),

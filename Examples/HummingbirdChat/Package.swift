@@ -3,7 +3,7 @@ import PackageDescription
 
 let package = Package(
   name: "sluice-in-hummingbird",
-  platforms: [.macOS(.v26)],
+  platforms: [.macOS(.v15)],
   dependencies: [
     .package(name: "sluice", path: "../..", traits: ["NIO"]),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),

@@ -3,7 +3,7 @@ import PackageDescription
 
 let package = Package(
   name: "sluice-metered-service",
-  platforms: [.macOS(.v26)],
+  platforms: [.macOS(.v15)],
   dependencies: [
     .package(name: "sluice", path: "../..", traits: ["Metrics", "ServiceLifecycle"]),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),

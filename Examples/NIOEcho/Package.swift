@@ -3,7 +3,7 @@ import PackageDescription
 
 let package = Package(
   name: "sluice-in-nio",
-  platforms: [.macOS(.v26)],
+  platforms: [.macOS(.v15)],
   dependencies: [
     .package(name: "sluice", path: "../..", traits: ["NIO"]),
     .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),

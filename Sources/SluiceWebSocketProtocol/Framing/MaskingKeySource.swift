@@ -12,7 +12,8 @@
 /// The value can't be copied, so no key is given out twice.
 public struct MaskingKeySource: ~Copyable, Sendable {
   private static let size = 64
-  private var keys = InlineArray<64, UInt32>(repeating: 0)
+  // Not an `InlineArray`, which would need macOS 26.
+  private var keys = [UInt32](repeating: 0, count: Self.size)
   private var used = Self.size
 
   public init() {}
@@ -37,8 +38,7 @@ public struct MaskingKeySource: ~Copyable, Sendable {
   /// - Returns: false where the system has no call that fills a buffer, or it failed.
   private mutating func fillFromSystem() -> Bool {
     let wanted = Self.size * MemoryLayout<UInt32>.size
-    var span = keys.mutableSpan
-    return unsafe span.withUnsafeMutableBytes { buffer in
+    return unsafe keys.withUnsafeMutableBytes { buffer in
       #if canImport(Glibc) || canImport(Musl)
         return unsafe getentropy(buffer.baseAddress!, wanted) == 0  // 256 bytes are its most
       #elseif canImport(Darwin)
