@@ -15,6 +15,8 @@ let package = Package(
     .library(name: "Sluice", targets: ["Sluice"]),
     .library(name: "SluiceStreams", targets: ["SluiceStreams"]),
     .library(name: "SluiceWebSocketProtocol", targets: ["SluiceWebSocketProtocol"]),
+    .library(name: "SluiceCodable", targets: ["SluiceCodable"]),
+    .library(name: "SluiceTesting", targets: ["SluiceTesting"]),
     .library(name: "SluiceNIO", targets: ["SluiceNIO"]),
     .library(name: "SluiceMetrics", targets: ["SluiceMetrics"]),
     .library(name: "SluiceLifecycle", targets: ["SluiceLifecycle"]),
@@ -188,11 +190,23 @@ let package = Package(
       name: "examples", dependencies: ["Sluice"], path: "Examples",
       exclude: ["NIOEcho", "HummingbirdChat", "MeteredService"],
       swiftSettings: settings),
-    // The loop with virtual time and the network in memory that drive the contract's tests.
+    // Values as JSON: the one module on Foundation.
+    .target(
+      name: "SluiceCodable",
+      dependencies: ["SluiceStreams", "SluiceWebSocketProtocol", "SluiceWebSocket", "SluiceEventSource"],
+      swiftSettings: settings),
+    // The loop with virtual time and the network in memory that drive the contract's tests, and a user's.
+    .target(
+      name: "SluiceTesting",
+      dependencies: [
+        "SluiceStreams", "SluiceWebSocket", .product(name: "DequeModule", package: "swift-collections"),
+      ],
+      swiftSettings: settings),
+    // What only the tests here need beside it: certificates, files, processor time.
     .target(
       name: "SluiceTestSupport",
       dependencies: [
-        "SluiceStreams", "SluiceIO", "SluiceTLS", .product(name: "DequeModule", package: "swift-collections"),
+        "SluiceTesting", "SluiceStreams", "SluiceIO", "SluiceTLS",
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       exclude: ["Certificates/make"], swiftSettings: settings),
@@ -248,6 +262,9 @@ let package = Package(
         "Sluice", "SluiceIO", "SluiceTestSupport", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
+    .testTarget(
+      name: "SluiceCodableTests", dependencies: ["Sluice", "SluiceCodable", "SluiceTesting"], swiftSettings: settings),
+    .testTarget(name: "SluiceTestingTests", dependencies: ["Sluice", "SluiceTesting"], swiftSettings: settings),
     // Empty without the trait Metrics.
     .testTarget(
       name: "SluiceMetricsTests",

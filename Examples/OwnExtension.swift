@@ -1,4 +1,5 @@
 import Sluice
+import SluiceWebSocketProtocol
 
 // An extension of one's own: turns the bytes of every message around, and says so with RSV2.
 struct Reversing: WebSocketExtension {

@@ -16,7 +16,7 @@ func secureClient() async throws {
   options.stepTimeouts = [.connect: .seconds(5), .proxy: .seconds(5)]
   options.tcp.family = .ipv4
   let ws = try await WebSocket.connect("wss://example.com/feed", protocols: ["ticks"], options: options)
-  try await ws.pipe(File.append("feed.log").behind(MessageEncoder(.lines)))
+  try await ws.pipe(File.append("feed.log").messages(.lines))
 }
 
 // A client that comes back, and goes on where it was.

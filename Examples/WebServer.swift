@@ -7,7 +7,7 @@ func webServer() async throws {
     routes: [
       .webSocket("/echo") { ws in try await ws.pipe(ws) },
       .events("/feed") { events in try await events.send("hello") },
-      .webSocket("/rooms/{room}") { ws, request in try await ws.send("this is \(request.parameters["room"] ?? "")") },
+      .webSocket("/rooms/{room}") { ws in try await ws.send("this is \(ws.parameters["room"] ?? "")") },
       .respond("/health") { _ in .text("ok") },
       .respond("/private/*") { _ in throw RequestRejection(status: 403, reason: "members only") },
       .respond("/upload", methods: [.put]) { request in

@@ -4,7 +4,8 @@ import SluiceStreams
 /// Header fields that an application adds to a request or response, in order.
 ///
 /// ```swift
-/// let headers: Headers = ["Authorization": "Bearer \(token)", "X-Trace": "7"]
+/// var headers: Headers = ["Authorization": "Bearer \(token)", "X-Trace": "7"]
+/// headers["X-Trace"] = "8"
 /// ```
 ///
 /// Names and values are checked when they are sent: a CR, LF or NUL in one is an error, never a second field.
@@ -13,6 +14,28 @@ public struct Headers: Sendable, ExpressibleByDictionaryLiteral, Sequence {
 
   public init(dictionaryLiteral elements: (String, String)...) {
     fields = elements.map { (name: $0, value: $1) }
+  }
+
+  public init() {}
+
+  /// The same fields, in order.
+  public init(_ fields: HTTPFields) {
+    self.fields = fields.map { (name: $0.name.rawName, value: $0.value) }
+  }
+
+  /// The value of a field, whatever the case of its name; of several with one name, a list of theirs (RFC 9110 §5.3). Setting it takes the place of them all;
+  /// nil takes them away.
+  public subscript(name: String) -> String? {
+    get {
+      let values = fields.filter { $0.name.utf8.equalsIgnoringCase(name) }.map(\.value)
+      return values.isEmpty ? nil : values.joined(separator: ", ")
+    }
+    set {
+      let first = fields.firstIndex { $0.name.utf8.equalsIgnoringCase(name) }
+      var kept = fields.filter { !$0.name.utf8.equalsIgnoringCase(name) }
+      if let newValue { kept.insert((name, newValue), at: Swift.min(first ?? kept.count, kept.count)) }
+      fields = kept
+    }
   }
 
   /// Adds a field behind the others; a name may come more than once.

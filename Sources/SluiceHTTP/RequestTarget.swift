@@ -45,3 +45,13 @@ struct RequestTarget {
     return normalized + target[path.endIndex...].text
   }
 }
+
+extension HTTPRequest {
+  package var pathAndQuery: (path: String, query: String?) { SluiceHTTP.pathAndQuery(of: path ?? "/") }
+}
+
+/// A target without its query, and the query.
+package func pathAndQuery(of target: String) -> (path: String, query: String?) {
+  guard let (path, query) = target.wire.divided(at: UInt8(ascii: "?")) else { return (target, nil) }
+  return (path.text, query.text)
+}

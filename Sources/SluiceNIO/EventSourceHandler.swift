@@ -32,6 +32,8 @@
       case passing
       /// One is ours, whose end is to come.
       case requested(HTTPRequestHead)
+      /// The application looks at it.
+      case asking(Task<Void, Never>)
       case streaming(ChannelStream, EventStreamConnection)
       /// A request was answered without a stream; the channel is about to close.
       case answered
@@ -58,31 +60,47 @@
       case (.passing, _): context.fireChannelRead(data)
       case (.requested(let head), .end): answer(head, context)
       // Of a request that is refused for it, or of one behind the last that is answered.
-      case (.requested, _), (.streaming, _), (.answered, _): break
+      case (.requested, _), (.asking, _), (.streaming, _), (.answered, _): break
       }
     }
 
+    /// In a task on the channel's loop: the application may take its time to look at the request.
     private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
-      let request = head.request
-      let agreement: EventSource.Agreement
+      let here = NIOLoopBound((handler: self, context: context), eventLoop: context.eventLoop)
+      let (options, eventLoop) = (options, context.eventLoop)
+      let asking = Task(executorPreference: NIOLoop.of(context.eventLoop)) {
+        let agreed: Result<EventSource.Agreement, any Error>
+        do {
+          let hasBody = try !BodyFraming(head.request.headerFields).isEmpty
+          agreed = .success(try await EventSource.agree(to: head.request, hasBody: hasBody, options))
+        } catch {
+          agreed = .failure(error)
+        }
+        eventLoop.execute { here.value.handler.answer(head, agreed, here.value.context) }
+      }
+      state = .asking(asking)
+    }
+
+    private func answer(
+      _ head: HTTPRequestHead, _ agreed: Result<EventSource.Agreement, any Error>, _ context: ChannelHandlerContext
+    ) {
+      guard case .asking = state else { return }
       do {
-        let hasBody = try !BodyFraming(request.headerFields).isEmpty
-        agreement = try EventSource.agree(to: request, hasBody: hasBody, options)
+        switch try agreed.get() {
+        case .head(let status, let fields):
+          finish(with: [responseHead(head.version, HTTPResponseStatus(statusCode: status), fields)], context)
+        case .stream(let fields):
+          context.writeAndFlush(wrapOutboundOut(responseHead(head.version, .ok, fields)), promise: nil)
+          do { try begin(head.request, fields, context) } catch {
+            logger.error("event stream failed", metadata: ["error": "\(error)"])
+            context.close(promise: nil)
+          }
+        }
       } catch {
         if !(error is RequestRejection) { logger.error("event stream failed", metadata: ["error": "\(error)"]) }
         let rejection = RequestRejection(thrown: error)
         options.observer?.didRefuse(status: rejection.status)
-        return finish(with: rejection.responseParts, context)
-      }
-      switch agreement {
-      case .head(let status, let fields):
-        finish(with: [responseHead(head.version, HTTPResponseStatus(statusCode: status), fields)], context)
-      case .stream(let fields):
-        context.writeAndFlush(wrapOutboundOut(responseHead(head.version, .ok, fields)), promise: nil)
-        do { try begin(request, fields, context) } catch {
-          logger.error("event stream failed", metadata: ["error": "\(error)"])
-          context.close(promise: nil)
-        }
+        finish(with: rejection.responseParts, context)
       }
     }
 
@@ -97,7 +115,7 @@
     private func begin(_ request: HTTPRequest, _ fields: HTTPFields, _ context: ChannelHandlerContext) throws {
       let stream = ChannelStream(responseBodyFrom: context)
       // NIO's encoder writes the chunks.
-      let events = try EventSource.open(request, fields, over: stream, isChunked: false, options)
+      let events = try EventSource.open(request, fields, over: stream, isChunked: false, RequestContext(), options)
       state = .streaming(stream, events)
       let (handler, logger, peer) = (handler, logger, context.remoteAddress?.ipAddress ?? "unknown")
       events.servingTask = Task(executorPreference: stream.loop) { () async throws in
@@ -132,6 +150,10 @@
     }
 
     public func channelInactive(context: ChannelHandlerContext) {
+      if case .asking(let task) = state {
+        task.cancel()
+        state = .answered
+      }
       stream?.didBecomeInactive()
       context.fireChannelInactive()
     }
@@ -151,6 +173,12 @@
       }
     }
 
-    public func handlerRemoved(context: ChannelHandlerContext) { stream?.isRemoved() }
+    public func handlerRemoved(context: ChannelHandlerContext) {
+      if case .asking(let task) = state {
+        task.cancel()
+        state = .answered
+      }
+      stream?.isRemoved()
+    }
   }
 #endif

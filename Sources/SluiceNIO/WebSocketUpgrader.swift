@@ -103,29 +103,70 @@
     func answer(
       _ head: HTTPRequestHead, on channel: any Channel, _ initial: HTTPHeaders
     ) -> EventLoopFuture<HTTPHeaders> {
-      let request = head.request
+      let asked: AskedRequest
       let agreement: ServerHandshake.Agreement
       do {
-        agreement = try agree(to: request, isHTTP11: head.version == .http1_1)
+        asked = try self.asked(head)
+        agreement = try options.agree(to: asked)
       } catch {
         return refuse(error, on: channel)
       }
+      guard let onRequest = options.onRequest else {
+        return accept(asked.request, agreement, value: nil, on: channel, initial)
+      }
+      return ask(onRequest, asked, agreement, on: channel, initial)
+    }
+
+    private func asked(_ head: HTTPRequestHead) throws(RequestRejection) -> AskedRequest {
+      let request = head.request
+      do {
+        return AskedRequest(
+          request, isHTTP11: head.version == .http1_1, hasBody: try !BodyFraming(request.headerFields).isEmpty,
+          isSecure: isSecure)
+      } catch { throw RequestRejection(error) }
+    }
+
+    /// Has the application look at the request, in a task on the channel's loop, for as long as the time for the handshake; a client that leaves ends it.
+    private func ask(
+      _ onRequest: @escaping @Sendable (HTTPRequest) async throws -> WebSocketAcceptance, _ asked: AskedRequest,
+      _ agreement: ServerHandshake.Agreement, on channel: any Channel, _ initial: HTTPHeaders
+    ) -> EventLoopFuture<HTTPHeaders> {
+      let settled = channel.eventLoop.makePromise(of: Settled.self)
+      let loop = NIOLoop.of(channel.eventLoop)
+      let task = Task(executorPreference: loop) {
+        do {
+          let (agreement, value) = try await options.settle(asked, agreement, asking: onRequest)
+          settled.succeed(Settled(agreement: agreement, value: value))
+        } catch { settled.fail(error) }
+      }
+      let limit = loop.schedule(after: options.handshakeTimeout) { task.cancel() }
+      channel.closeFuture.whenComplete { _ in task.cancel() }
+      settled.futureResult.whenComplete { _ in loop.cancelTimer(limit) }
+      return settled.futureResult.flatMap { settled in
+        self.accept(asked.request, settled.agreement, value: settled.value, on: channel, initial)
+      }.flatMapError { error in
+        self.refuse(error as? RequestRejection ?? RequestRejection(thrown: error), on: channel)
+      }
+    }
+
+    private struct Settled: Sendable {
+      let agreement: ServerHandshake.Agreement
+      let value: (any Sendable)?
+    }
+
+    private func accept(
+      _ request: HTTPRequest, _ agreement: ServerHandshake.Agreement, value: (any Sendable)?, on channel: any Channel,
+      _ initial: HTTPHeaders
+    ) -> EventLoopFuture<HTTPHeaders> {
       var headers = initial
       for field in agreement.fields where field.name != .upgrade && field.name != .connection {
         headers.add(name: field.name.rawName, value: field.value)
       }
+      let final = headers
       return channel.eventLoop.makeCompletedFuture {
-        try channel.pipeline.syncOperations.addHandler(Agreed(request, agreement))
-        return headers
+        try channel.pipeline.syncOperations.addHandler(Agreed(request, agreement, value))
+        return final
       }
-    }
-
-    private func agree(
-      to request: HTTPRequest, isHTTP11: Bool
-    ) throws(RequestRejection) -> ServerHandshake.Agreement {
-      let hasBody: Bool
-      do { hasBody = try !BodyFraming(request.headerFields).isEmpty } catch { throw RequestRejection(error) }
-      return try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
     }
 
     /// Answers with what is wrong, and closes.
@@ -147,7 +188,8 @@
         let agreed = try pipeline.handler(type: Agreed.self)
         pipeline.removeHandler(agreed, promise: nil)
         return try WebSocket(
-          over: stream, request: agreed.request, agreed.agreement, options: options, isSecure: isSecure)
+          over: stream, request: agreed.request, agreed.agreement, value: agreed.value, options: options,
+          isSecure: isSecure)
       }
     }
   }
@@ -158,10 +200,12 @@
 
     let request: HTTPRequest
     let agreement: ServerHandshake.Agreement
+    let value: (any Sendable)?
 
-    init(_ request: HTTPRequest, _ agreement: ServerHandshake.Agreement) {
+    init(_ request: HTTPRequest, _ agreement: ServerHandshake.Agreement, _ value: (any Sendable)?) {
       self.request = request
       self.agreement = agreement
+      self.value = value
     }
   }
 #endif

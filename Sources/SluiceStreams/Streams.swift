@@ -47,6 +47,9 @@ public protocol WritableStream<Input>: Sendable {
 
 extension WritableStream {
   public func close(after failure: any Error) async throws { try await close() }
+
+  /// Drops what is queued and tears down: who reads or waits gets `StreamError.aborted`.
+  public func abort() { abort(StreamError.aborted) }
 }
 
 /// Two halves that end independently.

@@ -1,4 +1,7 @@
 import Sluice
+import SluiceWebSocketProtocol
+import SluiceWebSocket
+import SluiceStreams
 
 /// Connects two open endpoints, by the options of the command line.
 struct Connector: Sendable {
@@ -147,7 +150,7 @@ struct Connector: Sendable {
   /// A Close whose code is the application's own ends the data well, and is told by the exit status.
   private func checkCloses(_ sockets: [MessageEndpoint]) async throws {
     for case .socket(let socket) in sockets {
-      guard let (code, reason) = await socket.closeStatus, (3000...4999).contains(code.rawValue) else { continue }
+      guard let (code, reason) = socket.closeStatus, (3000...4999).contains(code.rawValue) else { continue }
       throw WebSocketError.closed(code, reason: reason)
     }
   }

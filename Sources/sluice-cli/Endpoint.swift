@@ -1,4 +1,5 @@
 import Sluice
+import SluiceHTTP
 
 /// One end of a pipe, as it is named on the command line.
 enum Endpoint: Equatable {

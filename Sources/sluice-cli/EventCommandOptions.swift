@@ -1,5 +1,9 @@
 import ArgumentParser
 import Sluice
+import SluiceStreams
+import SluiceHTTP
+import SluiceEventSource
+import SluiceClient
 
 /// What the command line says of event streams.
 struct EventCommandOptions: ParsableArguments {

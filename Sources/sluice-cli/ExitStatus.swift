@@ -1,5 +1,10 @@
 import ArgumentParser
 import Sluice
+import SluiceWebSocketProtocol
+import SluiceWebSocket
+import SluiceIO
+import SluiceHTTP
+import SluiceClient
 
 /// The exit codes of the tool. They are part of its interface; README has the table.
 enum ExitStatus: Int32, CaseIterable {

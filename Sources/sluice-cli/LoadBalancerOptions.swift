@@ -1,5 +1,6 @@
 import ArgumentParser
 import Sluice
+import SluiceIO
 
 /// What the command line says of load balancers in front of a listening endpoint.
 struct LoadBalancerOptions: ParsableArguments {

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceStreams
 
 typealias ByteStream = any DuplexStream<Bytes, Bytes>
 

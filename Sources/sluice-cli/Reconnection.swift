@@ -1,5 +1,8 @@
 import ArgumentParser
 import Sluice
+import SluiceWebSocket
+import SluiceStreams
+import SluiceClient
 
 /// What the command line says of connections that are lost.
 struct ReconnectCommandOptions: ParsableArguments {

@@ -1,5 +1,7 @@
 import ArgumentParser
 import Sluice
+import SluiceTLS
+import SluiceClient
 
 #if canImport(Glibc)
   import Glibc

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceWebSocket
 
 /// One run of the tool: opens the endpoints and connects them.
 struct Session: Sendable {
@@ -85,7 +86,7 @@ struct Session: Sendable {
     server.proxyProtocolFrom = balancing.networks
     server.onRequest = { request in
       try credentials.check(request)
-      return answers
+      return WebSocketAcceptance(headers: answers)
     }
     if case .listenWebSocket = source { server.tls = tls }
     self.server = server

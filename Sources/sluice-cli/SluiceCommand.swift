@@ -1,5 +1,9 @@
 import ArgumentParser
 import Sluice
+import SluiceWebSocketProtocol
+import SluiceWebSocket
+import SluiceStreams
+import SluiceIO
 
 #if canImport(Glibc)
   import Glibc

@@ -1,5 +1,6 @@
 import HTTPTypes
 import Sluice
+import SluiceHTTP
 import Testing
 
 @testable import SluiceWebSocketProtocol

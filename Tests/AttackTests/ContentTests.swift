@@ -1,4 +1,5 @@
 import Sluice
+import SluiceWebSocketProtocol
 import Testing
 
 /// What section 9 of the Autobahn suite sends, whose content it does not look at.

@@ -120,7 +120,7 @@ struct EmbeddingTests {
       }
       try await sent
       try await ws.close(CloseCode(rawValue: 4000), "done")
-      #expect(await ws.closeStatus?.code == CloseCode(rawValue: 4000))
+      #expect(ws.closeStatus?.code == CloseCode(rawValue: 4000))
       var feedOptions = EventSourceClientOptions()
       feedOptions.tls = options.tls
       let feed = try await EventSource.connect("https://127.0.0.1:\(port)/feed", options: feedOptions)
@@ -145,7 +145,7 @@ struct EmbeddingTests {
       }
       server.send(.terminate)
       #expect(try await ws.read() == nil)
-      #expect(await ws.closeStatus?.code == .goingAway)
+      #expect(ws.closeStatus?.code == .goingAway)
       let counts = try await server.lines.collect(limit: 100).joined(separator: "\n")
       #expect(
         counts == """
@@ -189,7 +189,7 @@ struct EmbeddingTests {
       var heard: Set<String> = []
       while let message = try await first.read() { heard.insert(message.text) }
       #expect(heard.subtracting(["hello"]) == ["hello again"])
-      #expect(await first.closeStatus?.code == .goingAway)
+      #expect(first.closeStatus?.code == .goingAway)
       // It would be waited for: it has not read the Close.
       second.abort(StreamError.aborted)
     }

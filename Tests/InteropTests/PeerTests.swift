@@ -63,8 +63,8 @@ struct PeerTests {
       let closed = try await WebSocket.connect(url + "/close/4001", protocols: ["chat.v1"])
       // A code of the application's own is an end, and no failure.
       while try await closed.read() != nil {}
-      #expect(await closed.closeStatus?.code.rawValue == 4001)
-      #expect(await closed.closeStatus?.reason == "bye")
+      #expect(closed.closeStatus?.code.rawValue == 4001)
+      #expect(closed.closeStatus?.reason == "bye")
       var options = WebSocketClientOptions()
       options.headers = ["X-Test": "seven"]
       let ws = try await WebSocket.connect(url + "/headers", protocols: ["chat.v1"], options: options)
@@ -103,7 +103,7 @@ struct PeerTests {
     #expect(try await ws.read() == "x")
     running.cancel()
     #expect(try await ws.read() == nil)
-    #expect(await ws.closeStatus?.code == .goingAway)
+    #expect(ws.closeStatus?.code == .goingAway)
     await #expect(throws: CancellationError.self) { try await running.value }
   }
 

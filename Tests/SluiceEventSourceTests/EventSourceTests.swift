@@ -1,4 +1,5 @@
 import Sluice
+import SluiceStreams
 import SluiceTestSupport
 import Synchronization
 import Testing

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceClient
 import SluiceTestSupport
 import Synchronization
 import Testing

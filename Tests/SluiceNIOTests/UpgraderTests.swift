@@ -23,7 +23,7 @@
           let expected = ["a", "b"][number]
           #expect(ws.protocol == expected)
           #expect(try await ws.read()?.text == expected)
-          #expect(ws.headers.first { $0.name.canonicalName == "x-asked" }?.value == "\(number)")
+          #expect(ws.headers["x-asked"] == "\(number)")
           try await ws.close(.normal)
         }
         #expect(chosen.value == 2 && looked.value == 2)
@@ -47,6 +47,60 @@
         var found: [IPAddress?] = []
         for await address in addresses { found.append(address) }
         #expect(found == [local, local])
+      }
+    }
+
+    @Test("the application takes its time over a request, and accepts it with a value, or refuses it")
+    func acceptance() async throws {
+      var options = WebSocketHandshakeOptions()
+      options.onRequest = { request in
+        try await Task.sleep(for: .milliseconds(50))
+        guard let path = request.path, path != "/secret" else { throw RequestRejection(status: 403, reason: "not for you") }
+        return WebSocketAcceptance(headers: ["X-Path": path], subprotocol: "b", value: path)
+      }
+      let upgrader = WebSocketUpgrader(options: options) { ws in
+        try await ws.send(ws.value(as: String.self) ?? "nobody")
+        await ws.waitUntilClosed()
+      }
+      try await NIOServer.run(upgrader: upgrader) { server in
+        let ws = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/ada", protocols: ["a", "b"])
+        #expect(ws.headers["x-path"] == "/ada" && ws.protocol == "b")
+        #expect(try await ws.read()?.text == "/ada")
+        try await ws.close()
+        do {
+          _ = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/secret", protocols: ["b"])
+          Issue.record("it was accepted")
+        } catch WebSocketConnectError.handshake(.refused(let status, _, let body)) {
+          #expect(status == 403 && body.string == "not for you\n")
+        }
+        do {
+          _ = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/", protocols: ["a"])
+          Issue.record("a subprotocol was agreed upon that was not offered")
+        } catch WebSocketConnectError.handshake(.refused(let status, _, _)) {
+          #expect(status == 500)
+        }
+      }
+    }
+
+    @Test("a client that leaves while it is asked about ends the question, and so does the time for the handshake", arguments: [false, true])
+    func endOfQuestion(leaves: Bool) async throws {
+      let (ends, ended) = AsyncStream.makeStream(of: Void.self)
+      var options = WebSocketHandshakeOptions()
+      options.handshakeTimeout = leaves ? .seconds(30) : .milliseconds(200)
+      options.onRequest = { _ in
+        defer { ended.finish() }
+        try await Task.sleep(for: .seconds(30))
+        return [:]
+      }
+      let upgrader = WebSocketUpgrader(options: options) { _ in }
+      try await NIOServer.run(upgrader: upgrader) { server in
+        let connecting = Task { try await WebSocket.connect("ws://127.0.0.1:\(server.port)/") }
+        if leaves {
+          try await Task.sleep(for: .milliseconds(200))
+          connecting.cancel()
+        }
+        await #expect(throws: (any Error).self) { _ = try await connecting.value }
+        for await _ in ends {}
       }
     }
 

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceStreams
 import SluiceTestSupport
 import Synchronization
 import Testing
@@ -351,7 +352,7 @@ struct HTTPServerTests {
     running.cancel()
     #expect(try await idle.read() == nil)
     #expect(try await ws.read() == nil)
-    #expect(await ws.closeStatus?.code == .goingAway)
+    #expect(ws.closeStatus?.code == .goingAway)
     let answer = try await answered
     #expect(answer.contains("\r\nConnection: close\r\n") && answer.hasSuffix("done"))
     idle.abort(StreamError.aborted)

@@ -1,5 +1,6 @@
 import HTTPTypes
 import Sluice
+import SluiceStreams
 import Synchronization
 import Testing
 

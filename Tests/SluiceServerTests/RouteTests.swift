@@ -87,12 +87,12 @@ struct RouteTests {
     "parameters of the path, for responses, WebSockets and event streams, and where WebSocket and page share a path")
   func parameters() async throws {
     let routes: [HTTPRoute] = [
-      .webSocket("/rooms/{room}") { ws, request in
+      .webSocket("/rooms/{room}") { ws in
         try await ws.send(
-          "\(request.parameters["room"] ?? "none") of \(request.remoteAddress.map { "\($0)" } ?? "nobody")")
+          "\(ws.parameters["room"] ?? "none") of \(ws.remoteAddress.map { "\($0)" } ?? "nobody")")
       },
       .respond("/rooms/{room}") { .text("page of \($0.parameters["room"] ?? "none")") },
-      .events("/users/{user}/feed") { events, request in try await events.send(request.parameters["user"] ?? "none") },
+      .events("/users/{user}/feed") { events in try await events.send(events.parameters["user"] ?? "none") },
       .respond("/files/{volume}/*", methods: [.put]) { request in
         .text("\(request.parameters) \((try await request.body.collect(limit: 100) as Bytes).string)")
       },

@@ -1,5 +1,6 @@
 import Logging
 import Sluice
+import SluiceStreams
 import SluiceServer
 import Synchronization
 import Testing

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceStreams
 import SluiceServer
 import SluiceTestSupport
 import Synchronization
@@ -214,7 +215,7 @@ struct ShutdownTests {
     } readAll: { ws in
       var count = 0
       do { while let message = try await ws.read() { count += message.byteCount } } catch {}
-      let code = await ws.closeStatus?.code
+      let code = ws.closeStatus?.code
       #expect(code == (state == .closing || state == .closed ? .normal : .goingAway))
       return count
     }

@@ -159,7 +159,7 @@ struct BroadcastTests {
       for ws in [first, second] {
         #expect(try await ws.read() == "last")
         #expect(try await ws.read() == nil)
-        #expect(await ws.closeStatus?.code == .normal)
+        #expect(ws.closeStatus?.code == .normal)
       }
       try await closed
       await #expect(throws: StreamError.closed) { try await broadcast.write("late") }

@@ -23,7 +23,7 @@ struct ClosingTests {
         #expect(theirs.rawValue == code && reason == "why")
       }
       try await closed
-      #expect(await other.closeStatus?.code.rawValue == code)
+      #expect(other.closeStatus?.code.rawValue == code)
     }
   }
 
@@ -55,9 +55,9 @@ struct ClosingTests {
       await #expect(throws: CancellationError.self) { try await closing.value }
       #expect(loop.now - start < .milliseconds(10))
       #expect(try await ends.client.read() == nil)
-      #expect(await ends.client.closeStatus?.code.rawValue == 4001)
+      #expect(ends.client.closeStatus?.code.rawValue == 4001)
       try await loop.sleep(for: .seconds(1))
-      #expect(await ends.server.readyState == .closed)
+      #expect(ends.server.readyState == .closed)
       // Closing what is closed is success, also for who is cancelled.
       let again = Task(executorPreference: loop) {
         while !Task.isCancelled { await Task.yield() }
@@ -120,7 +120,7 @@ struct ClosingTests {
     let running = Task {
       try await server.run { ws in
         try? await ws.pipe(ws)
-        let code = await ws.closeStatus?.code.rawValue
+        let code = ws.closeStatus?.code.rawValue
         ends.withLock { $0.append(code ?? 0) }
       }
     }

@@ -90,7 +90,7 @@ struct EndMatrixTests {
       case .broadcast:
         let room = WebSocketBroadcast(whenSlow: .wait)
         try await room.serve(ws) {
-          while await ws.readyState == .open { try await room.send(Bytes([UInt8](repeating: 1, count: 50_000))) }
+          while ws.readyState == .open { try await room.send(Bytes([UInt8](repeating: 1, count: 50_000))) }
         }
       }
     }
@@ -203,7 +203,7 @@ struct EndMatrixTests {
       try await loop.sleep(for: .seconds(30))
       #expect(try await ws.read()?.text == "unread")
       #expect(try await ws.read() == nil)
-      #expect(await ws.closeStatus?.code.rawValue == 4000)
+      #expect(ws.closeStatus?.code.rawValue == 4000)
       ws.abort(StreamError.aborted)
     }
   }

@@ -1,4 +1,6 @@
 import Sluice
+import SluiceWebSocket
+import SluiceStreams
 import SluiceTestSupport
 import Testing
 
@@ -102,7 +104,7 @@ struct EndTests {
       default: #expect(thrown == nil && end.isClean)
       }
       if case .code(let code) = end {
-        #expect(await socket.closeStatus?.code.rawValue == code)
+        #expect(socket.closeStatus?.code.rawValue == code)
       }
     }
   }
@@ -127,8 +129,8 @@ struct EndTests {
       var received: [String] = []
       do { for try await message in front { received.append(message.text) } } catch {}
       #expect(received == Self.messages)
-      #expect(await front.closeStatus?.code == end.passedOn)
-      if case .code = end { #expect(await front.closeStatus?.reason == "why") }
+      #expect(front.closeStatus?.code == end.passedOn)
+      if case .code = end { #expect(front.closeStatus?.reason == "why") }
       #expect(await (thrown == nil) == end.isClean)
     }
   }
@@ -149,7 +151,7 @@ struct EndTests {
       let visitor = try await accepted
       async let thrown = Self.error { try await bridge(visitor, socket) }
       do { while try await front.read() != nil {} } catch {}
-      #expect(await front.closeStatus?.code.rawValue == code)
+      #expect(front.closeStatus?.code.rawValue == code)
       #expect(await (thrown == nil) == (code >= 3000))
     }
   }
@@ -180,7 +182,7 @@ struct EndTests {
       while try await near.read() != nil {}
       try await near.close()
       try await closed
-      #expect(await socket.closeStatus?.code == .noStatus)
+      #expect(socket.closeStatus?.code == .noStatus)
     }
   }
 
@@ -193,11 +195,11 @@ struct EndTests {
       try await program.close()
       #expect(try await ends.server.read() == "question")
       try await Task.sleep(for: .milliseconds(500))
-      #expect(await ends.server.closeStatus == nil)
+      #expect(ends.server.closeStatus == nil)
       try await ends.server.send("answer")
       #expect(try await program.read() == "answer")
       #expect(try await ends.server.read() == nil)
-      #expect(await ends.server.closeStatus?.code == .normal)
+      #expect(ends.server.closeStatus?.code == .normal)
       try await bridged.value
       #expect(try await program.read() == nil)
     }
@@ -213,7 +215,7 @@ struct EndTests {
       reader.cancel()
       try await ends.server.send("to nobody")
       #expect(try await ends.server.read() == nil)
-      #expect(await ends.server.closeStatus?.code == .normal)
+      #expect(ends.server.closeStatus?.code == .normal)
       try await bridged.value
     }
   }

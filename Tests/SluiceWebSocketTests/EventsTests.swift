@@ -52,7 +52,7 @@ struct EventsTests {
     #expect(try await client.read()?.text == "hello")
     running.cancel()
     #expect(try await client.read() == nil)
-    #expect(await client.closeStatus?.code == .goingAway)
+    #expect(client.closeStatus?.code == .goingAway)
     await #expect(throws: CancellationError.self) { try await running.value }
     #expect(seen.all == ["close 1001"])
   }

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceWebSocketProtocol
 import SluiceTestSupport
 import Synchronization
 import Testing
@@ -89,7 +90,7 @@ struct ExtensionTests {
       for text in ["one", "two", "three"] { #expect(try await ends.server.read()?.text == text) }
       await #expect(throws: WebSocketError.self) { try await ends.server.read() }
       await #expect(throws: WebSocketError.self) { try await ends.client.read() }
-      #expect(await ends.client.closeStatus?.code == .internalError)
+      #expect(ends.client.closeStatus?.code == .internalError)
     }
   }
 

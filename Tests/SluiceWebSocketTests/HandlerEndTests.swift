@@ -161,7 +161,7 @@ struct HandlerEndTests {
     let running = Task { try await server.run(logger: logger) { _ in throw TestFailure() } }
     let client = try await WebSocket.connect(server.url + "room/7?token=secret")
     await #expect(throws: WebSocketError.self) { try await client.read() }
-    #expect(await client.closeStatus?.code == .internalError)
+    #expect(client.closeStatus?.code == .internalError)
     running.cancel()
     _ = await running.result
     #expect(seen.all == ["error handler failed error=TestFailure() path=/room/7 peer=127.0.0.1"])

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceWebSocketProtocol
 import SluiceStreams
 import SluiceTestSupport
 import Testing
@@ -112,7 +113,7 @@ struct HeldMemoryTests {
         _ = try await near.read()
         try await near.write(frame(0x81, "I am here"))
       }
-      #expect(await ws.readyState == .open)
+      #expect(ws.readyState == .open)
       for _ in 0..<10 {
         try await loop.sleep(for: .seconds(3))
         try? await near.write(frame(0x8A, "pong"))
@@ -123,7 +124,7 @@ struct HeldMemoryTests {
         #expect(time == .seconds(20))
       }
       await #expect(throws: WebSocketError.self) { try await reading.value }
-      #expect(await ws.readyState == .closed)
+      #expect(ws.readyState == .closed)
     }
   }
 }

@@ -20,7 +20,7 @@ struct LivenessTests {
       #expect(loop.now - start == .seconds(20))
       await #expect(throws: WebSocketError.self) { try await end.value }
       #expect(loop.now - start == .seconds(30))
-      #expect(await socket.readyState == .closed)
+      #expect(socket.readyState == .closed)
     }
   }
 
@@ -38,7 +38,7 @@ struct LivenessTests {
         try await near.write(frame(0x81, "a"))
       }
       for _ in 0..<10 { #expect(try await socket.read() == "a") }
-      #expect(await socket.readyState == .open)
+      #expect(socket.readyState == .open)
       socket.abort(StreamError.aborted)
     }
   }
@@ -53,7 +53,7 @@ struct LivenessTests {
         while try await near.read() != nil {}
       }
       try await loop.sleep(for: .seconds(300))
-      #expect(await socket.readyState == .open)
+      #expect(socket.readyState == .open)
       for _ in 0..<100 { #expect(try await socket.read()?.bytes.count == 10_000) }
       socket.abort(StreamError.aborted)
       _ = await sending.result

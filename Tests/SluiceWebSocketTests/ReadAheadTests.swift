@@ -91,7 +91,7 @@ struct ReadAheadTests {
         try await near.close()
       }
       try await loop.sleep(for: .seconds(10))
-      #expect(await server.readyState == .closed)
+      #expect(server.readyState == .closed)
       try await expectNoTimers(on: loop)
     }
   }
@@ -237,7 +237,7 @@ struct PromptnessTests {
       try await loop.sleep(for: .seconds(2))
       await #expect(throws: ConnectionReset.self) { while try await near.read() != nil {} }
       _ = await serving.result
-      #expect(await server.readyState == .closed)
+      #expect(server.readyState == .closed)
       try await expectNoTimers(on: loop)
     }
   }

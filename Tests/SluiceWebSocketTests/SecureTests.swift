@@ -1,4 +1,5 @@
 import Sluice
+import SluiceIO
 import SluiceTestSupport
 import Testing
 

@@ -1,4 +1,6 @@
 import Sluice
+import SluiceWebSocketProtocol
+import SluiceHTTP
 import SluiceIO
 import Synchronization
 import Testing
@@ -84,7 +86,7 @@ struct ServerTests {
     let ws = try await WebSocket.connect(server.url)
     running.cancel()
     #expect(try await ws.read() == nil)
-    #expect(await ws.closeStatus != nil)
+    #expect(ws.closeStatus != nil)
     await #expect(throws: CancellationError.self) { try await running.value }
   }
 
@@ -130,7 +132,7 @@ struct StoppedServerTests {
     for round in 0..<2 {
       for ws in kept.withLock({ $0 }) {
         try await ws.close()
-        _ = await ws.closeStatus
+        _ = ws.closeStatus
         await #expect(throws: (any Error).self) { try await ws.send("late") }
         _ = try? await ws.read()
         ws.abort(StreamError.aborted)

@@ -76,7 +76,7 @@ extension WebSocket {
     while let socket = try await connections.read() {
       do {
         try await handler(socket)
-        if await socket.readyState == .open {
+        if socket.readyState == .open {
           try await socket.close(.normal)
           return
         }

@@ -16,7 +16,7 @@ extension EventSource {
         transport.abort(EventSourceError.timeout(options.requestTimeout))
       }
       defer { loop.cancelTimer(timer) }
-      return try await answering(over: transport, options) {
+      return try await answering(over: transport, RequestContext(), options) {
         let head = try await readHead(from: transport, limits: options.headLimits)
         loop.cancelTimer(timer)
         return (head.request, head.hasBody, head.isHTTP11)
@@ -35,8 +35,15 @@ extension EventSource {
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
     isHTTP11: Bool = true, options: EventSourceServerOptions = EventSourceServerOptions()
   ) async throws -> EventStreamConnection {
+    try await accept(request, over: transport, isHTTP11: isHTTP11, RequestContext(), options: options)
+  }
+
+  package static func accept(
+    _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
+    _ context: RequestContext, options: EventSourceServerOptions
+  ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
-      try await answering(over: transport, options) {
+      try await answering(over: transport, context, options) {
         (request, hasBody: try !BodyFraming(request.headerFields).isEmpty, isHTTP11: isHTTP11)
       }
     }
@@ -47,15 +54,16 @@ extension EventSource {
 
   /// Begins the stream, or answers what is refused, and closes the transport then.
   private static func answering(
-    over transport: some PolledDuplexStream<Bytes, Bytes>, _ options: EventSourceServerOptions,
-    _ read: () async throws -> (HTTPRequest, hasBody: Bool, isHTTP11: Bool)
+    over transport: some PolledDuplexStream<Bytes, Bytes>, _ context: RequestContext,
+    _ options: EventSourceServerOptions, _ read: () async throws -> (HTTPRequest, hasBody: Bool, isHTTP11: Bool)
   ) async throws -> EventStreamConnection {
     var isHead = false
     do {
       do {
         let (request, hasBody, isHTTP11) = try await read()
         isHead = request.method == .head
-        return try await begin(request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, options: options)
+        return try await begin(
+          request, hasBody: hasBody, over: transport, isHTTP11: isHTTP11, context, options: options)
       } catch let error as HTTPHeadError {
         let rejection = RequestRejection(error)
         options.observer?.didRefuse(status: rejection.status)
@@ -96,23 +104,23 @@ extension EventSource {
 
   private static func begin(
     _ request: HTTPRequest, hasBody: Bool, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
-    options: EventSourceServerOptions
+    _ context: RequestContext, options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
-    switch try agree(to: request, hasBody: hasBody, options) {
+    switch try await agree(to: request, hasBody: hasBody, options) {
     case .head(let status, let fields):
       try await transport.write(try responseHead(status: status, fields, isChunked: false))
       throw HeadAnswered()
     case .stream(let fields):
-      return try await begin(request, fields, over: transport, isHTTP11: isHTTP11, options)
+      return try await begin(request, fields, over: transport, isHTTP11: isHTTP11, context, options)
     }
   }
 
   private static func begin(
     _ request: HTTPRequest, _ fields: HTTPFields, over transport: some PolledDuplexStream<Bytes, Bytes>,
-    isHTTP11: Bool, _ options: EventSourceServerOptions
+    isHTTP11: Bool, _ context: RequestContext, _ options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
     try await transport.write(try responseHead(status: 200, fields, isChunked: isHTTP11))
-    return try open(request, fields, over: transport, isChunked: isHTTP11, options)
+    return try open(request, fields, over: transport, isChunked: isHTTP11, context, options)
   }
 
   /// Answers a request of any method with a stream, when its body has been read.
@@ -121,7 +129,7 @@ extension EventSource {
   /// - Throws: What the transport failed with; `HTTPFieldError` for a field that can't be sent, before anything is.
   package static func answer(
     _ request: HTTPRequest, adding added: HTTPFields, over transport: some PolledDuplexStream<Bytes, Bytes>,
-    isHTTP11: Bool, options: EventSourceServerOptions
+    isHTTP11: Bool, _ context: RequestContext, options: EventSourceServerOptions
   ) async throws -> EventStreamConnection? {
     var fields = try streamFields(request, [:], options)
     for field in added {
@@ -135,7 +143,7 @@ extension EventSource {
       await end(transport, options)
       return nil
     }
-    return try await begin(request, fields, over: transport, isHTTP11: isHTTP11, options)
+    return try await begin(request, fields, over: transport, isHTTP11: isHTTP11, context, options)
   }
 
   /// What a request that is not refused is answered with.
@@ -149,12 +157,12 @@ extension EventSource {
   /// - Throws: `RequestRejection`; `HTTPFieldError` for a field of the options that can't be sent.
   package static func agree(
     to request: HTTPRequest, hasBody: Bool, _ options: EventSourceServerOptions
-  ) throws -> Agreement {
+  ) async throws -> Agreement {
     do {
       switch request.method {
-      case .get where !hasBody: return .stream(try streamFields(request, try check(request, options), options))
+      case .get where !hasBody: return .stream(try streamFields(request, try await check(request, options), options))
       case .head where !hasBody:
-        return .head(status: 200, try streamFields(request, try check(request, options), options))
+        return .head(status: 200, try streamFields(request, try await check(request, options), options))
       case .options: return .head(status: 204, try optionsFields(request, options))
       case .get, .head:
         throw RequestRejection(status: 400, reason: "a request for an event stream must not have a body")
@@ -178,10 +186,10 @@ extension EventSource {
   ///   - isChunked: Whether the body is to be written in chunks, rather than as it is.
   package static func open(
     _ request: HTTPRequest, _ fields: HTTPFields, over transport: some PolledDuplexStream<Bytes, Bytes>,
-    isChunked: Bool, _ options: EventSourceServerOptions
+    isChunked: Bool, _ context: RequestContext, _ options: EventSourceServerOptions
   ) throws -> EventStreamConnection {
     let connection = try EventStreamConnection(
-      over: transport, request: request, isChunked: isChunked, isCompressed: fields[.contentEncoding] != nil,
+      over: transport, request: request, context, isChunked: isChunked, isCompressed: fields[.contentEncoding] != nil,
       options: options)
     if let retry = options.retry { try connection.pushRetry(retry) }
     return connection
@@ -190,11 +198,11 @@ extension EventSource {
   /// - Returns: what the application adds to the response.
   private static func check(
     _ request: HTTPRequest, _ options: EventSourceServerOptions
-  ) throws -> Headers {
+  ) async throws -> Headers {
     guard accepts(request, exactly: false) else {
       throw RequestRejection(status: 406, reason: "the request does not accept text/event-stream")
     }
-    do { return try options.onRequest(request) } catch {
+    do { return try await options.onRequest?(request) ?? [:] } catch {
       throw RequestRejection(thrown: error)
     }
   }

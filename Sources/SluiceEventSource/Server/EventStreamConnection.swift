@@ -20,6 +20,10 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
   public let loop: any Loop
   /// What the client asked for, with its path and headers.
   public let request: HTTPRequest
+  /// Where the client is, also behind trusted proxies and load balancers: nil if one of these did not say, or the transport has no such address.
+  public let remoteAddress: IPAddress?
+  /// On a route of an `HTTPServer`: what stands in the path where the route's has `{name}`, decoded.
+  public let parameters: [String: String]
   private let transport: any PolledDuplexStream<Bytes, Bytes>
   private let isChunked: Bool
   let options: EventSourceServerOptions
@@ -44,12 +48,14 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
 
   /// Takes over a transport on which the response head is on its way. On its loop only.
   init(
-    over transport: any PolledDuplexStream<Bytes, Bytes>, request: HTTPRequest, isChunked: Bool, isCompressed: Bool,
-    options: EventSourceServerOptions
+    over transport: any PolledDuplexStream<Bytes, Bytes>, request: HTTPRequest, _ context: RequestContext,
+    isChunked: Bool, isCompressed: Bool, options: EventSourceServerOptions
   ) throws {
     gzip = isCompressed ? GzipWriter(Self.compression) : nil
     self.transport = transport
     self.request = request
+    remoteAddress = context.peer.address(of: transport)
+    parameters = context.parameters
     self.isChunked = isChunked
     self.options = options
     loop = transport.loop
@@ -71,6 +77,12 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
     let scheme = (transport as? any TransportDescribing)?.isSecure ?? false ? "https" : "http"
     return "\(scheme)://\(request.authority ?? "")\(request.path ?? "/")"
   }
+
+  /// The path that was asked for, without the query; on a route of an `HTTPServer`, in the spelling that `HTTPRoute` describes.
+  public var path: String { request.pathAndQuery.path }
+
+  /// What stands behind the `?` of the URL; nil if there is none.
+  public var query: String? { request.pathAndQuery.query }
 
   /// The last event that the client has seen, as it says; nil at its first time.
   public var lastEventID: String? {

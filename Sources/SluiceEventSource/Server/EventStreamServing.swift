@@ -13,9 +13,6 @@ extension EventStreamConnection: ServedConnection {
     servingTask = nil
   }
 
-  /// Without the query, which may hold secrets.
-  private var path: String { request.path?.wire.prefix { $0 != UInt8(ascii: "?") }.text ?? "/" }
-
   /// Runs a server's handler, and ends the stream behind it: with what was sent, and as one that is not whole if the handler throws.
   /// - Parameter peer: Where the client is, for the log.
   package func serve(

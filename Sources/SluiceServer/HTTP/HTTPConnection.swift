@@ -169,7 +169,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     rest = body.rest
     body.cancel(nil)
     if let answer = response.events {
-      try await becomeEvents(head, response.fields, answer)
+      try await becomeEvents(head, match, response.fields, answer)
       return false
     }
     let writer = ResponseWriter(
@@ -205,6 +205,11 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       transport: transport)
   }
 
+  /// What becomes something else knows of its request.
+  private func context(_ match: RoutePattern.Match) -> RequestContext {
+    RequestContext(peer: admission.slot.map { .known($0.address) } ?? .ofTransport, parameters: match.parameters)
+  }
+
   /// What a line of the log says of the request that it is about: never its query or a field, which may be secrets.
   private func about(_ request: HTTPRequest, _ error: any Error) -> Logger.Metadata {
     [
@@ -235,50 +240,41 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   }
 
   private func becomeWebSocket(
-    _ head: RequestHead, _ options: WebSocketHandshakeOptions, _ handler: HTTPRoute.RouteHandler<WebSocket>,
+    _ head: RequestHead, _ options: WebSocketHandshakeOptions, _ handler: HTTPRoute.Handler<WebSocket>,
     _ match: RoutePattern.Match
   ) async throws {
     let ws: WebSocket
     do {
       ws = try await WebSocket.accept(
         head.request, over: transport, head: rest, isHTTP11: head.isHTTP11,
-        peer: admission.slot.map { .known($0.address) } ?? .ofTransport, options: options)
+        context(match), options: options)
     } catch { return logger.debug("WebSocket handshake refused", metadata: ["error": "\(error)"]) }
     rest = Bytes()
     phase = .webSocket(ws)
     if isLast { ws.endForShutdown() }
-    switch handler {
-    case .plain(let handler): await ws.serve(logger: logger, handler)
-    case .withRequest(let handler):
-      let request = serverRequest(head.request, RequestBody(noneOn: transport), match)
-      await ws.serve(logger: logger) { try await handler($0, request) }
-    }
+    await ws.serve(logger: logger, handler)
   }
 
   private func becomeEvents(
     _ head: RequestHead, _ options: EventSourceServerOptions,
-    _ handler: HTTPRoute.RouteHandler<EventStreamConnection>, _ match: RoutePattern.Match
+    _ handler: HTTPRoute.Handler<EventStreamConnection>, _ match: RoutePattern.Match
   ) async throws {
     let events: EventStreamConnection
     do {
       events = try await EventSource.accept(
-        head.request, over: transport, isHTTP11: head.isHTTP11, options: options)
+        head.request, over: transport, isHTTP11: head.isHTTP11, context(match), options: options)
     } catch { return logger.debug("event stream refused", metadata: ["error": "\(error)"]) }
-    switch handler {
-    case .plain(let handler): await serve(events, handler)
-    case .withRequest(let handler):
-      let request = serverRequest(head.request, RequestBody(noneOn: transport), match)
-      await serve(events) { try await handler($0, request) }
-    }
+    await serve(events, handler)
   }
 
   /// The answer of a route's handler, which has read what it wanted of the request.
   private func becomeEvents(
-    _ head: RequestHead, _ fields: HTTPFields, _ answer: ServerResponse.EventAnswer
+    _ head: RequestHead, _ match: RoutePattern.Match, _ fields: HTTPFields, _ answer: ServerResponse.EventAnswer
   ) async throws {
     do {
       let events = try await EventSource.answer(
-        head.request, adding: fields, over: transport, isHTTP11: head.isHTTP11, options: answer.options)
+        head.request, adding: fields, over: transport, isHTTP11: head.isHTTP11, context(match),
+        options: answer.options)
       if let events { await serve(events, answer.handler) }
     } catch let error as HTTPFieldError {
       logger.error("handler failed", metadata: about(head.request, error))

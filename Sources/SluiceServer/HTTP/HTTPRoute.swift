@@ -11,7 +11,7 @@ import struct SystemPackage.FilePath
 ///
 /// ```swift
 /// .respond("/private/*") { _ in throw RequestRejection(status: 403, reason: "members only") },
-/// .webSocket("/rooms/{room}") { ws, request in try await ws.send("this is \(request.parameters["room"] ?? "")") },
+/// .webSocket("/rooms/{room}") { ws in try await ws.send("this is \(ws.parameters["room"] ?? "")") },
 /// .files("/*", in: "public"),
 /// ```
 ///
@@ -26,16 +26,14 @@ public struct HTTPRoute: Sendable {
   typealias Responder = @Sendable (ServerRequest) async throws -> ServerResponse
 
   enum Action: Sendable {
-    case webSocket(WebSocketHandshakeOptions, RouteHandler<WebSocket>)
-    case events(EventSourceServerOptions, RouteHandler<EventStreamConnection>)
+    case webSocket(WebSocketHandshakeOptions, Handler<WebSocket>)
+    case events(EventSourceServerOptions, Handler<EventStreamConnection>)
     case respond([HTTPRequest.Method], Responder)
   }
 
-  /// What is done with a connection that has become another thing. What its request said costs memory while it is open.
-  enum RouteHandler<Connection: Sendable>: Sendable {
-    case plain(@Sendable (Connection) async throws -> Void)
-    case withRequest(@Sendable (Connection, ServerRequest) async throws -> Void)
-  }
+  /// What is done with a connection that has become another thing.
+  typealias Handler<Connection> = @Sendable (Connection) async throws -> Void
+
   private let pattern: RoutePattern
   let action: Action
 
@@ -44,36 +42,20 @@ public struct HTTPRoute: Sendable {
     self.action = action
   }
 
-  /// Serves WebSockets: what the handler does is as for `WebSocket.serve`.
+  /// Serves WebSockets: what the handler does is as for `WebSocket.serve`. `ws.parameters` has what stands in the path for `{name}`.
   public static func webSocket(
     _ path: String, options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(),
     _ handler: @escaping @Sendable (WebSocket) async throws -> Void
   ) -> HTTPRoute {
-    HTTPRoute(path: path, action: .webSocket(options, .plain(handler)))
+    HTTPRoute(path: path, action: .webSocket(options, handler))
   }
 
-  /// The same with the request, for the parameters of the path.
-  public static func webSocket(
-    _ path: String, options: WebSocketHandshakeOptions = WebSocketHandshakeOptions(),
-    _ handler: @escaping @Sendable (WebSocket, ServerRequest) async throws -> Void
-  ) -> HTTPRoute {
-    HTTPRoute(path: path, action: .webSocket(options, .withRequest(handler)))
-  }
-
-  /// Serves event streams: what the handler does is as for `EventSource.serve`.
+  /// Serves event streams: what the handler does is as for `EventSource.serve`. `events.parameters` has what stands in the path for `{name}`.
   public static func events(
     _ path: String, options: EventSourceServerOptions = EventSourceServerOptions(),
     _ handler: @escaping @Sendable (EventStreamConnection) async throws -> Void
   ) -> HTTPRoute {
-    HTTPRoute(path: path, action: .events(options, .plain(handler)))
-  }
-
-  /// The same with the request, for the parameters of the path.
-  public static func events(
-    _ path: String, options: EventSourceServerOptions = EventSourceServerOptions(),
-    _ handler: @escaping @Sendable (EventStreamConnection, ServerRequest) async throws -> Void
-  ) -> HTTPRoute {
-    HTTPRoute(path: path, action: .events(options, .withRequest(handler)))
+    HTTPRoute(path: path, action: .events(options, handler))
   }
 
   /// Answers requests. A handler that throws a `RequestRejection` answers with that; anything else goes to the log, and 500 to the client.

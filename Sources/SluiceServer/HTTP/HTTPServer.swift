@@ -21,16 +21,25 @@ public struct HTTPServer: Sendable {
   private let sockets: ServerSockets
   private let options: HTTPServerOptions
   private let counter: ConnectionCounter
+  private let routes: [HTTPRoute]
 
   /// Where it listens, with the port that the system chose if 0 was asked for.
   public var url: String { sockets.url }
   public var port: Int { sockets.port }
 
   /// Listens on the host and port of a URL.
-  /// - Parameter url: `http://HOST[:PORT]`, or `https://…` with `options.tls`; port 0 lets the system choose. A path counts for nothing here.
+  ///
+  /// ```swift
+  /// let server = try await HTTPServer.listen("http://127.0.0.1:0", routes: [.respond("/health") { _ in .text("ok") }])
+  /// print("listening on", server.url)
+  /// try await server.run()
+  /// ```
+  /// - Parameters:
+  ///   - url: `http://HOST[:PORT]`, or `https://…` with `options.tls`; port 0 lets the system choose. A path counts for nothing here.
+  ///   - routes: What `run()` serves.
   /// - Throws: `URLError`, `IOError`; `TLSError.invalidOption` for `https:` without certificates, or `http:` with them.
   public static func listen(
-    _ url: String, options: HTTPServerOptions = HTTPServerOptions()
+    _ url: String, options: HTTPServerOptions = HTTPServerOptions(), routes: [HTTPRoute] = []
   ) async throws -> HTTPServer {
     let parsed = try ConnectionURL(url, schemes: ["http", "https"], allowsPortZero: true)
     let sockets = try await ServerSockets.listen(
@@ -38,7 +47,7 @@ public struct HTTPServer: Sendable {
     let counter = ConnectionCounter(
       maxConnections: options.maxConnections, maxPerAddress: options.maxConnectionsPerAddress,
       trustedProxies: options.trustedProxies, forwardedFields: options.forwardedFields)
-    return HTTPServer(sockets: sockets, options: options, counter: counter)
+    return HTTPServer(sockets: sockets, options: options, counter: counter, routes: routes)
   }
 
   /// Serves each connection with a task of its own, on the connection's loop, until the calling task is cancelled.
@@ -46,9 +55,11 @@ public struct HTTPServer: Sendable {
   /// On cancellation no more connections and requests are accepted: idle connections end, responses under way are finished, WebSockets are
   /// closed with 1001 and event streams ended; what has not ended within `shutdownTimeout` is cut. Returns when all have.
   /// - Throws: `CancellationError`, or an `IOError` of the listening socket.
+  /// - Parameter routes: What is served. Default: what `listen` was given.
   public func run(
-    routes: [HTTPRoute], logger: Logger = Logger(label: "sluice.http.server")
+    routes: [HTTPRoute]? = nil, logger: Logger = Logger(label: "sluice.http.server")
   ) async throws {
+    let routes = routes ?? self.routes
     sockets.onExhaustion { logger.warning("accepting paused: out of file descriptors", metadata: ["error": "\($0)"]) }
     try await sockets.run { index in
       let connections = sockets.listeners[index].map {
@@ -68,6 +79,6 @@ public struct HTTPServer: Sendable {
     _ url: String, options: HTTPServerOptions = HTTPServerOptions(), routes: [HTTPRoute],
     logger: Logger = Logger(label: "sluice.http.server")
   ) async throws {
-    try await listen(url, options: options).run(routes: routes, logger: logger)
+    try await listen(url, options: options, routes: routes).run(logger: logger)
   }
 }

@@ -20,11 +20,3 @@ public struct ServerRequest: Sendable {
   /// What stands behind the `?`.
   public var query: String? { head.pathAndQuery.query }
 }
-
-extension HTTPRequest {
-  var pathAndQuery: (path: String, query: String?) {
-    let target = path ?? "/"
-    guard let (path, query) = target.wire.divided(at: UInt8(ascii: "?")) else { return (target, nil) }
-    return (path.text, query.text)
-  }
-}

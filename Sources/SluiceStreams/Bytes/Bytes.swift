@@ -161,3 +161,8 @@ extension Bytes: ExpressibleByArrayLiteral, ExpressibleByStringLiteral, CustomSt
   /// The number of bytes, not the bytes: payloads don't belong in logs.
   public var description: String { "Bytes(count: \(count))" }
 }
+
+extension String {
+  /// Bytes as UTF-8; what is not valid UTF-8 becomes U+FFFD. `String(validating: bytes, as: UTF8.self)` is nil then.
+  public init(_ bytes: Bytes) { self.init(decoding: bytes, as: UTF8.self) }
+}

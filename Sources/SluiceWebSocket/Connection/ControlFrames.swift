@@ -16,7 +16,7 @@ final class ControlFrames {
   /// Is told of the peer's pings and pongs.
   weak var observer: (any ControlObserver)?
   /// The peer's Close.
-  var received: ReceivedClose?
+  var received: CloseStatus?
   /// Whether the peer's Close came before ours.
   var didPeerCloseFirst = false
   /// What sends pings and looks for pongs, where that is asked for.

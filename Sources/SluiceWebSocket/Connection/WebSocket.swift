@@ -2,6 +2,7 @@ import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
+import Synchronization
 
 /// A WebSocket: a duplex stream of messages.
 ///
@@ -56,7 +57,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   @safe @exclusivity(unchecked) var decoder: FrameDecoder
   @safe @exclusivity(unchecked) var assembler: MessageAssembler
-  @safe @exclusivity(unchecked) var readState = ReadState.open
+  @safe @exclusivity(unchecked) var readState = ReadState.open { didSet { publish() } }
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
   @safe @exclusivity(unchecked) var reader = ReaderSlot()
   /// The task that a server runs for this connection.
@@ -66,14 +67,16 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   /// At hand for each wait: to look at the task itself would be to count it.
   @safe @exclusivity(unchecked) private(set) var servingIdentity = TaskIdentity(of: nil)
 
-  @safe @exclusivity(unchecked) var writeState = WriteState.open
+  @safe @exclusivity(unchecked) var writeState = WriteState.open { didSet { publish() } }
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
   @safe @exclusivity(unchecked) var gathered = BytesBuilder()
   @safe @exclusivity(unchecked) package var writer = RoomWaiters.nobody
 
   /// Made when there is something that it is to hold.
   @safe @exclusivity(unchecked) private(set) var heldControls: ControlFrames?
-  @safe @exclusivity(unchecked) var closing = ClosingState.none
+  @safe @exclusivity(unchecked) var closing = ClosingState.none { didSet { publish() } }
+  /// Where the connection is in its life, for every thread.
+  let life = Mutex(PublishedLife())
   /// On a server: what counts this connection while it is open.
   @safe @exclusivity(unchecked) var slot: HeldSlot?
 
@@ -92,7 +95,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   enum ReadState {
     case open
     /// The peer's Close came.
-    case closed(ReceivedClose)
+    case closed(CloseStatus)
     case failed(any Error)
   }
 
@@ -134,7 +137,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     self.transport = transport
     self.role = role
     self.opening = opening
-    remoteAddress = peer.address(on: transport)
+    remoteAddress = peer.address(of: transport)
     isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
     decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
     coding = MessageCoding(opening, extensions, options, on: transport.loop)
@@ -157,7 +160,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   var maskingKeys: MaskingKeys? { context.maskingKeys }
 
   /// The peer's Close.
-  var received: ReceivedClose? { heldControls?.received }
+  var received: CloseStatus? { heldControls?.received }
 
   /// What is known of control frames.
   var controls: ControlFrames {
@@ -173,19 +176,4 @@ final class MaskingKeys {
   private var source = MaskingKeySource()
 
   func next() -> MaskingKey { source.next() }
-}
-
-/// Where a connection comes from.
-package enum PeerAddress: Sendable {
-  /// From where its transport says.
-  case ofTransport
-  /// From where a trusted proxy says; nil if it did not.
-  case known(IPAddress?)
-
-  func address(on transport: WebSocket.Transport) -> IPAddress? {
-    switch self {
-    case .ofTransport: (transport as? any TransportDescribing)?.peerAddress?.ipAddress
-    case .known(let address): address
-    }
-  }
 }

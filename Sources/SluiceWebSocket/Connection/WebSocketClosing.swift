@@ -33,7 +33,7 @@ extension WebSocket {
   /// 1011 if there was no Close (1006, 1015).
   ///
   /// ```swift
-  /// if let status = await upstream.closeStatus { try await ws.close(passingOn: status.code, status.reason) }
+  /// if let status = upstream.closeStatus { try await ws.close(passingOn: status.code, status.reason) }
   /// ```
   /// - Throws: As `close(_:_:)`.
   public func close(passingOn code: CloseCode, _ reason: String = "") async throws {
@@ -134,7 +134,7 @@ extension WebSocket {
   }
 
   private func noteClose(_ code: CloseCode, _ reason: String) {
-    let close = ReceivedClose(code, reason)
+    let close = CloseStatus(code, reason)
     controls.received = close
     if case .open = writeState { controls.didPeerCloseFirst = true }
     // The answer to our own Close has its code: it is no news, whatever that says.
@@ -282,7 +282,7 @@ extension WebSocket: EndReasonGiving, EndReasonRepeating {
   package var endReason: (any Sendable)? { get async { await onLoop { $0.received } } }
 
   package func close(repeating reason: any Sendable) async throws {
-    guard let theirs = reason as? ReceivedClose else { return try await close() }
+    guard let theirs = reason as? CloseStatus else { return try await close() }
     try await close(as: theirs.code, theirs.reason)
   }
 }
@@ -323,8 +323,8 @@ private final class CloseWait: @unchecked Sendable {  // touched on its loop onl
   }
 }
 
-/// The peer's Close, which a connection that is open holds no memory for.
-final class ReceivedClose: Sendable {
+/// The code and reason of a Close, which a connection that is open holds no memory for.
+final class CloseStatus: Sendable {
   /// 1005 if it had none.
   let code: CloseCode
   let reason: String

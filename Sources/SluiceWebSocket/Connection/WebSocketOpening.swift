@@ -16,6 +16,8 @@ struct WebSocketOpening: Sendable {
     indirect case response(url: String, PackedHead)
     /// Any of these, where a subprotocol was agreed upon. Behind a pointer: connections without one don't hold its memory.
     indirect case agreed(subprotocol: String, Head)
+    /// Any of these, where the application has accepted the request with a value.
+    indirect case accepted(value: any Sendable, Head)
   }
   private let agreedHead: Head
   let version: WebSocketVersion
@@ -23,8 +25,10 @@ struct WebSocketOpening: Sendable {
   let isSecure: Bool
 
   init(
-    head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, isSecure: Bool = false
+    head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, value: (any Sendable)? = nil,
+    isSecure: Bool = false
   ) {
+    let head = value.map { .accepted(value: $0, head) } ?? head
     agreedHead = subprotocol.map { .agreed(subprotocol: $0, head) } ?? head
     self.version = version
     self.isSecure = isSecure
@@ -35,16 +39,36 @@ struct WebSocketOpening: Sendable {
     if case .agreed(let subprotocol, _) = agreedHead { subprotocol } else { nil }
   }
 
-  private var head: Head {
+  /// What the application has accepted the request with.
+  var value: (any Sendable)? {
+    if case .accepted(let value, _) = headBeneathSubprotocol { value } else { nil }
+  }
+
+  private var headBeneathSubprotocol: Head {
     if case .agreed(_, let head) = agreedHead { head } else { agreedHead }
+  }
+
+  private var head: Head {
+    if case .accepted(_, let head) = headBeneathSubprotocol { head } else { headBeneathSubprotocol }
   }
 
   var request: HTTPRequest? {
     switch head {
     case .request(let packed): try? RequestHead(packed.head, limits: .none).request
     case .parsed(let parsed): parsed.request
-    case .response, .agreed: nil
+    case .response, .agreed, .accepted: nil
     }
+  }
+
+  var parameters: [String: String] {
+    if case .parsed(let parsed) = head { parsed.parameters } else { [:] }
+  }
+
+  /// What was asked for behind the authority.
+  var target: (path: String, query: String?) {
+    let target =
+      if case .response(let url, _) = head { (try? ConnectionURL(url))?.target ?? "/" } else { request?.path ?? "/" }
+    return pathAndQuery(of: target)
   }
 
   var response: HTTPResponse? {
@@ -55,7 +79,7 @@ struct WebSocketOpening: Sendable {
   var url: String {
     switch head {
     case .response(let url, _): url
-    case .request, .parsed, .agreed:
+    case .request, .parsed, .agreed, .accepted:
       request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
     }
   }
@@ -64,6 +88,11 @@ struct WebSocketOpening: Sendable {
 /// A request on the heap, so that connections without one don't hold its memory.
 final class ParsedRequest: Sendable {
   let request: HTTPRequest
+  /// What a route has found in its path.
+  let parameters: [String: String]
 
-  init(_ request: HTTPRequest) { self.request = request }
+  init(_ request: HTTPRequest, parameters: [String: String] = [:]) {
+    self.request = request
+    self.parameters = parameters
+  }
 }

@@ -21,13 +21,36 @@ extension WebSocket {
   /// On a server: the request that opened the connection, with its path and headers. nil on a client.
   public var request: HTTPRequest? { opening.request }
 
+  /// The path that was asked for, without the query; on a route of an `HTTPServer`, in the spelling that `HTTPRoute` describes.
+  public var path: String { opening.target.path }
+
+  /// What stands behind the `?` of the URL; nil if there is none.
+  public var query: String? { opening.target.query }
+
+  /// On a route of an `HTTPServer`: what stands in the path where the route's has `{name}`, decoded.
+  public var parameters: [String: String] { opening.parameters }
+
+  /// On a server: what `onRequest` has accepted the request with, where it is of this type.
+  ///
+  /// ```swift
+  /// options.onRequest = { request in
+  ///   WebSocketAcceptance(value: try await users.find(request.headerFields[.authorization]))
+  /// }
+  /// try await WebSocket.serve(url, options: options) { ws in
+  ///   guard let user = ws.value(as: User.self) else { return }
+  /// }
+  /// ```
+  public func value<Value: Sendable>(as type: Value.Type = Value.self) -> Value? { opening.value as? Value }
+
   /// On a server: what a command that serves this connection is told of it. None on a client.
   public var cgiVariables: CGIVariables {
     get async { await onLoop { $0.currentVariables } }
   }
 
   /// The headers of the peer's handshake: the response's on a client, the request's on a server.
-  public var headers: HTTPFields { opening.response?.headerFields ?? opening.request?.headerFields ?? [:] }
+  public var headers: Headers {
+    Headers(opening.response?.headerFields ?? opening.request?.headerFields ?? [:])
+  }
 
   /// The status of the response on a client: 101. nil on a server.
   public var statusCode: Int? { opening.response?.status.code }
@@ -35,28 +58,21 @@ extension WebSocket {
   /// The version of the protocol: "hybi-13" is RFC 6455; a server may meet "hybi-8", "hybi-7", "hixie-76" and "hixie-75".
   public var version: String { opening.version.rawValue }
 
-  public var readyState: ReadyState {
-    get async { await onLoop { $0.currentReadyState } }
-  }
+  public var readyState: ReadyState { life.withLock { $0.readyState } }
 
   /// Bytes that were sent and that the system has not taken yet, frame headers included.
   public var bufferedAmount: Int {
     get async { await onLoop { $0.queuedByteCount } }
   }
 
-  /// The code and reason of the peer's Close; 1005 if it had none, nil while none has come.
+  /// The code and reason of the peer's Close; 1005 if it had none, nil while none has come. It stays when the connection is over.
   public var closeStatus: (code: CloseCode, reason: String)? {
-    get async { await onLoop { $0.received.map { ($0.code, $0.reason) } } }
+    life.withLock { $0.received }.map { ($0.code, $0.reason) }
   }
 
   /// The code and reason of our own Close; 1005 if it has none, nil while none was sent.
   public var sentCloseStatus: (code: CloseCode, reason: String)? {
-    get async {
-      await onLoop { socket in
-        guard case .closed(let code, let reason) = socket.writeState else { return nil }
-        return (code, reason)
-      }
-    }
+    life.withLock { $0.sent }.map { ($0.code, $0.reason) }
   }
 
   private var currentVariables: CGIVariables {
@@ -79,6 +95,17 @@ extension WebSocket {
     }
   }
 
+  /// Tells other threads what has become of the connection. On the loop, whenever that changes.
+  func publish() {
+    let state = currentReadyState
+    let received = received
+    life.withLock { life in
+      life.readyState = state
+      life.received = received
+      if life.sent == nil, case .closed(let code, let reason) = writeState { life.sent = CloseStatus(code, reason) }
+    }
+  }
+
   /// How the reading has ended, as an error whatever the code is; lost, if it has not.
   package var loss: any Error {
     switch readState {
@@ -94,4 +121,11 @@ extension WebSocket {
       loop.execute { continuation.resume(returning: body(self)) }
     }
   }
+}
+
+/// What every thread may know of a connection's life.
+struct PublishedLife {
+  var readyState = ReadyState.open
+  var received: CloseStatus?
+  var sent: CloseStatus?
 }

@@ -21,6 +21,7 @@ import SluiceWebSocketProtocol
 /// }
 /// ```
 /// Of a server's and a client's options those of the handshake, of extensions and the limits of messages count; times are the caller's to keep.
+/// `onRequest` is not asked, as nothing waits here: a caller that has read the head asks, and begins with `server(_:options:)`.
 /// Of extensions it takes `PermessageDeflate`: others do their work in tasks.
 public final class WebSocketDriver {
   public enum Event: Sendable {
@@ -242,7 +243,8 @@ extension WebSocketDriver {
   private func answer(
     _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes, _ options: WebSocketHandshakeOptions
   ) throws {
-    let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+    let agreement = try options.agree(
+      to: AskedRequest(request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure))
     output.append(try agreement.response())
     self.request = request
     version = agreement.version

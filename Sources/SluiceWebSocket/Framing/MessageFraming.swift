@@ -155,6 +155,17 @@ extension DuplexStream where Output == Bytes, Input == Bytes {
   }
 }
 
+extension WritableStream where Input == Bytes {
+  /// This sink of bytes as one of messages.
+  ///
+  /// ```swift
+  /// try await ws.pipe(File.append("feed.log").messages(.lines))
+  /// ```
+  public func messages(_ framing: MessageFraming) -> TransformedSink<MessageEncoder, Self> {
+    behind(MessageEncoder(framing))
+  }
+}
+
 /// Connects a stream of bytes with a WebSocket; see `bridge(_:_:options:)`.
 ///
 /// ```swift

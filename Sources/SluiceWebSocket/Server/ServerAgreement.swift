@@ -3,32 +3,69 @@ import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
+/// A request as it came, on a connection.
+package struct AskedRequest: Sendable {
+  package let request: HTTPRequest
+  let isHTTP11: Bool
+  let hasBody: Bool
+  let isSecure: Bool
+
+  package init(_ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, isSecure: Bool) {
+    self.request = request
+    self.isHTTP11 = isHTTP11
+    self.hasBody = hasBody
+    self.isSecure = isSecure
+  }
+}
+
 extension WebSocketHandshakeOptions {
-  /// What these options answer to a request.
+  /// What these options answer to a request, `onRequest` aside.
   /// - Throws: `RequestRejection`.
-  package func agree(
-    to request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, isSecure: Bool
+  package func agree(to asked: AskedRequest) throws(RequestRejection) -> ServerHandshake.Agreement {
+    try agree(to: asked, choosing: chooseProtocol)
+  }
+
+  private func agree(
+    to asked: AskedRequest, choosing chooseProtocol: (@Sendable (HTTPRequest, [String]) -> String?)?
   ) throws(RequestRejection) -> ServerHandshake.Agreement {
     let handshake = ServerHandshake(
       protocols: protocols, chooseProtocol: chooseProtocol, extensions: extensions, versions: versions,
       origins: origins)
-    var agreement: ServerHandshake.Agreement
     do {
-      agreement = try handshake.answer(request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+      return try handshake.answer(
+        asked.request, isHTTP11: asked.isHTTP11, hasBody: asked.hasBody, isSecure: asked.isSecure)
     } catch {
       throw RequestRejection(status: error.status, reason: error.reason, fields: error.fields)
     }
-    let added: Headers
-    do { added = try onRequest(request) } catch { throw RequestRejection(thrown: error) }
-    // A field of the application's that can't be sent: its log is told by `onRequest`'s caller, the peer is not.
-    guard added.areSendable(reserved: HandshakeHeaders.reserved) else {
+  }
+
+  /// What these options answer to a request that they agree to when the application accepts it.
+  /// - Throws: `RequestRejection`.
+  package func agree(
+    to asked: AskedRequest, as acceptance: WebSocketAcceptance, _ agreement: ServerHandshake.Agreement
+  ) throws(RequestRejection) -> ServerHandshake.Agreement {
+    var agreement = agreement
+    if let subprotocol = acceptance.subprotocol { agreement = try agree(to: asked) { _, _ in subprotocol } }
+    // A field of the application's that can't be sent: the peer is told nothing of it.
+    guard acceptance.headers.areSendable(reserved: HandshakeHeaders.reserved) else {
       throw RequestRejection(status: 500, reason: "internal server error")
     }
-    for (name, value) in added {
+    for (name, value) in acceptance.headers {
       guard let name = HTTPField.Name(name) else { continue }
       agreement.fields.append(HTTPField(name: name, value: value))
     }
     return agreement
+  }
+
+  /// Asks the application, and agrees.
+  /// - Throws: `RequestRejection`.
+  package func settle(
+    _ asked: AskedRequest, _ agreement: ServerHandshake.Agreement,
+    asking onRequest: @Sendable (HTTPRequest) async throws -> WebSocketAcceptance
+  ) async throws(RequestRejection) -> (ServerHandshake.Agreement, value: (any Sendable)?) {
+    let acceptance: WebSocketAcceptance
+    do { acceptance = try await onRequest(asked.request) } catch { throw RequestRejection(thrown: error) }
+    return (try agree(to: asked, as: acceptance, agreement), acceptance.value)
   }
 }
 
@@ -42,18 +79,20 @@ extension ServerHandshake.Agreement {
 }
 
 extension WebSocketOpening {
-  init(head: Head, _ agreement: ServerHandshake.Agreement, isSecure: Bool) {
-    self.init(head: head, version: agreement.version, subprotocol: agreement.subprotocol, isSecure: isSecure)
+  init(head: Head, _ agreement: ServerHandshake.Agreement, value: (any Sendable)?, isSecure: Bool) {
+    self.init(
+      head: head, version: agreement.version, subprotocol: agreement.subprotocol, value: value, isSecure: isSecure)
   }
 }
 
 extension WebSocket {
   /// Takes over a transport on which another server has answered the request. On the transport's loop only.
   package convenience init(
-    over transport: Transport, request: HTTPRequest, _ agreement: ServerHandshake.Agreement,
+    over transport: Transport, request: HTTPRequest, _ agreement: ServerHandshake.Agreement, value: (any Sendable)?,
     options: WebSocketHandshakeOptions, isSecure: Bool
   ) throws {
-    let opening = WebSocketOpening(head: .parsed(ParsedRequest(request)), agreement, isSecure: isSecure)
+    let opening = WebSocketOpening(
+      head: .parsed(ParsedRequest(request)), agreement, value: value, isSecure: isSecure)
     try self.init(
       over: transport, role: .server, head: Bytes(), opening: opening, extensions: agreement.extensions,
       in: ConnectionContext(.server, options.connection, on: transport.loop))

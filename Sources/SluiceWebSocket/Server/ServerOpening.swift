@@ -17,6 +17,8 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
 
   private enum State {
     case reading
+    /// The application looks at the request. What the client sends meanwhile is kept, up to a limit.
+    case asking(Task<Void, Never>, rest: Bytes)
     /// hixie-76: our head is sent; the client's last eight bytes may have waited for it in a proxy.
     case readingChallenge(HixieChallenge, WebSocketOpening, body: Bytes)
     /// A rejection is on its way; what the peer still sends is dropped, so that no reset overtakes the answer.
@@ -65,11 +67,13 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
 
   /// Answers a request that another server has read.
   /// - Parameter rest: What was read behind its head.
-  func start(_ request: HTTPRequest, isHTTP11: Bool, rest: Bytes) {
+  func start(_ request: HTTPRequest, parameters: [String: String], isHTTP11: Bool, rest: Bytes) {
     begin {
       self.isHead = request.method == .head
       let hasBody = try !BodyFraming(request.headerFields).isEmpty
-      try self.answer(.parsed(ParsedRequest(request)), request, isHTTP11: isHTTP11, hasBody: hasBody, rest: rest)
+      try self.answer(
+        .parsed(ParsedRequest(request, parameters: parameters)), request, isHTTP11: isHTTP11, hasBody: hasBody,
+        rest: rest)
     }
   }
 
@@ -100,7 +104,7 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
     switch state {
     case .done: return
     case .rejected(let rejection): reason = rejection
-    case .reading, .readingChallenge: break
+    case .reading, .asking, .readingChallenge: break
     }
     // Done before the abort, which wakes the reader that this still is.
     finish(with: .failure(reason))
@@ -110,13 +114,16 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
   package func wake() {
     do {
       while !isDone {
+        if case .asking(_, let rest) = state, rest.count >= Self.maxEarlyBytes { return }
         switch (state, try transport.poll()) {
         case (.done, _), (_, .pending): return
-        case (.reading, .end), (.readingChallenge, .end): return giveUp(WebSocketConnectError.endedEarly)
+        case (.reading, .end), (.asking, .end), (.readingChallenge, .end): return giveUp(WebSocketConnectError.endedEarly)
         // Nothing is left to read: the answer ends the connection when it has left.
         case (.rejected(let rejection), .end): return finish(with: .failure(rejection))
         case (.rejected, .element): continue
         case (.reading, .element(let chunk)): try read(chunk)
+        case (.asking(let task, let rest), .element(let chunk)):
+          state = .asking(task, rest: rest.followed(by: transport.detach(chunk)))
         case (.readingChallenge(let challenge, let opening, let body), .element(let chunk)):
           try readChallenge(challenge, opening, body.followed(by: chunk))
         }
@@ -143,9 +150,44 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
   private func answer(
     _ head: WebSocketOpening.Head, _ request: HTTPRequest, isHTTP11: Bool, hasBody: Bool, rest: Bytes
   ) throws {
-    let agreement = try options.agree(to: request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+    let asked = AskedRequest(request, isHTTP11: isHTTP11, hasBody: hasBody, isSecure: isSecure)
+    let agreement = try options.agree(to: asked)
+    guard let onRequest = options.onRequest else { return try accept(head, agreement, value: nil, rest: rest) }
+    let task = Task(executorPreference: transport.loop) { [options, loop = transport.loop] in
+      let settled: Result<(ServerHandshake.Agreement, value: (any Sendable)?), any Error>
+      do { settled = .success(try await options.settle(asked, agreement, asking: onRequest)) } catch {
+        settled = .failure(error)
+      }
+      loop.perform { self.didAsk(head, settled) }
+    }
+    state = .asking(task, rest: transport.detach(rest))
+  }
+
+  /// Bytes that a client may send ahead while the application looks at its request.
+  private static let maxEarlyBytes = 64 << 10
+
+  private func didAsk(
+    _ head: WebSocketOpening.Head,
+    _ settled: Result<(ServerHandshake.Agreement, value: (any Sendable)?), any Error>
+  ) {
+    guard case .asking(_, let rest) = state else { return }
+    state = .reading
+    do {
+      try rejecting {
+        let (agreement, value) = try settled.get()
+        try accept(head, agreement, value: value, rest: rest)
+      }
+    } catch {
+      return giveUp(error)
+    }
+    wake()
+  }
+
+  private func accept(
+    _ head: WebSocketOpening.Head, _ agreement: ServerHandshake.Agreement, value: (any Sendable)?, rest: Bytes
+  ) throws {
     try transport.push(agreement.response())
-    let opening = WebSocketOpening(head: head, agreement, isSecure: isSecure)
+    let opening = WebSocketOpening(head: head, agreement, value: value, isSecure: isSecure)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
     }
@@ -193,6 +235,7 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
     if case .failure(let error) = result {
       options.connection.observer?.didFailHandshake(status: (error as? RequestRejection)?.status)
     }
+    if case .asking(let task, _) = state { task.cancel() }
     state = .done
     admission = nil
     if let timer { transport.loop.cancelTimer(timer) }

@@ -42,16 +42,17 @@ extension WebSocket {
     isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketHandshakeOptions = WebSocketHandshakeOptions()
   ) async throws -> WebSocket {
     try await accept(
-      request, over: transport, head: head, isHTTP11: isHTTP11, peer: .ofTransport, options: options.speaking(protocols)
+      request, over: transport, head: head, isHTTP11: isHTTP11, RequestContext(), options: options.speaking(protocols)
     )
   }
 
-  /// - Parameter peer: Where the connection comes from.
   package static func accept(
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes, isHTTP11: Bool,
-    peer: PeerAddress, options: WebSocketHandshakeOptions
+    _ known: RequestContext, options: WebSocketHandshakeOptions
   ) async throws -> WebSocket {
-    try await accept(over: transport, options, peer: peer) { $0.start(request, isHTTP11: isHTTP11, rest: head) }
+    try await accept(over: transport, options, peer: known.peer) {
+      $0.start(request, parameters: known.parameters, isHTTP11: isHTTP11, rest: head)
+    }
   }
 
   private static func accept(

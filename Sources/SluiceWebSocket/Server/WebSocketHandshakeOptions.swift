@@ -16,9 +16,17 @@ public struct WebSocketHandshakeOptions: Sendable {
   public var versions = Set(WebSocketVersion.allCases)
   /// Which web pages may connect; others are answered with 403. Default: those of the host that is asked.
   public var origins = OriginPolicy.sameOrigin
-  /// Looks at a request before it is accepted. What it returns is added to the 101 response; a `RequestRejection` that it
-  /// throws is the answer instead, and any other error is answered with 500. Called on the connection's loop: it must not block.
-  public var onRequest: @Sendable (HTTPRequest) throws -> Headers = { _ in [:] }
+  /// Looks at a request before it is accepted, for as long as `handshakeTimeout` lets it: asks who it is, connects to where it leads. A
+  /// `RequestRejection` that it throws is the answer, and any other error is answered with 500. It runs on the connection's loop, and its task is cancelled when
+  /// the client leaves. Default: nil, all are accepted.
+  ///
+  /// ```swift
+  /// options.onRequest = { request in
+  ///   guard let user = try await users.find(request.headerFields[.cookie]) else { throw RequestRejection.unauthorized() }
+  ///   return WebSocketAcceptance(headers: ["X-User": user.name], value: user)
+  /// }
+  /// ```
+  public var onRequest: (@Sendable (HTTPRequest) async throws -> WebSocketAcceptance)?
   /// Time for the handshake, however slowly it comes: from the accepted connection, or from the request's head where another server has read that. Default:
   /// 10 seconds.
   public var handshakeTimeout: Duration = .seconds(10)
@@ -26,4 +34,26 @@ public struct WebSocketHandshakeOptions: Sendable {
   public var connection = WebSocketOptions()
 
   public init() {}
+}
+
+/// What an application accepts a request with; a dictionary of headers is one too.
+public struct WebSocketAcceptance: Sendable, ExpressibleByDictionaryLiteral {
+  /// Fields that are added to the 101 response.
+  public var headers: Headers
+  /// The subprotocol: one of those that the client offers, or the request is answered with 500. Default: nil, what the options say.
+  public var subprotocol: String?
+  /// What the handler gets with `WebSocket.value(as:)`: who the client is, a connection that was made for it. Default: nothing.
+  public var value: (any Sendable)?
+
+  public init(headers: Headers = [:], subprotocol: String? = nil, value: (any Sendable)? = nil) {
+    self.headers = headers
+    self.subprotocol = subprotocol
+    self.value = value
+  }
+
+  public init(dictionaryLiteral elements: (String, String)...) {
+    var headers = Headers()
+    for (name, value) in elements { headers.append(name: name, value: value) }
+    self.init(headers: headers)
+  }
 }

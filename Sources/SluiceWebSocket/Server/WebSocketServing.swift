@@ -77,7 +77,7 @@ extension WebSocket: ServedConnection {
   /// What a line of the log says of the connection that it is about: never a query or a field, which may be secrets.
   private func about(_ failure: any Error) -> Logger.Metadata {
     [
-      "error": "\(failure)", "path": "\(request?.path?.wire.prefix { $0 != UInt8(ascii: "?") }.text ?? "/")",
+      "error": "\(failure)", "path": "\(path)",
       "peer": "\(remoteAddress?.description ?? "unknown")",
     ]
   }

@@ -6,13 +6,13 @@ import Synchronization
 /// hour passes in no time.
 ///
 /// ```swift
-/// let loop = SimulatedLoop()
-/// try await loop.simulate {
-///   let (client, server) = SimulatedNetwork(loop: loop).connection()
-///   …
+/// try await SimulatedLoop.run { loop in
+///   let (client, server) = try await WebSocket.pair()
+///   try await loop.sleep(for: .seconds(3600))
 /// }
 /// ```
-package final class SimulatedLoop: Loop, @unchecked Sendable {
+/// What lives on the loop has its time: timeouts, pings, `loop.sleep(for:)`. `Task.sleep` has not.
+public final class SimulatedLoop: Loop, @unchecked Sendable {
   // `inbox` and `runningThread` are for every thread, the rest for the simulating one.
   private enum Work {
     case job(UnownedJob)
@@ -22,37 +22,48 @@ package final class SimulatedLoop: Loop, @unchecked Sendable {
   private let runningThread = Atomic<UInt>(0)
   private var timers = TimerQueue()
   private var endOfTurnWork: [any EndOfTurn] = []
-  package private(set) var now = Duration.zero
-  package let scratch = ScratchBuffers(size: 4 << 10, keep: 4)
-  package let locals = LoopLocals()
+  public private(set) var now = Duration.zero
+  public let scratch = ScratchBuffers(size: 4 << 10, keep: 4)
+  public let locals = LoopLocals()
 
-  package init() {}
+  /// The loop that the calling task is simulated on.
+  @TaskLocal public static var current: SimulatedLoop?
 
-  package var isCurrent: Bool { runningThread.load(ordering: .relaxed) == currentThread() }
+  public init() {}
+
+  /// Runs `body` on a loop of its own: see `simulate`.
+  public static func run<R: Sendable>(
+    _ body: @escaping @Sendable (SimulatedLoop) async throws -> R
+  ) async throws -> R {
+    let loop = SimulatedLoop()
+    return try await loop.simulate { try await body(loop) }
+  }
+
+  public var isCurrent: Bool { runningThread.load(ordering: .relaxed) == currentThread() }
 
   /// Timers that are neither due nor cancelled: what a leak shows in.
-  package var openTimers: Int { timers.count }
+  public var openTimers: Int { timers.count }
 
-  package func enqueue(_ job: consuming ExecutorJob) {
+  public func enqueue(_ job: consuming ExecutorJob) {
     let job = UnownedJob(job)
     inbox.withLock { $0.append(.job(job)) }
   }
 
-  package func execute(_ work: @escaping @Sendable () -> Void) {
+  public func execute(_ work: @escaping @Sendable () -> Void) {
     inbox.withLock { $0.append(.closure(work)) }
   }
 
-  package func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
+  public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
     timers.add(deadline: now + delay.bounded, work)
   }
 
-  package func cancelTimer(_ timer: LoopTimer) { timers.cancel(timer) }
+  public func cancelTimer(_ timer: LoopTimer) { timers.cancel(timer) }
 
-  package func atEndOfTurn(_ work: any EndOfTurn) { endOfTurnWork.append(work) }
+  public func atEndOfTurn(_ work: any EndOfTurn) { endOfTurnWork.append(work) }
 
   /// Runs `body` on the loop until it has returned, moving time on whenever nothing is ready.
   /// - Throws: what `body` throws; `Stuck` if it waits for something that can't happen any more.
-  package func simulate<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) async throws -> R {
+  public func simulate<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) async throws -> R {
     try await onThread { try self.simulateHere(body) }
   }
 
@@ -61,7 +72,7 @@ package final class SimulatedLoop: Loop, @unchecked Sendable {
     let done = Box(result: result)
     Task(executorPreference: self) {
       do {
-        let value = try await body()
+        let value = try await Self.$current.withValue(self) { try await body() }
         done.set(.success(value))
       } catch {
         done.set(.failure(error))
@@ -89,7 +100,7 @@ package final class SimulatedLoop: Loop, @unchecked Sendable {
   }
 
   /// Nothing is ready and no timer is set, and the simulated task has not ended.
-  package struct Stuck: Error {}
+  public struct Stuck: Error {}
 
   private func turn() -> Bool {
     var didWork = false

@@ -2,19 +2,19 @@ import DequeModule
 import SluiceStreams
 
 /// Connections in memory, with the faults of real ones: delay, bytes cut anywhere, a stall, a reset.
-package struct SimulatedNetwork: Sendable {
-  package let loop: SimulatedLoop
+public struct SimulatedNetwork: Sendable {
+  public let loop: SimulatedLoop
   /// How long bytes are under way.
-  package var delay = Duration.zero
+  public var delay = Duration.zero
   /// Bytes are delivered in pieces of at most this size.
-  package var pieceSize = Int.max
+  public var pieceSize = Int.max
   /// Bytes that are under way or unread before the sender must wait: what the kernel's buffers hold.
-  package var window = 64 << 10
+  public var window = 64 << 10
 
-  package init(loop: SimulatedLoop) { self.loop = loop }
+  public init(loop: SimulatedLoop) { self.loop = loop }
 
   /// Two ends of a connection. On the loop only.
-  package func connection() -> (SimulatedStream, SimulatedStream) {
+  public func connection() -> (SimulatedStream, SimulatedStream) {
     let there = SimulatedChannel(network: self)
     let back = SimulatedChannel(network: self)
     return (SimulatedStream(incoming: back, outgoing: there), SimulatedStream(incoming: there, outgoing: back))
@@ -75,17 +75,17 @@ private final class SimulatedChannel: @unchecked Sendable {  // touched on its l
 }
 
 /// An end of a simulated connection: behaves as a TCP socket does.
-package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
+public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
   @unchecked Sendable
 {
   // touched on its loop only
-  package typealias Output = Bytes
-  package typealias Input = Bytes
+  public typealias Output = Bytes
+  public typealias Input = Bytes
 
   private let incoming: SimulatedChannel
   private let outgoing: SimulatedChannel
   private var reader = ReaderSlot()
-  package var writer = RoomWaiters.nobody
+  public var writer = RoomWaiters.nobody
   private var queue = ByteQueue()
   private var watermark = Watermark(high: 16 << 10)
   private var sentBytes = 0
@@ -94,7 +94,7 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
   private var endsWithReset = false
   private var writeState = WriteHalf.open
   @usableFromInline package var isFlushScheduled = false
-  package var highWatermark: Int { watermark.high }
+  public var highWatermark: Int { watermark.high }
 
   fileprivate init(incoming: SimulatedChannel, outgoing: SimulatedChannel) {
     self.incoming = incoming
@@ -103,20 +103,20 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
     outgoing.onRoom = { [weak self] in self?.didGetRoom() }
   }
 
-  package var loop: any Loop { incoming.network.loop }
+  public var loop: any Loop { incoming.network.loop }
 
   /// Bytes that this end has sent and the other has not read, and those that wait to be sent.
-  package var unreadByPeer: Int { outgoing.outstanding + queue.count }
+  public var unreadByPeer: Int { outgoing.outstanding + queue.count }
 
-  package var deliveredByteCount: Int? { outgoing.taken }
+  public var deliveredByteCount: Int? { outgoing.taken }
 
   /// The peer's kernel takes nothing until `isStalled` is false again.
-  package func stall(_ isStalled: Bool) {
+  public func stall(_ isStalled: Bool) {
     outgoing.isStalled = isStalled
     if !isStalled { didGetRoom() }
   }
 
-  package func poll() throws -> Polled<Bytes> {
+  public func poll() throws -> Polled<Bytes> {
     if let readFailure { throw readFailure }
     if isCancelled { return .end }
     if let chunk = incoming.arrived.popFirst() {
@@ -132,7 +132,7 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
     }
   }
 
-  package var isDry: Bool { incoming.arrived.isEmpty && incoming.end == nil && readFailure == nil && !isCancelled }
+  public var isDry: Bool { incoming.arrived.isEmpty && incoming.end == nil && readFailure == nil && !isCancelled }
 
   private func didArrive() {
     if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
@@ -142,21 +142,21 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
   @usableFromInline
   package func withReader<R>(_ body: (inout ReaderSlot) throws -> R) rethrows -> R { try body(&reader) }
 
-  package func cancel(_ reason: (any Error)?) {
+  public func cancel(_ reason: (any Error)?) {
     loop.perform {
       self.isCancelled = true
       self.tellReader()
     }
   }
 
-  package func hasRoom() throws -> Bool {
+  public func hasRoom() throws -> Bool {
     guard case .open = writeState else { throw writeState.refusal }
     return watermark.hasRoom(queued: queue.count)
   }
 
-  package var queuedByteCount: Int { queue.count }
+  public var queuedByteCount: Int { queue.count }
 
-  package func push(_ bytes: consuming Bytes) throws {
+  public func push(_ bytes: consuming Bytes) throws {
     guard case .open = writeState else {
       _ = try hasRoom()
       return
@@ -165,7 +165,7 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
     flushAtEndOfTurn()
   }
 
-  package func flush() {
+  public func flush() {
     while let first = queue.front(limit: 1).first, outgoing.room > 0 {
       let part = first.prefix(outgoing.room)
       // What is in memory that the sender uses again must not change under way.
@@ -190,7 +190,7 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
 
   private func didGetRoom() { flush() }
 
-  package func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+  public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState.close(completion) {
     case .begin: flush()
     case .wait: break
@@ -199,12 +199,12 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
   }
 
   /// As TCP: a reset, when the peer has everything.
-  package func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+  public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     if case .open = writeState { endsWithReset = true }
     closeWhenFlushed(completion)
   }
 
-  package func abort(_ reason: any Error) {
+  public func abort(_ reason: any Error) {
     loop.perform {
       if self.readFailure == nil { self.readFailure = reason }
       self.fail(reason)
@@ -222,10 +222,10 @@ package final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHo
 }
 
 extension SimulatedStream: SentByteCounting {
-  package var sentByteCount: Int? { sentBytes }
+  public var sentByteCount: Int? { sentBytes }
 }
 
 /// What the other end sees of an abort.
-package struct ConnectionReset: Error {
-  package init() {}
+public struct ConnectionReset: Error {
+  public init() {}
 }

@@ -1,0 +1,2 @@
+// What users test with is what the tests here use.
+@_exported import SluiceTesting
