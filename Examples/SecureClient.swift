@@ -12,7 +12,7 @@ func secureClient() async throws {
   options.proxy = .through(try Proxy("http://user:password@proxy.example:3128"))
   options.headers = ["Authorization": "Bearer …", "Cookie": "session=7"]
   options.maxRedirects = 3
-  options.connectTimeout = .seconds(20)
+  options.timeout = .seconds(20)
   options.stepTimeouts = [.connect: .seconds(5), .proxy: .seconds(5)]
   options.tcp.family = .ipv4
   let ws = try await WebSocket.connect("wss://example.com/feed", protocols: ["ticks"], options: options)

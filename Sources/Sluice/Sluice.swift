@@ -54,7 +54,6 @@
 
 @_exported import HTTPTypes
 @_exported import struct SluiceHTTP.BasicCredentials
-@_exported import struct SluiceHTTP.CGIVariables
 @_exported import struct SluiceHTTP.Headers
 @_exported import struct SluiceHTTP.OriginPolicy
 @_exported import struct SluiceHTTP.RequestRejection
@@ -62,6 +61,7 @@
 @_exported import struct SluiceServer.HTTPRoute
 @_exported import struct SluiceServer.HTTPServer
 @_exported import struct SluiceServer.HTTPServerOptions
+@_exported import struct SluiceServer.ListenOptions
 @_exported import struct SluiceServer.ServerRequest
 @_exported import struct SluiceServer.ServerResponse
 

@@ -40,7 +40,7 @@
     }
 
     /// - Parameters:
-    ///   - options: Of the streams; those of reading a request count for nothing.
+    ///   - options: Of the streams.
     ///   - isMeant: Which requests to answer, if only to refuse them. Default: those that accept `text/event-stream` by name, whatever their path.
     public init(
       options: EventSourceServerOptions = EventSourceServerOptions(),

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Sluice
+import SluiceHTTP
 
 /// How long `exec:` commands have to end.
 struct CommandOptions: ParsableArguments {

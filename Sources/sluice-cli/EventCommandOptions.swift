@@ -43,7 +43,7 @@ struct EventCommandOptions: ParsableArguments {
     options.headers = client.headers
     options.tls = client.tls
     options.proxy = client.proxy
-    options.connectTimeout = client.connectTimeout
+    options.timeout = client.connect.timeout
     options.lastEventID = lastEventID
     options.limits = EventStreamLimits(maxEventBytes: maxEvent)
     options.reconnects = reconnection != nil

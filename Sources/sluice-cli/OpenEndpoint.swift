@@ -1,4 +1,5 @@
 import Sluice
+import SluiceHTTP
 import SluiceStreams
 
 typealias ByteStream = any DuplexStream<Bytes, Bytes>
@@ -64,7 +65,7 @@ struct EndpointOpener: Sendable {
 
   private func connect(_ origin: Origin, _ unixSocket: String? = nil) async throws -> OpenEndpoint {
     var options = ConnectOptions()
-    options.timeout = client.connectTimeout
+    options.timeout = client.connect.timeout
     options.tls = client.tls
     // What the environment says of proxies is for HTTP and what begins as HTTP.
     if unixSocket == nil, case .through = client.proxy { options.proxy = client.proxy }

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceHTTP
 import SluiceWebSocket
 
 /// One run of the tool: opens the endpoints and connects them.
@@ -55,7 +56,8 @@ struct Session: Sendable {
     }
     var client = WebSocketClientOptions()
     client.headers = headers
-    client.connectTimeout = .seconds(command.webSocket.connectTimeout)
+    client.timeout = .seconds(command.webSocket.connectTimeout)
+    client.handshakeTimeout = client.timeout
     client.connection = connection
     client.tls = try security.client()
     client.proxy = try security.proxyChoice()

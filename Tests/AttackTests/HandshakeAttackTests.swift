@@ -207,7 +207,7 @@ struct HandshakeAttackTests {
       }
     }
     var options = WebSocketClientOptions()
-    options.connectTimeout = .seconds(2)
+    options.timeout = .seconds(2)
     let final = options
     await #expect(throws: WebSocketConnectError.timeout(.seconds(2))) {
       try await WebSocket.connect("ws://127.0.0.1:\(listener.port)", options: final)

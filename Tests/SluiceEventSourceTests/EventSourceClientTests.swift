@@ -45,7 +45,7 @@ struct EventSourceClientTests {
       }
     }
     var options = quickClient
-    options.connectTimeout = .seconds(50)
+    options.timeout = .seconds(50)
     let client = try await EventSource.connect("http://127.0.0.1:\(listener.port)/", options: options)
     #expect(try await client.read()?.data == "a")
     let waiting = Task { try await client.read() }

@@ -140,7 +140,7 @@ struct EventSourceTests {
     } _: { server in
       var options = quick
       options.reconnects = false
-      options.connectTimeout = .seconds(50)
+      options.timeout = .seconds(50)
       let final = options
       let stalled = try await EventSource.connect(server.url, options: final)
       try await withThrowingTaskGroup(of: [String].self) { group in

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceHTTP
 import SluiceTestSupport
 import Testing
 

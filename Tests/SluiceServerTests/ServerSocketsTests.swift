@@ -9,9 +9,11 @@ import Testing
 @Suite("The listening sockets of one server, and their connections", .timeLimit(.minutes(1)))
 struct ServerSocketsTests {
   private func listen(loops: Int) async throws -> ServerSockets {
-    try await ServerSockets.listen(
-      ConnectionURL("http://127.0.0.1:0", schemes: ["http"], allowsPortZero: true), isSecure: false, backlog: 16,
-      options: TCP.Options(), loops: loops)
+    var options = ListenOptions()
+    options.backlog = 16
+    options.loops = loops
+    return try await ServerSockets.listen(
+      ConnectionURL("http://127.0.0.1:0", schemes: ["http"], allowsPortZero: true), options)
   }
 
   @Test("a listener that fails ends the others, whichever it is", arguments: [0, 1, 2])

@@ -1,9 +1,8 @@
 import SluiceEventSource
 import SluiceHTTP
-import SluiceIO
-import SluiceTLS
 
-/// How a client reads event streams.
+/// How a client reads event streams. The members of `connect` are members of this too.
+@dynamicMemberLookup
 public struct EventSourceClientOptions: Sendable {
   /// Fields that are added to each request. The origin sees them; a proxy does if the URL is `http:`, as it is given such requests themselves.
   /// An `Accept` among them takes the place of `text/event-stream`, a `Host` that of the URL's until a redirect leads to another origin.
@@ -23,8 +22,8 @@ public struct EventSourceClientOptions: Sendable {
   /// Is told before each wait how long it is and what it follows: a lost connection, or an attempt that failed; nil after a stream that ended
   /// as it should.
   public var willWait: @Sendable (Duration, (any Error)?) -> Void = { _, _ in }
-  /// Time for each connection, from the name to the head of the answer. Default: 10 seconds.
-  public var connectTimeout: Duration = .seconds(10)
+  /// The way to the server. Its `timeout` is for each connection, from the name to the head of the answer, redirects included.
+  public var connect = ConnectOptions()
   /// How long nothing may come, not even a comment, before the connection counts as lost. Default: nil, for ever.
   public var silenceTimeout: Duration?
   /// Redirects that are followed at each connection, never from `https:` to `http:`; Authorization, Cookie and Proxy-Authorization go to the
@@ -34,12 +33,11 @@ public struct EventSourceClientOptions: Sendable {
   public var limits = EventStreamLimits()
   /// Limits of the response head. Default: 16 KiB, 100 fields.
   public var headLimits = HeadLimits()
-  /// Certificates, trust and sessions for `https:`. Default: nil, the system's roots.
-  public var tls: TLSClientContext?
-  /// The proxy to go through. Default: none.
-  public var proxy = ProxyChoice.none
-  /// Options of the socket.
-  public var tcp = TCP.Options()
 
   public init() {}
+
+  public subscript<Value>(dynamicMember member: WritableKeyPath<ConnectOptions, Value>) -> Value {
+    get { connect[keyPath: member] }
+    set { connect[keyPath: member] = newValue }
+  }
 }

@@ -25,7 +25,7 @@ struct EventSourceConnector: Sendable {
     var request = request
     let start = loop.now
     for _ in 0...Swift.max(options.maxRedirects, 0) {
-      let left = Swift.max(options.connectTimeout - (loop.now - start), .zero)
+      let left = Swift.max(options.connect.timeout - (loop.now - start), .zero)
       let answer = try await ask(request, lastEventID, within: left)
       if let redirect = try redirect(of: answer, from: request.url) {
         answer.transport.abort(StreamError.aborted)
@@ -55,12 +55,9 @@ struct EventSourceConnector: Sendable {
   ) async throws -> ServerAnswer {
     // What can't be sent is said before anything is.
     var bytes = try request.bytes(lastEventID: lastEventID)
-    var way = ConnectOptions()
+    var way = options.connect
     way.timeout = time
-    way.wholeTimeout = options.connectTimeout
-    way.tcp = options.tcp
-    way.tls = options.tls
-    way.proxy = options.proxy
+    way.wholeTimeout = options.connect.timeout
     let start = loop.now
     let url = request.url
     let route = try await openTransport(Origin(host: url.host, port: url.port, isSecure: url.isSecure), way)

@@ -18,7 +18,7 @@ struct ServerAnswer: Sendable {
     _ options: EventSourceClientOptions
   ) async throws -> ServerAnswer {
     let loop = transport.loop
-    let timer = loop.schedule(after: time) { transport.abort(EventSourceError.timeout(options.connectTimeout)) }
+    let timer = loop.schedule(after: time) { transport.abort(EventSourceError.timeout(options.connect.timeout)) }
     defer { loop.cancelTimer(timer) }
     do {
       try await transport.write(request)

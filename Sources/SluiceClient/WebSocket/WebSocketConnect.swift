@@ -26,7 +26,7 @@ extension WebSocket {
     var options = options
     var request = try ClientRequest(target.url, protocols: protocols, options.request)
     let start = ContinuousClock.now
-    let timeout = options.connectTimeout
+    let timeout = options.connect.timeout
     var redirects = 0
     return try await observed(by: options.connection.observer) {
       while true {
@@ -45,6 +45,7 @@ extension WebSocket {
           }
           if !redirect.keepsOrigin { options.headers.remove(Redirect.originFields) }
           target = ClientTarget(url: redirect.url, unixSocket: redirect.keepsOrigin ? target.unixSocket : nil)
+          if !redirect.keepsOrigin { options.connect.unixSocket = nil }
           request = try ClientRequest(redirect.url, protocols: protocols, options.request)
         }
       }
@@ -66,14 +67,10 @@ extension WebSocket {
     _ request: ClientRequest, _ target: ClientTarget, within time: Duration, _ options: WebSocketClientOptions,
     on loop: UVLoop
   ) async throws -> WebSocket {
-    var way = ConnectOptions()
+    var way = options.connect
     way.timeout = time
-    way.wholeTimeout = options.connectTimeout
-    way.stepTimeouts = options.stepTimeouts
-    way.tcp = options.tcp
-    way.tls = options.tls
-    way.proxy = options.proxy
-    way.unixSocket = target.unixSocket
+    way.wholeTimeout = options.connect.timeout
+    if let unixSocket = target.unixSocket { way.unixSocket = unixSocket }
     let final = way
     return try await withTaskExecutorPreference(loop) {
       let start = loop.now
@@ -81,7 +78,7 @@ extension WebSocket {
       let left = Swift.max(time - (loop.now - start), .zero)
       do {
         return try await open(
-          request, over: transport, within: left, outOf: options.connectTimeout,
+          request, over: transport, within: left, outOf: options.connect.timeout,
           mayFollowRedirects: options.maxRedirects > 0, options.request)
       } catch {
         throw ConnectError.during(.handshake, error)

@@ -4,20 +4,24 @@ import SluiceStreams
 
 extension EventSource {
   /// Reads a client's request from a byte stream that was just accepted, and begins the event stream.
+  /// - Parameters:
+  ///   - requestTimeout: Time for the request's head. Default: 10 seconds.
+  ///   - headLimits: Its limits. Default: 16 KiB, 100 fields.
   /// - Throws: `RequestRejection` if the request was answered with something else, `HTTPHeadError` if it is none,
   ///   `EventSourceError`, or what the stream failed with. The stream is closed then.
   public static func accept(
     over transport: some PolledDuplexStream<Bytes, Bytes>,
-    options: EventSourceServerOptions = EventSourceServerOptions()
+    options: EventSourceServerOptions = EventSourceServerOptions(), requestTimeout: Duration = .seconds(10),
+    headLimits: HeadLimits = HeadLimits()
   ) async throws -> EventStreamConnection {
     try await withTaskExecutorPreference(transport.loop) {
       let loop = transport.loop
-      let timer = loop.schedule(after: options.requestTimeout) {
-        transport.abort(EventSourceError.timeout(options.requestTimeout))
+      let timer = loop.schedule(after: requestTimeout) {
+        transport.abort(EventSourceError.timeout(requestTimeout))
       }
       defer { loop.cancelTimer(timer) }
       return try await answering(over: transport, RequestContext(), options) {
-        let head = try await readHead(from: transport, limits: options.headLimits)
+        let head = try await readHead(from: transport, limits: headLimits)
         loop.cancelTimer(timer)
         return (head.request, head.hasBody, head.isHTTP11)
       }

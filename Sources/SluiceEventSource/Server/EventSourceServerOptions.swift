@@ -19,12 +19,8 @@ public struct EventSourceServerOptions: Sendable {
   /// Whether a handler's task is cancelled when its stream has ended without it: when the client has left, or the server has stopped. Otherwise the next
   /// `send` throws, and what waits for something else goes on. Default: yes.
   public var cancelsHandler = true
-  /// Where `accept` reads the request itself: time for its head. Default: 10 seconds.
-  public var requestTimeout: Duration = .seconds(10)
   /// How long a client may take nothing of the last events of a stream that ends, before it is cut. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
-  /// The same: limits of the head. Default: 16 KiB, 100 fields.
-  public var headLimits = HeadLimits()
   /// Compresses streams (gzip) to clients that accept it, each event so that it can be read at once. Shows by the length of what is sent how alike its parts
   /// are: not for secrets beside what others choose. Default: no.
   ///

@@ -43,10 +43,8 @@ public struct HTTPServer: Sendable {
   ) async throws -> HTTPServer {
     let parsed = try ConnectionURL(url, schemes: ["http", "https"], allowsPortZero: true)
     let sockets = try await ServerSockets.listen(
-      parsed, isSecure: options.tls != nil, backlog: options.backlog, options: options.tcp, loops: options.loops)
-    let counter = ConnectionCounter(
-      maxConnections: options.maxConnections, maxPerAddress: options.maxConnectionsPerAddress,
-      trustedProxies: options.trustedProxies, forwardedFields: options.forwardedFields)
+      parsed, options.listen)
+    let counter = options.listen.counter()
     return HTTPServer(sockets: sockets, options: options, counter: counter, routes: routes)
   }
 

@@ -12,13 +12,12 @@ package struct ServerSockets: Sendable {
   /// Loops that were started for this server, and end with it.
   private let ownLoops: [UVLoop]
 
-  /// - Parameters:
-  ///   - isSecure: Whether the server has certificates, as the scheme of the URL must say.
-  ///   - loops: How many serve. One is `loop`; several are started for the server.
+  /// - Parameter loop: What serves, where the options name no several, which are started for the server.
   /// - Throws: `IOError`; `TLSError.invalidOption` if scheme and certificates disagree.
   package static func listen(
-    _ url: ConnectionURL, isSecure: Bool, backlog: Int, options: TCP.Options, loops: Int, on loop: UVLoop = .shared
+    _ url: ConnectionURL, _ options: ListenOptions, on loop: UVLoop = .shared
   ) async throws -> ServerSockets {
+    let (isSecure, loops) = (options.tls != nil, options.loops)
     guard (url.scheme == "wss" || url.scheme == "https") == isSecure else {
       throw TLSError.invalidOption(
         "server certificates",
@@ -31,7 +30,7 @@ package struct ServerSockets: Sendable {
       if loops > 1 { for index in 0..<loops { ownLoops.append(try UVLoop(name: "sluice-loop-\(index)")) } }
       for loop in ownLoops.isEmpty ? [loop] : ownLoops {
         let listener = try await TCP.listen(
-          url.host, port: port, backlog: backlog, sharesPort: loops > 1, options: options, on: loop)
+          url.host, port: port, backlog: options.backlog, sharesPort: loops > 1, options: options.tcp, on: loop)
         port = listener.port
         listeners.append(listener)
       }

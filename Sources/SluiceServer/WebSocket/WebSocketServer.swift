@@ -28,11 +28,9 @@ public struct WebSocketServer: Sendable {
   ) async throws -> WebSocketServer {
     let parsed = try ConnectionURL(url, schemes: ["ws", "wss"], allowsPortZero: true)
     let path = parsed.target == "/" ? nil : RequestPath.normalized(parsed.target.wire) ?? parsed.target
-    let counter = ConnectionCounter(
-      maxConnections: options.maxConnections, maxPerAddress: options.maxConnectionsPerAddress,
-      trustedProxies: options.trustedProxies, forwardedFields: options.forwardedFields)
+    let counter = options.listen.counter()
     let sockets = try await ServerSockets.listen(
-      parsed, isSecure: options.tls != nil, backlog: options.backlog, options: options.tcp, loops: options.loops)
+      parsed, options.listen)
     let accepted = sockets.listeners.map {
       AcceptedWebSockets(listener: $0, path: path, options: options, counter: counter)
     }

@@ -1,48 +1,28 @@
-import SluiceHTTP
-import SluiceIO
-import SluiceStreams
-import SluiceTLS
 import SluiceWebSocket
 
-/// How a server takes connections. What it agrees to in a handshake are members too:
+/// How a server takes connections, and what it agrees to. The members of both parts are members of this too:
 ///
 /// ```swift
 /// var options = WebSocketServerOptions()
-/// options.protocols = ["chat"]
-/// options.maxConnectionsPerAddress = 50
+/// options.protocols = ["chat"]                // options.handshake.protocols
+/// options.maxConnectionsPerAddress = 50       // options.listen.maxConnectionsPerAddress
 /// ```
 @dynamicMemberLookup
 public struct WebSocketServerOptions: Sendable {
   /// What is agreed to in each handshake, and the connection behind it.
   public var handshake = WebSocketHandshakeOptions()
-  /// Connections in all that may be open or opening; more are answered with 503. Default: 100,000.
-  public var maxConnections = 100_000
-  /// The same from one address: an IPv4 address, or the first 64 bits of an IPv6 one, which one customer has. More are answered
-  /// with 429. Default: nil, as many as in all: behind a proxy all clients have its address.
-  public var maxConnectionsPerAddress: Int?
-  /// Addresses of proxies that say where a connection comes from: the last address of their list that is none of theirs; from others the field counts
-  /// for nothing. An address, or a network as in `10.0.0.0/8`. Default: none.
-  public var trustedProxies: [IPNetwork] = []
-  /// The field that these proxies write. Default: `X-Forwarded-For`, and `Forwarded` in requests without it.
-  public var forwardedFields = ForwardedFields.either
-  /// Limits of the request head. Default: 16 KiB, 100 fields.
-  public var headLimits = HeadLimits()
-  /// Load balancers that say with the PROXY protocol (version 1 or 2) where each connection comes from. One of theirs without it is cut;
-  /// from other addresses it is what it looks like, no HTTP. Default: none.
-  public var proxyProtocolFrom: [IPNetwork] = []
-  /// Certificates for `wss:`, which needs them; `TLSServerContext.reload` changes them while the server runs.
-  public var tls: TLSServerContext?
-  /// Options of the sockets.
-  public var tcp = TCP.Options()
-  /// Connections that may wait to be accepted. Default: 1024.
-  public var backlog = 1024
-  /// Loops that serve, 1 or more, each a thread that shares the port. Default: 1, the shared loop.
-  public var loops = 1
+  /// The sockets, and who may connect.
+  public var listen = ListenOptions()
 
   public init() {}
 
   public subscript<Value>(dynamicMember member: WritableKeyPath<WebSocketHandshakeOptions, Value>) -> Value {
     get { handshake[keyPath: member] }
     set { handshake[keyPath: member] = newValue }
+  }
+
+  public subscript<Value>(dynamicMember member: WritableKeyPath<ListenOptions, Value>) -> Value {
+    get { listen[keyPath: member] }
+    set { listen[keyPath: member] = newValue }
   }
 }
