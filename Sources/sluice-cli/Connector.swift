@@ -1,7 +1,7 @@
 import Sluice
-import SluiceWebSocketProtocol
-import SluiceWebSocket
 import SluiceStreams
+import SluiceWebSocket
+import SluiceWebSocketProtocol
 
 /// Connects two open endpoints, by the options of the command line.
 struct Connector: Sendable {

@@ -1,9 +1,9 @@
 import ArgumentParser
 import Sluice
-import SluiceStreams
-import SluiceHTTP
-import SluiceEventSource
 import SluiceClient
+import SluiceEventSource
+import SluiceHTTP
+import SluiceStreams
 
 /// What the command line says of event streams.
 struct EventCommandOptions: ParsableArguments {

@@ -1,10 +1,10 @@
 import ArgumentParser
 import Sluice
-import SluiceWebSocketProtocol
-import SluiceWebSocket
-import SluiceIO
-import SluiceHTTP
 import SluiceClient
+import SluiceHTTP
+import SluiceIO
+import SluiceWebSocket
+import SluiceWebSocketProtocol
 
 /// The exit codes of the tool. They are part of its interface; README has the table.
 enum ExitStatus: Int32, CaseIterable {

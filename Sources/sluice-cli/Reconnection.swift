@@ -1,8 +1,8 @@
 import ArgumentParser
 import Sluice
-import SluiceWebSocket
-import SluiceStreams
 import SluiceClient
+import SluiceStreams
+import SluiceWebSocket
 
 /// What the command line says of connections that are lost.
 struct ReconnectCommandOptions: ParsableArguments {

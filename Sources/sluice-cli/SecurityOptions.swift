@@ -1,7 +1,7 @@
 import ArgumentParser
 import Sluice
-import SluiceTLS
 import SluiceClient
+import SluiceTLS
 
 #if canImport(Glibc)
   import Glibc

@@ -1,9 +1,9 @@
 import ArgumentParser
 import Sluice
-import SluiceWebSocketProtocol
-import SluiceWebSocket
-import SluiceStreams
 import SluiceIO
+import SluiceStreams
+import SluiceWebSocket
+import SluiceWebSocketProtocol
 
 #if canImport(Glibc)
   import Glibc

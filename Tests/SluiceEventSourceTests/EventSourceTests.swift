@@ -380,7 +380,9 @@ struct EventSourceTests {
     var options = EventSourceServerOptions()
     options.onRequest = { _ in throw RequestRejection(status: thrown, reason: "no") }
     let text = try await answer("GET /feed HTTP/1.1\r\nHost: a\r\n\r\n", options)
-    #expect(text.hasPrefix("HTTP/1.1 \(answered) ") && text.hasSuffix(answered == thrown ? "no\n" : "internal server error\n"))
+    #expect(
+      text.hasPrefix("HTTP/1.1 \(answered) ") && text.hasSuffix(answered == thrown ? "no\n" : "internal server error\n")
+    )
     let head = try await answer("HEAD /feed HTTP/1.1\r\nHost: a\r\n\r\n", options)
     #expect(head.hasPrefix("HTTP/1.1 \(answered) ") && head.hasSuffix("\r\n\r\n"))
   }

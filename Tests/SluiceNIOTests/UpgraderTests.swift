@@ -55,7 +55,9 @@
       var options = WebSocketHandshakeOptions()
       options.onRequest = { request in
         try await Task.sleep(for: .milliseconds(50))
-        guard let path = request.path, path != "/secret" else { throw RequestRejection(status: 403, reason: "not for you") }
+        guard let path = request.path, path != "/secret" else {
+          throw RequestRejection(status: 403, reason: "not for you")
+        }
         return WebSocketAcceptance(headers: ["X-Path": path], subprotocol: "b", value: path)
       }
       let upgrader = WebSocketUpgrader(options: options) { ws in
@@ -82,7 +84,9 @@
       }
     }
 
-    @Test("a client that leaves while it is asked about ends the question, and so does the time for the handshake", arguments: [false, true])
+    @Test(
+      "a client that leaves while it is asked about ends the question, and so does the time for the handshake",
+      arguments: [false, true])
     func endOfQuestion(leaves: Bool) async throws {
       let (ends, ended) = AsyncStream.makeStream(of: Void.self)
       var options = WebSocketHandshakeOptions()

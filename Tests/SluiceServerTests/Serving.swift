@@ -1,7 +1,7 @@
 import Logging
 import Sluice
-import SluiceStreams
 import SluiceServer
+import SluiceStreams
 import Synchronization
 import Testing
 

@@ -1,6 +1,6 @@
 import Sluice
-import SluiceStreams
 import SluiceServer
+import SluiceStreams
 import SluiceTestSupport
 import Synchronization
 import Testing

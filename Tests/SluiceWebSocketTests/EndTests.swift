@@ -1,7 +1,7 @@
 import Sluice
-import SluiceWebSocket
 import SluiceStreams
 import SluiceTestSupport
+import SluiceWebSocket
 import Testing
 
 /// What a peer sent before it ended arrives, however it ends, and the end is told as it was.

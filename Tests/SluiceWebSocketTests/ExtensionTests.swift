@@ -1,6 +1,6 @@
 import Sluice
-import SluiceWebSocketProtocol
 import SluiceTestSupport
+import SluiceWebSocketProtocol
 import Synchronization
 import Testing
 

@@ -1,7 +1,7 @@
 import Sluice
-import SluiceWebSocketProtocol
 import SluiceStreams
 import SluiceTestSupport
+import SluiceWebSocketProtocol
 import Testing
 
 @testable import SluiceWebSocket

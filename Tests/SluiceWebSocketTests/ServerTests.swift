@@ -1,7 +1,7 @@
 import Sluice
-import SluiceWebSocketProtocol
 import SluiceHTTP
 import SluiceIO
+import SluiceWebSocketProtocol
 import Synchronization
 import Testing
 

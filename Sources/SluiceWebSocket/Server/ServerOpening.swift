@@ -117,7 +117,8 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
         if case .asking(_, let rest) = state, rest.count >= Self.maxEarlyBytes { return }
         switch (state, try transport.poll()) {
         case (.done, _), (_, .pending): return
-        case (.reading, .end), (.asking, .end), (.readingChallenge, .end): return giveUp(WebSocketConnectError.endedEarly)
+        case (.reading, .end), (.asking, .end), (.readingChallenge, .end):
+          return giveUp(WebSocketConnectError.endedEarly)
         // Nothing is left to read: the answer ends the connection when it has left.
         case (.rejected(let rejection), .end): return finish(with: .failure(rejection))
         case (.rejected, .element): continue
