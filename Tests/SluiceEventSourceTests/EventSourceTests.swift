@@ -387,6 +387,38 @@ struct EventSourceTests {
     #expect(head.hasPrefix("HTTP/1.1 \(answered) ") && head.hasSuffix("\r\n\r\n"))
   }
 
+  @Test("the application takes its time over a request; a client that leaves meanwhile ends the question")
+  func asking() async throws {
+    try await SimulatedLoop.run { loop in
+      let network = SimulatedNetwork(loop: loop)
+      let wasCancelled = Mutex(false)
+      var options = EventSourceServerOptions()
+      options.onRequest = { request in
+        do { try await loop.sleep(for: request.path == "/late" ? .seconds(3) : .seconds(3600)) } catch {
+          wasCancelled.withLock { $0 = true }
+          throw error
+        }
+        return ["X-Late": "yes"]
+      }
+      let final = options
+      let (near, far) = network.connection()
+      let accepting = Task(executorPreference: loop) { try await EventSource.accept(over: far, options: final) }
+      try await near.write("GET /late HTTP/1.1\r\nHost: a\r\n\r\nmore")
+      let events = try await accepting.value
+      #expect(loop.now >= .seconds(3) && events.path == "/late" && events.query == nil && events.parameters.isEmpty)
+      #expect(try await near.read()?.string.contains("X-Late: yes\r\n") == true)
+      events.abort()
+
+      let (gone, left) = network.connection()
+      let refusing = Task(executorPreference: loop) { try await EventSource.accept(over: left, options: final) }
+      try await gone.write("GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+      try await loop.sleep(for: .seconds(1))
+      try await gone.close()
+      await #expect(throws: RequestRejection.self) { _ = try await refusing.value }
+      #expect(wasCancelled.withLock { $0 } && loop.now < .seconds(60))
+    }
+  }
+
   @Test("a client that takes nothing is cut in time, and its producer is told; one that is slow is not")
   func stalled() async throws {
     var options = unhurried

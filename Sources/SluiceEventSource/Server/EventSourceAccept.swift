@@ -110,7 +110,11 @@ extension EventSource {
     _ request: HTTPRequest, hasBody: Bool, over transport: some PolledDuplexStream<Bytes, Bytes>, isHTTP11: Bool,
     _ context: RequestContext, options: EventSourceServerOptions
   ) async throws -> EventStreamConnection {
-    switch try await agree(to: request, hasBody: hasBody, options) {
+    let agreement =
+      if options.onRequest == nil { try await agree(to: request, hasBody: hasBody, options) } else {
+        try await transport.whilePeerIsThere { try await agree(to: request, hasBody: hasBody, options) }
+      }
+    switch agreement {
     case .head(let status, let fields):
       try await transport.write(try responseHead(status: status, fields, isChunked: false))
       throw HeadAnswered()

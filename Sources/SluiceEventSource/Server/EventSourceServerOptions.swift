@@ -14,7 +14,8 @@ public struct EventSourceServerOptions: Sendable {
   /// credentials too. Their preflight requests are answered. Default: only pages of the server's own origin, which need no permission.
   public var origins = OriginPolicy.sameOrigin
   /// Looks at a request before it is accepted: asks who it is. What it returns is added to the response; what it throws refuses it: a `RequestRejection`
-  /// with its status, anything else with 500. It runs on the connection's loop. Default: nil, all are accepted.
+  /// with its status, anything else with 500. It runs on the connection's loop, and its task is cancelled when the client leaves. Default: nil, all
+  /// are accepted.
   public var onRequest: (@Sendable (HTTPRequest) async throws -> Headers)?
   /// Whether a handler's task is cancelled when its stream has ended without it: when the client has left, or the server has stopped. Otherwise the next
   /// `send` throws, and what waits for something else goes on. Default: yes.
