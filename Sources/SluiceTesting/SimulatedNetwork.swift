@@ -85,7 +85,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   private let incoming: SimulatedChannel
   private let outgoing: SimulatedChannel
   private var reader = ReaderSlot()
-  public var writer = RoomWaiters.nobody
+  package var writer = RoomWaiters.nobody
   private var queue = ByteQueue()
   private var watermark = Watermark(high: 16 << 10)
   private var sentBytes = 0

@@ -106,7 +106,7 @@ struct ServedReadTests {
     } client: { socket in
       let answer = try await socket.read()
       let end = try await socket.read()
-      let code = await socket.closeStatus?.code
+      let code = socket.closeStatus?.code
       #expect(answer?.text == "true")
       #expect(end == nil && code == .goingAway)
     }
