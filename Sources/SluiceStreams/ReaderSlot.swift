@@ -27,11 +27,13 @@ package struct ReaderSlot: Sendable {
   }
 
   /// - Throws: `StreamError.concurrentRead` if there is a reader.
+  @inlinable
   package mutating func attach(_ waker: any Waker) throws {
     if isTaken { throw StreamError.concurrentRead }
     state = .taken(waker)
   }
 
+  @inlinable
   package mutating func detach() { state = .free }
 
   /// Moves the reader out, so that it is woken without being counted.
@@ -71,10 +73,12 @@ package protocol ReaderHolding: PolledReadableStream, AnyObject {
 }
 
 extension ReaderHolding {
+  @inlinable
   public func attachReader(_ waker: any Waker) throws { try withReader { try $0.attach(waker) } }
 
-  public var hasReader: Bool { withReader { $0.isTaken } }
+  @inlinable public var hasReader: Bool { withReader { $0.isTaken } }
 
+  @inlinable
   public func detachReader() { withReader { $0.detach() } }
 
   /// Wakes the reader. A wake from inside of this comes behind it.

@@ -97,6 +97,20 @@ struct ServedReadTests {
     }
   }
 
+  @Test("a handler's pipe ends when its task is cancelled, by whomever", arguments: Cancelling.allCases)
+  func cancelledPipe(_ cancelling: Cancelling) async throws {
+    try await serve { ws in
+      let error = await cancelling.cancel(after: .milliseconds(300)) {
+        try await ws.pipe(ws, options: PipeOptions(preventAbort: true, preventCancel: true))
+      }
+      try await ws.send("\(error is CancellationError)")
+    } client: { socket in
+      try await socket.send("echo")
+      #expect(try await socket.read()?.text == "echo")
+      #expect(try await socket.read()?.text == "true")
+    }
+  }
+
   @Test("the server's own cancellation of a handler ends its wait too", arguments: Gear.allCases)
   func cancelledByServer(_ gear: Gear) async throws {
     try await serve { ws in

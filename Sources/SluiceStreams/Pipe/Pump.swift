@@ -3,7 +3,7 @@
 /// It is woken when the source may have something or the sink may have room, and moves what it can. It never keeps an
 /// element: what the sink has no room for stays in the source.
 @usableFromInline
-package final class Pump<Source: PolledReadableStream, Sink: PolledWritableStream>: Waker, @unchecked Sendable
+package final class Pump<Source: PolledReadableStream, Sink: PolledWritableStream>: UnguardedWait, @unchecked Sendable
 where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline let source: Source
   @usableFromInline let sink: Sink
@@ -21,6 +21,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
     case finished(PipeOutcome)
   }
   @safe @exclusivity(unchecked) @usableFromInline var state = State.idle
+  @usableFromInline package var isUnguarded = false
   /// Moves what can be moved; called while the pump runs.
   @usableFromInline let drain: () -> PipeStep
 
@@ -32,12 +33,13 @@ where Source.Output == Sink.Input {  // touched on its loop only
     self.drain = if let activity { activity.counting(drain) } else { drain }
   }
 
-  /// Runs until there is an outcome: one suspension, one cancellation handler. Inlined, because an idle pipe costs the
-  /// memory of its frames.
+  /// Runs until there is an outcome: one suspension, and one cancellation handler unless the task has one for all that it does with the source.
+  /// Inlined, because an idle pipe costs the memory of its frames.
   @inlinable
   @inline(__always)
   func run() async -> PipeOutcome {
-    await withTaskCancellationHandler {
+    if isServed() { return await unsafe withUnsafeContinuation { unsafe begin($0) } }
+    return await withTaskCancellationHandler {
       await unsafe withUnsafeContinuation { unsafe begin($0) }
     } onCancel: {
       cancel()
@@ -52,6 +54,16 @@ where Source.Output == Sink.Input {  // touched on its loop only
       source.loop.execute { unsafe self.start(continuation) }
     }
   }
+
+  /// Whether the calling task is the one that a server runs for the source.
+  @usableFromInline
+  func isServed() -> Bool {
+    guard source.isOnLoop, let served = source as? any ServedStream else { return false }
+    return served.waitsUnguarded(self)
+  }
+
+  @usableFromInline
+  package func cancelWait() { finish(.cancelled) }
 
   @usableFromInline
   func cancel() {

@@ -50,7 +50,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   /// Whether somebody was told that there is no room, and waits for it.
   @safe @exclusivity(unchecked) var isRoomAwaited = false
   @safe @exclusivity(unchecked) @usableFromInline package var isFlushScheduled = false
-  /// Whether `servingTask` is in its handler: then it waits for messages without a cancellation handler for each wait.
+  /// Whether a server's handler is still to return.
   @safe @exclusivity(unchecked) var isServed = false
   /// The message that is being sent in fragments.
   @safe @exclusivity(unchecked) var sendingFragments: FragmentSending?
@@ -61,11 +61,9 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
   @safe @exclusivity(unchecked) var ahead = ReadAhead()
   @safe @exclusivity(unchecked) var reader = ReaderSlot()
   /// The task that a server runs for this connection.
-  package var servingTask: Task<Void, any Error>? {
-    didSet { servingIdentity = TaskIdentity(of: servingTask) }
-  }
-  /// At hand for each wait: to look at the task itself would be to count it.
-  @safe @exclusivity(unchecked) private(set) var servingIdentity = TaskIdentity(of: nil)
+  package var servingTask: Task<Void, any Error>?
+  /// That task's while it is in its handler.
+  @safe @exclusivity(unchecked) @usableFromInline package var servingIdentity = TaskIdentity()
 
   @safe @exclusivity(unchecked) var writeState = WriteState.open { didSet { publish() } }
   /// Frames gathered in this turn of the loop; holds memory only while it holds frames.

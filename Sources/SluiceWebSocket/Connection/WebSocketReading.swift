@@ -1,83 +1,9 @@
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-extension WebSocket {
-  /// The next message; nil when the peer has closed well. Waits for it.
-  /// - Throws: `StreamError.concurrentRead` if another task waits for one, `CancellationError`, or what the connection failed with.
-  public nonisolated(nonsending) func read() async throws -> Message? {
-    while true {
-      switch try beginRead() {
-      case .element(let message): return message
-      case .end: return nil
-      case .waiting(let waiter):
-        let isCancelled =
-          isServedByCurrentTask(waiter)
-          ? await unsafe withUnsafeContinuation { unsafe waiter.suspend($0) } : await waitOrCancel(waiter)
-        if !endWaiting() { await detachReaderOnLoop() }
-        if isCancelled { throw CancellationError() }
-      case .elsewhere: return try await readOnLoop()
-      }
-    }
-  }
-
-  /// Apart, because a server's own task holds the memory of the frame of `read`, and does not wait so.
-  @inline(never)
-  private nonisolated(nonsending) func waitOrCancel(_ waiter: LoopWaiter) async -> Bool {
-    await waiter.waitOrCancel(on: loop)
-  }
-
-  /// Whether who waits is the server's own task for this connection: then one cancellation handler is there for all of its waits, and none has to be
-  /// installed and removed for each.
-  @inline(never)
-  private func isServedByCurrentTask(_ waiter: LoopWaiter) -> Bool {
-    guard isServedByCurrentTask else { return false }
-    waiter.isUnguarded = true
-    if Task.isCancelled { waiter.finish(cancelled: true) }
-    return true
-  }
-
-  private var isServedByCurrentTask: Bool { isServed && CurrentTask().identity == servingIdentity }
-
-  /// For `for try await`: reads as `read` does. In the handler that a server runs it waits for a message at the least cost.
-  public func makeAsyncIterator() -> ReadableStreamIterator<Message> {
-    ReadableStreamIterator(stream: self) { try self.beginServedRead($0, after: $1) }
-  }
-
-  /// The beginning of a read, and the end of the wait before it, for the server's own task; any other task is left to `read`.
-  private func beginServedRead(_ spare: LoopWaiter?, after wait: ReadWait) throws -> ServedReadStep<Message> {
-    guard isOnLoop else {
-      // The task gets there behind this, if it goes there.
-      if wait != .none { loop.execute { self.detachReader() } }
-      if wait == .cancelled { throw CancellationError() }
-      return .mustRead
-    }
-    if wait != .none { detachReader() }
-    if wait == .cancelled { throw CancellationError() }
-    if !isServed { return .mustRead }
-    if hasReader { throw StreamError.concurrentRead }
-    // Most often the task has just answered the only message that there was.
-    if wait == .none, isDry {
-      note(.starved)
-    } else {
-      switch try poll() {
-      case .element(let message): return .element(detach(message))
-      case .end: return .end
-      case .pending: break
-      }
-    }
-    let current = CurrentTask()
-    guard current.identity == servingIdentity else { return .mustRead }
-    if current.isCancelled { throw CancellationError() }
-    if let spare {
-      spare.renew()
-      try reader.attach(spare)
-      return .waiting(nil)
-    }
-    let waiter = LoopWaiter()
-    waiter.isUnguarded = true
-    try reader.attach(waiter)
-    return .waiting(waiter)
-  }
+extension WebSocket: ServedStream {
+  @usableFromInline
+  package func willWaitWhileDry() { note(.starved) }
 
   public var isDry: Bool {
     guard hasBeenRead, !isDiscarding, ahead.isEmpty, coding.isPlain, case .open = readState else { return false }

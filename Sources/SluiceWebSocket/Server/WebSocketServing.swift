@@ -33,19 +33,9 @@ extension WebSocket: ServedConnection {
   @inline(__always)
   private func serveInTask() async {
     guard let serving = context.serving else { return }
-    // One for all waits of the handler, which each would install its own otherwise.
-    await withTaskCancellationHandler {
-      await serve(logger: serving.logger, serving.handler)
-    } onCancel: {
-      loop.perform { self.endServedWait() }
-    }
+    await whileServed { await serve(logger: serving.logger, serving.handler) }
     slot = nil
     serving.didEnd(self)
-  }
-
-  /// The server's own task was cancelled, by whomever.
-  func endServedWait() {
-    if let waiter = reader.waker as? LoopWaiter, waiter.isUnguarded { waiter.finish(cancelled: true) }
   }
 
   /// The connection is over, and its handler runs on. One that reads finds the end there; the task of one that does not is cancelled: at once if
@@ -69,6 +59,7 @@ extension WebSocket: ServedConnection {
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
     isServed = false
+    servingIdentity = .nobody
     if let failure { report(failure, to: logger) }
     if Task.isCancelled { return await closeInCancelledTask(as: .goingAway) }
     try? await close(as: failure == nil ? .normal : .internalError, "")
