@@ -18,10 +18,10 @@ extension ServedStream {
   // Inlined, because an idle connection holds the memory of its task's frames.
   @inlinable
   @inline(__always)
-  package nonisolated(nonsending) func whileServed(_ handle: nonisolated(nonsending) () async -> Void) async {
+  package nonisolated(nonsending) func whileServed(_ handler: @Sendable (Self) async throws -> Void) async throws {
     servingIdentity = CurrentTask().identity
-    await withTaskCancellationHandler {
-      await handle()
+    try await withTaskCancellationHandler {
+      try await handler(self)
     } onCancel: {
       // Later, because this may come from inside of a pipe's work, while its waker is not in its place.
       loop.execute { self.endServedWait() }

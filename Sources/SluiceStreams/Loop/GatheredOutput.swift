@@ -21,4 +21,12 @@ extension PolledWritableStream where Input == Bytes {
     try push(gathered.lend().dropFirst(sent))
     flush()
   }
+
+  /// Sends bytes now, and queues what can't leave. A queue that has been used holds memory.
+  package func send(_ bytes: consuming Bytes) throws {
+    let sent = sendAtOnce(bytes.span)
+    if sent == bytes.count { return }
+    try push(bytes.dropFirst(sent))
+    flush()
+  }
 }

@@ -39,7 +39,14 @@ where Source.Output == Sink.Input {  // touched on its loop only
   @inline(__always)
   func run() async -> PipeOutcome {
     if isServed() { return await unsafe withUnsafeContinuation { unsafe begin($0) } }
-    return await withTaskCancellationHandler {
+    return await runGuarded()
+  }
+
+  /// Apart, because a server's own task holds the memory of the frame of `run`, and does not wait so.
+  @inlinable
+  @inline(never)
+  func runGuarded() async -> PipeOutcome {
+    await withTaskCancellationHandler {
       await unsafe withUnsafeContinuation { unsafe begin($0) }
     } onCancel: {
       cancel()

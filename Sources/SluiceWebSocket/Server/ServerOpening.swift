@@ -187,7 +187,7 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
   private func accept(
     _ head: WebSocketOpening.Head, _ agreement: ServerHandshake.Agreement, value: (any Sendable)?, rest: Bytes
   ) throws {
-    try transport.push(agreement.response())
+    try transport.send(agreement.response())
     let opening = WebSocketOpening(head: head, agreement, value: value, isSecure: isSecure)
     if let challenge = agreement.challenge {
       return try readChallenge(challenge, opening, rest)
@@ -211,7 +211,7 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
       state = .readingChallenge(challenge, opening, body: received.compacted())
       return
     }
-    try transport.push(challenge.answer(to: received.prefix(count)))
+    try transport.send(challenge.answer(to: received.prefix(count)))
     try open(opening, NegotiatedExtensions(), head: received.dropFirst(count))
   }
 

@@ -33,7 +33,9 @@ extension WebSocket: ServedConnection {
   @inline(__always)
   private func serveInTask() async {
     guard let serving = context.serving else { return }
-    await whileServed { await serve(logger: serving.logger, serving.handler) }
+    var failure: (any Error)?
+    do { try await whileServed(serving.handler) } catch { failure = error }
+    await close(serving.logger, after: failure)
     slot = nil
     serving.didEnd(self)
   }
