@@ -10,7 +10,7 @@ public struct ListenOptions: Sendable {
   /// The same from one address: an IPv4 address, or the first 64 bits of an IPv6 one, which one customer has. More are answered
   /// with 429. Default: nil, as many as in all: behind a proxy all clients have its address.
   public var maxConnectionsPerAddress: Int?
-  /// Addresses of proxies that say where a request comes from: the last address of their list that is none of theirs; from others the field counts
+  /// Addresses of proxies that say where a request comes from: the last address of their list that is not one of theirs; from others the field counts
   /// for nothing. An address, or a network as in `10.0.0.0/8`. Default: none.
   public var trustedProxies: [IPNetwork] = []
   /// The field that these proxies write. Default: `X-Forwarded-For`, and `Forwarded` in requests without it.
