@@ -16,6 +16,14 @@ import Testing
 
 @Suite("Loops", .timeLimit(.minutes(1)))
 struct LoopTests {
+  /// A timer that is due at once, again and again.
+  private final class RestlessTimer: @unchecked Sendable {  // touched on its loop only
+    var isStopped = false
+    func start(on loop: UVLoop) {
+      if !isStopped { _ = loop.schedule(after: .zero) { self.start(on: loop) } }
+    }
+  }
+
   @Test("timers that are due at once, again and again, leave the loop to others")
   func restlessTimers() async throws {
     let loop = try UVLoop(name: "restless")

@@ -58,12 +58,4 @@ struct SocketListenerTests {
     #expect(try await listener.read() == nil)
     for client in clients { client.abort(StreamError.aborted) }
   }
-
-  /// A timer that is due at once, again and again.
-  private final class RestlessTimer: @unchecked Sendable {  // touched on its loop only
-    var isStopped = false
-    func start(on loop: UVLoop) {
-      if !isStopped { _ = loop.schedule(after: .zero) { self.start(on: loop) } }
-    }
-  }
 }
