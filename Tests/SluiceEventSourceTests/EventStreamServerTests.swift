@@ -12,7 +12,7 @@ struct EventStreamServerTests {
       ServerSentEvent("a"), ServerSentEvent("two\nlines", event: "kind", id: "1"), ServerSentEvent("", id: "2"),
       ServerSentEvent(String(repeating: "grüße ", count: 50_000), id: "3"),
     ]
-    try await serving { events in
+    try await servingEvents { events in
       for event in sent { try await events.write(event) }
       try await Task.sleep(for: .seconds(60))
     } _: { server in
@@ -30,7 +30,7 @@ struct EventStreamServerTests {
   func backpressure() async throws {
     let count = Mutex(0)
     let ended = Mutex(false)
-    try await serving { events in
+    try await servingEvents { events in
       defer { ended.withLock { $0 = true } }
       let text = String(repeating: "x", count: 10_000)
       while true {
@@ -57,7 +57,7 @@ struct EventStreamServerTests {
     "a handler's wait ends when its task is cancelled, by whomever", arguments: Waiting.allCases, Cancelling.allCases)
   func cancelledWait(_ waiting: Waiting, _ cancelling: Cancelling) async throws {
     let ended = Mutex<Bool?>(nil)
-    try await serving { events in
+    try await servingEvents { events in
       let error = await cancelling.cancel(after: .milliseconds(300)) {
         switch waiting {
         case .untilClosed: try await events.waitUntilClosed()
