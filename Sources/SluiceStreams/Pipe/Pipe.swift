@@ -1,5 +1,5 @@
 extension ReadableStream {
-  /// Moves everything from this stream to a sink, at the speed of the slower of the two.
+  /// Moves everything from this stream to a sink, at the pace of the slower of the two.
   ///
   /// Returns when this stream has ended and the sink has flushed and closed. Two streams of one loop are connected inside
   /// the loop's callbacks, with one suspension for the whole pipe; any others are read and written in turn.
