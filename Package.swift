@@ -318,8 +318,8 @@ let package = Package(
   ]
 )
 
-// SwiftPM compiles a target again where one that it depends on has changed, and only where the interface of that one did if it stands further
-// below, though code from there may be inlined into it. So each depends on all that is below it, and an incremental build is right.
+// SwiftPM recompiles a target when one that it names has changed. Through one between them that only re-exports it, it does not, though code and layouts
+// from below are compiled in. So each target names all that is below it, and an incremental build is right.
 @MainActor func dependOnAllBelow() {
   let targets = Dictionary(
     uniqueKeysWithValues: package.targets.filter { $0.type != .system }.map { ($0.name, $0) })
