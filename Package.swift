@@ -273,6 +273,17 @@ let package = Package(
         .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
       ],
       swiftSettings: settings),
+    // Empty without the trait ServiceLifecycle.
+    .testTarget(
+      name: "SluiceLifecycleTests",
+      dependencies: [
+        "Sluice", "SluiceLifecycle", .product(name: "Logging", package: "swift-log"),
+        .product(
+          name: "ServiceLifecycle", package: "swift-service-lifecycle",
+          condition: .when(traits: ["ServiceLifecycle"])),
+      ],
+      swiftSettings: settings),
+    .testTarget(name: "SluiceZlibTests", dependencies: ["SluiceZlib", "SluiceStreams"], swiftSettings: settings),
     // The list of attacks, on the real server in a process of its own and on simulated networks.
     .executableTarget(
       name: "attacked-server",
@@ -306,3 +317,33 @@ let package = Package(
       swiftSettings: settings),
   ]
 )
+
+// SwiftPM recompiles a target when one that it names has changed. Through one between them that only re-exports it, it does not, though code and layouts
+// from below are compiled in. So each target names all that is below it, and an incremental build is right.
+@MainActor func dependOnAllBelow() {
+  let targets = Dictionary(
+    uniqueKeysWithValues: package.targets.filter { $0.type != .system }.map { ($0.name, $0) })
+
+  func named(by target: Target) -> Set<String> {
+    Set(
+      target.dependencies.compactMap {
+        if case .byNameItem(let name, _) = $0, targets[name] != nil { name } else { nil }
+      })
+  }
+
+  func below(_ target: Target) -> Set<String> {
+    let direct = named(by: target)
+    return direct.union(direct.compactMap { targets[$0] }.flatMap(below))
+  }
+
+  for (target, below) in package.targets.map({ ($0, below($0)) }) {
+    target.dependencies += below.subtracting(named(by: target)).sorted().map { .byNameItem(name: $0, condition: nil) }
+  }
+  // The same for the targets of other packages.
+  package.products = package.products.map { product in
+    guard let library = product as? Product.Library else { return product }
+    let others = Set(library.targets.compactMap { targets[$0] }.flatMap(below)).subtracting(library.targets)
+    return .library(name: library.name, type: library.type, targets: library.targets + others.sorted())
+  }
+}
+dependOnAllBelow()

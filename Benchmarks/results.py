@@ -22,7 +22,7 @@ def first_line(*command):
 def machine():
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
-    return f"{model[1].strip() if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}"
+    return f"{model[1].strip() if model else platform.machine()}, {os.cpu_count()} cores, Linux {'.'.join(platform.release().split('.')[:2])}"
 
 
 def versions(peers=()):

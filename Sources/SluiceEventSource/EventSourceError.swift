@@ -2,29 +2,29 @@ import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
 
-/// What went wrong with an event stream that was not refused.
+/// Why an event stream failed.
 public enum EventSourceError: Error, Hashable, Sendable, CustomStringConvertible {
-  /// The connection ended before the head had come.
+  /// The connection ended before the response head was complete.
   case endedEarly
-  /// The head was not there in time.
+  /// The response head was not complete in time.
   case timeout(Duration)
-  /// A client got nothing for so long, not even a comment.
+  /// The server sent nothing for this long, not even a comment.
   case silence(Duration)
-  /// A server's client has taken nothing of what was sent for so long.
+  /// The client has read nothing for this long.
   case stalled(Duration)
-  /// A client got another answer than 200; `bodyStart` has the first bytes of its body.
+  /// The server responded with a status other than 200; `bodyStart` has the first bytes of the body.
   case refused(status: Int, headers: HTTPFields, bodyStart: Bytes)
-  /// A client got something else than `text/event-stream`.
+  /// The response is not `text/event-stream`.
   case wrongContentType(String)
-  /// The answer is not HTTP, or beyond a limit.
+  /// The response is not HTTP, or exceeds a limit.
   case malformedResponse(HTTPHeadError)
-  /// A body in a form that is not understood.
+  /// A content coding that is not supported.
   case unsupportedBody(String)
   /// The connection ended inside the body.
   case truncated
   /// A redirect that is not followed, and why.
   case redirect(String)
-  /// There is no memory for a compression context.
+  /// Not enough memory for a compression context.
   case outOfMemory
 
   public var description: String {

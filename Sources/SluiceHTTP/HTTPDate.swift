@@ -40,7 +40,7 @@ package enum HTTPDate {
   /// Reads a date in one of the three forms that a recipient must take: the one above, "Sunday, 06-Nov-94 08:49:37 GMT" and
   /// "Sun Nov  6 08:49:37 1994". The name of the day is not compared with the date.
   /// - Parameter now: Seconds since 1970, for a year of two digits, which is never more than 50 years ahead.
-  /// - Returns: Seconds since 1970; nil if it is no date.
+  /// - Returns: Seconds since 1970; nil if it is not a date.
   package static func parse(_ text: String, now: Int = time(nil)) -> Int? {
     let words = text.wire.split(separator: 0x20)
     switch words.count {

@@ -26,7 +26,7 @@ public enum HTTPHeadError: Error, Hashable, Sendable {
   /// RFC 9112 §3.2: Host is a host and perhaps a port.
   case invalidHost
   case duplicateField(name: String)
-  /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, more than one Content-Length, one that is no number, or a Transfer-Encoding that does
+  /// RFC 9112 §6.3: both Content-Length and Transfer-Encoding, more than one Content-Length, one that is not a number, or a Transfer-Encoding that does
   /// not end a request's body.
   case ambiguousLength
 

@@ -8,7 +8,7 @@ public enum HTTPFieldError: Error, Hashable, Sendable, CustomStringConvertible {
   case invalidValue(name: String)
   /// A field that the protocol writes itself.
   case reservedName(String)
-  /// A Host that is no host with or without a port, or more than one.
+  /// A Host that is not HOST or HOST:PORT, or more than one.
   case invalidHost
 
   public var description: String {

@@ -18,7 +18,7 @@ package enum HostName {
   }
 
   /// Looks at a name or an address that did not come in a URL: an IPv6 one has no brackets, and may have a zone ("fe80::1%eth0").
-  /// - Throws: `URLError`: what another program would cut (at a NUL), or take for something else (a space, a slash) is no host.
+  /// - Throws: `URLError`: a name that another program would cut (at a NUL), or misread (a space, a slash), is not a host.
   package static func check(_ host: String) throws(URLError) {
     if host.isEmpty { throw URLError("the host is missing") }
     guard host.utf8.allSatisfy({ $0 < 0x80 }) else { throw outsideASCII(host) }

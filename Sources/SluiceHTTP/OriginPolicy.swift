@@ -30,7 +30,7 @@ public struct OriginPolicy: Sendable, Hashable {
 
   public static func only(_ origins: [String]) -> OriginPolicy { OriginPolicy(rule: .only(origins)) }
 
-  /// Whether a page's request is allowed; one without an origin, which is no page's, is.
+  /// Whether a page's request is allowed. A request without an origin does not come from a page, and is allowed.
   public func allows(_ request: HTTPRequest) -> Bool {
     allows(request.headerFields[values: .origin], host: request.authority ?? "")
   }

@@ -9,7 +9,7 @@ package struct Redirect {
   package let keepsOrigin: Bool
 
   /// - Parameter schemes: What a scheme of a Location stands for, for those that may be used.
-  /// - Returns: nil if the answer is no redirect.
+  /// - Returns: nil if the response is not a redirect.
   /// - Throws: `NotFollowed` if it is one that is not followed.
   package init?(
     status: Int, headers: HTTPFields, from url: ConnectionURL, schemes: [String: String]

@@ -29,7 +29,7 @@ package enum RefusalBody {
     private var decoder: Decoder
     var start = BytesBuilder()
 
-    /// - Returns: nil if there is no body, or none that can be read.
+    /// - Returns: nil if there is no body, or it can't be read as text.
     init?(_ headers: HTTPFields) {
       guard let framing = try? BodyFraming(ofResponse: headers) else { return nil }
       switch framing {

@@ -12,7 +12,7 @@ import SluiceStreams
 extension HTTPFields {
   /// The time that `Retry-After` asks for (RFC 9110 §10.2.3), in seconds or as a date; zero for a date that has passed.
   /// - Parameter now: Seconds since 1970.
-  /// - Returns: nil if there is none, or none that can be read.
+  /// - Returns: nil if there is none, or it can't be parsed.
   package func retryAfter(now: Int = time(nil)) -> Duration? {
     // Of a singleton that is repeated only one and the same value has a meaning.
     let values = Set(self[values: .retryAfter])

@@ -19,7 +19,7 @@ public enum PolledLending<Element> {
 
 /// Is told, on the loop, that a stream may have something to read or room to write.
 ///
-/// A wake is a hint: whoever is woken polls again. It may come from inside of a call that the woken one has made itself, such
+/// A wake is a hint: the woken reader or writer polls again. It may come from inside of a call that the woken one has made itself, such
 /// as the `flush` that made room.
 public protocol Waker: AnyObject, Sendable {
   /// The stream that this is attached to as its reader may have something.

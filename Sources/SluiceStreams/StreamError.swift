@@ -1,20 +1,20 @@
-/// What a stream refuses, whatever it is a stream of.
+/// What a stream refuses, whatever its elements are.
 public enum StreamError: Error, Hashable, Sendable {
-  /// A `read` was called while another one waits. The first one still gets its element.
+  /// `read` was called while another read was waiting, which still gets its element.
   case concurrentRead
-  /// A `write` was called while another one waits. The first one goes on.
+  /// `write` was called while another write was waiting, which goes on.
   case concurrentWrite
   /// The half was closed, by this side or by the peer: it takes no more elements.
   case closed
   /// The stream was aborted or cancelled by this side without a reason.
   case aborted
-  /// More than the limit was read before an end or a separator came.
+  /// More than the limit was read before an end or a separator.
   case limitExceeded(what: String, limit: Int, actual: Int)
   /// The source ended inside an element that promised more.
   case truncated(what: String, expected: Int, actual: Int)
   /// The branch was cut off by its `.disconnect` policy: its reader was slower than the others by this many bytes.
   case tooSlow(bufferedBytes: Int)
-  /// One direction of a bridge had ended, and the other did not within the time limit.
+  /// One direction of a bridge had ended, and the other was silent beyond the time limit.
   case halfCloseTimeout(Duration)
 }
 

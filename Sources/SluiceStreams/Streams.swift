@@ -16,7 +16,7 @@ where Element == Output, Failure == any Error, AsyncIterator == ReadableStreamIt
   /// error, `read` gives the same again.
   nonisolated(nonsending) func read() async throws -> Output?
 
-  /// Nobody will read any more: the source may drop what it holds and free what it occupies.
+  /// Nothing will be read any more: the source may drop what it holds and free its resources.
   func cancel(_ reason: (any Error)?)
 }
 
@@ -48,7 +48,7 @@ public protocol WritableStream<Input>: Sendable {
 extension WritableStream {
   public func close(after failure: any Error) async throws { try await close() }
 
-  /// Drops what is queued and tears down: who reads or waits gets `StreamError.aborted`.
+  /// Drops what is queued and tears down: waiting readers and writers get `StreamError.aborted`.
   public func abort() { abort(StreamError.aborted) }
 }
 

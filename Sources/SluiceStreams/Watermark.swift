@@ -3,7 +3,7 @@
 ///
 /// ```swift
 /// var mark = Watermark(high: 64 << 10)
-/// mark.hasRoom(queued: 64 << 10)      // false: whoever asked waits from now on
+/// mark.hasRoom(queued: 64 << 10)      // false: the writer that asked waits from now on
 /// mark.isReached(queued: 40 << 10)    // false
 /// mark.isReached(queued: 32 << 10)    // true: wake the writer, once
 /// ```

@@ -1,6 +1,6 @@
 /// How far a writable half has come towards its end, and who waits for that: for streams whose end takes its time.
 ///
-/// A value that calls nobody: whoever is called may look at the stream again.
+/// A value that calls nothing: what is called might look at the stream again.
 package enum WriteHalf {
   package typealias Completion = @Sendable ((any Error)?) -> Void
 

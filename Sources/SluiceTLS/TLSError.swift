@@ -1,4 +1,4 @@
-/// Why there is no TLS connection, or why it ended badly.
+/// Why a TLS connection failed, before or after its handshake.
 public enum TLSError: Error, Hashable, Sendable {
   /// The peer's certificate is for other names; `names` are those it has.
   case wrongName(names: [String], wanted: String)

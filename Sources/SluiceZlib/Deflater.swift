@@ -47,7 +47,7 @@ package struct DeflateSettings: Sendable, Hashable {
   package let settings: DeflateSettings
   private let stream: UnsafeMutablePointer<z_stream>
 
-  /// - Returns: nil if there is no memory.
+  /// - Returns: nil if there is not enough memory.
   package init?(_ settings: DeflateSettings) {
     self.settings = settings
     unsafe stream = .allocate(capacity: 1)

@@ -9,7 +9,7 @@ import SluiceStreams
   /// Of gzip: whether nothing has come since the last member ended, if one has, so that the input may end here (RFC 1952 §2.2).
   package private(set) var isBetweenMembers = true
 
-  /// - Returns: nil if there is no memory.
+  /// - Returns: nil if there is not enough memory.
   package init?(windowBits: Int, format: DeflateFormat = .raw) {
     self.windowBits = windowBits
     self.format = format
@@ -38,7 +38,7 @@ import SluiceStreams
   }
 
   /// Inflates a part of `input` into the room that `output` has, at most `limit` bytes.
-  /// - Returns: nil if the input is no deflate stream.
+  /// - Returns: nil if the input is not a deflate stream.
   package func inflate(_ input: Span<UInt8>, to output: inout BytesBuilder, limit: Int) -> Step? {
     unsafe input.withUnsafeBufferPointer { buffer in
       // zlib counts with 32 bits.

@@ -27,7 +27,7 @@ enum ExitStatus: Int32, CaseIterable {
   /// SIGTERM).
   case interrupted = 130
 
-  /// What an error means to whoever called the tool.
+  /// What an error means to the tool's caller.
   init(_ error: any Error) {
     switch error {
     case is UsageError, is URLError, is SubprotocolError, HTTPFieldError.reservedName, HTTPFieldError.invalidHost:

@@ -1,6 +1,6 @@
 /// Where the options of the command line mean something.
 ///
-/// One that would be ignored is refused instead: whoever gives it counts on it.
+/// An option that would be ignored is refused instead: the user who gives it relies on it.
 struct OptionScope: Sendable {
   private let options: [String]
   /// As in "it applies to …".

@@ -38,7 +38,7 @@ enum StandardDescriptors {
   /// Has the runtime take its own, before files and connections could leave it none: its first timer takes the most of them.
   static func prepareRuntime() async { try? await Task.sleep(for: .nanoseconds(1)) }
 
-  /// Takes those that whoever called left closed (`>&-`): the next file or socket that is opened would else get their numbers, and what is
+  /// Occupies the descriptors that the caller left closed (`>&-`): the next file or socket that is opened would else get their numbers, and what is
   /// meant for standard output. Reading or writing them fails, as it does when they are closed.
   static func occupy() {
     for (descriptor, mode) in [(STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY)]

@@ -12,11 +12,11 @@ public enum ConnectError: Error, Hashable, Sendable {
   case lost(ConnectStep, IOError)
   /// A host or a port that can't be connected to.
   case invalidOrigin(String)
-  /// The proxy did not open the tunnel, or wants other credentials: its answer, with the first bytes of its body.
+  /// The proxy refused the tunnel, or requires other credentials: its response, with the first bytes of the body.
   case proxyRefused(status: Int, headers: HTTPFields, bodyStart: Bytes)
-  /// The proxy's answer is not HTTP, or beyond a limit.
+  /// The proxy's response is not HTTP, or exceeds a limit.
   case proxyMalformed(HTTPHeadError)
-  /// The proxy ended the connection before it had answered.
+  /// The proxy closed the connection without responding.
   case proxyEndedEarly
   /// SOCKS5 (RFC 1928): what went wrong.
   case socks(SOCKSError)

@@ -2,13 +2,13 @@ import SluiceHTTP
 import SluiceIO
 import SluiceTLS
 
-/// How the way to an origin is gone.
+/// How a connection to an origin is made.
 public struct ConnectOptions: Sendable {
-  /// Time for all of it. Default: 10 seconds.
+  /// Time limit for all of it. Default: 10 seconds.
   public var timeout: Duration = .seconds(10)
   /// What an error calls that time, where it is what is left of a caller's own.
   package var wholeTimeout: Duration?
-  /// Time for single steps, within that for all. Default: none.
+  /// Time limits for single steps, within that for all. Default: none.
   public var stepTimeouts: [ConnectStep: Duration] = [:]
   /// Options of the socket: its own address, the family of the peer's.
   public var tcp = TCP.Options()
@@ -23,7 +23,7 @@ public struct ConnectOptions: Sendable {
   public init() {}
 }
 
-/// A part of the way to an origin.
+/// A step of connecting to an origin.
 public enum ConnectStep: String, Sendable, Hashable, CustomStringConvertible {
   /// Name resolution and the connection itself.
   case connect

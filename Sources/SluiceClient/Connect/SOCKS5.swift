@@ -12,7 +12,7 @@ public enum SOCKSError: Error, Hashable, Sendable, CustomStringConvertible {
   case wrongCredentials
   /// RFC 1928 §6: the reply's number.
   case refused(UInt8)
-  /// An address type in the reply that there is not.
+  /// An unknown address type in the reply.
   case wrongAddressType(UInt8)
   /// A host name, user or password of more than 255 bytes, or none.
   case tooLong(String, byteCount: Int)

@@ -19,7 +19,7 @@ extension EventSource {
   ///     once: see `EventSourceClientOptions.reconnects`.
   ///   - body: What is sent. Its type is a header of the options.
   /// - Throws: `URLError`, `HTTPFieldError` before anything is sent; `IOError`, `TLSError`, `ConnectError` if there is no connection;
-  ///   `EventSourceError` if the answer is no event stream. Later losses are mended by coming back. A server that answers with 204 has no events:
+  ///   `EventSourceError` if the response is not an event stream. Later losses are repaired by reconnecting. A server that answers with 204 has no events:
   ///   the stream ends at once.
   public static func connect(
     _ url: String, method: HTTPRequest.Method = .get, body: Bytes? = nil,

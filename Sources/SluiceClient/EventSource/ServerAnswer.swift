@@ -59,7 +59,7 @@ struct ServerAnswer: Sendable {
   }
 
   /// The events of the body. On the transport's loop.
-  /// - Throws: `EventSourceError` if the answer is no event stream.
+  /// - Throws: `EventSourceError` if the response is not an event stream.
   func feed(_ options: EventSourceClientOptions, lastEventID: String?) async throws -> EventFeed {
     do {
       guard response.status.code == 200 else {

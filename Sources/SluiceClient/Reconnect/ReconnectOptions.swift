@@ -71,7 +71,7 @@ extension RetryAdvising {
   package var retryAfter: Duration? { nil }
 }
 
-/// The peer ended a connection without saying that there is no more to come.
+/// The peer ended a connection without saying that the stream is complete.
 public struct ConnectionEnded: Error, Hashable, Sendable, CustomStringConvertible {
   public init() {}
 

@@ -16,7 +16,7 @@ extension WebSocket {
   ///     password are sent as Basic credentials.
   ///   - protocols: Subprotocols to offer, the preferred one first; see `protocol` for the server's choice.
   /// - Throws: `URLError`, `SubprotocolError`, `ExtensionOfferError` or `HTTPFieldError` for what can't be asked, before anything
-  ///   is sent; `IOError` if there is no connection, `TLSError` if the server is not to be trusted, `ConnectError` if a proxy is in
+  ///   is sent; `IOError` if there is no connection, `TLSError` if the server is not trusted, `ConnectError` if a proxy is in
   ///   the way or time is up; `WebSocketConnectError` if the server does not agree.
   public static func connect(
     _ url: String, protocols: [String] = [], options: WebSocketClientOptions = WebSocketClientOptions(),

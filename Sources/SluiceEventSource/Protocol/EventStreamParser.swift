@@ -110,7 +110,7 @@ public struct EventStreamParser: Transform {
     if !unread.isEmpty { output.pause() }
   }
 
-  /// What is not ended by an empty line is no event.
+  /// An event that is not ended by an empty line is dropped.
   public mutating func finish(into output: inout TransformOutput<ServerSentEvent>) throws {
     var rest = unread
     while let event = try next(from: &rest) { output.append(event) }

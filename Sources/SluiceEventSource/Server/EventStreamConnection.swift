@@ -11,7 +11,7 @@ import SluiceZlib
 ///   try await feed.map { ServerSentEvent($0) }.pipe(events)
 /// }
 /// ```
-/// A client that is slow holds whoever writes: `send` returns when there is room for the next event. One that takes nothing at all for
+/// A slow client holds back its writer: `send` returns when there is room for the next event. A client that reads nothing at all for
 /// `stallTimeout` is cut. One that ends its own half, or leaves, gets what was sent before, and the end.
 public final class EventStreamConnection: PolledWritableStream, WriterHolding, GatheringSink, @unchecked Sendable {
   // What is `let` may be read from everywhere; everything else is touched on the loop only.

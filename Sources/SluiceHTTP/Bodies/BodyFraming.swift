@@ -13,7 +13,7 @@ package enum BodyFraming: Hashable, Sendable {
   case coded(String, isChunked: Bool)
 
   /// §6.3: a body whose end two readers may see differently is how requests are smuggled. Two lengths are refused although they are the same:
-  /// whoever stands in between may have read them as a list, or as none.
+  /// an intermediary may have read them as a list, or ignored them.
   package init(_ fields: HTTPFields) throws(HTTPHeadError) {
     let lengths = fields[values: .contentLength]
     let codings = fields[values: .transferEncoding]

@@ -2,15 +2,15 @@ import SluiceStreams
 
 /// What a chunked body may not be (RFC 9112 §7.1).
 public enum ChunkedBodyError: Error, Hashable, Sendable, CustomStringConvertible {
-  /// A chunk's length that is no hexadecimal number, or beyond what can be counted.
+  /// A chunk length that is not a hexadecimal number, or too large to count.
   case invalidLength
-  /// What stands behind a chunk's length is no extension: a name, and perhaps a value that is a token or a quoted string.
+  /// The text after a chunk's length is not an extension: a name, and optionally a value that is a token or a quoted string.
   case invalidExtension
   /// Lengths, extensions and line ends beyond what the chunks are worth: so many bytes more than 16 for each chunk and two for each byte in it.
   case tooMuchFraming(limit: Int)
   /// A line that does not end with CRLF, or a chunk that is not followed by it.
   case invalidLineEnd
-  /// A line behind the last chunk that is no field, or fields beyond the limits of a head.
+  /// A trailer line that is not a field, or fields beyond the limits of a head.
   case invalidTrailer(HTTPHeadError)
   /// The body ended inside a chunk, or without its last one.
   case truncated

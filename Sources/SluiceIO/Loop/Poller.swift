@@ -27,7 +27,7 @@ struct Readiness: OptionSet {
 ///
 /// Until it is opened, which takes descriptors of the system, it waits for other threads only.
 @safe final class Poller {
-  /// Is told, in a turn of the loop, of what is ready, and whether the descriptor has failed: then it is not watched any more, and the next call on it says why.
+  /// Called, in a turn of the loop, with what is ready, and whether the descriptor has failed: then it is not watched any more, and the next call on it says why.
   typealias Callback = @convention(c) (_ owner: UnsafeMutableRawPointer, _ ready: UInt8, _ hasFailed: Bool) -> Void
 
   /// What a wait was for, besides descriptors.

@@ -16,7 +16,7 @@ import struct SystemPackage.FilePath
 /// ```
 ///
 /// A route's path begins with a slash, which is added where it is missing. It is matched segment by segment: as they are written, any one that is not empty
-/// for `{name}`, and everything below for a `*` at the end. The first route that matches counts; a request that is no WebSocket's passes a
+/// for `{name}`, and everything below for a `*` at the end. The first route that matches is used; a request that does not ask for a WebSocket passes a
 /// WebSocket's route by if another one follows, so that a page and its socket can share a path.
 ///
 /// A request's path has one spelling, in which routes match it and handlers see it: letters, digits and ``-._~!$&'()*+,;=:@`` stand as they are, and
@@ -76,7 +76,7 @@ public struct HTTPRoute: Sendable {
   /// served.
   /// - Parameters:
   ///   - path: Where the folder stands: `/static/*`, or `/*`.
-  ///   - links: Where symbolic links may lead. Default: to what the folder has anyway; whoever can write into it gives away nothing else.
+  ///   - links: Where symbolic links may lead. Default: to what the folder contains anyway, so that someone who can write into it can expose nothing else.
   public static func files(_ path: String, in folder: FilePath, links: FileLinks = .withinFolder) -> HTTPRoute {
     let files = StaticFiles(folder: folder, links: links)
     return respond(path) { try await files.respond(to: $0) }
@@ -96,7 +96,7 @@ public struct HTTPRoute: Sendable {
     methods.contains(method) || (method == .head && methods.contains(.get))
   }
 
-  /// - Throws: `RequestRejection`: 404 if there is no route to the path, 501 for a method that none of the routes can have meant.
+  /// - Throws: `RequestRejection`: 404 if there is no route to the path, 501 for a method that no route could accept.
   static func find(
     _ request: HTTPRequest, in routes: [HTTPRoute]
   ) throws(RequestRejection) -> (HTTPRoute, RoutePattern.Match) {

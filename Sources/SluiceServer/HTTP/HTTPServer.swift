@@ -15,7 +15,7 @@ import SluiceStreams
 ///   ])
 /// ```
 ///
-/// HTTP/1.1 with keep-alive and pipelining, bodies of known length and chunked ones both ways, at the pace of whoever is slower. No
+/// HTTP/1.1 with keep-alive and pipelining, bodies of known length and chunked ones both ways, at the pace of the slower side. No
 /// ranges, no compression, no HTTP/2: a server that needs these exists, and takes Sluice's connections in.
 public struct HTTPServer: Sendable {
   private let sockets: ServerSockets

@@ -1,21 +1,21 @@
-/// How an HTTP server takes connections, and what it bears with. The members of `listen` are members of this too.
+/// The sockets, limits and times of an HTTP server. The members of `listen` are members of this too.
 @dynamicMemberLookup
 public struct HTTPServerOptions: Sendable {
-  /// The sockets, and who may connect.
+  /// The sockets, and which connections are accepted.
   public var listen = ListenOptions()
-  /// Bytes of a request's body: 413 beyond. Default: 16 MiB.
+  /// The largest request body in bytes; larger ones are answered with 413. Default: 16 MiB.
   public var maxBodySize = 16 << 20
-  /// Time for a request's head, however slowly it comes: the first one's from the accepted connection, with the PROXY protocol and TLS before it;
-  /// a later one's from its own first byte. A head that has begun is answered with 408 then. Default: 10 seconds.
+  /// Time for a request's head, however slowly it arrives. The first one counts from accept, including the PROXY protocol and TLS; later ones count
+  /// from their first byte. A head that is incomplete then is answered with 408. Default: 10 seconds.
   public var requestTimeout: Duration = .seconds(10)
-  /// Time that a connection may wait for its next request. Default: 60 seconds.
+  /// How long a connection may wait for its next request. Default: 60 seconds.
   public var keepAliveTimeout: Duration = .seconds(60)
-  /// Time in which a body must go on: a client that sends, or takes, nothing for so long is cut; one that takes a little has no limit, also
-  /// while its connection ends. Noticed up to half as much later. Default: 30 seconds.
+  /// How long a body may make no progress: a client that neither sends nor reads anything for this long is disconnected; a slow client that makes
+  /// progress is not, also while its connection ends. Noticed up to half as much later. Default: 30 seconds.
   public var stallTimeout: Duration = .seconds(30)
-  /// Time for what is under way when the server stops. Default: 10 seconds.
+  /// Time for requests under way when the server stops. Default: 10 seconds.
   public var shutdownTimeout: Duration = .seconds(10)
-  /// Is told what the server does. Default: nobody.
+  /// Called with what the server does. Default: none.
   public var observer: (any HTTPServerObserver)?
 
   public init() { listen.maxConnections = 10_000 }

@@ -141,7 +141,26 @@ extension Bytes: RandomAccessCollection {
 
 extension Bytes: Hashable {
   public static func == (left: Bytes, right: Bytes) -> Bool {
-    left.count == right.count && left.elementsEqual(right)
+    guard left.count == right.count else { return false }
+    return unsafe left.withUnsafeBytes { left in
+      unsafe right.withUnsafeBytes { right in
+        // Eight bytes at a time, also where nothing is optimised: tests compare megabytes.
+        var position = 0
+        while position + 8 <= left.count {
+          let (one, other) = unsafe (
+            left.loadUnaligned(fromByteOffset: position, as: UInt64.self),
+            right.loadUnaligned(fromByteOffset: position, as: UInt64.self)
+          )
+          if one != other { return false }
+          position += 8
+        }
+        while position < left.count {
+          if unsafe left[position] != right[position] { return false }
+          position += 1
+        }
+        return true
+      }
+    }
   }
 
   public func hash(into hasher: inout Hasher) {

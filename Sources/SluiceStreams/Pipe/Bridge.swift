@@ -1,11 +1,11 @@
 import Synchronization
 
-/// Connects two duplex streams: what either gives is written to the other.
+/// Connects two duplex streams in both directions.
 ///
 /// An end in one direction half-closes that side, and the other direction goes on. Returns when both directions have ended. When one side
-/// fails, the other gets all that was read before, and is then told (`WritableStream.close(after:)`); what it still says is for nobody.
+/// fails, the other gets all that was read before, and is then told (`WritableStream.close(after:)`); anything that it still sends is discarded.
 /// - Throws: the first error, when both directions have ended; `StreamError.halfCloseTimeout`; `CancellationError` when the task is
-///   cancelled. After these two all four halves are aborted. A sink that was closed by its own side, or whose reader has gone, is no error but
+///   cancelled. After these two all four halves are aborted. A sink that was closed by its own side, or whose reader has gone, is not an error but
 ///   the end of its direction.
 ///
 /// ```swift
@@ -256,7 +256,7 @@ private final class BridgeFailure: Sendable {
   }
 }
 
-/// What goes on beside a bridge, and ends with it.
+/// What runs along with a bridge, and ends with it.
 private final class Attendants: Sendable {
   private let tasks = Mutex<[Task<Void, any Error>]>([])
 

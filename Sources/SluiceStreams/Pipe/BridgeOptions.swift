@@ -22,12 +22,12 @@ public struct BridgeOptions: Hashable, Sendable {
   public var onEnd = BridgeEndPolicy.afterAnswer
   /// Under `afterAnswer`: how long the other direction may be silent before we close. Default: 1 second.
   public var answerTimeout = Duration.seconds(1)
-  /// How long one direction may go on in silence when the other has ended; nil is for ever. Default: 30 seconds.
+  /// How long one direction may be silent after the other has ended; nil for no limit. Default: 30 seconds.
   public var halfCloseTimeout: Duration? = .seconds(30)
-  /// When writing to one side has failed: how long that side may be silent before this failure is what the bridge throws. The side's own
-  /// words, a Close or an alert, may have come, or be about to, and are thrown instead. Default: 1 second.
+  /// When writing to one side has failed: how long to wait, in silence, for what that side says itself, such as a Close or an alert, which is thrown
+  /// instead of the failure. Default: 1 second.
   public var lastWordsTimeout = Duration.seconds(1)
-  /// When one side has failed: how long either may take nothing of what the other gave before that is dropped. Default: 30 seconds.
+  /// When one side has failed: how long either side may read nothing of what the other gave before that is dropped. Default: 30 seconds.
   public var stallTimeout = PipeOptions.defaultStallTimeout
 
   public init(onEnd: BridgeEndPolicy = .afterAnswer, halfCloseTimeout: Duration? = .seconds(30)) {

@@ -100,7 +100,7 @@ public final class Broadcast<Member: BroadcastMember>: WritableStream {
 
   /// Gives an element to all. Returns when each that it is for has it.
   /// - Throws: What is wrong with the element; `StreamError.closed`; `CancellationError` when the task is cancelled while it waits
-  ///   for slow members: those miss the element. That a member has left is no error.
+  ///   for slow members: those miss the element. A member that has left is not an error.
   public func write(_ element: Input) async throws {
     try await write(contentsOf: CollectionOfOne(element))
   }

@@ -1,5 +1,5 @@
 extension ReadableStream {
-  /// Moves everything from this stream to a sink, at the speed of the slower of the two.
+  /// Moves everything from this stream to a sink, at the pace of the slower of the two.
   ///
   /// Returns when this stream has ended and the sink has flushed and closed. Two streams of one loop are connected inside
   /// the loop's callbacks, with one suspension for the whole pipe; any others are read and written in turn.
@@ -96,7 +96,7 @@ package func settle<Source: ReadableStream, Sink: WritableStream>(
 }
 
 extension WritableStream {
-  /// Closes after a failure of the source; aborts if it takes nothing for the time. What comes of it is no news beside the failure.
+  /// Closes after a failure of the source; aborts if it takes nothing for the time. Its own outcome is not reported: the failure is.
   func end(after failure: any Error, stallTimeout limit: Duration) async {
     if let split = self as? any SplitWritable {
       return await split.writableHalf.end(after: failure, stallTimeout: limit)

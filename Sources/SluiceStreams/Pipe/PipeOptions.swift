@@ -1,15 +1,15 @@
 import Synchronization
 
-/// What a pipe leaves undone when it ends. By default it closes, aborts and cancels.
+/// What a pipe does not do when it ends. By default it closes, aborts and cancels.
 public struct PipeOptions: Sendable {
-  /// The source ended: leave the sink open, for something else to be written behind it.
+  /// When the source ends, leave the sink open, so that more can be written to it.
   public var preventClose: Bool
-  /// The source failed, behind something that is still to be delivered: how long the sink may take nothing of that before it is aborted.
-  /// A slow sink that takes something is not. Default: 30 seconds.
+  /// When the source has failed and there is data still to be delivered: how long the sink may read nothing of it before it is aborted. A slow sink
+  /// that makes progress is not. Default: 30 seconds.
   public var stallTimeout = PipeOptions.defaultStallTimeout
-  /// The source failed, or the pipe was cancelled: leave the sink as it is.
+  /// When the source fails, or the pipe is cancelled, leave the sink as it is.
   public var preventAbort: Bool
-  /// The sink failed or was closed, or the pipe was cancelled: leave the source as it is.
+  /// When the sink fails or is closed, or the pipe is cancelled, leave the source as it is.
   public var preventCancel: Bool
 
   public static let defaultStallTimeout = Duration.seconds(30)

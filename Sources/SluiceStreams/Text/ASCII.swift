@@ -28,7 +28,7 @@ package enum ASCII {
     }
   }
 
-  /// What a hexadecimal digit stands for; nil if it is none.
+  /// The value of a hexadecimal digit; nil if it is not one.
   @inlinable
   package static func hexDigit(_ byte: UInt8) -> UInt8? {
     if isDigit(byte) { return byte - UInt8(ascii: "0") }

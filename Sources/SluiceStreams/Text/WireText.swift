@@ -47,7 +47,7 @@ extension Collection<UInt8> {
     return number
   }
 
-  /// What stands before the first such byte, and what behind it; nil if there is none.
+  /// The bytes before the first such byte, and those after it; nil if there is none.
   package func divided(at byte: UInt8) -> (before: SubSequence, behind: SubSequence)? {
     guard let index = firstIndex(of: byte) else { return nil }
     return (self[..<index], self[self.index(after: index)...])

@@ -2,7 +2,7 @@ import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-/// Why there is no WebSocket. A failure of the network is an `IOError` instead, of TLS a `TLSError`, of the
+/// Why a WebSocket could not be opened. A failure of the network is an `IOError` instead, of TLS a `TLSError`, of the
 /// way there a `ConnectError`.
 public enum WebSocketConnectError: Error, Hashable, Sendable {
   /// The server's answer is not the end of an opening handshake; `refused` has its status and headers.

@@ -6,7 +6,7 @@ import SluiceWebSocketProtocol
 
 /// The opening handshake and the protocol behind it without the connection: takes the bytes that came, gives events, and the bytes that are to be sent.
 ///
-/// For whoever has a transport, a loop and a clock already, and for tests. It does no I/O, starts no timers and knows no tasks; one thread at a
+/// For programs that have a transport, a loop and a clock already, and for tests. It does no I/O, starts no timers and knows no tasks; one thread at a
 /// time uses it.
 ///
 /// ```swift

@@ -10,25 +10,25 @@ public struct WebSocketOptions: Sendable {
   /// Frames of one received message, 1 or more, empty ones too. More close with 1008. Default: 131,072, a message of 64 MiB in
   /// frames of 512 bytes.
   public var maxFragments = MessageAssembler.defaultMaxFragments
-  /// How long the peer may be silent when we have closed: neither acknowledge what we sent nor send what is read, before its Close, nor end the
-  /// connection after it. A peer that is slow, but takes something, has as long as it needs. And how long the peer's Close, or
-  /// its breach of the protocol, waits for a reader that is behind it, so that what came before can be answered. Default: 10 seconds.
+  /// After our Close, how long the peer may be silent, that is, acknowledge nothing and send nothing, until its own Close and until it ends the
+  /// connection. A slow peer that makes progress has as long as it needs. Also how long the peer's Close, or its violation of the protocol, waits for
+  /// a reader that has not come that far, so that what came before can be answered. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
   /// Bytes that may wait to be written before `send` waits, 1 or more; less counts as 1. As many are read incoming.ahead while nobody reads, counting
   /// 160 bytes more for each message, which is what one costs beside its payload. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10 {
     didSet { writeHighWatermark = max(writeHighWatermark, 1) }
   }
-  /// How long the peer may take nothing of what waits to be written, while somebody waits for room, before the connection is cut. One that is slow
-  /// but takes something is not, and one that sends, or answers pings, without reading is. nil is for ever. Default: 60 seconds.
+  /// How long the peer may read nothing while a writer waits for room, before it is disconnected. A slow peer that reads something is not
+  /// disconnected; one that sends, or answers pings, without reading is. nil: no limit. Default: 60 seconds.
   public var stallTimeout: Duration? = .seconds(60)
 
-  /// Pings a silent peer, and cuts a connection whose peer is gone. Default: nil, no pings.
+  /// Pings a silent peer, and disconnects one that does not respond. Default: nil, no pings.
   public var keepalive: Keepalive?
-  /// Is told what the connection does. Default: nil.
+  /// Called with what the connection does. Default: nil.
   public var observer: (any WebSocketObserver)?
-  /// How long there may be no message either way before the connection is closed with 1001. Pings and pongs don't count. Default: nil, for
-  /// ever.
+  /// How long there may be no message in either direction before the connection is closed with 1001. Pings and pongs don't count. Default: nil, no
+  /// limit.
   public var idleTimeout: Duration?
 
   /// When to ping, and how long to wait for a sign of life. Costs a timer for each connection, about 150 bytes.

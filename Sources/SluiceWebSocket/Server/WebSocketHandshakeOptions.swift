@@ -2,19 +2,19 @@ import HTTPTypes
 import SluiceHTTP
 import SluiceWebSocketProtocol
 
-/// What a server agrees to in a handshake, and the connection that follows: all that a route of an `HTTPServer` has to say. What that stands on has
-/// `HTTPServerOptions`, or for a server of its own, `WebSocketServerOptions`.
+/// What a server accepts in a handshake, and the limits of the connection that follows: all that a route of an `HTTPServer` can set. What is beneath
+/// is set by `HTTPServerOptions`, or for a WebSocket server by `WebSocketServerOptions`.
 public struct WebSocketHandshakeOptions: Sendable {
-  /// Subprotocols that the server speaks, the preferred one first. The first that a client offers is agreed upon.
+  /// Supported subprotocols, the preferred one first. The first one that a client offers is selected.
   public var protocols: [String] = []
   /// Chooses the subprotocol instead: one of those that the client offers, which are passed in its order, or nil. Called on the
   /// connection's loop: it must not block.
   public var chooseProtocol: (@Sendable (HTTPRequest, [String]) -> String?)?
-  /// Extensions that the server agrees to, the preferred one first: `[PermessageDeflate()]` compresses. Default: none.
+  /// Supported extensions, the preferred one first: `[PermessageDeflate()]` compresses. Default: none.
   public var extensions: [any WebSocketExtension] = []
-  /// Versions of the protocol that are spoken. Others are answered with 426 and the list of these. Default: all.
+  /// Supported versions of the protocol. Others are answered with 426 and a list of these. Default: all.
   public var versions = Set(WebSocketVersion.allCases)
-  /// Which web pages may connect; others are answered with 403. Default: those of the host that is asked.
+  /// Which web pages may connect; others are answered with 403. Default: those of the requested host.
   public var origins = OriginPolicy.sameOrigin
   /// Looks at a request before it is accepted, for as long as `handshakeTimeout` lets it: asks who it is, connects to where it leads. A
   /// `RequestRejection` that it throws is the answer, and any other error is answered with 500. It runs on the connection's loop, and its task is cancelled when
@@ -40,7 +40,7 @@ public struct WebSocketHandshakeOptions: Sendable {
 public struct WebSocketAcceptance: Sendable, ExpressibleByDictionaryLiteral {
   /// Fields that are added to the 101 response.
   public var headers: Headers
-  /// The subprotocol: one of those that the client offers, or the request is answered with 500. Default: nil, what the options say.
+  /// The subprotocol: one of those that the client offers, or the request is answered with 500. Default: nil, chosen by the options.
   public var subprotocol: String?
   /// What the handler gets with `WebSocket.value(as:)`: who the client is, a connection that was made for it. Default: nothing.
   public var value: (any Sendable)?

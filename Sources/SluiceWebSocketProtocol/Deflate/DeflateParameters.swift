@@ -79,7 +79,7 @@ struct DeflateParameters: Hashable {
   }
 }
 
-/// Why parameters of permessage-deflate are not taken.
+/// Why parameters of permessage-deflate are rejected.
 enum DeflateParameterError: Error, Hashable, CustomStringConvertible {
   case unknown(String)
   case duplicate(String)

@@ -1,4 +1,4 @@
-/// What both sides agreed upon, in the order of the server's answer.
+/// What both sides agreed on, in the order of the server's response.
 package struct NegotiatedExtensions: Sendable {
   package var sessions: [any ExtensionSession] = []
   package var reservedBits: ReservedBits = []
@@ -81,7 +81,7 @@ package struct ExtensionNegotiation: Sendable {
   }
 }
 
-/// An extension of one's own that offers what can't be written: its name, a parameter or a value is not a token.
+/// A custom extension whose offer can't be sent: its name, a parameter or a value is not a token.
 public struct ExtensionOfferError: Error, Hashable, Sendable, CustomStringConvertible {
   public let extensionName: String
 

@@ -1,4 +1,4 @@
-/// How the peer broke RFC 6455 or went beyond a limit, and the code that it is told.
+/// How the peer violated RFC 6455 or a limit, and the close code that it is sent.
 public enum WebSocketProtocolError: Error, Hashable, Sendable {
   /// §5.2: an opcode of 3-7 or 11-15.
   case reservedOpcode(UInt8)
@@ -38,7 +38,7 @@ public enum WebSocketProtocolError: Error, Hashable, Sendable {
   case invalidCompressedData
   /// RFC 7692 §7.2.2: a compressed message that ends inside a block.
   case truncatedCompressedData
-  /// There is no memory for a compression context.
+  /// Not enough memory for a compression context.
   case outOfMemory
 
   /// The code for the Close frame that answers it.

@@ -1,7 +1,7 @@
 import HTTPTypes
 import SluiceStreams
 
-/// Why a client does not take a response for the end of its opening handshake.
+/// Why a client rejects the response to its opening handshake.
 public enum ClientHandshakeError: Error, Hashable, Sendable {
   /// Another status than 101: the server refused, redirected, or does not speak WebSocket here.
   /// `bodyStart` has the first bytes of its body, 1024 at the most.
@@ -18,7 +18,7 @@ public enum ClientHandshakeError: Error, Hashable, Sendable {
   case unexpectedExtension(String)
   /// RFC 6455 §9.1: `Sec-WebSocket-Extensions` is not a list of extensions.
   case malformedExtensions
-  /// RFC 6455 §9.1: an extension that was offered, and agreed upon in a way that was not.
+  /// RFC 6455 §9.1: an extension that was offered, with parameters that were not.
   case invalidExtension(String, reason: String)
 }
 

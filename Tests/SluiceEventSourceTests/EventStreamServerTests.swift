@@ -4,45 +4,19 @@ import SluiceTestSupport
 import Synchronization
 import Testing
 
-@Suite("EventSource, server and client", .timeLimit(.minutes(1)))
-struct EventSourceTests {
-  private func serving(
-    _ options: EventSourceServerOptions = EventSourceServerOptions(), tls: TLSServerContext? = nil,
-    path: String = "/feed",
-    _ handler: @escaping @Sendable (EventStreamConnection) async throws -> Void,
-    _ body: (EventSourceServer) async throws -> Void
-  ) async throws {
-    let scheme = tls == nil ? "http" : "https"
-    var serving = HTTPServerOptions()
-    serving.tls = tls
-    serving.shutdownTimeout = .milliseconds(50)
-    let server = try await EventSourceServer.listen(
-      "\(scheme)://127.0.0.1:0\(path)", options: options, server: serving)
-    let running = Task { try await server.run(handler) }
-    try await body(server)
-    running.cancel()
-    await #expect(throws: CancellationError.self) { try await running.value }
-  }
-
-  private var quick: EventSourceClientOptions { quickClient }
-
-  private var unhurried: EventSourceServerOptions {
-    var options = EventSourceServerOptions()
-    options.retry = nil
-    return options
-  }
-
+@Suite("A server of event streams", .timeLimit(.minutes(1)))
+struct EventStreamServerTests {
   @Test("events arrive as they were sent, of every size")
   func events() async throws {
     let sent = [
       ServerSentEvent("a"), ServerSentEvent("two\nlines", event: "kind", id: "1"), ServerSentEvent("", id: "2"),
       ServerSentEvent(String(repeating: "grüße ", count: 50_000), id: "3"),
     ]
-    try await serving { events in
+    try await servingEvents { events in
       for event in sent { try await events.write(event) }
       try await Task.sleep(for: .seconds(60))
     } _: { server in
-      let client = try await EventSource.connect(server.url, options: quick)
+      let client = try await EventSource.connect(server.url, options: quickClient)
       for event in sent {
         let received = try await client.read()
         #expect(received == event)
@@ -56,7 +30,7 @@ struct EventSourceTests {
   func backpressure() async throws {
     let count = Mutex(0)
     let ended = Mutex(false)
-    try await serving { events in
+    try await servingEvents { events in
       defer { ended.withLock { $0 = true } }
       let text = String(repeating: "x", count: 10_000)
       while true {
@@ -64,7 +38,7 @@ struct EventSourceTests {
         count.withLock { $0 += 1 }
       }
     } _: { server in
-      let client = try await EventSource.connect(server.url, options: quick)
+      let client = try await EventSource.connect(server.url, options: quickClient)
       #expect(try await client.read()?.data.count == 10_000)
       try await Task.sleep(for: .milliseconds(300))
       let held = count.withLock { $0 }
@@ -83,7 +57,7 @@ struct EventSourceTests {
     "a handler's wait ends when its task is cancelled, by whomever", arguments: Waiting.allCases, Cancelling.allCases)
   func cancelledWait(_ waiting: Waiting, _ cancelling: Cancelling) async throws {
     let ended = Mutex<Bool?>(nil)
-    try await serving { events in
+    try await servingEvents { events in
       let error = await cancelling.cancel(after: .milliseconds(300)) {
         switch waiting {
         case .untilClosed: try await events.waitUntilClosed()
@@ -92,7 +66,7 @@ struct EventSourceTests {
       }
       ended.withLock { $0 = error is CancellationError }
     } _: { server in
-      let client = try await EventSource.connect(server.url, options: quick)
+      let client = try await EventSource.connect(server.url, options: quickClient)
       for _ in 0..<500 where ended.withLock({ $0 }) == nil { try await Task.sleep(for: .milliseconds(10)) }
       #expect(ended.withLock { $0 } == true)
       client.cancel(nil)
@@ -101,10 +75,10 @@ struct EventSourceTests {
 
   @Test("a stream is also a sink: anything pipes into it")
   func pipes() async throws {
-    try await serving(unhurried) { events in
+    try await servingEvents(unhurried) { events in
       try await SequenceStream(1...100).map { ServerSentEvent("\($0)") }.pipe(events)
     } _: { server in
-      var options = quick
+      var options = quickClient
       options.reconnects = false
       let client = try await EventSource.connect(server.url, options: options)
       var numbers: [Int] = []
@@ -116,10 +90,10 @@ struct EventSourceTests {
   @Test("in TLS")
   func secure() async throws {
     let certificates = try await Certificates.load()
-    var client = quick
+    var client = quickClient
     client.tls = try certificates.client()
     let trusting = client
-    try await serving(tls: certificates.server()) { events in
+    try await servingEvents(tls: certificates.server()) { events in
       #expect(events.url.hasPrefix("https://127.0.0.1:"))
       try await events.send("secret")
       try await Task.sleep(for: .seconds(60))
@@ -129,65 +103,6 @@ struct EventSourceTests {
       feed.cancel(nil)
       await #expect(throws: TLSError.self) { try await EventSource.connect(server.url) }
     }
-  }
-
-  @Test("a broadcast reaches all, puts each event into words once, and cuts who is too slow")
-  func broadcast() async throws {
-    let broadcast = EventBroadcast(whenSlow: .disconnect)
-    let count = 20
-    try await serving(unhurried) {
-      try await broadcast.serve($0)
-    } _: { server in
-      var options = quick
-      options.reconnects = false
-      options.timeout = .seconds(50)
-      let final = options
-      let stalled = try await EventSource.connect(server.url, options: final)
-      try await withThrowingTaskGroup(of: [String].self) { group in
-        for _ in 0..<count {
-          group.addTask {
-            var seen: [String] = []
-            for try await event in try await EventSource.connect(server.url, options: final) { seen.append(event.data) }
-            return seen
-          }
-        }
-        for _ in 0..<4000 where broadcast.count < count + 1 { try await Task.sleep(for: .milliseconds(10)) }
-        #expect(broadcast.count == count + 1)
-        let long = String(repeating: "x", count: 10_000)
-        for number in 0..<60 {
-          try await broadcast.write(ServerSentEvent("\(number) \(long)"))
-          // The others have their time to read; one that reads nothing has it too.
-          try await Task.sleep(for: .milliseconds(2))
-        }
-        #expect(broadcast.count <= count + 1)
-        try await broadcast.close()
-        var complete = 0
-        for try await seen in group {
-          #expect(seen == (0..<seen.count).map { "\($0) \(long)" })
-          complete += seen.count == 60 ? 1 : 0
-        }
-        #expect(complete > 0)
-        await #expect(throws: StreamError.closed) { try await broadcast.write(ServerSentEvent("late")) }
-      }
-      stalled.cancel(nil)
-    }
-  }
-
-  // MARK: the server's answers
-
-  private func answer(_ request: String, _ options: EventSourceServerOptions = EventSourceServerOptions()) async throws
-    -> String
-  {
-    var answer = ""
-    try await serving(options) { events in
-      try await events.send("hello", id: "1")
-    } _: { server in
-      let socket = try await TCP.connect("127.0.0.1", port: server.port)
-      try await socket.write(Bytes(request))
-      while let chunk = try await socket.read() { answer += chunk.string }
-      try await socket.close()
-    }
-    return answer
   }
 
   @Test("the answer on the wire, in chunks to HTTP/1.1 and to the end to HTTP/1.0")
@@ -215,14 +130,14 @@ struct EventSourceTests {
     options.compresses = true
     let (step, stepping) = AsyncStream<Int>.makeStream()
     let long = String(repeating: "grüße ", count: 50_000)
-    try await serving(options) { events in
+    try await servingEvents(options) { events in
       try await events.send("0", id: "0")
       for await number in step {
         try await events.send(number == 3 ? long : "\(number)", id: "\(number)")
         if number == 4 { break }
       }
     } _: { server in
-      var client = quick
+      var client = quickClient
       client.reconnects = false
       let feed = try await EventSource.connect(server.url, options: client)
       for number in 0...4 {
@@ -245,70 +160,6 @@ struct EventSourceTests {
     #expect(!(try await answer(request("Accept-Encoding: gzip\r\n"))).contains("Content-Encoding"))
   }
 
-  @Test(
-    "a gzip stream of a broadcast's events, of its own and of comments is whole for gzip itself, with the right checksum"
-  )
-  func gzipOfBroadcast() async throws {
-    var options = unhurried
-    options.compresses = true
-    let broadcast = EventBroadcast(whenSlow: .wait)
-    let long = String(repeating: "what is alike, ", count: 10_000)
-    try await serving(options) { events in
-      try await broadcast.serve(events) {
-        try await events.send("own")
-        try await events.ping()
-        for number in 0..<3 {
-          try await broadcast.write(ServerSentEvent("shared \(number)"))
-          try await broadcast.write(ServerSentEvent(long, id: "\(number)"))
-          try await events.send("own: " + long)
-          try await events.send("own again: " + long)
-        }
-        try await events.ping()
-      }
-    } _: { server in
-      let socket = try await TCP.connect("127.0.0.1", port: server.port)
-      try await socket.write("GET /feed HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")
-      let answer = try await socket.collect(limit: 1 << 20) as Bytes
-      let head = try #require(answer.firstRange(of: "\r\n\r\n" as Bytes))
-      let body = answer[head.upperBound...]
-      #expect(body.count < 20_000)
-      let gzip = try await ChildProcess.spawn(["gzip", "--decompress", "--stdout"])
-      async let written: Void = {
-        try await gzip.write(body)
-        try await gzip.close()
-      }()
-      let text = (try await gzip.collect(limit: 10 << 20) as Bytes).string
-      try await written
-      #expect(try await gzip.waitForExit() == nil)
-      let events = (0..<3).map { number in
-        "data: shared \(number)\n\nid: \(number)\ndata: \(long)\n\ndata: own: \(long)\n\ndata: own again: \(long)\n\n"
-      }
-      #expect(text == "data: own\n\n:\n\n" + events.joined() + ":\n\n")
-    }
-  }
-
-  @Test(
-    "a broadcast that holds for the slow goes on where one turn gathers more than the watermark",
-    arguments: [false, true])
-  func broadcastInOneTurn(isCompressed: Bool) async throws {
-    var options = unhurried
-    options.compresses = isCompressed
-    let broadcast = EventBroadcast(whenSlow: .wait)
-    try await serving(options) { events in
-      try await broadcast.serve(events) {
-        // On the loop, and so without a pause for what was written to leave.
-        for number in 0..<1000 {
-          let noise = (0..<20).map { _ in String(UInt64.random(in: 0 ... .max), radix: 36) }
-          try await broadcast.write(ServerSentEvent(noise.joined(), id: "\(number)"))
-        }
-      }
-    } _: { server in
-      let feed = try await EventSource.connect(server.url, options: quick)
-      for number in 0..<1000 { #expect(try await feed.read()?.id == "\(number)") }
-      feed.cancel(nil)
-    }
-  }
-
   @Test("an observer is told of streams, events, refusals, what was missed and full watermarks")
   func observer() async throws {
     let seen = Seen()
@@ -320,7 +171,7 @@ struct EventSourceTests {
     }
     let broadcast = EventBroadcast(whenSlow: .dropNewest)
     let long = String(repeating: "x", count: 1 << 20)
-    try await serving(options) { events in
+    try await servingEvents(options) { events in
       try await events.send("one")
       try await broadcast.serve(events) {
         try await broadcast.write(ServerSentEvent("two"))
@@ -425,7 +276,7 @@ struct EventSourceTests {
     options.stallTimeout = .seconds(1)
     let ends = Mutex<[String]>([])
     let text = String(repeating: "x", count: 60_000)
-    try await serving(options) { events in
+    try await servingEvents(options) { events in
       do {
         for _ in 0..<400 { try await events.send(text) }
         ends.withLock { $0.append("all") }
@@ -456,7 +307,7 @@ struct EventSourceTests {
     options.closeTimeout = .seconds(1)
     let text = String(repeating: "x", count: 20_000_000)
     let ended = Mutex(0)
-    try await serving(options) { events in
+    try await servingEvents(options) { events in
       try events.push(ServerSentEvent(text))
       try await events.close()
       ended.withLock { $0 += 1 }
@@ -522,7 +373,7 @@ struct EventSourceTests {
   func pings() async throws {
     var options = unhurried
     options.ping = .milliseconds(20)
-    try await serving(options) { _ in
+    try await servingEvents(options) { _ in
       try await Task.sleep(for: .milliseconds(500))
     } _: { server in
       let socket = try await TCP.connect("127.0.0.1", port: server.port)
@@ -530,93 +381,6 @@ struct EventSourceTests {
       var answer = ""
       while let chunk = try await socket.read() { answer += chunk.string }
       #expect(answer.hasSuffix("\r\n\r\n:\n\n:\n\n") || answer.contains(":\n\n:\n\n:\n\n"))
-    }
-  }
-
-  // MARK: what a client meets
-
-  private func literal(_ answers: [String], _ body: (String) async throws -> Void) async throws -> [String] {
-    try await withLiteralServer(answers.map { Bytes($0) }, body)
-  }
-
-  private static let head = eventStreamHead
-
-  @Test("bodies in chunks, of a length and to the end; 204 ends the stream")
-  func bodies() async throws {
-    let requests = try await literal([
-      Self.head + "Transfer-Encoding: chunked\r\n\r\n8\r\nid: 1\nda\r\n8\r\nta: a\n\nd\r\n3\r\nata\r\n0\r\n\r\n",
-      "HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 100 C\r\n\r\n" + Self.head
-        + "Content-Length: 9\r\n\r\ndata: b\n\ndata: not this\n\n", Self.head + "\r\ndata: c\n\n",
-      "HTTP/1.1 204 No Content\r\n\r\n",
-    ]) { url in
-      let client = try await EventSource.connect(url, options: quick)
-      var events: [ServerSentEvent] = []
-      for try await event in client { events.append(event) }
-      #expect(events == [.init("a", id: "1"), .init("b", id: "1"), .init("c", id: "1")])
-    }
-    #expect(requests.count == 4)
-    #expect(!requests[0].contains("Last-Event-ID"))
-    for request in requests.dropFirst() { #expect(request.contains("\r\nLast-Event-ID: 1\r\n")) }
-  }
-
-  @Test("what is no event stream is a clear error, at first and later")
-  func refusals() async throws {
-    for answer in [
-      "HTTP/1.1 404 Not Found\r\n\r\nnowhere", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
-      "HTTP/1.1 200 OK\r\n\r\n", String(repeating: "HTTP/1.1 100 C\r\n\r\n", count: 2000), "HTTP/1.1 101 S\r\n\r\n",
-      "nonsense\r\n\r\n", Self.head + "Content-Encoding: br\r\n\r\n", Self.head + "Transfer-Encoding: gzip\r\n\r\n", "",
-    ] {
-      _ = try await literal([answer]) { url in
-        await #expect(throws: EventSourceError.self, "\(answer)") { try await EventSource.connect(url, options: quick) }
-      }
-    }
-    _ = try await literal([Self.head + "\r\ndata: a\n\n", "HTTP/1.1 503 Busy\r\n\r\n", "HTTP/1.1 403 No\r\n\r\n"]) {
-      url in
-      let client = try await EventSource.connect(url, options: quick)
-      #expect(try await client.read()?.data == "a")
-      await #expect(throws: EventSourceError.self) { try await client.read() }
-    }
-  }
-
-  @Test("attack 45: redirects are followed, without secrets to another origin, and not round and round")
-  func redirects() async throws {
-    var options = quick
-    options.headers = ["Authorization": "Bearer secret", "X-Other": "kept"]
-    let requests = try await literal([
-      "HTTP/1.1 301 Moved\r\nLocation: /again\r\n\r\n",
-      "HTTP/1.1 307 Moved\r\nLocation: http://localhost:PORT/there\r\n\r\n",
-      Self.head + "\r\ndata: a\n\n",
-    ]) { url in
-      let client = try await EventSource.connect(url, options: options)
-      #expect(try await client.read()?.data == "a")
-      client.cancel(nil)
-    }
-    #expect(requests.count >= 3)
-    #expect(requests[1].hasPrefix("GET /again ") && requests[1].contains("secret"))
-    #expect(
-      requests[2].hasPrefix("GET /there ") && !requests[2].contains("secret") && requests[2].contains("X-Other: kept"))
-    _ = try await literal(["HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n"]) { url in
-      await #expect(throws: EventSourceError.self) { try await EventSource.connect(url, options: quick) }
-    }
-  }
-
-  @Test("a second concurrent read throws, and silence beyond its limit is a lost connection")
-  func contract() async throws {
-    try await serving(unhurried) { events in
-      try await events.send("a")
-      try await Task.sleep(for: .seconds(60))
-    } _: { server in
-      var options = quick
-      options.silenceTimeout = .milliseconds(100)
-      let client = try await EventSource.connect(server.url, options: options)
-      #expect(try await client.read()?.data == "a")
-      let waiting = Task { try await client.read() }
-      try await Task.sleep(for: .milliseconds(30))
-      await #expect(throws: StreamError.concurrentRead) { try await client.read() }
-      // It came back, and got the first event again.
-      #expect(try await waiting.value?.data == "a")
-      client.cancel(nil)
-      #expect(try await client.read() == nil)
     }
   }
 }

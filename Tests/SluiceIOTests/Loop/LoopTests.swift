@@ -1,0 +1,97 @@
+import SluiceIO
+import SluiceStreams
+import SluiceTestSupport
+import SystemPackage
+import Testing
+
+@testable import SluiceIO
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+@Suite("Loops", .timeLimit(.minutes(1)))
+struct LoopTests {
+  /// A timer that is due at once, again and again.
+  private final class RestlessTimer: @unchecked Sendable {  // touched on its loop only
+    var isStopped = false
+    func start(on loop: UVLoop) {
+      if !isStopped { _ = loop.schedule(after: .zero) { self.start(on: loop) } }
+    }
+  }
+
+  @Test("timers that are due at once, again and again, leave the loop to others")
+  func restlessTimers() async throws {
+    let loop = try UVLoop(name: "restless")
+    defer { loop.stop() }
+    let timer = RestlessTimer()
+    try await loop.run { timer.start(on: loop) }
+    try await Task.sleep(for: .milliseconds(20))
+    let processor = try await ProcessorTime(of: loop)
+    let start = processor.now
+    #expect(try await loop.run { processor.now } - start < .milliseconds(100))
+    try await loop.run { timer.isStopped = true }
+  }
+
+  @Test("several loops share a port")
+  func sharedPort() async throws {
+    let (one, two) = try (UVLoop(name: "one"), UVLoop(name: "two"))
+    let first = try await TCP.listen("127.0.0.1", port: 0, sharesPort: true, on: one)
+    let second = try await TCP.listen("127.0.0.1", port: first.port, sharesPort: true, on: two)
+    first.cancel()
+    _ = try await one.run { true }
+    let client = try await TCP.connect("127.0.0.1", port: second.port)
+    let server = try #require(try await second.read())
+    #expect(server.loop === two)
+    client.abort(StreamError.aborted)
+    server.abort(StreamError.aborted)
+    second.cancel()
+    _ = try await two.run { true }
+    one.stop()
+    two.stop()
+  }
+
+  @Test("cancellation at any await leaves no handle and no timer")
+  func cancellation() async throws {
+    let loop = try UVLoop(name: "counted")
+    let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
+    for _ in 0..<20 {
+      let reading = Task { try await listener.read() }
+      let connecting = Task { try await TCP.connect("127.0.0.1", port: listener.port, on: loop) }
+      let hopeless = Task { try await TCP.connect("192.0.2.1", port: 9, on: loop) }
+      try await Task.sleep(for: .milliseconds(1))
+      hopeless.cancel()
+      _ = try? await hopeless.value
+      let client = try await connecting.value
+      let server = try #require(try await reading.value)
+      let piping = Task { try await server.pipe(client) }
+      let waiting = Task { try await client.write(Bytes([UInt8](repeating: 0, count: 32 << 20))) }
+      try await Task.sleep(for: .milliseconds(2))
+      piping.cancel()
+      waiting.cancel()
+      _ = try? await piping.value
+      _ = try? await waiting.value
+      client.abort(StreamError.aborted)
+      server.abort(StreamError.aborted)
+    }
+    listener.cancel()
+    try await Task.sleep(for: .milliseconds(100))
+    #expect(try await loop.run { loop.openHandles } == 0)
+    #expect(try await loop.run { loop.openTimers } == 0)
+    loop.stop()
+  }
+
+  @Test("signals are a stream")
+  func signals() async throws {
+    let signals = Signals([.user1])
+    _ = try await UVLoop.shared.run { true }
+    kill(getpid(), SIGUSR1)
+    #expect(try await signals.read() == .user1)
+    signals.cancel()
+    #expect(try await signals.read() == nil)
+  }
+}
