@@ -137,6 +137,14 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   private func didArrive() {
     if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
     tellReader()
+    resetIfGone()
+  }
+
+  /// As a system does: what comes for a connection that is closed in both directions is answered by a reset.
+  private func resetIfGone() {
+    guard isCancelled, case .closed = writeState, !incoming.arrived.isEmpty else { return }
+    incoming.arrived.removeAll()
+    outgoing.reset(ConnectionReset())
   }
 
   @usableFromInline
@@ -146,6 +154,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
     loop.perform {
       self.isCancelled = true
       self.tellReader()
+      self.resetIfGone()
     }
   }
 

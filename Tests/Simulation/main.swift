@@ -1,0 +1,94 @@
+import Sluice
+import SluiceTestSupport
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// simulate [--seeds N] [--from SEED] [--seed SEED] [--minutes M]
+///
+/// Runs worlds by their seeds, one after the other. Of one that breaks a rule it prints what is left of it when everything is taken away that the
+/// failure does not need. Exits with 1 if there was one.
+struct Options {
+  var seeds: UInt64 = 2000
+  var first: UInt64 = 1
+  var minutes: Double?
+  var isVerbose = false
+
+  init(_ arguments: [String]) {
+    var rest = arguments.dropFirst()
+    func fail() -> Never {
+      print("usage: simulate [--seeds N] [--from SEED] [--seed SEED] [--minutes M]")
+      exit(64)
+    }
+    while let name = rest.popFirst() {
+      guard let value = rest.popFirst() else { fail() }
+      switch (name, UInt64(value), Double(value)) {
+      case ("--seeds", let number?, _): seeds = number
+      case ("--from", let number?, _): first = number
+      case ("--seed", let number?, _):
+        (first, seeds) = (number, 1)
+        isVerbose = true
+      case ("--minutes", _, let number?):
+        minutes = number
+        seeds = .max
+      default: fail()
+      }
+    }
+  }
+}
+
+// Each line when it is printed, also into a file.
+unsafe setvbuf(stdout, nil, _IOLBF, 0)
+let options = Options(CommandLine.arguments)
+let identities = try await Identities.load()
+let start = ContinuousClock.now
+var virtual = Duration.zero
+var failures = 0
+var count: UInt64 = 0
+var outcomes: [String: Int] = [:]
+
+while count < options.seeds {
+  if let minutes = options.minutes, ContinuousClock.now - start > .seconds(minutes * 60) { break }
+  let plan = Plan(seed: options.first &+ count)
+  count += 1
+  let result = try await World(plan: plan, identities: identities).run()
+  virtual += result.virtualTime
+  for outcome in result.outcomes { outcomes[outcome, default: 0] += 1 }
+  for fault in plan.faults { outcomes["fault: \("\(fault)".prefix { $0 != "(" })", default: 0] += 1 }
+  if options.isVerbose {
+    print("\(plan)\n  trace \(String(result.trace, radix: 16)), \(result.received) bytes in \(result.virtualTime) of virtual time")
+  }
+  if result.violations.isEmpty { continue }
+  failures += 1
+  print("FAILED \(plan)")
+  for violation in result.violations { print("  - \(violation)") }
+  let small = try await shrink(plan)
+  print("  what it needs: \(small.plan)")
+  for violation in small.violations { print("  - \(violation)") }
+  if failures >= 10 { break }
+}
+
+let time = ContinuousClock.now - start
+print("\(count) worlds, \(virtual.components.seconds / 60) virtual minutes, in \(time.components.seconds) s; \(failures) broke a rule")
+for (outcome, number) in outcomes.sorted(by: { $0.key < $1.key }) { print("  \(number) × \(outcome)") }
+exit(failures == 0 ? 0 : 1)
+
+/// What is left of a plan when everything is taken away without which a rule is still broken.
+func shrink(_ plan: Plan) async throws -> (plan: Plan, violations: [String]) {
+  var smallest = plan
+  var violations: [String] = []
+  search: while true {
+    for simpler in smallest.simpler {
+      let result = try await World(plan: simpler, identities: identities).run()
+      guard !result.violations.isEmpty else { continue }
+      (smallest, violations) = (simpler, result.violations)
+      continue search
+    }
+    return (smallest, violations)
+  }
+}
