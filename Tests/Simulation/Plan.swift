@@ -67,6 +67,8 @@ extension Plan {
     load = Load(
       elements: [0, 1, 20, size < 4000 ? 200 : 20].randomElement(using: &random) ?? 1, largestElement: size,
       readerDelay: .milliseconds([0, 0, 1, 20].randomElement(using: &random) ?? 0))
+    // A thought for each byte would take a day.
+    if hops.contains(where: { $0.pieceSize < 1000 }) { load.readerDelay = .zero }
     faults = []
     for _ in 0..<([0, 1, 1, 2].randomElement(using: &random) ?? 0) { faults.append(Fault(&random, in: self)) }
   }
@@ -87,12 +89,19 @@ extension Plan.Hop {
     }
   }
 
-  /// Whether something carries it that can be stalled, reset and cut.
-  var hasWire: Bool {
+  /// What carries it, and can be stalled, reset and cut.
+  private var wire: Plan.Wire? {
     switch self {
-    case .memory, .memoryOnLoop: false
-    case .tcp, .tls, .webSocket, .lengthPrefixed, .chunks: true
+    case .memory, .memoryOnLoop: nil
+    case .tcp(let wire), .tls(let wire), .webSocket(let wire, _), .lengthPrefixed(let wire), .chunks(let wire, _): wire
     }
+  }
+
+  var hasWire: Bool { wire != nil }
+  /// Bytes of what arrives at once, at the most.
+  fileprivate var pieceSize: Int {
+    if case .chunks(_, let size) = self { return min(size, wire?.pieceSize ?? size) }
+    return wire?.pieceSize ?? .max
   }
 }
 
@@ -141,7 +150,7 @@ extension Plan {
       }
     }
     if load.elements > 1 { add { $0.load.elements /= 2 } }
-    if load.largestElement > 1 { add { $0.load.largestElement /= 4 } }
+    if load.largestElement > 1 { add { $0.load.largestElement = max($0.load.largestElement / 4, 1) } }
     if load.readerDelay > .zero { add { $0.load.readerDelay = .zero } }
     for index in joints.indices where joints[index] == .bridge { add { $0.joints[index] = .pipe } }
     for index in hops.indices { if let hop = hops[index].onPlainWire { add { $0.hops[index] = hop } } }

@@ -42,8 +42,6 @@ struct Options {
   }
 }
 
-// Each line when it is printed, also into a file.
-unsafe setvbuf(stdout, nil, _IOLBF, 0)
 let options = Options(CommandLine.arguments)
 let identities = try await Identities.load()
 let start = ContinuousClock.now
@@ -67,9 +65,11 @@ while count < options.seeds {
   failures += 1
   print("FAILED \(plan)")
   for violation in result.violations { print("  - \(violation)") }
-  let small = try await shrink(plan)
+  fflush(nil)
+  let small = try await shrink(plan, result.violations)
   print("  what it needs: \(small.plan)")
   for violation in small.violations { print("  - \(violation)") }
+  fflush(nil)
   if failures >= 10 { break }
 }
 
@@ -78,17 +78,21 @@ print("\(count) worlds, \(virtual.components.seconds / 60) virtual minutes, in \
 for (outcome, number) in outcomes.sorted(by: { $0.key < $1.key }) { print("  \(number) × \(outcome)") }
 exit(failures == 0 ? 0 : 1)
 
-/// What is left of a plan when everything is taken away without which a rule is still broken.
-func shrink(_ plan: Plan) async throws -> (plan: Plan, violations: [String]) {
-  var smallest = plan
-  var violations: [String] = []
+/// What is left of a plan when everything is taken away without which the same rule is still broken.
+func shrink(_ plan: Plan, _ violations: [String]) async throws -> (plan: Plan, violations: [String]) {
+  var smallest = (plan: plan, violations: violations)
   search: while true {
-    for simpler in smallest.simpler {
+    for simpler in smallest.plan.simpler {
       let result = try await World(plan: simpler, identities: identities).run()
-      guard !result.violations.isEmpty else { continue }
-      (smallest, violations) = (simpler, result.violations)
+      guard kinds(result.violations) == kinds(violations) else { continue }
+      smallest = (simpler, result.violations)
       continue search
     }
-    return (smallest, violations)
+    return smallest
   }
+}
+
+/// Which rules they are about: the words, without figures and causes.
+func kinds(_ violations: [String]) -> Set<String> {
+  Set(violations.map { $0.prefix { $0 != ":" }.filter { !$0.isNumber } })
 }
