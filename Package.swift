@@ -287,7 +287,12 @@ let package = Package(
       exclude: ["Cases", "Server"], swiftSettings: settings),
     // Whole systems on virtual time, by seeds; `scripts/simulate` runs it.
     .executableTarget(
-      name: "simulate", dependencies: ["Sluice", "SluiceTestSupport"], path: "Tests/Simulation", swiftSettings: settings),
+      name: "simulate",
+      dependencies: [
+        "Sluice", "SluiceStreams", "SluiceTLS", "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceTesting",
+        "SluiceTestSupport",
+      ],
+      path: "Tests/Simulation", swiftSettings: settings),
     // Random and coverage-guided inputs; `scripts/fuzz` builds it with libFuzzer.
     .executableTarget(
       name: "fuzz",

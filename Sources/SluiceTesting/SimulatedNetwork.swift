@@ -146,7 +146,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   public var isDry: Bool { incoming.arrived.isEmpty && incoming.end == nil && readFailure == nil && !isCancelled }
 
   private func didArrive() {
-    if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
+    if case .failure(let error) = incoming.end { wasRefused(error) }
     tellReader()
     resetIfGone()
   }

@@ -1,5 +1,10 @@
 import Sluice
+import SluiceStreams
+import SluiceTLS
 import SluiceTestSupport
+import SluiceTesting
+import SluiceWebSocket
+import SluiceWebSocketProtocol
 
 /// Both ends of a hop, and what carries it.
 struct Connection: Sendable {
@@ -32,7 +37,8 @@ extension Plan.Hop {
       return Connection(near: ByteEnd(stream: near), far: ByteEnd(stream: far), wire: nil)
     case .memoryOnLoop(let mark):
       let (near, far) = MemoryStream<Bytes>.pair(highWatermark: mark)
-      return Connection(near: ByteEnd(stream: near.polled(on: loop)), far: ByteEnd(stream: far.polled(on: loop)), wire: nil)
+      return Connection(
+        near: ByteEnd(stream: near.polled(on: loop)), far: ByteEnd(stream: far.polled(on: loop)), wire: nil)
     case .tcp(let wire):
       let (near, far) = wire.connection(on: loop)
       return Connection(near: ByteEnd(stream: near), far: ByteEnd(stream: far), wire: (near, far))
@@ -43,10 +49,10 @@ extension Plan.Hop {
       return Connection(near: ByteEnd(stream: connected), far: ByteEnd(stream: try await accepted), wire: (near, far))
     case .webSocket(let wire, let isCompressed):
       let (near, far) = wire.connection(on: loop)
-      var server = WebSocketServerOptions()
-      var client = WebSocketClientOptions()
+      var server = WebSocketHandshakeOptions()
+      var client = WebSocketRequestOptions()
       if isCompressed {
-        server.handshake.extensions = [PermessageDeflate()]
+        server.extensions = [PermessageDeflate()]
         client.extensions = [PermessageDeflate()]
       }
       async let accepted = WebSocket.accept(over: far, options: server)

@@ -1,5 +1,7 @@
 import Sluice
+import SluiceStreams
 import SluiceTestSupport
+import SluiceTesting
 
 #if canImport(Glibc)
   import Glibc
@@ -59,7 +61,9 @@ while count < options.seeds {
   for outcome in result.outcomes { outcomes[outcome, default: 0] += 1 }
   for fault in plan.faults { outcomes["fault: \("\(fault)".prefix { $0 != "(" })", default: 0] += 1 }
   if options.isVerbose {
-    print("\(plan)\n  trace \(String(result.trace, radix: 16)), \(result.received) bytes in \(result.virtualTime) of virtual time")
+    print(
+      "\(plan)\n  trace \(String(result.trace, radix: 16)), \(result.received) bytes in \(result.virtualTime) of virtual time"
+    )
   }
   if result.violations.isEmpty { continue }
   failures += 1
@@ -74,7 +78,9 @@ while count < options.seeds {
 }
 
 let time = ContinuousClock.now - start
-print("\(count) worlds, \(virtual.components.seconds / 60) virtual minutes, in \(time.components.seconds) s; \(failures) broke a rule")
+print(
+  "\(count) worlds, \(virtual.components.seconds / 60) virtual minutes, in \(time.components.seconds) s; \(failures) broke a rule"
+)
 for (outcome, number) in outcomes.sorted(by: { $0.key < $1.key }) { print("  \(number) × \(outcome)") }
 exit(failures == 0 ? 0 : 1)
 
