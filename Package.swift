@@ -296,6 +296,14 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
       ],
       exclude: ["Cases", "Server"], swiftSettings: settings),
+    // Whole systems on virtual time, by seeds; `scripts/simulate` runs it.
+    .executableTarget(
+      name: "simulate",
+      dependencies: [
+        "Sluice", "SluiceStreams", "SluiceTLS", "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceTesting",
+        "SluiceTestSupport",
+      ],
+      path: "Tests/Simulation", swiftSettings: settings),
     // Random and coverage-guided inputs; `scripts/fuzz` builds it with libFuzzer.
     .executableTarget(
       name: "fuzz",

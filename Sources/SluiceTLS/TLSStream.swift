@@ -27,7 +27,10 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     case open
     /// What came before is decrypted, and to be read first.
     case failing(any Error)
+    /// By the peer's close_notify.
     case ended
+    /// By this side.
+    case cancelled
     case failed(any Error)
   }
 
@@ -89,7 +92,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
       case .failing(let error):
         fail(error)
         continue
-      case .ended: return .end
+      case .ended, .cancelled: return .end
       case .failed(let error): throw error
       }
       do {
@@ -161,8 +164,8 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   public func cancel(_ reason: (any Error)?) {
     loop.perform {
       switch self.readState {
-      case .open, .failing: self.readState = .ended
-      case .ended, .failed: break
+      case .open, .failing: self.readState = .cancelled
+      case .ended, .cancelled, .failed: break
       }
       self.transport.cancel(reason)
       self.tellReader()
@@ -239,9 +242,13 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     case .failed(let error): return completion(error)
     case .open: break
     }
+    // A peer that has ended, and has gone, misses nothing but our close_notify: RFC 8446 §6.1 lets it.
+    let isOwedMore = queuedByteCount > 0 || !hasPeerEnded
     engine.sendCloseNotify()
-    endOutput(completion)
+    endOutput { completion(isOwedMore ? $0 : nil) }
   }
+
+  private var hasPeerEnded: Bool { if case .ended = readState { true } else { false } }
 
   private func endOutput(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     writeState = .closed
@@ -266,7 +273,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   private func fail(_ error: any Error) {
     switch readState {
     case .open, .failing: readState = .failed(error)
-    case .ended, .failed: break
+    case .ended, .cancelled, .failed: break
     }
     if case .open = writeState {
       // The peer is told by an alert, if there is one to send.

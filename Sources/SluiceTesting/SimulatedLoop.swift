@@ -11,7 +11,8 @@ import Synchronization
 ///   try await loop.sleep(for: .seconds(3600))
 /// }
 /// ```
-/// What lives on the loop has its time: timeouts, pings, `loop.sleep(for:)`. `Task.sleep` has not.
+/// What lives on the loop has its time: timeouts, pings, `loop.sleep(for:)`, and so have pipes and bridges that the simulated task begins.
+/// `Task.sleep` has not.
 public final class SimulatedLoop: Loop, @unchecked Sendable {
   // `inbox` and `runningThread` are for every thread, the rest for the simulating one.
   private enum Work {
@@ -27,9 +28,14 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
   public let locals = LoopLocals()
 
   /// The loop that the calling task is simulated on.
-  @TaskLocal public static var current: SimulatedLoop?
+  public static var current: SimulatedLoop? { AmbientLoop.current as? SimulatedLoop }
 
-  public init() {}
+  /// Picks which of the ready jobs runs next; nil: the one that became ready first.
+  private var scheduler: SeededGenerator?
+
+  /// - Parameter seed: Where tasks that are ready run in an order of their own, and not in that in which they became ready: what decides it. What
+  ///   `execute` was given keeps its order, which it promises.
+  public init(permutingTasksBy seed: UInt64? = nil) { scheduler = seed.map { SeededGenerator(seed: $0) } }
 
   /// Runs `body` on a loop of its own: see `simulate`.
   public static func run<R: Sendable>(
@@ -70,12 +76,14 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
   private func simulateHere<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) throws -> R {
     let result = Mutex<Result<R, any Error>?>(nil)
     let done = Box(result: result)
-    Task(executorPreference: self) {
-      do {
-        let value = try await Self.$current.withValue(self) { try await body() }
-        done.set(.success(value))
-      } catch {
-        done.set(.failure(error))
+    AmbientLoop.$current.withValue(self) {
+      _ = Task(executorPreference: self) {
+        do {
+          let value = try await body()
+          done.set(.success(value))
+        } catch {
+          done.set(.failure(error))
+        }
       }
     }
     runningThread.store(currentThread(), ordering: .relaxed)
@@ -104,7 +112,7 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
 
   private func turn() -> Bool {
     var didWork = false
-    while let work = inbox.withLock({ $0.popFirst() }) {
+    while let work = nextWork() {
       didWork = true
       switch work {
       case .job(let job): unsafe job.runSynchronously(on: asUnownedTaskExecutor())
@@ -115,6 +123,16 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
     endOfTurnWork = []
     for work in flushing { work.endOfTurn() }
     return didWork || !flushing.isEmpty
+  }
+
+  private func nextWork() -> Work? {
+    inbox.withLock { work in
+      guard work.count > 1, scheduler != nil else { return work.popFirst() }
+      let index = Int.random(in: 0..<work.count, using: &scheduler!)
+      if case .job = work[index] { return work.remove(at: index) }
+      let first = work.firstIndex { if case .closure = $0 { true } else { false } }
+      return first.map { work.remove(at: $0) }
+    }
   }
 
   private func fireTimers() {

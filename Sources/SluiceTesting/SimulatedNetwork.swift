@@ -33,6 +33,7 @@ private final class SimulatedChannel: @unchecked Sendable {  // touched on its l
   var isStalled = false
   var onArrival: (() -> Void)?
   var onRoom: (() -> Void)?
+  var onRefusal: ((any Error) -> Void)?
 
   init(network: SimulatedNetwork) { self.network = network }
 
@@ -56,6 +57,15 @@ private final class SimulatedChannel: @unchecked Sendable {  // touched on its l
   func finish(_ end: Result<Void, any Error> = .success(())) {
     later {
       if self.end == nil { self.end = end }
+      self.onArrival?()
+    }
+  }
+
+  /// The other end writes to nobody.
+  func refuse(_ error: any Error) {
+    later {
+      if self.end == nil { self.end = .failure(error) }
+      self.onRefusal?(error)
       self.onArrival?()
     }
   }
@@ -100,6 +110,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
     self.incoming = incoming
     self.outgoing = outgoing
     incoming.onArrival = { [weak self] in self?.didArrive() }
+    incoming.onRefusal = { [weak self] in self?.wasRefused($0) }
     outgoing.onRoom = { [weak self] in self?.didGetRoom() }
   }
 
@@ -135,8 +146,17 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   public var isDry: Bool { incoming.arrived.isEmpty && incoming.end == nil && readFailure == nil && !isCancelled }
 
   private func didArrive() {
-    if case .failure(let error) = incoming.end, case .open = writeState { fail(error) }
+    if case .failure(let error) = incoming.end { wasRefused(error) }
     tellReader()
+    resetIfGone()
+  }
+
+  /// As a system does: what comes for a connection that is closed in both directions is answered by a reset. What has arrived at the other end
+  /// before can still be read there.
+  private func resetIfGone() {
+    guard isCancelled, case .closed = writeState, !incoming.arrived.isEmpty else { return }
+    incoming.arrived.removeAll()
+    outgoing.refuse(ConnectionReset())
   }
 
   @usableFromInline
@@ -146,6 +166,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
     loop.perform {
       self.isCancelled = true
       self.tellReader()
+      self.resetIfGone()
     }
   }
 
@@ -185,6 +206,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
         outgoing.finish()
       }
       for completion in waiting { completion(nil) }
+      resetIfGone()
     }
   }
 
@@ -210,6 +232,13 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
       self.fail(reason)
       self.outgoing.reset(ConnectionReset())
       self.tellReader()
+    }
+  }
+
+  private func wasRefused(_ error: any Error) {
+    switch writeState {
+    case .open, .closing: fail(error)
+    case .closed, .failed: break
     }
   }
 

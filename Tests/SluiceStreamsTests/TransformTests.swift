@@ -297,6 +297,36 @@ struct MemoryStreamTests {
   }
 }
 
+@Suite("A sink behind a transform that is closed twice", .timeLimit(.minutes(1)))
+struct SecondCloseTests {
+  @Test("the second close waits for the first, and succeeds")
+  func secondClose() async throws {
+    let (near, far) = MemoryStream<Bytes>.pair(highWatermark: 1)
+    let sink = near.behind(LineEncoder())
+    try await sink.write("one")
+    let closing = (0..<2).map { _ in Task { try await sink.close() } }
+    #expect(try await far.read() == "one\n")
+    #expect(try await far.read() == nil)
+    for task in closing { try await task.value }
+  }
+
+  @Test("a close that waits behind a write can be cancelled, and the write goes on")
+  func cancelledClose() async throws {
+    let (near, far) = MemoryStream<Bytes>.pair(highWatermark: 1)
+    let sink = near.behind(LineEncoder())
+    try await sink.write("one")
+    let writing = Task { try await sink.write("two") }
+    try await Task.sleep(for: .milliseconds(20))
+    let closing = Task { try await sink.close() }
+    try await Task.sleep(for: .milliseconds(20))
+    closing.cancel()
+    await #expect(throws: CancellationError.self) { try await closing.value }
+    #expect(try await far.read() == "one\n")
+    try await writing.value
+    #expect(try await far.read() == "two\n")
+  }
+}
+
 @Suite("Tee", .timeLimit(.minutes(1)))
 struct TeeTests {
   @Test("every branch gives every element")

@@ -15,9 +15,3 @@ extension Duration {
     return seconds * 1000 + attoseconds / 1_000_000_000_000_000
   }
 }
-
-/// Suspends the calling task for a time of the system's clock, of any size: `Task.sleep` ends the process for some.
-///
-/// What lives on a loop sleeps by the loop's clock.
-/// - Throws: `CancellationError` when the task is cancelled.
-package func pause(for time: Duration) async throws { try await Task.sleep(for: time.bounded) }

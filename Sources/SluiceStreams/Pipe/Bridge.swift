@@ -150,7 +150,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
         attendants.add {
           try await silence(of: options.answerTimeout)
           // Not cancelled with the bridge, which waits for it.
-          Task { try? await closeHeld() }
+          _ = startTask { try? await closeHeld() }
         }
       }
       if let limit = options.halfCloseTimeout { abort(StreamError.halfCloseTimeout(limit), afterSilenceOf: limit) }
@@ -261,7 +261,7 @@ private final class Attendants: Sendable {
   private let tasks = Mutex<[Task<Void, any Error>]>([])
 
   func add(_ body: @escaping @Sendable () async throws -> Void) {
-    let task = Task { try await body() }
+    let task = startTask(body)
     tasks.withLock { $0.append(task) }
   }
 

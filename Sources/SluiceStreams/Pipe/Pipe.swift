@@ -104,7 +104,7 @@ extension WritableStream {
     if let polled = self as? any PolledWritableStream {
       return await polled.closeWatched(after: failure, stallTimeout: limit)
     }
-    let watchdog = Task {
+    let watchdog = startTask {
       try await pause(for: limit)
       abort(failure)
     }

@@ -46,7 +46,7 @@ private final class LingeringStream<Source: ReadableStream>: ReadableStream {
   }
 
   private func linger() async throws {
-    let sleep = Task { [delay] in try await pause(for: delay) }
+    let sleep = startTask { [delay] in try await pause(for: delay) }
     let isOver = state.withLock { state in
       if case .over = state { return true }
       state = .lingering(.task(sleep))

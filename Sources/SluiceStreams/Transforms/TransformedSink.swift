@@ -1,5 +1,3 @@
-import Synchronization
-
 /// A writable stream behind a transform. See `WritableStream.behind(_:)`.
 public final class TransformedSink<T: Transform, Sink: WritableStream>: WritableStream
 where T.Output == Sink.Input {
@@ -8,7 +6,7 @@ where T.Output == Sink.Input {
   private let sink: Sink
   /// What the transform has given stays in it until the sink has taken it.
   private let stage: SharedStage<T>
-  private let isWriting = Atomic<Bool>(false)
+  private let turn = WriteTurn()
 
   init(_ transform: T, _ sink: Sink) {
     self.sink = sink
@@ -16,8 +14,8 @@ where T.Output == Sink.Input {
   }
 
   public func write(_ element: T.Input) async throws {
-    try beginWriting()
-    defer { isWriting.store(false, ordering: .releasing) }
+    try turn.begin()
+    defer { turn.end() }
     guard try await handOver() else { throw StreamError.closed }
     do { try advance { _ = try $0.accept(element) } } catch {
       await endAfterOwnFailure(error)
@@ -28,8 +26,8 @@ where T.Output == Sink.Input {
   }
 
   public func close() async throws {
-    try beginWriting()
-    defer { isWriting.store(false, ordering: .releasing) }
+    try await turn.beginWhenFree()
+    defer { turn.end() }
     do {
       try advance { try $0.finish() }
       _ = try await handOver()
@@ -40,8 +38,8 @@ where T.Output == Sink.Input {
   }
 
   public func close(after failure: any Error) async throws {
-    try beginWriting()
-    defer { isWriting.store(false, ordering: .releasing) }
+    try await turn.beginWhenFree()
+    defer { turn.end() }
     try stage.run { $0.fail(failure) }
     try await handOverHeld()
     try await sink.close(after: failure)
@@ -61,10 +59,6 @@ where T.Output == Sink.Input {
   public func abort(_ reason: any Error) {
     stage.drop(reason)
     sink.abort(reason)
-  }
-
-  private func beginWriting() throws {
-    if isWriting.exchange(true, ordering: .acquiringAndReleasing) { throw StreamError.concurrentWrite }
   }
 
   /// Writes what the transform has given; closes the sink if nothing will follow.
