@@ -19,7 +19,7 @@ struct EchoMemoryTests {
     for (part, isEchoed) in zip(parts, isEchoed) {
       try await near.write(part)
       if isEchoed { _ = try await near.read() } else { try await Task.sleep(for: .milliseconds(20)) }
-      #expect(try await UVLoop.shared.run { server.gathered.capacity } == 0, "\(part)")
+      #expect(try await UVLoop.shared.run { server.outgoing.gathered.capacity } == 0, "\(part)")
     }
     near.abort(StreamError.aborted)
     await #expect(throws: (any Error).self) { try await echo.value }

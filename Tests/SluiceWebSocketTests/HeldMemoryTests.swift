@@ -46,7 +46,7 @@ struct HeldMemoryTests {
     // The bytes of a client may still wait for its socket; 64 KiB are held of each connection, and a read of 256 KiB once.
     #expect(grown < 48 << 20, "\(grown >> 20) MiB")
     let opened = sockets
-    let held = try await UVLoop.shared.run { opened.map { $0.ahead.byteCount } }
+    let held = try await UVLoop.shared.run { opened.map { $0.incoming.ahead.byteCount } }
     #expect(held.allSatisfy { $0 < 66 << 10 })
     for socket in sockets { socket.abort(StreamError.aborted) }
     for client in clients { client.abort(StreamError.aborted) }

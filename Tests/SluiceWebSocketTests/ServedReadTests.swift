@@ -70,7 +70,7 @@ struct ServedReadTests {
     try await serve { ws in
       try await ws.send("begin")
       // Ready for the next read.
-      while try await ws.loop.run({ ws.ahead.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
+      while try await ws.loop.run({ ws.incoming.ahead.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
       unsafe withUnsafeCurrentTask { unsafe $0?.cancel() }
       let message = try await gear.next(ws)
       let isCancelled = await Self.isCancelled { _ = try await gear.next(ws) }
@@ -88,7 +88,7 @@ struct ServedReadTests {
       let error = await cancelling.cancel { _ = try await gear.next(ws) }
       try await ws.send("\(error is CancellationError)")
       // What is there can be read on; a handler whose own task was cancelled waits for nothing more.
-      while try await ws.loop.run({ ws.ahead.isEmpty }) { await Task.yield() }
+      while try await ws.loop.run({ ws.incoming.ahead.isEmpty }) { await Task.yield() }
       try await ws.send(try await gear.next(ws)?.text ?? "nothing")
     } client: { socket in
       #expect(try await socket.read()?.text == "true")
@@ -231,6 +231,6 @@ struct ServedReadTests {
     }
     var iterator = ended.makeAsyncIterator()
     let ws = try #require(await iterator.next())
-    while try await ws.loop.run({ ws.isServed }) { try await Task.sleep(for: .milliseconds(5)) }
+    while try await ws.loop.run({ ws.serving.isRunning }) { try await Task.sleep(for: .milliseconds(5)) }
   }
 }

@@ -5,7 +5,7 @@
 /// # Lent memory
 ///
 /// A loop and its coders fill the same buffers over and over, and lend slices of them without a copy: `ReadBuffer`,
-/// `ScratchBuffers`, `DeflateContexts`, `FrameDecoder`. One rule holds for all of them:
+/// `ScratchBuffers`, `DeflateContexts`. One rule holds for all of them:
 ///
 /// - The owner writes over what it has lent only while nobody else holds a part of the buffer (`BytesBuilder.reset`,
 ///   `resetIfUnshared`, `reclaim`, `ReadBuffer.next`). Otherwise it takes new memory, or goes on behind what was lent

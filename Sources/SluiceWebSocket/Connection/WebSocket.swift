@@ -28,55 +28,23 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   package let context: ConnectionContext
   let transport: Transport
-  let coding: MessageCoding
+  /// Extensions other than compression: they stand between messages and the machine.
+  let pipeline: ExtensionPipeline?
   /// How this connection was agreed upon.
   let opening: WebSocketOpening
-  /// Where the connection comes from, also behind trusted proxies and load balancers (`WebSocketServerOptions.trustedProxies`, `.proxyProtocolFrom`): nil
-  /// if one of these did not say. On a client: what it is connected to, which may be a proxy. nil too where the transport has no such address.
-  public let remoteAddress: IPAddress?
 
-  // The small ones stand together: an idle connection holds all of this.
-  let role: WebSocketRole
-  /// Whether a timer, or an observer, looks at what happens: those of the options, or that of our Close.
-  @safe @exclusivity(unchecked) var isWatched: Bool
-  @safe @exclusivity(unchecked) var activity = Activity()
-  @safe @exclusivity(unchecked) var isReadingAhead = false
-  /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
-  @safe @exclusivity(unchecked) var hasBeenRead = false
-  /// Whether who reads, or writes, was told that this has ended.
-  @safe @exclusivity(unchecked) var isEndTold = false
-  /// Whether messages are dropped, because the read half was cancelled.
-  @safe @exclusivity(unchecked) var isDiscarding = false
-  /// Whether somebody was told that there is no room, and waits for it.
-  @safe @exclusivity(unchecked) var isRoomAwaited = false
-  @safe @exclusivity(unchecked) @usableFromInline package var isFlushScheduled = false
-  /// Whether a server's handler is still to return.
-  @safe @exclusivity(unchecked) var isServed = false
-  /// The message that is being sent in fragments.
-  @safe @exclusivity(unchecked) var sendingFragments: FragmentSending?
-
-  @safe @exclusivity(unchecked) var decoder: FrameDecoder
-  @safe @exclusivity(unchecked) var assembler: MessageAssembler
-  @safe @exclusivity(unchecked) var readState = ReadState.open { didSet { publish() } }
-  @safe @exclusivity(unchecked) var ahead = ReadAhead()
+  /// The protocol.
+  @safe @exclusivity(unchecked) var machine: WebSocketMachine
+  @safe @exclusivity(unchecked) var incoming = Incoming()
   @safe @exclusivity(unchecked) var reader = ReaderSlot()
-  /// The task that a server runs for this connection.
-  package var servingTask: Task<Void, any Error>?
-  /// That task's while it is in its handler.
-  @safe @exclusivity(unchecked) @usableFromInline package var servingIdentity = TaskIdentity()
-
-  @safe @exclusivity(unchecked) var writeState = WriteState.open { didSet { publish() } }
-  /// Frames gathered in this turn of the loop; holds memory only while it holds frames.
-  @safe @exclusivity(unchecked) var gathered = BytesBuilder()
-  @safe @exclusivity(unchecked) package var writer = RoomWaiters.nobody
+  @safe @exclusivity(unchecked) var outgoing = Outgoing()
 
   /// Made when there is something that it is to hold.
   @safe @exclusivity(unchecked) private(set) var heldControls: ControlFrames?
   @safe @exclusivity(unchecked) var closing = ClosingState.none { didSet { publish() } }
   /// Where the connection is in its life, for every thread.
-  let life = Mutex(PublishedLife())
-  /// On a server: what counts this connection while it is open.
-  @safe @exclusivity(unchecked) var slot: HeldSlot?
+  let published = Mutex(PublishedLife())
+  @safe @exclusivity(unchecked) var serving = Serving()
 
   public var loop: any Loop { context.loop }
   public var isOnLoop: Bool { context.isOnLoop }
@@ -90,26 +58,79 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   // What an open connection does not have lies behind a pointer: it counts for each idle one.
 
-  enum ReadState {
-    case open
-    /// The peer's Close came.
-    case closed(CloseStatus)
-    case failed(any Error)
+  /// What the peer has sent and nobody has read.
+  struct Incoming: ~Copyable {
+    /// What is not decoded yet.
+    var bytes = Bytes()
+    /// Whether that may be a slice of the loop's buffer.
+    var isUnsettled = false
+    /// Whether decoding is for `ahead` now.
+    var isReadingAhead = false
+    /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
+    var hasBeenRead = false
+    /// Whether messages are dropped, because the read half was cancelled.
+    var isDiscarding = false
+    /// Whether who reads, or writes, was told that this has ended.
+    var isEndTold = false
+    var ahead = ReadAhead()
   }
 
-  enum WriteState {
-    case open
-    /// Our Close is written, nothing can follow it.
-    indirect case closed(CloseCode, String)
-    case failed(any Error)
+  /// What is to be sent and has not left for the transport.
+  struct Outgoing: ~Copyable {
+    /// Frames of this turn of the loop; holds memory only while it holds frames.
+    var gathered = BytesBuilder()
+    var isFlushScheduled = false
+    /// Whether somebody was told that there is no room, and waits for it.
+    var isRoomAwaited = false
+    /// Who is told that there is room again.
+    var writer = RoomWaiters.nobody
   }
+
+  package var writer: RoomWaiters {
+    @inline(__always) _read { yield outgoing.writer }
+    @inline(__always) _modify { yield &outgoing.writer }
+  }
+
+  /// What a server does with this connection.
+  struct Serving: ~Copyable {
+    /// The task that runs its handler.
+    var task: Task<Void, any Error>?
+    /// That task's while it is in its handler.
+    var identity = TaskIdentity()
+    /// Whether the handler is still to return.
+    var isRunning = false
+    /// What counts the connection while it is open.
+    var slot: HeldSlot?
+  }
+
+  package var servingTask: Task<Void, any Error>? {
+    get { serving.task }
+    set { serving.task = newValue }
+  }
+
+  @usableFromInline package var servingIdentity: TaskIdentity {
+    get { serving.identity }
+    set { serving.identity = newValue }
+  }
+
+  var slot: HeldSlot? {
+    _read { yield serving.slot }
+    _modify { yield &serving.slot }
+  }
+
+  @usableFromInline package var isFlushScheduled: Bool {
+    get { outgoing.isFlushScheduled }
+    set { outgoing.isFlushScheduled = newValue }
+  }
+
+  var role: WebSocketRole { context.role }
 
   /// What happens to the transport once a Close was sent or received.
   enum ClosingState {
     case none
-    indirect case waiting(StallWatch, [@Sendable ((any Error)?) -> Void])
+    indirect case waiting([@Sendable ((any Error)?) -> Void])
     /// Both sides have closed: the transport is to end in both directions.
-    indirect case lingering(StallWatch, until: TransportEnds)
+    case lingering(until: TransportEnds)
     case done
   }
 
@@ -133,13 +154,14 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     let options = context.options
     self.context = context
     self.transport = transport
-    self.role = role
-    self.opening = opening
-    remoteAddress = peer.address(of: transport)
-    isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
-    decoder = FrameDecoder(role: role, allowedReservedBits: extensions.reservedBits)
-    coding = MessageCoding(opening, extensions, options, on: transport.loop)
-    assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
+    self.opening = opening.with(peer.address(of: transport))
+    let (coding, pipeline) = MessageCoding.make(opening.version, extensions, options, on: transport.loop)
+    self.pipeline = pipeline
+    machine = WebSocketMachine(
+      role, version: opening.version, coding: coding, allowedReservedBits: extensions.reservedBits,
+      keys: context.maskingKeys, maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments,
+      scratch: context.scratch)
+    machine.isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
     feed(head)
     // A server's connection is kept alive by its transport until both have ended. A client's ends when nobody has it any more.
     let waker: any Waker = role == .client ? WeakWaker(self) : self
@@ -157,8 +179,31 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   var maskingKeys: MaskingKeys? { context.maskingKeys }
 
+  // By the cases themselves: these are asked for many times for each message.
+
+  /// Whether messages may be sent.
+  var isOpen: Bool {
+    @inline(__always) get { if case .open = machine.life { true } else { false } }
+  }
+
+  /// Whether what the peer sends counts.
+  var isReading: Bool {
+    @inline(__always) get { if case .ended = machine.life { false } else { true } }
+  }
+
+  /// Whether a message is being sent in fragments.
+  var isInsideMessage: Bool {
+    @inline(__always) get { machine.sending != nil }
+  }
+
+  /// Whether messages and their frames are the same bytes.
+  var isPlain: Bool { pipeline == nil && machine.isPlain }
+
+  /// Whether whole frames of the peer may pass to another WebSocket without being made messages first.
+  var relaysFrames: Bool { pipeline == nil && machine.hasFrames }
+
   /// The peer's Close.
-  var received: CloseStatus? { heldControls?.received }
+  var received: CloseStatus? { machine.life.received }
 
   /// What is known of control frames.
   var controls: ControlFrames {
@@ -167,11 +212,4 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     heldControls = controls
     return controls
   }
-}
-
-/// A key source on the heap, so that a server's connections don't hold its memory.
-final class MaskingKeys {
-  private var source = MaskingKeySource()
-
-  func next() -> MaskingKey { source.next() }
 }

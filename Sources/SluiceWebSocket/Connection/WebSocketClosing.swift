@@ -21,7 +21,7 @@ extension WebSocket {
   package func isEnd(_ error: any Error) -> Bool {
     switch error {
     case StreamError.closed, StreamError.tooSlow, is WebSocketError, is IOError:
-      if case .open = writeState { false } else { true }
+      !isOpen
     default: false
     }
   }
@@ -78,43 +78,38 @@ extension WebSocket {
   package func close(as code: CloseCode, _ reason: String, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     sendClose(code, reason)
     switch closing {
-    case .waiting(let watch, let completions): closing = .waiting(watch, completions + [completion])
+    case .waiting(let completions): closing = .waiting(completions + [completion])
     case .none, .lingering, .done: completion(closingFailure)
     }
     readAheadIfNeeded()
   }
 
   private var closingFailure: (any Error)? {
-    if case .failed(let error) = writeState { error } else { nil }
+    if case .failed(let error)? = machine.life.writingEnd { error } else { nil }
   }
 
   /// Writes a Close frame, if none was written, and waits for the peer's.
   func sendClose(_ code: CloseCode, _ reason: String) {
-    guard case .open = writeState else { return }
+    if changeLife({ $0.close(code, reason) }) { didDecideToClose(code, reason) }
+  }
+
+  private func didDecideToClose(_ code: CloseCode, _ reason: String) {
     heldControls?.unsentPong = nil
     afterSent { self.appendClose(code, reason) }
-    writeState = .closed(code, reason)
     writer.wake()
     guard case .none = closing else { return }
-    let timeout = options.closeTimeout
+    closing = .waiting([])
     // From here on it is noted what moves.
-    isWatched = true
-    let watch = StallWatch(
-      transport, limit: timeout, alsoCounting: { self.hasTakenData() }, didStall: { self.closeDidTimeOut(timeout) })
-    closing = .waiting(watch, [])
-    if case .open = readState { return }
+    keepTimes()
+    if isReading { return }
     didCloseBoth()
   }
 
   private func appendClose(_ code: CloseCode, _ reason: String) {
-    if case .extensions(let pipeline) = coding, pipeline.hasLostMessages {
-      return sendControl(.close, CloseCode.internalError.payload(reason: ""))
-    }
-    guard case .hixie(let framing) = coding else { return sendControl(.close, code.payload(reason: reason)) }
-    beginGathering()
-    // A message under way has no end then, so that nobody takes it for a whole one.
-    gathered.append(framing.closingHandshake)
-    if framing.version == .hixie75 {
+    let hasLostMessages = pipeline?.hasLostMessages == true
+    gatherSoon { $0.appendClose(hasLostMessages ? .internalError : code, hasLostMessages ? "" : reason, to: &$1) }
+    // It has nothing to close with but the end.
+    if opening.version == .hixie75 {
       flush()
       transport.closeWhenFlushed { _ in }
     }
@@ -122,24 +117,10 @@ extension WebSocket {
 
   func didReceiveClose(_ code: CloseCode?, _ reason: String) {
     let code = code ?? .noStatus
-    noteClose(code, reason)
+    let isAnswered = changeLife { $0.receiveClose(code, reason) }
     heldControls?.pings.fail()
-    if case .open = writeState {
-      // RFC 6455 §5.5.1: the answer echoes the code.
-      sendClose(code, "")
-    } else {
-      didCloseBoth()
-    }
+    if isAnswered { didDecideToClose(code, "") } else { didCloseBoth() }
     tellReader()
-  }
-
-  private func noteClose(_ code: CloseCode, _ reason: String) {
-    let close = CloseStatus(code, reason)
-    controls.received = close
-    if case .open = writeState { controls.didPeerCloseFirst = true }
-    // The answer to our own Close has its code: it is no news, whatever that says.
-    let isAnswer = if case .closed(code, _) = writeState { true } else { false }
-    readState = isAnswer || code.isCleanEnd ? .closed(close) : .failed(WebSocketError.closed(code, reason: reason))
   }
 
   /// The peer broke the protocol: it is told why, and nothing it sends from now on counts.
@@ -149,18 +130,16 @@ extension WebSocket {
 
   /// Closes from this side, whatever the peer still sends.
   func fail(_ error: WebSocketError, _ code: CloseCode) {
-    guard case .open = readState else { return }
-    readState = .failed(error)
+    guard isReading else { return }
+    let mustClose = changeLife { $0.fail(error, code) }
     heldControls?.pings.fail()
-    sendClose(code, "")
-    if case .waiting = closing { didCloseBoth() }
+    if mustClose { didDecideToClose(code, "") } else { didCloseBoth() }
   }
 
   /// Cuts the connection whose peer does not answer.
   func cut(_ error: WebSocketError) {
-    heedHeldClose()
-    if case .open = readState { readState = .failed(error) }
-    if case .open = writeState { writeState = .failed(error) }
+    let close = takeHeldClose()
+    changeLife { $0.cut(error, after: close) }
     heldControls?.pings.fail()
     finish(with: error)
     transport.abort(error)
@@ -169,10 +148,11 @@ extension WebSocket {
   }
 
   /// The peer's Close that waits for the reader says more than that the connection is lost.
-  private func heedHeldClose() {
-    guard case .open = readState, let held = ahead.popEnd() else { return }
+  private func takeHeldClose() -> CloseStatus? {
+    guard isReading, let held = incoming.ahead.popEnd() else { return nil }
     loop.cancelTimer(held.limit)
-    if case .close(let code, let reason) = held.end { noteClose(code ?? .noStatus, reason) }
+    guard case .close(let code, let reason) = held.end else { return nil }
+    return CloseStatus(code ?? .noStatus, reason)
   }
 
   /// The transport ended or failed without the peer's Close.
@@ -180,22 +160,14 @@ extension WebSocket {
     cut(.connectionLost(underlying: error))
   }
 
-  /// Whether somebody has read messages since this was asked last: the peer's Close comes behind them.
-  private func hasTakenData() -> Bool {
-    defer { activity.remove(.data) }
-    return activity.contains(.data) && !isDiscarding
-  }
-
-  private func closeDidTimeOut(_ timeout: Duration) { cut(.closeTimeout(timeout)) }
-
   /// Both Close frames are on their way or here: ends our half of the transport, then waits for the peer to end its.
   private func didCloseBoth() {
     afterSent { self.endTransport() }
   }
 
   private func endTransport() {
-    guard case .waiting(let watch, let completions) = closing else { return }
-    closing = .lingering(watch, until: [.ours, .peers])
+    guard case .waiting(let completions) = closing else { return }
+    closing = .lingering(until: [.ours, .peers])
     wakeCloseWaiters()
     flush()
     // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
@@ -212,9 +184,9 @@ extension WebSocket {
   private func tellOfEnd() { options.observer?.didEnd(received?.code ?? .abnormal) }
 
   private func didEnd(_ end: TransportEnds) {
-    guard case .lingering(let watch, let ends) = closing else { return }
+    guard case .lingering(let ends) = closing else { return }
     let left = ends.subtracting(end)
-    if left.isEmpty { finish(with: nil) } else { closing = .lingering(watch, until: left) }
+    if left.isEmpty { finish(with: nil) } else { closing = .lingering(until: left) }
   }
 
   /// RFC 6455 §7.1.1: reads what is still on its way, so that no reset overtakes our Close frame.
@@ -239,26 +211,23 @@ extension WebSocket {
     switch closing {
     case .done: return
     case .none: break
-    case .waiting(let watch, let completions):
-      watch.stop()
-      waiting = completions
-    case .lingering(let watch, _):
-      watch.stop()
-      isTold = true
+    case .waiting(let completions): waiting = completions
+    case .lingering: isTold = true
     }
     closing = .done
-    // What was held for the reader says nothing any more that `readState` does not.
-    if let held = ahead.popEnd() { loop.cancelTimer(held.limit) }
+    // What was held for the reader says nothing any more that the machine does not know.
+    if let held = incoming.ahead.popEnd() { loop.cancelTimer(held.limit) }
     heldControls?.heldBehindFragments = nil
     heldControls?.pings.fail()
     stopWatching()
-    coding.close()
+    machine.release()
+    pipeline?.close()
     transport.detachReader()
     transport.detachWriter()
     transport.cancel(nil)
     wakeCloseWaiters()
     heldControls?.observer?.connectionIsOver()
-    if isServed { tellHandler() } else { slot = nil }
+    if serving.isRunning { tellHandler() } else { slot = nil }
     for completion in waiting { completion(error) }
     if !isTold { tellOfEnd() }
   }
@@ -267,8 +236,7 @@ extension WebSocket {
   public func abort(_ reason: any Error) {
     loop.perform {
       if case .done = self.closing { return }
-      if case .open = self.writeState { self.writeState = .failed(reason) }
-      if case .open = self.readState { self.readState = .failed(reason) }
+      self.changeLife { $0.cut(reason) }
       // The transport then tells its end to nobody.
       self.finish(with: reason)
       self.transport.abort(reason)
@@ -320,18 +288,6 @@ private final class CloseWait: @unchecked Sendable {  // touched on its loop onl
 
   private static func resume(_ continuation: CheckedContinuation<Void, any Error>, _ error: (any Error)?) {
     if let error { continuation.resume(throwing: error) } else { continuation.resume() }
-  }
-}
-
-/// The code and reason of a Close, which a connection that is open holds no memory for.
-final class CloseStatus: Sendable {
-  /// 1005 if it had none.
-  let code: CloseCode
-  let reason: String
-
-  init(_ code: CloseCode, _ reason: String) {
-    self.code = code
-    self.reason = reason
   }
 }
 

@@ -21,6 +21,10 @@ extension WebSocket {
   /// On a server: the request that opened the connection, with its path and headers. nil on a client.
   public var request: HTTPRequest? { opening.request }
 
+  /// Where the connection comes from, also behind trusted proxies and load balancers (`WebSocketServerOptions.trustedProxies`, `.proxyProtocolFrom`): nil
+  /// if one of these did not say. On a client: what it is connected to, which may be a proxy. nil too where the transport has no such address.
+  public var remoteAddress: IPAddress? { opening.remoteAddress }
+
   /// The path that was asked for, without the query; on a route of an `HTTPServer`, in the spelling that `HTTPRoute` describes.
   public var path: String { opening.target.path }
 
@@ -58,7 +62,7 @@ extension WebSocket {
   /// The version of the protocol: "hybi-13" is RFC 6455; a server may meet "hybi-8", "hybi-7", "hixie-76" and "hixie-75".
   public var version: String { opening.version.rawValue }
 
-  public var readyState: ReadyState { life.withLock { $0.readyState } }
+  public var readyState: ReadyState { published.withLock { $0.readyState } }
 
   /// Bytes that were sent and that the system has not taken yet, frame headers included.
   public var bufferedAmount: Int {
@@ -67,12 +71,12 @@ extension WebSocket {
 
   /// The code and reason of the peer's Close; 1005 if it had none, nil while none has come. It stays when the connection is over.
   public var closeStatus: (code: CloseCode, reason: String)? {
-    life.withLock { $0.received }.map { ($0.code, $0.reason) }
+    published.withLock { $0.received }.map { ($0.code, $0.reason) }
   }
 
   /// The code and reason of our own Close; 1005 if it has none, nil while none was sent.
   public var sentCloseStatus: (code: CloseCode, reason: String)? {
-    life.withLock { $0.sent }.map { ($0.code, $0.reason) }
+    published.withLock { $0.sent }.map { ($0.code, $0.reason) }
   }
 
   private var currentVariables: CGIVariables {
@@ -84,9 +88,9 @@ extension WebSocket {
   }
 
   private var currentReadyState: ReadyState {
-    switch (readState, writeState) {
-    case (.open, .open): .open
-    case (.failed, .failed): .closed
+    switch machine.life {
+    case .open: .open
+    case .ended(let reading, .failed) where reading.error != nil: .closed
     default:
       switch closing {
       case .lingering, .done: .closed
@@ -95,24 +99,29 @@ extension WebSocket {
     }
   }
 
+  /// Changes where the connection is in its life, and tells other threads of it.
+  func changeLife<R>(_ change: (inout ConnectionLife) -> R) -> R {
+    defer { publish() }
+    return change(&machine.life)
+  }
+
   /// Tells other threads what has become of the connection. On the loop, whenever that changes.
   func publish() {
     let state = currentReadyState
     let received = received
-    life.withLock { life in
+    let sent = machine.life.writingEnd
+    published.withLock { life in
       life.readyState = state
       life.received = received
-      if life.sent == nil, case .closed(let code, let reason) = writeState { life.sent = CloseStatus(code, reason) }
+      if life.sent == nil, case .closed(let code, let reason)? = sent { life.sent = CloseStatus(code, reason) }
     }
   }
 
   /// How the reading has ended, as an error whatever the code is; lost, if it has not.
   package var loss: any Error {
-    switch readState {
-    case .closed(let close): WebSocketError.closed(close.code, reason: close.reason)
-    case .failed(let error): error
-    case .open: WebSocketError.connectionLost(underlying: nil)
-    }
+    guard let end = machine.life.readingEnd else { return WebSocketError.connectionLost(underlying: nil) }
+    if let error = end.error { return error }
+    return WebSocketError.closed(end.close?.code ?? .noStatus, reason: end.close?.reason ?? "")
   }
 
   package func onLoop<R: Sendable>(_ body: @escaping @Sendable (WebSocket) -> R) async -> R {

@@ -6,33 +6,33 @@ extension WebSocket: ServedStream {
   package func willWaitWhileDry() { note(.starved) }
 
   public var isDry: Bool {
-    guard hasBeenRead, !isDiscarding, ahead.isEmpty, coding.isPlain, case .open = readState else { return false }
-    return decoder.isBetweenMessages && !decoder.hasInput() && transport.isDry
+    guard incoming.hasBeenRead, !incoming.isDiscarding, incoming.ahead.isEmpty, isPlain, isReading else { return false }
+    return incoming.bytes.isEmpty && transport.isDry
   }
 
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
-    hasBeenRead = true
+    incoming.hasBeenRead = true
     while true {
-      if isDiscarding {
-        isEndTold = true
+      if incoming.isDiscarding {
+        incoming.isEndTold = true
         return .end
       }
-      if !ahead.isEmpty {
+      if !incoming.ahead.isEmpty {
         guard let message = try nextAhead() else { continue }
         return .element(message)
       }
-      if case .extensions(let pipeline) = coding, let message = pipeline.popDecoded() {
+      if let pipeline, let message = pipeline.popDecoded() {
         noteReceived(message.bytes.count, endsMessage: true)
         return .element(message)
       }
       if try hasReadingEnded() { return .end }
-      if coding.isPlain, decoder.isBetweenMessages, !decoder.hasInput() {
-        if let received = receiveWholeMessage() { return received }
-        guard case .open = readState else { continue }
+      if isPlain {
+        if let polled = try pollPlain() { return polled }
+        continue
       }
       if let message = try nextMessage() { return .element(message) }
-      guard case .open = readState else { continue }
+      guard isReading else { continue }
       guard receive() else { return .pending }
     }
   }
@@ -40,70 +40,73 @@ extension WebSocket: ServedStream {
   /// Whether the end of the reading has come, which the reader is told with this.
   /// - Throws: what it has failed with.
   func hasReadingEnded() throws -> Bool {
-    switch readState {
-    case .open: return false
-    case .closed:
-      isEndTold = true
-      return true
-    case .failed(let error):
-      isEndTold = true
-      throw error
-    }
+    if isReading { return false }
+    incoming.isEndTold = true
+    if let error = machine.life.readingEnd?.error { throw error }
+    return true
   }
 
-  /// The message that what comes begins with, if that is a whole small one, as most are: it need not pass the decoder, which gets the rest.
-  /// - Returns: nil when the decoder, or the end, is to tell.
-  private func receiveWholeMessage() -> Polled<Message>? {
+  /// Where nothing stands between frames and messages, these are unmasked straight from what the transport lends.
+  /// - Returns: nil when the machine, or the end, has more to tell.
+  private func pollPlain() throws -> Polled<Message>? {
     var message: Message?
-    switch receiveChunk(lendingTo: { takeMessage(from: $0, of: nil, &message) }) {
-    case .used: break
-    case .chunk(let chunk):
-      let count = message == nil ? takeMessage(from: chunk.span, of: chunk, &message) : 0
-      if count < chunk.count { feed(chunk.dropFirst(count)) }
-    case .pending: return .pending
-    case .end: return nil
+    do {
+      var stop = DecoderStop.nothing
+      if incoming.bytes.isEmpty {
+        switch try receiveLent(&message, &stop) {
+        case .used: break
+        case .chunk(let chunk): feed(chunk)
+        case .pending: return .pending
+        case .end: return nil
+        }
+      } else {
+        stop = try machine.nextMessage(in: &incoming.bytes, &message)
+      }
+      if stop == .control { try actOnControl() }
+    } catch {
+      try failReading(error)
+      return nil
     }
-    guard let message = message.take() else { return nil }
     // The application hears of it when nothing is lent any more.
+    guard let message else { return nil }
     noteReceived(message.bytes.count, endsMessage: true)
     return .element(message)
   }
 
-  /// Calls nothing of the application's: `input` may be lent.
-  /// - Parameter chunk: What `input` is the content of, if it may be kept.
-  /// - Returns: how many bytes are in the message that was taken. A text that is none stays: the decoder tells it.
-  private func takeMessage(from input: Span<UInt8>, of chunk: Bytes?, _ message: inout Message?) -> Int {
-    let limit = Swift.min(Self.gatherLimit, options.maxMessageSize)
-    guard let frame = WholeFrame(input, at: 0, isMasked: role == .server, limit: limit) else { return 0 }
-    let bytes: Bytes
-    if let key = frame.maskingKey {
-      var unmasked = context.takeMemory(forMessageOf: frame.payload.count)
-      unmasked.append(input.extracting(frame.payload), masking: key)
-      bytes = unmasked.take()
-    } else {
-      guard let chunk else { return 0 }
-      bytes = chunk.prefix(frame.payload.upperBound).dropFirst(frame.payload.lowerBound)
+  /// Decodes what the transport has, as far as the first message or control frame. What is not masked is left, for a slice of it to be made.
+  private func receiveLent(
+    _ message: inout Message?, _ stop: inout DecoderStop
+  ) throws(WebSocketProtocolError) -> Received {
+    var failure: WebSocketProtocolError?
+    let isMasked = role == .server
+    let received = receiveChunk { input in
+      guard isMasked else { return 0 }
+      var used = 0
+      do throws(WebSocketProtocolError) {
+        stop = try machine.nextMessage(in: input, from: &used, &message)
+      } catch {
+        failure = error
+      }
+      return used
     }
-    guard frame.kind == .binary || UTF8Validator.isValid(bytes.span) else { return 0 }
-    message = Message(kind: frame.kind, bytes: bytes)
-    return frame.payload.upperBound
+    if let failure { throw failure }
+    return received
   }
 
-  /// Puts together what was read ahead.
+  /// Puts together what was read incoming.ahead.
   /// - Returns: nil when the rest of the message was not read yet.
   private func nextAhead() throws -> Message? {
-    while let part = ahead.popFirst() {
+    while let part = incoming.ahead.popFirst() {
       switch part {
       case .message(let message): return message
       case .end(let held): heed(held)
       case .piece(let piece):
-        do { if let message = try assembler.append(piece) { return message } } catch {
-          if let held = ahead.popEnd() { loop.cancelTimer(held.limit) }
-          ahead.removeAll()
-          decoder.fail(error)
+        do { if let message = try machine.assemble(piece) { return message } } catch {
+          if let held = incoming.ahead.popEnd() { loop.cancelTimer(held.limit) }
+          incoming.ahead.removeAll()
           failProtocol(error)
           // Too late to tell the peer, if it has closed behind it.
-          if case .closed = readState { readState = .failed(WebSocketError.protocolViolation(error)) }
+          changeLife { $0.failReading(WebSocketError.protocolViolation(error)) }
           return nil
         }
       }
@@ -115,14 +118,10 @@ extension WebSocket: ServedStream {
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextMessage() throws -> Message? {
     do {
-      switch coding {
-      case .plain: return try nextPlainMessage()
-      case .extensions(let pipeline): return try nextMessage(from: pipeline)
-      case .deflate, .hixie: break
-      }
+      if let pipeline { return try nextMessage(from: pipeline) }
       while let piece = try nextPiece() {
         let part = ReceivedPart(piece)
-        let message = try assembler.append(piece)
+        let message = try machine.assemble(piece)
         noteReceived(part)
         if let message { return message }
       }
@@ -133,89 +132,72 @@ extension WebSocket: ServedStream {
     }
   }
 
-  /// The same where nothing stands between frames and messages: a message that comes in parts is unmasked to where it is gathered.
-  private func nextPlainMessage() throws(WebSocketProtocolError) -> Message? {
-    while let event = try decoder.next(assembling: &assembler) {
-      switch event {
-      case .message(let message):
-        noteReceived(message.bytes.count, endsMessage: true)
-        return message
-      // No reserved bit was agreed upon, so that none passes the decoder.
-      case .encoded: continue
-      case .ping(let payload): answerPing(payload)
-      case .pong(let payload): didReceivePong(payload)
-      case .close(let code, let reason):
-        didReceiveClose(code, reason)
-        return nil
-      }
-    }
-    return nil
-  }
-
   /// Decodes until there is a part of a message, acting on control frames on the way. The caller tells of it, by `noteReceived`, once it has
   /// its place: who hears of it may read on.
   /// - Returns: nil when the decoder needs more bytes, or the reading has ended.
   func nextPiece() throws -> DataPiece? {
     do {
-      if case .deflate(let session) = coding, let piece = try session.nextInflated() { return piece }
-      while let event = try nextEvent() {
-        switch event {
-        case .data(let piece):
-          guard !piece.reserved.isEmpty, case .deflate(let session) = coding else { return piece }
-          note(.data)
-          session.feed(piece)
-          if let inflated = try session.nextInflated() { return inflated }
-        case .ping(let payload): answerPing(payload)
-        case .pong(let payload): didReceivePong(payload)
-        case .close(let code, let reason):
-          if isReadingAhead && holdsEnd {
-            hold(.close(code, reason))
-          } else {
-            afterReceived { self.didReceiveClose(code, reason) }
-          }
-          return nil
+      var piece: DataPiece?
+      while true {
+        switch try machine.nextPiece(in: &incoming.bytes, &piece) {
+        case .nothing: return nil
+        case .element: return piece
+        case .control: try actOnControl()
         }
       }
-      return nil
     } catch {
       try failReading(error)
       return nil
     }
   }
 
-  /// - Throws: the failure, unless messages that came before it are still to be decoded.
-  private func failReading(_ error: WebSocketProtocolError) throws {
-    decoder.fail(error)
-    if isReadingAhead && holdsEnd { return hold(.violation(error)) }
-    failProtocol(error)
-    if case .failed(let failure) = readState { throw failure }
+  /// Acts on the control frame at which the machine has stopped.
+  private func actOnControl() throws(WebSocketProtocolError) {
+    switch try machine.takeControl() {
+    case .ping(let payload): answerPing(payload)
+    case .pong(let payload): didReceivePong(payload)
+    case .close(let code, let reason):
+      incoming.bytes = Bytes()
+      if incoming.isReadingAhead && holdsEnd {
+        hold(.close(code, reason))
+      } else {
+        afterReceived { self.didReceiveClose(code, reason) }
+      }
+    }
   }
 
-  private func nextEvent() throws(WebSocketProtocolError) -> FrameEvent? {
-    if case .hixie(let framing) = coding { return try framing.decoder.next() }
-    return try decoder.next()
+  /// - Throws: the failure, unless messages that came before it are still to be decoded.
+  private func failReading(_ error: WebSocketProtocolError) throws {
+    incoming.bytes = Bytes()
+    if incoming.isReadingAhead && holdsEnd { return hold(.violation(error)) }
+    failProtocol(error)
+    if let failure = machine.life.readingEnd?.error { throw failure }
   }
 
   func feed(_ bytes: consuming Bytes) {
-    if case .hixie(let framing) = coding { framing.decoder.feed(bytes) } else { decoder.feed(bytes) }
+    // An empty slice would hold its whole buffer.
+    if bytes.isEmpty { return }
+    incoming.bytes = incoming.bytes.followed(by: bytes)
+    incoming.isUnsettled = true
   }
 
   /// What is not decoded yet may stay beyond this turn of the loop, and must not hold a buffer of the loop's.
   func settleInput() {
-    if case .hixie(let framing) = coding { framing.decoder.settleInput() } else { decoder.settleInput() }
+    guard incoming.isUnsettled else { return }
+    incoming.isUnsettled = false
+    if !incoming.bytes.isEmpty { incoming.bytes = incoming.bytes.compacted() }
   }
 
   /// Feeds the decoder with what the transport has.
   /// - Returns: false if it has nothing now, or an extension is to catch up first.
   func receive() -> Bool {
-    if case .extensions(let pipeline) = coding, !pipeline.wantsMore || decoder.isClosed { return false }
+    if let pipeline, !pipeline.wantsMore || machine.hasDecodedClose { return false }
     switch receiveChunk(lendingTo: { _ in 0 }) {
     case .chunk(let chunk): feed(chunk)
     case .pending: return false
     case .used, .end: break
     }
-    guard case .extensions(let pipeline) = coding else { return true }
-    return !pipeline.isReceiving
+    return pipeline?.isReceiving != true
   }
 
   enum Received {
@@ -250,9 +232,7 @@ extension WebSocket: ServedStream {
 
   private func transportDidEnd() {
     // hixie-75 has no other way to close.
-    if case .hixie(let framing) = coding, framing.version == .hixie75, !framing.decoder.isInsideMessage {
-      return didReceiveClose(nil, "")
-    }
+    if machine.mayEnd { return didReceiveClose(nil, "") }
     didLoseConnection(nil)
   }
 
@@ -261,43 +241,43 @@ extension WebSocket: ServedStream {
 
   public func attachReader(_ waker: any Waker) throws {
     try reader.attach(waker)
-    hasBeenRead = true
+    incoming.hasBeenRead = true
   }
 
   public func detachReader() {
     reader.detach()
-    // A reader that has only paused would have to take out again what is read ahead now; the next bytes come soon enough,
+    // A reader that has only paused would have to take out again what is read incoming.ahead now; the next bytes come soon enough,
     // unless something in the ones that are here is waited for.
     if isAnswerAwaited { readAheadIfNeeded() }
   }
 
   /// Whether a Pong or Close of the peer is waited for.
-  private var isAnswerAwaited: Bool { isPongAwaited || isAwaitingClose || watch?.isAwaitingLife == true }
+  private var isAnswerAwaited: Bool { isPongAwaited || isAwaitingClose || machine.isAwaitingLife }
 
   private var isPongAwaited: Bool { heldControls?.pings.isWaiting == true }
 
   /// Whether the end waits for the reader to come to it, so that what it reads before can still be answered. Whoever has never
   /// read, and has nothing to read, is told at once.
   private var holdsEnd: Bool {
-    if isDiscarding || isPongAwaited || isAwaitingClose { return false }
-    if case .extensions = coding { return false }
-    return hasBeenRead || !ahead.isEmpty
+    if incoming.isDiscarding || isPongAwaited || isAwaitingClose { return false }
+    if pipeline != nil { return false }
+    return incoming.hasBeenRead || !incoming.ahead.isEmpty
   }
 
   /// Keeps the end for the reader, for as long as we may take to answer a Close.
   private func hold(_ end: ReadAhead.End) {
     let limit = loop.schedule(after: options.closeTimeout) { [weak self] in self?.heedHeldEnd() }
-    ahead.append(.end(ReadAhead.HeldEnd(end: end, limit: limit)))
+    incoming.ahead.append(.end(ReadAhead.HeldEnd(end: end, limit: limit)))
   }
 
   private func heedHeldEnd() {
-    if let held = ahead.popEnd() { heed(held) }
+    if let held = incoming.ahead.popEnd() { heed(held) }
   }
 
   func heed(_ held: ReadAhead.HeldEnd) {
     loop.cancelTimer(held.limit)
     // What has failed meanwhile has failed.
-    guard case .open = readState else { return }
+    guard isReading else { return }
     switch held.end {
     case .close(let code, let reason): didReceiveClose(code, reason)
     case .violation(let error): failProtocol(error)
@@ -316,9 +296,9 @@ extension WebSocket: ServedStream {
   }
 
   private func cancelOnLoop(_ reason: (any Error)?) {
-    isDiscarding = true
-    let held = ahead.popEnd()
-    ahead.removeAll()
+    incoming.isDiscarding = true
+    let held = incoming.ahead.popEnd()
+    incoming.ahead.removeAll()
     if let held { heed(held) }
     sendClose(reason == nil ? .normal : .internalError, "")
     tellReader()
@@ -327,33 +307,33 @@ extension WebSocket: ServedStream {
 
   /// While nobody reads, what comes is decoded, up to the watermark: pings are to be answered, and a Pong or Close found.
   func readAheadIfNeeded() {
-    guard !hasReader || isDiscarding else { return }
+    guard !hasReader || incoming.isDiscarding else { return }
     // Extensions keep what they have decoded until it is asked for.
-    if case .extensions = coding, !isDiscarding, !isAnswerAwaited { return }
-    if ahead.hasEnd {
+    if pipeline != nil, !incoming.isDiscarding, !isAnswerAwaited { return }
+    if incoming.ahead.hasEnd {
       if !holdsEnd { heedHeldEnd() }
       return
     }
-    isReadingAhead = true
-    defer { isReadingAhead = false }
-    while case .open = readState, isDiscarding || ahead.byteCount < options.writeHighWatermark {
+    incoming.isReadingAhead = true
+    defer { incoming.isReadingAhead = false }
+    while isReading, incoming.isDiscarding || incoming.ahead.byteCount < options.writeHighWatermark {
       let part: ReadAhead.Part?
-      // A failure is kept in `readState`, for the next read.
+      // A failure is kept for the next read.
       do { part = try nextPart() } catch { return }
       if let part {
         let received = ReceivedPart(part)
-        if !isDiscarding { ahead.append(part) }
+        if !incoming.isDiscarding { incoming.ahead.append(part) }
         noteReceived(received)
-      } else if ahead.hasEnd {
+      } else if incoming.ahead.hasEnd {
         return
-      } else if case .open = readState, !receive() {
+      } else if isReading, !receive() {
         return
       }
     }
   }
 
   private func nextPart() throws -> ReadAhead.Part? {
-    if case .extensions(let pipeline) = coding { return try nextMessage(from: pipeline).map { .message(detach($0)) } }
+    if let pipeline { return try nextMessage(from: pipeline).map { .message(detach($0)) } }
     guard var piece = try nextPiece() else { return nil }
     piece.bytes = piece.bytes.compacted()
     return .piece(piece)
@@ -369,16 +349,16 @@ extension WebSocket: ServedStream {
 extension WebSocket: Waker {
   /// For the transport: it has something to read, or has ended.
   public func wakeReader() {
-    if isWatched { activity.remove(.starved) }
+    if machine.isWatched { machine.noteUnread() }
     if case .lingering = closing { return linger() }
-    if hasReader, !isDiscarding { tellReader() } else { readAheadIfNeeded() }
+    if hasReader, !incoming.isDiscarding { tellReader() } else { readAheadIfNeeded() }
     settleInput()
   }
 
   /// For the transport: it has room, or has failed.
   public func wakeWriter() {
     flushControl()
-    isRoomAwaited = false
+    outgoing.isRoomAwaited = false
     heldControls?.roomAwaitedSince = nil
     writer.wake()
   }

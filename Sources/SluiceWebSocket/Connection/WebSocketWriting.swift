@@ -2,7 +2,7 @@ import SluiceStreams
 import SluiceWebSocketProtocol
 
 extension WebSocket {
-  /// Payloads up to this many bytes are gathered into one write; longer ones leave as they are.
+  /// Payloads up to this many bytes are outgoing.gathered into one write; longer ones leave as they are.
   static let gatherLimit = 16 << 10
 
   /// Also false while others wait in `send`, who were first, and while a message is being sent in fragments: another one can't begin inside it
@@ -10,110 +10,101 @@ extension WebSocket {
   /// - Throws: `WebSocketError.closed` when the peer has closed with a code that tells of a failure; `StreamError.closed` after any other Close
   ///   in either direction; otherwise what the connection failed with.
   public func hasRoom() throws -> Bool {
-    if heldControls?.senders != nil, case .open = writeState {
-      isRoomAwaited = true
+    if heldControls?.senders != nil, isOpen {
+      outgoing.isRoomAwaited = true
       return false
     }
     do { return try hasRoomForMessage() } catch {
-      isEndTold = true
+      incoming.isEndTold = true
       throw error
     }
   }
 
   func hasRoomForMessage() throws -> Bool {
-    if sendingFragments != nil, case .open = writeState {
-      isRoomAwaited = true
+    if isInsideMessage, isOpen {
+      outgoing.isRoomAwaited = true
       return false
     }
     return try hasRoomForFragment()
   }
 
   func hasRoomForFragment() throws -> Bool {
-    switch writeState {
-    case .open:
-      if try hasRoomNow() { return true }
-      isRoomAwaited = true
-      watchForStall()
-      return false
-    case .closed: throw closedByPeer ?? StreamError.closed
-    case .failed(let error): throw error
-    }
+    guard isOpen else { throw writingError }
+    if try hasRoomNow() { return true }
+    outgoing.isRoomAwaited = true
+    watchForStall()
+    return false
   }
 
-  /// What reading fails with, if it was the peer that closed.
-  private var closedByPeer: (any Error)? {
-    guard heldControls?.didPeerCloseFirst == true, case .failed(let error) = readState else { return nil }
-    return error
+  /// Why nothing can be sent any more: if it was the peer that closed, what reading fails with.
+  private var writingError: any Error {
+    @inline(never) get {
+      if case .failed(let error)? = machine.life.writingEnd { return error }
+      if machine.life.receivedFirst != nil, let error = machine.life.readingEnd?.error { return error }
+      return StreamError.closed
+    }
   }
 
   func hasRoomNow() throws -> Bool {
-    if case .extensions(let pipeline) = coding, !pipeline.hasRoom { return false }
-    return try gathered.count < options.writeHighWatermark && transport.hasRoom()
+    if let pipeline, !pipeline.hasRoom { return false }
+    return try outgoing.gathered.count < options.writeHighWatermark && transport.hasRoom()
   }
 
   public func push(_ message: consuming Message) throws {
-    guard case .open = writeState else {
+    guard isOpen else {
       _ = try hasRoom()
       return
     }
-    guard sendingFragments == nil else { throw WebSocketError.insideMessage }
     let count = message.bytes.count
-    switch coding {
-    case .plain: try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
-    case .deflate(let session):
-      if message.isCompressible, let compressed = session.compress(message.bytes) {
-        try appendFrame(message.kind.opcode, isFinal: true, reserved: .rsv1, compressed)
-      } else {
-        try appendFrame(message.kind.opcode, isFinal: true, message.bytes)
+    if let pipeline {
+      if isInsideMessage { throw WebSocketError.insideMessage }
+      pipeline.send(message, for: self)
+    } else {
+      beginGathering()
+      do {
+        try didGather(followedBy: machine.send(message, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
+      } catch {
+        didNotGather()
+        throw error
       }
-    case .extensions(let pipeline): pipeline.send(message, for: self)
-    case .hixie(let framing): try append(message.kind, message.bytes, isFinal: true, framing)
     }
     noteSent(count, endsMessage: true)
   }
 
   /// Begins to gather what leaves at the end of the turn, unless that has begun.
   func beginGathering() {
-    if gathered.capacity == 0 { gathered = context.takeScratch() }
+    if outgoing.gathered.capacity == 0 { outgoing.gathered = context.takeScratch() }
     flushAtEndOfTurn()
   }
 
-  /// Encodes one frame: into the gathered bytes, or, if it is long and needs no mask, behind them without a copy.
-  func appendFrame(_ opcode: Opcode, isFinal: Bool, reserved: ReservedBits = [], _ payload: Bytes) throws {
-    beginGathering()
-    let key = maskingKeys?.next()
-    gathered.append(
-      FrameHeader(opcode, isFinal: isFinal, reserved: reserved, maskingKey: key, payloadLength: payload.count))
-    if let key {
-      gathered.append(payload.span, masking: key)
-    } else if payload.count > Self.gatherLimit {
-      if !gathered.isEmpty { try transport.push(gathered.take()) }
-      return try transport.push(payload)
-    } else {
-      gathered.append(payload.span)
+  /// The machine has written something.
+  /// - Parameter payload: What follows it without a copy.
+  @inline(__always)
+  func didGather(followedBy payload: Bytes?) throws {
+    if let payload {
+      try transport.push(outgoing.gathered.take())
+      try transport.push(payload)
+    } else if outgoing.gathered.count >= options.writeHighWatermark {
+      try transport.push(outgoing.gathered.take())
     }
-    if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
   }
 
-  /// The frame of a version that has no opcodes.
-  func append(_ kind: MessageKind, _ bytes: Bytes, isFinal: Bool, _ framing: HixieFraming) throws {
-    beginGathering()
-    try framing.append(kind, bytes, isFinal: isFinal, to: &gathered)
-    if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
+  /// The machine has refused to write something.
+  func didNotGather() {
+    if outgoing.gathered.isEmpty { context.giveBack(outgoing.gathered.move()) }
   }
 
   public var queuedByteCount: Int {
-    let queued = gathered.count + transport.queuedByteCount + (heldControls?.heldBehindFragments?.byteCount ?? 0)
-    if case .extensions(let pipeline) = coding { return queued + pipeline.queuedByteCount }
-    return queued
+    let held = heldControls?.heldBehindFragments?.byteCount ?? 0
+    return outgoing.gathered.count + transport.queuedByteCount + held + (pipeline?.queuedByteCount ?? 0)
   }
 
   public var deliveredByteCount: Int? { transport.deliveredByteCount }
 
   public func flush() {
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? context.send(gathered.move(), to: transport)
-    if isRoomAwaited { tellOfRoom() }
+    try? context.send(outgoing.gathered.move(), to: transport)
+    if outgoing.isRoomAwaited { tellOfRoom() }
   }
 
   func flushAtEndOfTurn() {
@@ -124,7 +115,7 @@ extension WebSocket {
 
   /// Wakes the writer that was told that there is no room, if there is.
   func tellOfRoom() {
-    isRoomAwaited = false
+    outgoing.isRoomAwaited = false
     guard (try? hasRoomForFragment()) != false else { return }
     heldControls?.roomAwaitedSince = nil
     writer.wake()
@@ -147,7 +138,7 @@ extension WebSocket {
 
   /// Sends a Pong, or keeps it until there is room, in place of the one that waits for that.
   func sendPong(_ payload: Bytes) {
-    guard case .open = writeState else { return }
+    guard isOpen else { return }
     if (try? transport.hasRoom()) == true {
       heldControls?.unsentPong = nil
       sendControl(.pong, payload)
@@ -166,9 +157,16 @@ extension WebSocket {
     if let payload = heldControls?.unsentPong { sendPong(payload) }
   }
 
-  /// Writes a control frame behind the frames gathered so far; it leaves at the end of the turn at the latest.
+  /// Writes a ping or a pong behind the frames outgoing.gathered so far; it leaves at the end of the turn at the latest.
   func sendControl(_ opcode: Opcode, _ payload: Bytes) {
+    gatherSoon { try? $0.send(opcode, payload, to: &$1) }
+  }
+
+  /// Has the machine write something, which leaves at the end of the turn at the latest.
+  func gatherSoon(_ write: (inout WebSocketMachine, inout BytesBuilder) -> Void) {
+    beginGathering()
+    write(&machine, &outgoing.gathered)
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? appendFrame(opcode, isFinal: true, payload)
+    try? didGather(followedBy: nil)
   }
 }

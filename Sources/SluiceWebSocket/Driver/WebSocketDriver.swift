@@ -4,7 +4,7 @@ import SluiceHTTP
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-/// The protocol without the connection: takes the bytes that came, gives events, and the bytes that are to be sent.
+/// The opening handshake and the protocol behind it without the connection: takes the bytes that came, gives events, and the bytes that are to be sent.
 ///
 /// For whoever has a transport, a loop and a clock already, and for tests. It does no I/O, starts no timers and knows no tasks; one thread at a
 /// time uses it.
@@ -60,15 +60,14 @@ public final class WebSocketDriver {
   private let isSecure: Bool
   private var phase = Phase.over
   private var head: HeadReader
-  private var coding = MessageCoding.plain
-  private var decoder: FrameDecoder
-  private var assembler: MessageAssembler
+  /// The protocol behind the handshake, which says what it is.
+  private var machine: WebSocketMachine
+  /// What has come and is not decoded yet.
+  private var input = Bytes()
   private var events = Deque<Event>()
   private var output = BytesBuilder()
   /// What was sent before the handshake was done.
   private var early: [Message] = []
-  private var hasSentClose = false
-  private var hasReceivedClose = false
 
   private init(
     _ role: WebSocketRole, _ options: WebSocketOptions, _ headLimits: HeadLimits, isSecure: Bool = false
@@ -78,8 +77,7 @@ public final class WebSocketDriver {
     self.headLimits = headLimits
     maskingKeys = role == .client ? MaskingKeys() : nil
     head = HeadReader(role == .server ? .request : .response, limits: headLimits)
-    decoder = FrameDecoder(role: role)
-    assembler = MessageAssembler(maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments)
+    machine = WebSocketMachine(role, keys: maskingKeys)
   }
 
   // MARK: beginning
@@ -138,19 +136,27 @@ public final class WebSocketDriver {
 
   /// The peer's connection has ended.
   public func receiveEnd() {
-    if case .open = phase { advance { try decodeFed(upTo: .max) } }
+    if case .open = phase { advance { try decode(upTo: .max) } }
     if case .over = phase { return }
-    if case .hixie(let framing) = coding, framing.version == .hixie75, !framing.decoder.isInsideMessage {
-      didReceiveClose(nil, "")
-    } else if !hasReceivedClose {
-      events.append(.failed(WebSocketError.connectionLost(underlying: nil)))
+    if machine.life.isReading {
+      machine.receiveEnd(to: &output)
+      tellOfEnd()
     }
     phase = .over
   }
 
+  private func tellOfEnd() {
+    guard let end = machine.life.readingEnd else { return }
+    if let close = end.close {
+      events.append(.close(close.code, reason: close.reason))
+    } else if let error = end.error {
+      events.append(.failed(error))
+    }
+  }
+
   /// What was found in what came in, in order. It is looked for as events are taken: take them until there are none before the output.
   public func nextEvent() -> Event? {
-    if events.isEmpty, case .open = phase { advance { try decodeFed(upTo: Self.fill) } }
+    if events.isEmpty, case .open = phase { advance { try decode(upTo: Self.fill) } }
     return events.popFirst()
   }
 
@@ -164,27 +170,31 @@ public final class WebSocketDriver {
 
   /// Whether nothing more is to come: once the output is sent, the transport can be closed.
   public var isOver: Bool {
-    if case .over = phase { true } else { hasSentClose && hasReceivedClose }
+    if case .over = phase { true } else { !machine.life.isReading }
   }
 
   /// Sends a message; one that comes before the handshake is done is kept until then.
   /// - Throws: `StreamError.closed` after a Close; `WebSocketError.unsupported` for binary in hixie-75 and hixie-76.
   public func send(_ message: Message) throws {
-    guard !hasSentClose else { throw StreamError.closed }
     switch phase {
     case .over: throw StreamError.closed
-    case .open: try write(message)
+    case .open: _ = try machine.send(message, to: &output)
     case .serverHead, .clientHead, .challenge: early.append(message)
     }
   }
 
   /// - Parameter payload: Up to 125 bytes.
   /// - Throws: `WebSocketError.pingTooLong`, `.unsupported`; `StreamError.closed` unless it is open.
-  public func ping(_ payload: Bytes = Bytes()) throws { try writeControl(.ping, payload, "a ping") }
+  public func ping(_ payload: Bytes = Bytes()) throws { try send(.ping, payload) }
 
   /// A pong that nobody asked for; pings are answered without this.
   /// - Throws: As `ping`.
-  public func pong(_ payload: Bytes = Bytes()) throws { try writeControl(.pong, payload, "a pong") }
+  public func pong(_ payload: Bytes = Bytes()) throws { try send(.pong, payload) }
+
+  private func send(_ control: Opcode, _ payload: Bytes) throws {
+    guard case .open = phase else { throw StreamError.closed }
+    try machine.send(control, payload, to: &output)
+  }
 
   /// Begins the closing handshake. It is done when the peer's Close has come (`isOver`): how long to wait for that is the caller's to say.
   /// - Throws: `WebSocketError.invalidCloseCode`, `.closeReasonTooLong`.
@@ -194,7 +204,7 @@ public final class WebSocketDriver {
       phase = .over
       return
     }
-    sendClose(code, reason)
+    machine.close(code, reason, to: &output)
   }
 }
 
@@ -206,9 +216,9 @@ extension WebSocketDriver {
     do { try step() } catch {
       switch error {
       case let error as WebSocketProtocolError:
-        if hasReceivedClose { return }
-        sendClose(error.closeCode, "")
-        events.append(.failed(WebSocketError.protocolViolation(error)))
+        guard machine.life.isReading else { return }
+        machine.fail(.protocolViolation(error), error.closeCode, to: &output)
+        tellOfEnd()
       case let error as HTTPHeadError where maskingKeys == nil: refuse(RequestRejection(error))
       case let rejection as RequestRejection: refuse(rejection)
       default: events.append(.failed(error))
@@ -277,21 +287,25 @@ extension WebSocketDriver {
   }
 
   private func open(_ extensions: NegotiatedExtensions, rest: Bytes) throws {
-    decoder = FrameDecoder(role: maskingKeys == nil ? .server : .client, allowedReservedBits: extensions.reservedBits)
-    if !version.hasOpcodes {
-      coding = .hixie(HixieFraming(version, maxSkippedBytes: options.maxMessageSize))
-    } else if let session = extensions.sessions.first {
-      guard extensions.sessions.count == 1, let deflate = session as? DeflateSession else {
-        throw WebSocketError.unsupported("an extension other than permessage-deflate without a connection", version)
-      }
-      deflate.attach(DeflateContexts(), maxMessageSize: options.maxMessageSize)
-      coding = .deflate(deflate)
-    }
+    machine = WebSocketMachine(
+      maskingKeys == nil ? .server : .client, version: version, coding: try coding(extensions.sessions),
+      allowedReservedBits: extensions.reservedBits, keys: maskingKeys, maxMessageSize: options.maxMessageSize,
+      maxFragments: options.maxFragments)
     phase = .open
     events.append(.open)
-    for message in early { try write(message) }
+    for message in early { _ = try machine.send(message, to: &output) }
     early = []
     if !rest.isEmpty { try decode(rest) }
+  }
+
+  private func coding(_ sessions: [any ExtensionSession]) throws -> WebSocketMachine.Coding {
+    if !version.hasOpcodes { return .hixie(HixieFraming(version, maxSkippedBytes: options.maxMessageSize)) }
+    guard let session = sessions.first else { return .plain }
+    guard sessions.count == 1, let deflate = session as? DeflateSession else {
+      throw WebSocketError.unsupported("an extension other than permessage-deflate without a connection", version)
+    }
+    deflate.attach(DeflateContexts(), maxMessageSize: options.maxMessageSize)
+    return .deflate(deflate)
   }
 }
 
@@ -299,97 +313,27 @@ extension WebSocketDriver {
 
 extension WebSocketDriver {
   private func decode(_ bytes: Bytes) throws {
-    if hasReceivedClose { return }
-    if case .hixie(let framing) = coding { framing.decoder.feed(bytes) } else { decoder.feed(bytes) }
-    try decodeFed(upTo: Self.fill)
-    settle()
+    guard machine.life.isReading else { return }
+    input = input.followed(by: bytes)
+    try decode(upTo: Self.fill)
+    // What is not decoded yet does not hold a buffer of the caller's that is much larger.
+    input = input.isEmpty ? Bytes() : input.compacted()
   }
 
-  /// What is not decoded yet does not hold a buffer of the caller's that is much larger.
-  private func settle() {
-    if case .hixie(let framing) = coding { framing.decoder.settleInput() } else { decoder.settleInput() }
-  }
-
-  private func decodeFed(upTo limit: Int) throws {
-    if hasReceivedClose { return }
-    if case .hixie(let framing) = coding { return try decode(framing, upTo: limit) }
-    while events.count < limit, !hasReceivedClose, let event = try decoder.next(assembling: &assembler) {
+  /// Decodes what has come, until there are so many events.
+  private func decode(upTo limit: Int) throws {
+    while events.count < limit, machine.life.isReading, let event = try machine.nextEvent(in: &input) {
       switch event {
-      case .message(let message): didReceive(message)
-      case .encoded(let piece): try inflate(piece)
+      case .data(let message): events.append(.message(message.compacted()))
       case .ping(let payload):
-        if !hasSentClose { appendFrame(.pong, payload) }
+        // RFC 6455 §5.5.2: unless a Close was sent.
+        if machine.life.isOpen { try machine.send(.pong, payload, to: &output) }
         events.append(.ping(payload.compacted()))
       case .pong(let payload): events.append(.pong(payload.compacted()))
-      case .close(let code, let reason): didReceiveClose(code, reason)
+      case .close(let code, let reason):
+        machine.receiveClose(code, reason, to: &output)
+        tellOfEnd()
       }
     }
-  }
-
-  private func decode(_ framing: HixieFraming, upTo limit: Int) throws {
-    while events.count < limit, !hasReceivedClose, let event = try framing.decoder.next() {
-      switch event {
-      case .data(let piece): try take(piece)
-      case .close(let code, let reason): didReceiveClose(code, reason)
-      // These versions have none.
-      case .ping, .pong: break
-      }
-    }
-  }
-
-  private func inflate(_ piece: DataPiece) throws {
-    // No reserved bit passes the decoder that was not agreed upon.
-    guard case .deflate(let session) = coding else { return }
-    session.feed(piece)
-    while let inflated = try session.nextInflated() { try take(inflated) }
-  }
-
-  private func take(_ piece: DataPiece) throws {
-    if let message = try assembler.append(piece) { didReceive(message) }
-  }
-
-  private func didReceive(_ message: Message) {
-    events.append(.message(message.compacted()))
-  }
-
-  private func didReceiveClose(_ code: CloseCode?, _ reason: String) {
-    hasReceivedClose = true
-    // RFC 6455 §5.5.1: the answer echoes the code.
-    sendClose(code ?? .noStatus, "")
-    events.append(.close(code ?? .noStatus, reason: reason))
-  }
-
-  private func sendClose(_ code: CloseCode, _ reason: String) {
-    if hasSentClose { return }
-    hasSentClose = true
-    guard case .open = phase else { return }
-    if case .hixie(let framing) = coding { return output.append(framing.closingHandshake) }
-    appendFrame(.close, code.payload(reason: reason))
-  }
-
-  private func write(_ message: Message) throws {
-    switch coding {
-    case .hixie(let framing): try framing.append(message.kind, message.bytes, isFinal: true, to: &output)
-    case .deflate(let session):
-      if message.isCompressible, let compressed = session.compress(message.bytes) {
-        return appendFrame(message.kind.opcode, reserved: .rsv1, compressed)
-      }
-      appendFrame(message.kind.opcode, message.bytes)
-    case .plain, .extensions: appendFrame(message.kind.opcode, message.bytes)
-    }
-  }
-
-  private func writeControl(_ opcode: Opcode, _ payload: Bytes, _ name: String) throws {
-    guard payload.count <= 125 else { throw WebSocketError.pingTooLong(byteCount: payload.count) }
-    guard case .open = phase, !hasSentClose else { throw StreamError.closed }
-    guard version.hasOpcodes else { throw WebSocketError.unsupported(name, version) }
-    appendFrame(opcode, payload)
-  }
-
-  private func appendFrame(_ opcode: Opcode, reserved: ReservedBits = [], _ payload: Bytes) {
-    let key = maskingKeys?.next()
-    output.append(
-      FrameHeader(opcode, isFinal: true, reserved: reserved, maskingKey: key, payloadLength: payload.count))
-    if let key { output.append(payload.span, masking: key) } else { output.append(payload.span) }
   }
 }

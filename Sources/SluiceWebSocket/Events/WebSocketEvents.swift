@@ -229,7 +229,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private func noteNoRoom() {
     if hadNoRoom { return }
     hadNoRoom = true
-    // What is gathered may leave at once; nobody would tell of that.
+    // What is outgoing.gathered may leave at once; nobody would tell of that.
     loop.execute {
       if case .open(let ws) = self.state { ws.flush() }
       self.didGetRoom()
@@ -255,7 +255,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   public func ping(_ payload: Bytes = Bytes()) {
     loop.perform {
       guard case .open(let ws) = self.state, payload.count <= 125, ws.opening.version.hasOpcodes,
-        case .open = ws.writeState
+        ws.isOpen
       else { return }
       ws.sendControl(.ping, payload)
     }

@@ -25,7 +25,7 @@ extension WebSocket: ServedConnection {
 
   /// Begins to serve this connection as its server does. On the loop.
   package func startServing() -> Task<Void, any Error> {
-    isServed = true
+    serving.isRunning = true
     // It throws nothing; but for a closure that may throw, and that holds one object, the library's closures around it take no memory.
     return Task(executorPreference: loop) { () async throws in await self.serveInTask() }
   }
@@ -43,9 +43,9 @@ extension WebSocket: ServedConnection {
   /// The connection is over, and its handler runs on. One that reads finds the end there; the task of one that does not is cancelled: at once if
   /// it has read nothing and nothing came, otherwise when it has had time to come back to what it reads.
   func tellHandler() {
-    if isEndTold { return }
-    let time: Duration = !ahead.isEmpty ? options.closeTimeout : hasBeenRead ? Self.returnTime : .zero
-    let unread = ahead.byteCount
+    if incoming.isEndTold { return }
+    let time: Duration = !incoming.ahead.isEmpty ? options.closeTimeout : incoming.hasBeenRead ? Self.returnTime : .zero
+    let unread = incoming.ahead.byteCount
     _ = loop.schedule(after: time) { [weak self] in self?.cancelHandler(ifStillUnread: unread) }
   }
 
@@ -53,15 +53,15 @@ extension WebSocket: ServedConnection {
   private static let returnTime = Duration.seconds(2)
 
   private func cancelHandler(ifStillUnread unread: Int) {
-    guard isServed, !isEndTold, !hasReader else { return }
-    if ahead.byteCount != unread { return tellHandler() }
+    guard serving.isRunning, !incoming.isEndTold, !hasReader else { return }
+    if incoming.ahead.byteCount != unread { return tellHandler() }
     servingTask?.cancel()
   }
 
   @inline(never)
   private func close(_ logger: Logger, after failure: (any Error)?) async {
-    isServed = false
-    servingIdentity = .nobody
+    serving.isRunning = false
+    serving.identity = .nobody
     if let failure { report(failure, to: logger) }
     if Task.isCancelled { return await closeInCancelledTask(as: .goingAway) }
     try? await close(as: failure == nil ? .normal : .internalError, "")

@@ -1,75 +1,55 @@
 import SluiceStreams
 
-/// Finds the frames in a stream of bytes, and hands payloads on as they arrive (RFC 6455 §5).
+/// Finds the frames in a stream of bytes, unmasks and checks what they carry, and hands it on as it arrives (RFC 6455 §5).
 ///
 /// It does no I/O and holds nothing between inputs but at most 13 bytes of a header and 124 of a control frame; a data
-/// frame of any length passes through in pieces. Feed it, then take events until there are none:
+/// frame of any length passes through in pieces.
 ///
 /// ```swift
 /// var decoder = FrameDecoder(role: .client)
-/// decoder.feed([0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f])
-/// while let event = try decoder.next() {
+/// var input: Bytes = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]
+/// while let event = try decoder.next(in: &input) {
 ///   if case .data(let piece) = event { print(piece.bytes.string) }   // Hello
 /// }
 /// ```
 ///
-/// An unmasked payload is a slice of the input. A masked one is copied and unmasked in one pass; the input, which others
-/// may hold, is never written to.
+/// Where payloads go is for a `MessageSink` to say: they become messages, or pieces, or are written straight into the frames for another
+/// connection. All of them share this one loop.
 public struct FrameDecoder: ~Copyable, Sendable {
   // The small ones stand together: an idle connection holds all of this.
   public let parser: FrameHeaderParser
-  @usableFromInline var fragmentation = FragmentationState.betweenMessages
-  var text = UTF8Validator()
-  /// Whether the input is still the slice that was fed.
-  private var isInputUnsettled = false
-  /// What was fed and not decoded yet, from `position` on.
-  @usableFromInline package private(set) var input = Bytes()
-  /// An index of `input`.
-  @usableFromInline var position = 0
-  @usableFromInline var state = State.header
+  private var fragmentation = FragmentationState.betweenMessages
+  private var text = UTF8Validator()
+  private var state = State.header
   /// The first bytes of a header whose rest has not come, or what came of a control frame's payload. In memory of its own: who holds
   /// them does not hold the input that they came in.
   private var partial = BytesBuilder()
-  /// Where pieces of one input are unmasked to, one behind the other.
-  @usableFromInline var unmasked = BytesBuilder()
 
-  @usableFromInline
-  enum State: Sendable {
+  private enum State: Sendable {
     /// A header comes next.
     case header
     /// The rest of one has to come.
     case partialHeader
     case data(DataFrame)
     case control(Opcode, remaining: Int, MaskingKey?)
+    /// Its payload is in `partial`, for `takeControl`.
+    case wholeControl(Opcode)
     /// RFC 6455 §5.5.1: nothing is to be read after a Close.
     case closed
     indirect case failed(WebSocketProtocolError)
   }
 
   /// A data frame whose payload is not all there.
-  @usableFromInline
-  struct DataFrame: Sendable {
+  private struct DataFrame: Sendable {
     var kind: MessageKind
     var reserved: ReservedBits
     var isFinal: Bool
-    /// Whether the next piece is the message's first.
+    /// Whether the next part is the message's first.
     var isFirst: Bool
-    /// Whether the next piece is the frame's first.
+    /// Whether the next part is the frame's first.
     var startsFrame: Bool
     var maskingKey: MaskingKey?
     var remaining: Int
-
-    /// Text that an extension encoded is checked when it is decoded.
-    var isCheckedText: Bool { kind == .text && reserved.isEmpty }
-
-    /// What lies in the input of it.
-    struct Part {
-      /// By the indices of `input`.
-      var range: Range<Int>
-      /// Bytes that are to come after it.
-      var remaining: Int
-      var endsMessage: Bool
-    }
   }
 
   /// - Parameters:
@@ -87,85 +67,201 @@ public struct FrameDecoder: ~Copyable, Sendable {
     }
   }
 
-  /// Whether a Close came. What is fed after it is ignored.
+  /// Whether a message, or a control frame, begins with the next byte.
+  package var isBetweenMessages: Bool {
+    guard case .header = state, case .betweenMessages = fragmentation else { return false }
+    return true
+  }
+
+  /// Whether a Close came. What comes after it is ignored.
   public var isClosed: Bool {
     if case .closed = state { true } else { false }
   }
 
-  /// Gives the decoder the next bytes of the stream. Take all events before the next call; bytes that are still there
-  /// are copied in front of the new ones. After a Close or an error they are ignored.
-  public mutating func feed(_ bytes: consuming Bytes) {
-    // An empty slice would hold its whole buffer.
-    if bytes.isEmpty { return }
-    switch state {
-    case .closed, .failed: return
-    case .header, .partialHeader, .data, .control: break
+  /// Takes the next event from the front of the input.
+  ///
+  /// An unmasked payload is a slice of the input. A masked one is copied and unmasked in one pass; the input, which others
+  /// may hold, is never written to.
+  /// - Returns: nil when more input is needed. The input is empty then. After a Close what comes is dropped.
+  /// - Throws: what the peer did wrong, and the same again at every later call.
+  public mutating func next(in input: inout Bytes) throws(WebSocketProtocolError) -> FrameEvent<DataPiece>? {
+    var piece: DataPiece?
+    switch try nextPiece(in: &input, &piece) {
+    case .nothing: return nil
+    case .element: return piece.map { .data($0) }
+    case .control: return FrameEvent(try takeControl())
     }
-    if position == input.endIndex {
-      input = bytes
-    } else {
-      var joined = BytesBuilder(capacity: input.endIndex - position + bytes.count)
-      joined.append(input[position...])
-      joined.append(bytes)
-      input = joined.take()
-    }
-    position = input.startIndex
-    isInputUnsettled = true
   }
 
-  /// The next event, or nil when more input is needed; then the decoder holds no input any more.
-  /// - Throws: what the peer did wrong, and the same again at every later call.
-  public mutating func next() throws(WebSocketProtocolError) -> FrameEvent? {
+  /// Stops decoding: the error is thrown from now on.
+  package mutating func fail(_ error: WebSocketProtocolError) {
+    state = .failed(error)
+    partial = BytesBuilder()
+  }
+}
+
+// MARK: the loop
+
+/// Where a decoder has stopped.
+package enum DecoderStop {
+  /// There is no more to be found in this input, or no room for it.
+  case nothing
+  /// The sink has given an element.
+  case element
+  /// A control frame is there, which `takeControl` gives.
+  case control
+}
+
+extension FrameDecoder {
+  /// Decodes until the sink gives an element, a control frame is whole, the sink has no room, or the input is used up.
+  /// - Parameters:
+  ///   - position: Where in the input to begin, 0 to `input.count`; where to go on, afterwards.
+  ///   - chunk: What `input` is the content of, if slices of it may be kept; nil where it is only lent.
+  /// - Throws: what the peer did wrong, or which limit of the sink it passed; the same again at every later call.
+  @inline(__always)
+  mutating func decode<Sink: MessageSink & ~Copyable>(
+    _ input: Span<UInt8>, from position: inout Int, of chunk: Bytes?, into sink: inout Sink,
+    _ element: inout Sink.Element?
+  ) throws(WebSocketProtocolError) -> DecoderStop {
+    let isMasked = parser.role == .server
     do {
-      if let frame = nextWhole(limit: .max) {
-        return .data(DataPiece(kind: frame.kind, bytes: try message(of: frame)))
+      while sink.hasRoom {
+        // Most messages are a single frame that is there as a whole.
+        if isBetweenMessages,
+          let part = DataPart(wholeFrameOf: input, at: position, isMasked: isMasked, limit: sink.wholeFrameLimit)
+        {
+          element = try put(part, of: input, chunk, into: &sink)
+          position = part.payload.upperBound
+          if element != nil { return .element }
+          continue
+        }
+        guard Sink.takesParts else { break }
+        if let stop = try decodePart(of: input, &position, chunk, into: &sink, &element) { return stop }
       }
-      if let event = try nextEvent() { return event }
+      return .nothing
     } catch {
       fail(error)
       throw error
     }
-    releaseInput()
-    return nil
   }
 
-  /// Stops decoding: `next()` throws the error from now on.
-  package mutating func fail(_ error: WebSocketProtocolError) {
-    state = .failed(error)
-    partial = BytesBuilder()
-    releaseInput()
-  }
-}
-
-// MARK: frames
-
-extension FrameDecoder {
-  mutating func nextEvent() throws(WebSocketProtocolError) -> FrameEvent? {
-    while true {
-      switch state {
-      case .header, .partialHeader:
-        guard let header = try nextHeader() else { return nil }
-        try begin(header)
-      case .data(let frame):
-        return try nextPiece(of: frame).map { .data($0) }
-      case .control(let opcode, let remaining, let key):
-        return try nextControl(opcode, remaining: remaining, key)
-      case .closed: return nil
-      case .failed(let error): throw error
-      }
+  /// The way of everything else, by one step. Apart, so that the way of most is short.
+  /// - Returns: nil to go on.
+  @inline(never)
+  private mutating func decodePart<Sink: MessageSink & ~Copyable>(
+    of input: Span<UInt8>, _ position: inout Int, _ chunk: Bytes?, into sink: inout Sink,
+    _ element: inout Sink.Element?
+  ) throws(WebSocketProtocolError) -> DecoderStop? {
+    switch try step(input, &position) {
+    case .needsInput: return .nothing
+    case .control: return .control
+    case .began: return nil
+    case .part(let part):
+      element = try put(part, of: input, chunk, into: &sink)
+      return element == nil ? nil : .element
     }
   }
 
-  mutating func nextHeader() throws(WebSocketProtocolError) -> FrameHeader? {
+  /// The same on bytes that may be kept, from whose front it takes what is decoded.
+  @inline(__always)
+  mutating func next<Sink: MessageSink & ~Copyable>(
+    in input: inout Bytes, into sink: inout Sink, _ element: inout Sink.Element?
+  ) throws(WebSocketProtocolError) -> DecoderStop {
+    let chunk = input
+    var position = 0
+    do {
+      let stop = try decode(chunk.span, from: &position, of: chunk, into: &sink, &element)
+      // An empty slice would hold its whole buffer.
+      input = position == chunk.count ? Bytes() : chunk.dropFirst(position)
+      return stop
+    } catch {
+      input = Bytes()
+      throw error
+    }
+  }
+
+  /// Gives a part of a message to the sink, unmasked and, if it is text, checked.
+  @inline(__always)
+  private mutating func put<Sink: MessageSink & ~Copyable>(
+    _ part: DataPart, of input: Span<UInt8>, _ chunk: Bytes?, into sink: inout Sink
+  ) throws(WebSocketProtocolError) -> Sink.Element? {
+    guard let mark = try sink.begin(part, canSlice: part.maskingKey == nil && chunk != nil) else {
+      let start = chunk?.startIndex ?? 0
+      let slice = chunk?[start + part.payload.lowerBound..<start + part.payload.upperBound] ?? Bytes()
+      guard !part.isCheckedText || isText(slice.span, endsMessage: part.isFinal) else { throw textError }
+      return sink.end(part, slice: slice)
+    }
+    let isValid = sink.withMemory { memory in
+      let start = memory.count
+      let payload = input.extracting(part.payload)
+      if let key = part.maskingKey { memory.append(payload, masking: key) } else { memory.append(payload) }
+      return !part.isCheckedText || memory.withMutableSpan(from: start) { isText($0.span, endsMessage: part.isFinal) }
+    }
+    guard isValid else {
+      sink.drop(mark)
+      throw textError
+    }
+    return sink.end(part, mark)
+  }
+
+  /// RFC 6455 §8.1.
+  @inline(__always)
+  private mutating func isText(_ bytes: Span<UInt8>, endsMessage: Bool) -> Bool {
+    text.consume(bytes) && (!endsMessage || text.isComplete)
+  }
+
+  private var textError: WebSocketProtocolError { text.isRejected ? .invalidText : .truncatedText }
+
+  private enum Step {
+    case needsInput
+    case began
+    case part(DataPart)
+    case control
+  }
+
+  /// Goes on by a header, by what there is of a payload, or by a control frame.
+  private mutating func step(
+    _ input: Span<UInt8>, _ position: inout Int
+  ) throws(WebSocketProtocolError) -> Step {
+    switch state {
+    case .header, .partialHeader:
+      guard let header = try nextHeader(input, &position) else { return .needsInput }
+      try begin(header)
+      return .began
+    case .data(let frame):
+      guard let part = nextPart(of: frame, input.count - position, &position) else { return .needsInput }
+      return .part(part)
+    case .control(let opcode, let remaining, let key):
+      let count = min(remaining, input.count - position)
+      let payload = input.extracting(position..<position + count)
+      if let key { partial.append(payload, masking: key) } else { partial.append(payload) }
+      position += count
+      guard count == remaining else {
+        state = .control(opcode, remaining: remaining - count, key?.rotated(by: count))
+        return .needsInput
+      }
+      state = .wholeControl(opcode)
+      return .control
+    case .wholeControl: return .control
+    case .closed:
+      position = input.count
+      return .needsInput
+    case .failed(let error): throw error
+    }
+  }
+
+  private mutating func nextHeader(
+    _ input: Span<UInt8>, _ position: inout Int
+  ) throws(WebSocketProtocolError) -> FrameHeader? {
     if case .header = state {
-      if let header = try parser.parse(input.span, at: position - input.startIndex) {
+      if let header = try parser.parse(input, at: position) {
         position += header.encodedLength
         return header
       }
-      if position == input.endIndex { return nil }
+      if position == input.count { return nil }
       state = .partialHeader
     }
-    while position < input.endIndex {
+    while position < input.count {
       partial.append(input[position])
       position += 1
       if let header = try parser.parse(partial.span, at: 0) {
@@ -176,7 +272,7 @@ extension FrameDecoder {
     return nil
   }
 
-  mutating func begin(_ header: FrameHeader) throws(WebSocketProtocolError) {
+  private mutating func begin(_ header: FrameHeader) throws(WebSocketProtocolError) {
     // RFC 6455 §5.5: a control frame may come between the frames of a message.
     if header.opcode.isControl {
       // RFC 6455 §5.5.1: a code has two bytes, so one is wrong before it has come.
@@ -191,72 +287,48 @@ extension FrameDecoder {
         startsFrame: true, maskingKey: header.maskingKey, remaining: header.payloadLength))
   }
 
-  /// What there is of a data frame's payload. The frame's first piece may be empty: then it tells what will come.
-  func nextPart(of frame: DataFrame) -> DataFrame.Part? {
-    let count = min(frame.remaining, input.endIndex - position)
+  /// What there is of a data frame's payload, behind which the decoder goes on. The frame's first part may be empty: then it tells what will come.
+  private mutating func nextPart(of frame: DataFrame, _ available: Int, _ position: inout Int) -> DataPart? {
+    let count = min(frame.remaining, available)
     if count == 0 && frame.remaining > 0 && !frame.startsFrame { return nil }
     let remaining = frame.remaining - count
-    return DataFrame.Part(
-      range: position..<position + count, remaining: remaining, endsMessage: frame.isFinal && remaining == 0)
-  }
-
-  /// Goes on behind a part of a data frame.
-  mutating func pass(_ part: DataFrame.Part, of frame: DataFrame) {
-    position = part.range.upperBound
-    if part.remaining == 0 {
+    let part = DataPart(
+      kind: frame.kind, reserved: frame.reserved, maskingKey: frame.maskingKey, payload: position..<position + count,
+      isFirst: frame.isFirst, isFinal: frame.isFinal && remaining == 0, startsFrame: frame.startsFrame,
+      remainingInFrame: remaining)
+    position += count
+    if remaining == 0 {
       state = .header
     } else {
       var rest = frame
       rest.isFirst = false
       rest.startsFrame = false
-      rest.maskingKey = frame.maskingKey?.rotated(by: part.range.count)
-      rest.remaining = part.remaining
+      rest.maskingKey = frame.maskingKey?.rotated(by: count)
+      rest.remaining = remaining
       state = .data(rest)
     }
+    return part
   }
 
-  mutating func nextPiece(of frame: DataFrame) throws(WebSocketProtocolError) -> DataPiece? {
-    guard let part = nextPart(of: frame) else { return nil }
-    let bytes = unmask(part.range, frame.maskingKey)
-    if frame.isCheckedText { try check(bytes.span, endsMessage: part.endsMessage) }
-    pass(part, of: frame)
-    return DataPiece(
-      kind: frame.kind, reserved: frame.reserved, bytes: bytes, isFirst: frame.isFirst, isFinal: part.endsMessage,
-      startsFrame: frame.startsFrame, remainingInFrame: part.remaining)
-  }
-
-  /// RFC 6455 §8.1.
-  mutating func check(_ bytes: Span<UInt8>, endsMessage: Bool) throws(WebSocketProtocolError) {
-    guard text.consume(bytes) else { throw .invalidText }
-    if endsMessage { try endText() }
-  }
-
-  mutating func endText() throws(WebSocketProtocolError) {
-    guard text.isComplete else { throw .truncatedText }
-    text = UTF8Validator()
-  }
-
-  private mutating func nextControl(
-    _ opcode: Opcode, remaining: Int, _ key: MaskingKey?
-  ) throws(WebSocketProtocolError) -> FrameEvent? {
-    let count = min(remaining, input.endIndex - position)
-    Self.unmask(input, position..<position + count, key, to: &partial)
-    position += count
-    guard count == remaining else {
-      state = .control(opcode, remaining: remaining - count, key?.rotated(by: count))
-      return nil
-    }
+  /// The control frame at which the decoder has stopped.
+  /// - Throws: what is wrong with a Close.
+  package mutating func takeControl() throws(WebSocketProtocolError) -> ControlFrame {
+    guard case .wholeControl(let opcode) = state else { return .pong(Bytes()) }
     state = .header
     let payload = partial.take()
     switch opcode {
     case .ping: return .ping(payload)
     case .pong: return .pong(payload)
-    default: return try close(payload)
+    default: break
+    }
+    do { return try close(payload) } catch {
+      fail(error)
+      throw error
     }
   }
 
-  /// RFC 6455 §5.5.1: nothing, or two bytes of code and a reason in UTF-8.
-  private mutating func close(_ payload: Bytes) throws(WebSocketProtocolError) -> FrameEvent {
+  private mutating func close(_ payload: Bytes) throws(WebSocketProtocolError) -> ControlFrame {
+    // RFC 6455 §5.5.1: nothing, or two bytes of code and a reason in UTF-8.
     var code: CloseCode?
     if payload.count >= 2 {
       let number = CloseCode(rawValue: UInt16(payload[0]) << 8 | UInt16(payload[1]))
@@ -267,68 +339,5 @@ extension FrameDecoder {
     guard UTF8Validator.isValid(reason.span) else { throw .invalidCloseReason }
     state = .closed
     return .close(code, reason: reason.string)
-  }
-}
-
-// MARK: input
-
-extension FrameDecoder {
-  /// Whether fed bytes wait to be decoded. If none do, the decoder holds no input any more.
-  @inlinable
-  package mutating func hasInput() -> Bool {
-    if position < input.endIndex { return true }
-    if !input.isEmpty || unmasked.capacity > 0 { releaseInput() }
-    return false
-  }
-
-  /// Moves the input that is left into memory of its own, if it is a small part of a larger buffer: it will be decoded later.
-  package mutating func settleInput() {
-    guard isInputUnsettled else { return }
-    if position == input.endIndex { return releaseInput() }
-    isInputUnsettled = false
-    input = input[position...].compacted()
-    position = input.startIndex
-  }
-}
-
-// MARK: payload
-
-extension FrameDecoder {
-  private static let sharedBufferSize = 16 << 10
-
-  /// A slice of the input; masked, a slice of a buffer that the payloads of one input share while they are small.
-  mutating func unmask(_ range: Range<Int>, _ key: MaskingKey?) -> Bytes {
-    guard let key else { return input[range] }
-    if range.isEmpty { return Bytes() }
-    if range.count > Self.sharedBufferSize / 4 {
-      var builder = BytesBuilder(capacity: range.count)
-      Self.unmask(input, range, key, to: &builder)
-      return builder.take()
-    }
-    if unmasked.capacity - unmasked.count < range.count {
-      let rest = input.endIndex - range.lowerBound
-      unmasked = BytesBuilder(capacity: min(rest, Self.sharedBufferSize))
-    }
-    let start = unmasked.count
-    Self.unmask(input, range, key, to: &unmasked)
-    // What was lent is not written again: the builder goes on behind it.
-    let lent = unmasked.lend()
-    return lent[start..<lent.endIndex]
-  }
-
-  static func unmask(
-    _ input: borrowing Bytes, _ range: Range<Int>, _ key: MaskingKey?, to output: inout BytesBuilder
-  ) {
-    let start = input.startIndex
-    let span = input.span.extracting(range.lowerBound - start..<range.upperBound - start)
-    if let key { output.append(span, masking: key) } else { output.append(span) }
-  }
-
-  @usableFromInline
-  mutating func releaseInput() {
-    isInputUnsettled = false
-    input = Bytes()
-    position = 0
-    if unmasked.capacity > 0 { unmasked = BytesBuilder() }
   }
 }

@@ -61,12 +61,4 @@ public struct FrameHeader: Sendable, Hashable {
     let length = payloadLength <= 125 ? 2 : payloadLength <= 0xFFFF ? 4 : 10
     return masked ? length + 4 : length
   }
-
-  /// - Throws: `WebSocketProtocolError.messageTooBig` if the frame makes a message of `received` bytes so far longer than
-  ///   `limit`.
-  @inlinable
-  package func checkLength(after received: Int, limit: Int) throws(WebSocketProtocolError) {
-    let (total, overflows) = received.addingReportingOverflow(payloadLength)
-    if overflows || total > limit { throw .messageTooBig(limit: limit, actual: overflows ? .max : total) }
-  }
 }

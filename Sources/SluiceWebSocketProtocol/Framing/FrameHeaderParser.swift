@@ -72,7 +72,9 @@ extension MaskingKey {
   /// The four bytes at `position`, which must be there.
   @inlinable
   init(_ input: Span<UInt8>, at position: Int) {
-    self.init(input[position], input[position + 1], input[position + 2], input[position + 3])
+    precondition(position >= 0 && position <= input.count &- 4, "no key")
+    self.init(
+      word: unsafe input.withUnsafeBytes { unsafe $0.loadUnaligned(fromByteOffset: position, as: UInt32.self) })
   }
 }
 

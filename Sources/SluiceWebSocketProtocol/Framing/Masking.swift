@@ -62,6 +62,7 @@ extension BytesBuilder {
   /// Appends a masked or unmasked copy in one pass; the source is not touched.
   /// - Parameter key: Its first byte meets the span's first.
   @inlinable
+  @inline(__always)
   public mutating func append(_ span: Span<UInt8>, masking key: MaskingKey) {
     unsafe span.withUnsafeBufferPointer { source in
       guard let base = source.baseAddress else { return }

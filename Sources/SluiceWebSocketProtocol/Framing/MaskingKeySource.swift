@@ -50,3 +50,12 @@ public struct MaskingKeySource: ~Copyable, Sendable {
     }
   }
 }
+
+/// A key source on the heap, so that a server's connections don't hold its memory.
+package final class MaskingKeys {
+  private var source = MaskingKeySource()
+
+  package init() {}
+
+  package func next() -> MaskingKey { source.next() }
+}

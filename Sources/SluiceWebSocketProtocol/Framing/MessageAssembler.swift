@@ -26,11 +26,12 @@ public struct AssembledMessage: Sendable, Hashable {
 ///
 /// ```swift
 /// var assembler = MessageAssembler(maxMessageSize: 1 << 20)
-/// while case .data(let piece)? = try decoder.next() {
+/// while case .data(let piece)? = try decoder.next(in: &input) {
 ///   if let message = try assembler.append(piece) { handle(message) }
 /// }
 /// ```
-public struct MessageAssembler: ~Copyable, Sendable {
+/// As a decoder's sink it has no pieces made: a message is unmasked straight to where it is gathered.
+@safe public struct MessageAssembler: ~Copyable, Sendable {
   /// 64 MiB - 1, as in faye-websocket.
   public static let defaultMaxMessageSize = (64 << 20) - 1
   /// 131,072: a message of 64 MiB in frames of 512 bytes.
@@ -45,6 +46,9 @@ public struct MessageAssembler: ~Copyable, Sendable {
   @usableFromInline var fragments: Int32 = 0
   /// What came of it.
   var gathered = BytesBuilder()
+  /// What small messages take memory from, where there is a loop that has some. Who runs the assembler holds it: counting it for each message would
+  /// cost 49 instructions.
+  private let scratch: Unmanaged<ScratchBuffers>?
 
   /// Bytes of an announced frame that memory is reserved for before they arrive.
   private static let reservedAhead = 1 << 20
@@ -53,8 +57,13 @@ public struct MessageAssembler: ~Copyable, Sendable {
     maxMessageSize: Int = MessageAssembler.defaultMaxMessageSize,
     maxFragments: Int = MessageAssembler.defaultMaxFragments
   ) {
+    self.init(maxMessageSize: maxMessageSize, maxFragments: maxFragments, scratch: nil)
+  }
+
+  package init(maxMessageSize: Int, maxFragments: Int, scratch: ScratchBuffers?) {
     self.maxMessageSize = maxMessageSize
     fragmentLimit = Int32(clamping: maxFragments)
+    unsafe self.scratch = scratch.map { unsafe Unmanaged.passUnretained($0) }
   }
 
   /// Takes the next piece.
@@ -81,7 +90,7 @@ public struct MessageAssembler: ~Copyable, Sendable {
   }
 
   /// Checks what is to be kept against the limits, before it is.
-  mutating func admit(
+  private mutating func admit(
     _ count: Int, remainingInFrame: Int, startsFrame: Bool
   ) throws(WebSocketProtocolError) {
     let (known, overflows) = (gathered.count + count).addingReportingOverflow(remainingInFrame)
@@ -95,7 +104,7 @@ public struct MessageAssembler: ~Copyable, Sendable {
   }
 
   /// The message whose last piece was gathered.
-  mutating func take(_ kind: MessageKind) -> AssembledMessage {
+  private mutating func take(_ kind: MessageKind) -> AssembledMessage {
     fragments = 0
     return AssembledMessage(kind: kind, bytes: gathered.take())
   }
@@ -104,5 +113,70 @@ public struct MessageAssembler: ~Copyable, Sendable {
   public mutating func reset() {
     fragments = 0
     if gathered.capacity > 0 { gathered = BytesBuilder() }
+  }
+}
+
+extension MessageAssembler: MessageSink {
+  static var takesParts: Bool { true }
+  var wholeFrameLimit: Int { maxMessageSize }
+  var hasRoom: Bool { true }
+
+  @inline(__always)
+  mutating func begin(_ part: DataPart, canSlice: Bool) throws(WebSocketProtocolError) -> Void? {
+    guard part.isFirst, part.isFinal, gathered.capacity == 0, part.count <= maxMessageSize else {
+      try beginGathering(
+        part.count, remainingInFrame: part.remainingInFrame, startsFrame: part.startsFrame,
+        isFirst: part.isFirst)
+      return ()
+    }
+    fragments = 0
+    if canSlice { return nil }
+    let count = part.count
+    if count > 0, let scratch = unsafe scratch {
+      unsafe scratch._withUnsafeGuaranteedRef { gathered = $0.takeForMessage(count) }
+    } else {
+      gathered = BytesBuilder(capacity: count)
+    }
+    return ()
+  }
+
+  @inline(never)
+  private mutating func beginGathering(
+    _ count: Int, remainingInFrame: Int, startsFrame: Bool, isFirst: Bool
+  ) throws(WebSocketProtocolError) {
+    if isFirst { reset() }
+    try admit(count, remainingInFrame: remainingInFrame, startsFrame: startsFrame)
+  }
+
+  @inline(__always)
+  mutating func withMemory(_ body: (inout BytesBuilder) -> Bool) -> Bool { body(&gathered) }
+
+  @inline(__always)
+  mutating func end(_ part: DataPart, _ mark: Void) -> AssembledMessage? { part.isFinal ? take(part.kind) : nil }
+
+  @inline(__always)
+  mutating func end(_ part: DataPart, slice: Bytes) -> AssembledMessage? {
+    AssembledMessage(kind: part.kind, bytes: slice)
+  }
+
+  mutating func drop(_ mark: Void) { reset() }
+}
+
+extension FrameDecoder {
+  /// Takes the next message from the front of the input, put together.
+  /// - Throws: also which limit of the assembler was passed.
+  package mutating func nextMessage(
+    in input: inout Bytes, assembling messages: inout MessageAssembler, _ message: inout AssembledMessage?
+  ) throws(WebSocketProtocolError) -> DecoderStop {
+    try next(in: &input, into: &messages, &message)
+  }
+
+  /// The same on bytes that are only lent, so that what is not masked is copied too.
+  /// - Parameter position: Where in the input to begin, 0 to `input.count`; where to go on, afterwards.
+  package mutating func nextMessage(
+    in input: Span<UInt8>, from position: inout Int, assembling messages: inout MessageAssembler,
+    _ message: inout AssembledMessage?
+  ) throws(WebSocketProtocolError) -> DecoderStop {
+    try decode(input, from: &position, of: nil, into: &messages, &message)
   }
 }

@@ -23,6 +23,9 @@ package struct UTF8Validator: Sendable {
   /// Whether the text may end here: not inside a character, and nothing was wrong.
   @inlinable package var isComplete: Bool { state == UTF8Automaton.accept }
 
+  /// Whether the text can't become valid any more.
+  @inlinable package var isRejected: Bool { state == UTF8Automaton.reject }
+
   /// Looks at the next piece.
   /// - Returns: false if the text can't become valid any more; every later call says the same.
   @inlinable

@@ -8,7 +8,6 @@ package struct HixieDecoder: ~Copyable, Sendable {
   private let hasClosingHandshake: Bool
   /// Bytes of a frame that is passed over.
   private let maxSkippedBytes: Int
-  private var input = Bytes()
   private var state = State.betweenFrames
 
   private enum State {
@@ -34,24 +33,12 @@ package struct HixieDecoder: ~Copyable, Sendable {
     }
   }
 
-  package mutating func feed(_ bytes: consuming Bytes) {
-    switch state {
-    case .closed, .failed: return
-    case .betweenFrames, .text, .length, .skipping: break
-    }
-    input = input.followed(by: bytes)
-  }
-
-  /// Moves input that waits into memory of its own.
-  package mutating func settleInput() {
-    if !input.isEmpty { input = input.compacted() }
-  }
-
-  /// The next event, or nil when more input is needed.
+  /// Takes the next event from the front of the input.
+  /// - Returns: nil when more input is needed. The input is empty then. After a Close what comes is dropped.
   /// - Throws: what the peer did wrong, and the same again at every later call.
-  package mutating func next() throws(WebSocketProtocolError) -> FrameEvent? {
+  package mutating func next(in input: inout Bytes) throws(WebSocketProtocolError) -> FrameEvent<DataPiece>? {
     do {
-      if let event = try nextEvent() { return event }
+      if let event = try nextEvent(&input) { return event }
     } catch {
       state = .failed(error)
       input = Bytes()
@@ -61,14 +48,14 @@ package struct HixieDecoder: ~Copyable, Sendable {
     return nil
   }
 
-  private mutating func nextEvent() throws(WebSocketProtocolError) -> FrameEvent? {
+  private mutating func nextEvent(_ input: inout Bytes) throws(WebSocketProtocolError) -> FrameEvent<DataPiece>? {
     while true {
       switch state {
       case .closed: return nil
       case .failed(let error): throw error
       case .text(let isFirst, let text):
         if input.isEmpty && !isFirst { return nil }
-        return .data(try nextPiece(isFirst: isFirst, text))
+        return .data(try nextPiece(&input, isFirst: isFirst, text))
       case .betweenFrames:
         guard let type = input.popFirst() else { return nil }
         try begin(type)
@@ -116,7 +103,7 @@ package struct HixieDecoder: ~Copyable, Sendable {
 
   /// What there is of a text.
   private mutating func nextPiece(
-    isFirst: Bool, _ validator: UTF8Validator
+    _ input: inout Bytes, isFirst: Bool, _ validator: UTF8Validator
   ) throws(WebSocketProtocolError) -> DataPiece {
     var text = validator
     let end = input.firstIndex(of: 0xFF)

@@ -1,7 +1,7 @@
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-/// The frame decoder and the assembler: whatever comes, and however it is cut, every way to read finds the same.
+/// The frame decoder: whatever comes, and however it is cut, all of its sinks find the same, and so does the other end of a relay.
 enum FramesTarget: FuzzTarget {
   static let name = "frames"
   private static let limit = 1000
@@ -13,9 +13,13 @@ enum FramesTarget: FuzzTarget {
     let reserved: ReservedBits = settings & 2 == 0 ? [] : .rsv1
     let whole = reader.rest.dropFirst()
     let pieces = reader.pieces()
-    let expected = found([whole], role, reserved)
-    let cut = found(pieces, role, reserved)
-    promise(cut == expected, "in \(pieces.count) pieces \(cut), whole \(expected)")
+    let expected = found([whole], role, reserved, lent: false)
+    for lent in [false, true] {
+      let cut = found(pieces, role, reserved, lent: lent)
+      promise(cut == expected, "in \(pieces.count) pieces \(cut), whole \(expected)")
+    }
+    let relayed = foundBehindRelay(pieces, role, reserved)
+    promise(relayed == expected, "relayed \(relayed), whole \(expected)")
     if settings & 4 != 0 {
       let separate = foundByPieces(pieces, role, reserved)
       promise(
@@ -26,26 +30,61 @@ enum FramesTarget: FuzzTarget {
 
   private enum Found: Equatable {
     case message(MessageKind, Bytes)
-    /// A part of what an extension decodes: only all parts together don't depend on how the input is cut.
-    case encoded(Bytes)
     case control(UInt8, Bytes)
     case error(WebSocketProtocolError)
   }
 
-  private static func found(_ pieces: [Bytes], _ role: WebSocketRole, _ reserved: ReservedBits) -> [Found] {
+  private static func found(
+    _ pieces: [Bytes], _ role: WebSocketRole, _ reserved: ReservedBits, lent: Bool
+  ) -> [Found] {
     var decoder = FrameDecoder(role: role, allowedReservedBits: reserved)
     var assembler = MessageAssembler(maxMessageSize: limit, maxFragments: 8)
     var found: [Found] = []
     do {
-      for piece in pieces {
-        decoder.feed(piece)
-        while let event = try decoder.next(assembling: &assembler) {
-          switch event {
-          case .message(let message): found.append(.message(message.kind, message.bytes.compacted()))
-          case .encoded(let piece): try add(piece, &assembler, to: &found)
-          case .ping(let bytes): found.append(.control(9, bytes.compacted()))
-          case .pong(let bytes): found.append(.control(10, bytes.compacted()))
-          case .close(let code, let reason): found.append(close(code, reason))
+      for var piece in pieces {
+        var position = 0
+        var message: AssembledMessage?
+        search: while true {
+          let stop =
+            try lent
+            ? decoder.nextMessage(in: piece.span, from: &position, assembling: &assembler, &message)
+            : decoder.nextMessage(in: &piece, assembling: &assembler, &message)
+          switch stop {
+          case .nothing: break search
+          case .element: if let message { found.append(.message(message.kind, message.bytes.compacted())) }
+          case .control: _ = take(FrameEvent<Never>(try decoder.takeControl()), &found)
+          }
+        }
+        promise(lent ? position == piece.count : piece.isEmpty, "something is left in the input")
+      }
+    } catch {
+      found.append(.error(error))
+    }
+    return found
+  }
+
+  /// What is relayed is read by the target's peer, the rest here.
+  private static func foundBehindRelay(
+    _ pieces: [Bytes], _ role: WebSocketRole, _ reserved: ReservedBits
+  ) -> [Found] {
+    var decoder = FrameDecoder(role: role, allowedReservedBits: reserved)
+    var assembler = MessageAssembler(maxMessageSize: limit, maxFragments: 8)
+    let keys = role == .server ? MaskingKeys() : nil
+    var found: [Found] = []
+    do {
+      for var piece in pieces {
+        var isDone = false
+        while !isDone {
+          var output = BytesBuilder()
+          let count = decoder.relay(piece.span, to: &output, limit: limit, highWatermark: 50, keys: keys)
+          piece = piece.dropFirst(count)
+          found += Self.found([output.take()], role, [], lent: false)
+          if count > 0 { continue }
+          var message: AssembledMessage?
+          switch try decoder.nextMessage(in: &piece, assembling: &assembler, &message) {
+          case .nothing: isDone = true
+          case .element: if let message { found.append(.message(message.kind, message.bytes.compacted())) }
+          case .control: _ = take(FrameEvent<Never>(try decoder.takeControl()), &found)
           }
         }
       }
@@ -53,6 +92,16 @@ enum FramesTarget: FuzzTarget {
       found.append(.error(error))
     }
     return found
+  }
+
+  private static func take<Data>(_ event: FrameEvent<Data>, _ found: inout [Found]) -> Data? {
+    switch event {
+    case .data(let data): return data
+    case .ping(let bytes): found.append(.control(9, bytes.compacted()))
+    case .pong(let bytes): found.append(.control(10, bytes.compacted()))
+    case .close(let code, let reason): found.append(close(code, reason))
+    }
+    return nil
   }
 
   private static func foundByPieces(_ pieces: [Bytes], _ role: WebSocketRole, _ reserved: ReservedBits) -> [Found] {
@@ -60,31 +109,16 @@ enum FramesTarget: FuzzTarget {
     var assembler = MessageAssembler(maxMessageSize: limit, maxFragments: 8)
     var found: [Found] = []
     do {
-      for piece in pieces {
-        decoder.feed(piece)
-        while let event = try decoder.next() {
-          switch event {
-          case .data(let piece) where piece.reserved.isEmpty:
-            if let message = try assembler.append(piece) {
-              found.append(.message(message.kind, message.bytes.compacted()))
-            }
-          case .data(let piece): try add(piece, &assembler, to: &found)
-          case .ping(let bytes): found.append(.control(9, bytes.compacted()))
-          case .pong(let bytes): found.append(.control(10, bytes.compacted()))
-          case .close(let code, let reason): found.append(close(code, reason))
-          }
+      for var input in pieces {
+        while let event = try decoder.next(in: &input) {
+          guard let piece = take(event, &found), let message = try assembler.append(piece) else { continue }
+          found.append(.message(message.kind, message.bytes.compacted()))
         }
       }
     } catch {
       found.append(.error(error))
     }
     return found
-  }
-
-  private static func add(
-    _ piece: DataPiece, _ assembler: inout MessageAssembler, to found: inout [Found]
-  ) throws(WebSocketProtocolError) {
-    if let message = try assembler.append(piece) { found.append(.encoded(message.bytes.compacted())) }
   }
 
   /// What a header promises beyond a limit is known before the bytes that come with it are looked at, if the decoder knows

@@ -59,14 +59,16 @@ enum Found: Equatable, CustomTestStringConvertible {
 
 /// The ways to take what a decoder finds. All must find the same.
 enum Reader: CaseIterable {
-  /// `next()`, pieces joined.
+  /// Pieces, joined.
   case pieces
-  /// `next()` and `MessageAssembler.append`.
+  /// Pieces, and `MessageAssembler.append`.
   case assembler
-  /// `next(assembling:)`.
-  case assembling
-  /// `nextWhole` and `message(of:)` where they apply.
-  case whole
+  /// Messages of bytes that may be kept.
+  case messages
+  /// Messages of bytes that are lent.
+  case lent
+  /// Whole messages relayed to another connection, which takes them, and the rest as messages.
+  case relay
 }
 
 func decode(
@@ -79,39 +81,32 @@ func decode(
   var joined: [UInt8] = []
   do {
     for chunk in chunks {
-      decoder.feed(Bytes(chunk))
+      var input = Bytes(chunk)
       switch reader {
-      case .pieces: try takePieces(&decoder, &joined, &found)
-      case .assembler: try takeAssembled(&decoder, &assembler, &found)
-      case .assembling: try takeMessages(&decoder, &assembler, &found)
-      case .whole:
-        while let frame = decoder.nextWhole(limit: maxMessageSize) {
-          found.append(.message(frame.kind, Array(try decoder.message(of: frame))))
-        }
-        try takeMessages(&decoder, &assembler, &found)
+      case .pieces: try takePieces(&decoder, &input, &joined, &found)
+      case .assembler: try takeAssembled(&decoder, &input, &assembler, &found)
+      case .messages: try takeMessages(&decoder, &input, &assembler, &found)
+      case .lent: try takeLent(&decoder, &input, &assembler, &found)
+      case .relay: try takeRelayed(&decoder, &input, &assembler, &found)
       }
-      let left = decoder.input.count
-      #expect(left == 0, "a drained decoder holds no input")
+      #expect(input.isEmpty, "what was decoded is taken from the input")
     }
   } catch {
     found.append(.error(error))
     // What only an assembler finds, its decoder has not failed of.
     if reader == .assembler { decoder.fail(error) }
-    #expect(throws: error, "the error stays") { try decoder.next() }
-    decoder.feed([0x82, 0x00])
-    #expect(throws: error, "and what is fed after it is ignored") { try decoder.next() }
+    var input: Bytes = [0x82, 0x00]
+    #expect(throws: error, "the error stays") { try decoder.next(in: &input) }
+    #expect(input.isEmpty, "and what comes after it is dropped")
   }
   return found
 }
 
 private func takePieces(
-  _ decoder: inout FrameDecoder, _ joined: inout [UInt8], _ found: inout [Found]
+  _ decoder: inout FrameDecoder, _ input: inout Bytes, _ joined: inout [UInt8], _ found: inout [Found]
 ) throws(WebSocketProtocolError) {
-  while let event = try decoder.next() {
-    guard case .data(let piece) = event else {
-      found.append(control(event))
-      continue
-    }
+  while let event = try decoder.next(in: &input) {
+    guard let piece = take(event, &found) else { continue }
     if piece.isFirst { joined = [] }
     joined += Array(piece.bytes)
     if piece.isFinal { found.append(.message(piece.kind, joined)) }
@@ -119,39 +114,75 @@ private func takePieces(
 }
 
 private func takeAssembled(
-  _ decoder: inout FrameDecoder, _ assembler: inout MessageAssembler, _ found: inout [Found]
+  _ decoder: inout FrameDecoder, _ input: inout Bytes, _ assembler: inout MessageAssembler, _ found: inout [Found]
 ) throws(WebSocketProtocolError) {
-  while let event = try decoder.next() {
-    guard case .data(let piece) = event else {
-      found.append(control(event))
-      continue
-    }
-    if let message = try assembler.append(piece) { found.append(.message(message.kind, Array(message.bytes))) }
+  while let event = try decoder.next(in: &input) {
+    guard let piece = take(event, &found), let message = try assembler.append(piece) else { continue }
+    found.append(.message(message.kind, Array(message.bytes)))
   }
 }
 
 private func takeMessages(
-  _ decoder: inout FrameDecoder, _ assembler: inout MessageAssembler, _ found: inout [Found]
+  _ decoder: inout FrameDecoder, _ input: inout Bytes, _ assembler: inout MessageAssembler, _ found: inout [Found]
 ) throws(WebSocketProtocolError) {
-  while let event = try decoder.next(assembling: &assembler) {
-    switch event {
-    case .message(let message): found.append(.message(message.kind, Array(message.bytes)))
-    case .encoded(let piece):
-      if let message = try assembler.append(piece) { found.append(.message(message.kind, Array(message.bytes))) }
-    case .ping(let bytes): found.append(.ping(Array(bytes)))
-    case .pong(let bytes): found.append(.pong(Array(bytes)))
-    case .close(let code, let reason): found.append(.close(code?.rawValue, reason))
+  var message: AssembledMessage?
+  while true {
+    switch try decoder.nextMessage(in: &input, assembling: &assembler, &message) {
+    case .nothing: return
+    case .element: found.append(.message(message!.kind, Array(message!.bytes)))
+    case .control: _ = take(FrameEvent<Never>(try decoder.takeControl()), &found)
     }
   }
 }
 
-private func control(_ event: FrameEvent) -> Found {
-  switch event {
-  case .ping(let bytes): .ping(Array(bytes))
-  case .pong(let bytes): .pong(Array(bytes))
-  case .close(let code, let reason): .close(code?.rawValue, reason)
-  case .data: preconditionFailure("no control frame")
+private func takeLent(
+  _ decoder: inout FrameDecoder, _ input: inout Bytes, _ assembler: inout MessageAssembler, _ found: inout [Found]
+) throws(WebSocketProtocolError) {
+  var position = 0
+  var message: AssembledMessage?
+  while true {
+    switch try decoder.nextMessage(in: input.span, from: &position, assembling: &assembler, &message) {
+    case .nothing:
+      input = input.dropFirst(position)
+      return
+    case .element: found.append(.message(message!.kind, Array(message!.bytes)))
+    case .control: _ = take(FrameEvent<Never>(try decoder.takeControl()), &found)
+    }
   }
+}
+
+private func takeRelayed(
+  _ decoder: inout FrameDecoder, _ input: inout Bytes, _ assembler: inout MessageAssembler, _ found: inout [Found]
+) throws(WebSocketProtocolError) {
+  let role = decoder.parser.role
+  while true {
+    var output = BytesBuilder()
+    let count = decoder.relay(
+      input.span, to: &output, limit: min(assembler.maxMessageSize, 1000), highWatermark: 100,
+      keys: role == .server ? MaskingKeys() : nil)
+    input = input.dropFirst(count)
+    // A relay writes what the role's own peers send.
+    found += decode([Array(output.take())], role: role, reader: .pieces)
+    if count > 0 { continue }
+    var message: AssembledMessage?
+    switch try decoder.nextMessage(in: &input, assembling: &assembler, &message) {
+    case .nothing: return
+    case .element: found.append(.message(message!.kind, Array(message!.bytes)))
+    case .control: _ = take(FrameEvent<Never>(try decoder.takeControl()), &found)
+    }
+  }
+}
+
+/// Notes a control frame.
+/// - Returns: what else the event has.
+private func take<Data>(_ event: FrameEvent<Data>, _ found: inout [Found]) -> Data? {
+  switch event {
+  case .data(let data): return data
+  case .ping(let bytes): found.append(.ping(Array(bytes)))
+  case .pong(let bytes): found.append(.pong(Array(bytes)))
+  case .close(let code, let reason): found.append(.close(code?.rawValue, reason))
+  }
+  return nil
 }
 
 /// Every reader finds the same in the input whole, split at each byte, and byte by byte.

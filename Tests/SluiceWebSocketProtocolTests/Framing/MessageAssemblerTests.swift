@@ -52,7 +52,8 @@ struct MessageAssemblerTests {
   }
 
   @Test(
-    "the limit holds for every reader, in one frame and in many", arguments: [Reader.assembler, .assembling, .whole])
+    "the limit holds for every reader, in one frame and in many",
+    arguments: [Reader.assembler, .messages, .lent, .relay])
   func limitsWire(reader: Reader) {
     let error = Found.error(.messageTooBig(limit: 10, actual: 11))
     let ten: [UInt8] = Array(repeating: 1, count: 10)
@@ -72,7 +73,7 @@ struct MessageAssemblerTests {
   @Test("ATTACKS 11: fragments without end, empty or of one byte, are refused", arguments: [0, 1])
   func attack11_fragmentsWithoutEnd(size: Int) throws {
     let payload = [UInt8](repeating: 0, count: size)
-    for reader in [Reader.assembler, .assembling] {
+    for reader in [Reader.assembler, .messages] {
       var chunks = [frame(0x02, payload)]
       let thousand = (0..<1000).flatMap { _ in frame(0x00, payload) }
       chunks += Array(repeating: thousand, count: 132)

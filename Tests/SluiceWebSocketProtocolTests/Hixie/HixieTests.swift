@@ -102,9 +102,9 @@ struct HixieTests {
     var rest = bytes
     do {
       while !rest.isEmpty {
-        decoder.feed(rest.prefix(size))
+        var input = rest.prefix(size)
         rest = rest.dropFirst(size)
-        while let event = try decoder.next() {
+        while let event = try decoder.next(in: &input) {
           switch event {
           case .data(let piece):
             if let message = try assembler.append(piece) { found.append(.text(message.bytes.string)) }

@@ -45,7 +45,7 @@ extension WebSocket {
   /// A part of a message came, of which the connection's timers and its observer want to know.
   @inline(__always)
   func noteReceived(_ byteCount: Int, endsMessage: Bool) {
-    if isWatched { tellReceived(byteCount, endsMessage) }
+    if machine.isWatched { tellReceived(byteCount, endsMessage) }
   }
 
   func noteReceived(_ part: ReceivedPart) { noteReceived(part.byteCount, endsMessage: part.endsMessage) }
@@ -57,7 +57,7 @@ extension WebSocket {
 
   @inline(__always)
   func noteSent(_ byteCount: Int, endsMessage: Bool) {
-    if isWatched { tellSent(byteCount, endsMessage) }
+    if machine.isWatched { tellSent(byteCount, endsMessage) }
   }
 
   private func tellSent(_ byteCount: Int, _ endsMessage: Bool) {
@@ -65,8 +65,8 @@ extension WebSocket {
     guard let observer = options.observer else { return }
     // Once for each time that it fills.
     let isFull = queuedByteCount >= options.writeHighWatermark
-    let wasFull = activity.contains(.full)
-    if isFull { activity.insert(.full) } else { activity.remove(.full) }
+    let wasFull = controls.isFull
+    controls.isFull = isFull
     observer.didSend(byteCount: byteCount, endsMessage: endsMessage)
     if isFull && !wasFull { observer.didReachHighWatermark() }
   }

@@ -8,12 +8,12 @@ extension WebSocket {
   func nextMessage(from pipeline: ExtensionPipeline) throws -> Message? {
     while true {
       if let message = pipeline.popDecoded() { return message }
-      guard pipeline.wantsMore, !decoder.isClosed, case .open = readState, let piece = try nextPiece() else {
+      guard pipeline.wantsMore, !machine.hasDecodedClose, isReading, let piece = try nextPiece() else {
         return nil
       }
       // What an extension is to decode counts when it has.
       note(.data)
-      if let message = try assembler.append(piece) {
+      if let message = try machine.assemble(piece) {
         pipeline.receive(
           ExtensionMessage(kind: message.kind, reserved: piece.reserved, bytes: message.bytes.compacted()), for: self)
       }
@@ -22,12 +22,12 @@ extension WebSocket {
 
   /// Does something once the messages before it are decoded.
   func afterReceived(_ work: @escaping () -> Void) {
-    if case .extensions(let pipeline) = coding { pipeline.afterReceived(work) } else { work() }
+    if let pipeline { pipeline.afterReceived(work) } else { work() }
   }
 
   /// Does something once the messages before it are encoded.
   func afterSent(_ work: @escaping () -> Void) {
-    if case .extensions(let pipeline) = coding { pipeline.afterSent(work) } else { work() }
+    if let pipeline { pipeline.afterSent(work) } else { work() }
   }
 
   /// The extensions have decoded something, or all.
@@ -37,13 +37,11 @@ extension WebSocket {
 
   /// The extensions have encoded a message.
   func sendEncoded(_ message: ExtensionMessage) {
-    switch writeState {
-    case .open, .closed:
-      // A transport that has failed says so itself, at the next `hasRoom`.
-      try? appendFrame(message.kind.opcode, isFinal: true, reserved: message.reserved, message.bytes)
-      writer.wake()
-    case .failed: break
-    }
+    if case .failed? = machine.life.writingEnd { return }
+    beginGathering()
+    // A transport that has failed says so itself, at the next `hasRoom`.
+    try? didGather(followedBy: machine.send(encoded: message, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
+    writer.wake()
   }
 
   func extensionFailed(_ error: any Error) {
@@ -59,7 +57,7 @@ extension WebSocket {
   func encodingFailed(_ error: any Error) {
     let failure = WebSocketError.extensionFailed(underlying: error)
     fail(failure, .internalError)
-    writeState = .failed(failure)
+    changeLife { $0.failWriting(failure) }
     tellReader()
     writer.wake()
   }

@@ -1,28 +1,6 @@
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-/// A part of a message.
-public struct Fragment: Sendable, Hashable {
-  /// What the message is.
-  public var kind: MessageKind
-  public var bytes: Bytes
-  /// Whether the message ends with this fragment.
-  public var isFinal: Bool
-  /// As a message's; that of the first fragment counts.
-  public var isCompressible: Bool
-
-  public init(kind: MessageKind, bytes: Bytes, isFinal: Bool, isCompressible: Bool = true) {
-    self.kind = kind
-    self.bytes = bytes
-    self.isFinal = isFinal
-    self.isCompressible = isCompressible
-  }
-}
-
-extension Fragment: ByteCounted {
-  public var byteCount: Int { bytes.count }
-}
-
 extension WebSocket {
   /// The connection as a stream of parts of messages, so that a message of any length passes in constant memory.
   ///
@@ -75,12 +53,12 @@ extension WebSocketFragments: EndReasonGiving, EndReasonRepeating {
 
 extension WebSocket {
   func pollFragment() throws -> Polled<Fragment> {
-    if isDiscarding {
-      isEndTold = true
+    if incoming.isDiscarding {
+      incoming.isEndTold = true
       return .end
     }
-    hasBeenRead = true
-    while let part = ahead.popFirst() {
+    incoming.hasBeenRead = true
+    while let part = incoming.ahead.popFirst() {
       switch part {
       case .message(let message): return .element(Fragment(message))
       case .end(let held): heed(held)
@@ -88,7 +66,7 @@ extension WebSocket {
       }
     }
     // Other extensions than compression know whole messages only.
-    if case .extensions = coding {
+    if pipeline != nil {
       switch try poll() {
       case .element(let message): return .element(Fragment(message))
       case .pending: return .pending
@@ -102,7 +80,7 @@ extension WebSocket {
         guard let fragment = Fragment(piece) else { continue }
         return .element(fragment)
       }
-      guard case .open = readState else { continue }
+      guard isReading else { continue }
       guard receive() else { return .pending }
     }
   }
@@ -117,27 +95,22 @@ extension WebSocket {
   /// Sends a fragment as a frame of its own: the message's kind in the first, continuations behind it (RFC 6455 §5.4).
   /// - Throws: `WebSocketError.invalidText` if the text so far is none; nothing of the fragment is sent then.
   func push(_ fragment: consuming Fragment) throws {
-    guard case .open = writeState else {
+    guard isOpen else {
       _ = try hasRoomForFragment()
       return
     }
-    var sending = sendingFragments ?? FragmentSending(kind: fragment.kind)
-    try sending.check(fragment)
     let (count, isFinal) = (fragment.bytes.count, fragment.isFinal)
-    let isFirst = sendingFragments == nil
-    sendingFragments = fragment.isFinal ? nil : sending
-    let opcode = isFirst ? sending.kind.opcode : .continuation
-    switch coding {
-    case .plain: try appendFrame(opcode, isFinal: fragment.isFinal, fragment.bytes)
-    case .deflate(let session):
-      let compressed = session.compress(
-        fragment: fragment.bytes, isCompressible: fragment.isCompressible, isFinal: fragment.isFinal)
-      // RFC 7692 §6: only the first frame says that the message is compressed.
-      try appendFrame(
-        opcode, isFinal: fragment.isFinal, reserved: isFirst && compressed != nil ? .rsv1 : [],
-        compressed ?? fragment.bytes)
-    case .extensions(let pipeline): pipeline.send(fragment, for: self)
-    case .hixie(let framing): try append(fragment.kind, fragment.bytes, isFinal: fragment.isFinal, framing)
+    if let pipeline {
+      try machine.admit(fragment)
+      pipeline.send(fragment, for: self)
+    } else {
+      beginGathering()
+      do {
+        try didGather(followedBy: machine.send(fragment, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
+      } catch {
+        didNotGather()
+        throw error
+      }
     }
     if isFinal { messageDidEnd() }
     noteSent(count, endsMessage: isFinal)
@@ -146,23 +119,7 @@ extension WebSocket {
   /// The last fragment is pushed: what had to wait for that goes on.
   private func messageDidEnd() {
     pushHeldBroadcasts()
-    if isRoomAwaited { tellOfRoom() }
-  }
-}
-
-/// A message that is being sent in fragments. What the first one says of its kind counts for all.
-struct FragmentSending {
-  let kind: MessageKind
-  private var text = UTF8Validator()
-
-  init(kind: MessageKind) { self.kind = kind }
-
-  /// RFC 6455 §5.6: the fragments of a text are valid UTF-8 together.
-  mutating func check(_ fragment: borrowing Fragment) throws {
-    guard kind == .text else { return }
-    guard text.consume(fragment.bytes.span), !fragment.isFinal || text.isComplete else {
-      throw WebSocketError.invalidText
-    }
+    if outgoing.isRoomAwaited { tellOfRoom() }
   }
 }
 

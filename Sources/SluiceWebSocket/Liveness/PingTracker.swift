@@ -1,4 +1,5 @@
 import SluiceStreams
+import SluiceWebSocketProtocol
 
 /// Names one call of `ping`, for its cancellation.
 final class PendingPing: @unchecked Sendable {  // touched on its loop only

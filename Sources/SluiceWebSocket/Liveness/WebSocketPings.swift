@@ -30,7 +30,7 @@ extension WebSocket {
     guard payload.count <= 125 else { throw WebSocketError.pingTooLong(byteCount: payload.count) }
     guard opening.version.hasOpcodes else { throw WebSocketError.unsupported("a pong", opening.version) }
     try await loop.run {
-      guard case .open = self.writeState else { throw StreamError.closed }
+      guard self.isOpen else { throw StreamError.closed }
       self.sendPong(payload)
     }
   }
@@ -39,7 +39,7 @@ extension WebSocket {
     _ ping: PendingPing, _ payload: Bytes?, _ continuation: CheckedContinuation<Duration, any Error>
   ) {
     if ping.isCancelled { return continuation.resume(throwing: CancellationError()) }
-    guard case (.open, .open) = (readState, writeState) else {
+    guard isOpen else {
       return continuation.resume(throwing: WebSocketError.noPong)
     }
     let payload = payload ?? controls.pings.nextPayload()

@@ -1,6 +1,3 @@
-import HTTPTypes
-import SluiceWebSocketProtocol
-
 /// How a WebSocket ended other than well, or what was asked of it that it can't do.
 public enum WebSocketError: Error, Sendable {
   /// The peer closed with a code that tells of a failure: see `CloseCode.isCleanEnd`.

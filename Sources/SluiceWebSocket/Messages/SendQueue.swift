@@ -69,10 +69,10 @@ extension WebSocket {
   /// - Returns: whether there is room for the next one.
   private func fill(with message: Message) throws -> Bool {
     try push(message)
-    // While something is gathered, it is below the watermark, and the transport, which had room, has got nothing.
-    if coding.isPlain, !gathered.isEmpty { return true }
+    // While something is outgoing.gathered, it is below the watermark, and the transport, which had room, has got nothing.
+    if isPlain, !outgoing.gathered.isEmpty { return true }
     if try hasRoomForMessage() { return true }
-    // What was gathered in this turn may be all that there is no room for.
+    // What was outgoing.gathered in this turn may be all that there is no room for.
     flush()
     return try hasRoomForMessage()
   }
@@ -118,13 +118,13 @@ extension WebSocket {
     controls.senders = nil
     writer.detach(broadcast: senders)
     // A writer was told that there is no room while others were before it.
-    if isRoomAwaited { tellOfRoom() }
+    if outgoing.isRoomAwaited { tellOfRoom() }
   }
 
   /// To a sender, the peer's own words are why nothing can be sent any more.
   private func sendingFailure(_ error: any Error) -> any Error {
-    isEndTold = true
-    guard case StreamError.closed = error, let received, heldControls?.didPeerCloseFirst == true else { return error }
-    return WebSocketError.closed(received.code, reason: received.reason)
+    incoming.isEndTold = true
+    guard case StreamError.closed = error, let close = machine.life.receivedFirst else { return error }
+    return WebSocketError.closed(close.code, reason: close.reason)
   }
 }

@@ -5,7 +5,7 @@ import SluiceWebSocketProtocol
 /// frames to be written, and no message is made of them.
 extension WebSocket {
   public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Message {
-    if let target = sink as? WebSocket, coding.relaysFrames, target.coding.isPlain,
+    if let target = sink as? WebSocket, relaysFrames, target.isPlain,
       options.observer == nil, target.options.observer == nil
     {
       // The method of an object is a closure without memory of its own.
@@ -22,12 +22,12 @@ extension WebSocket {
     do {
       repeat {
         // An end is an end even if the target is closed: it may be this very socket, that has answered the Close.
-        if isAtEnd {
+        if incoming.isDiscarding || !isReading, isAtEnd {
           target.flush()
           return .ended(.sourceEnded)
         }
         while try target.hasRoom() {
-          if ahead.isEmpty, !isDiscarding, case .open = readState {
+          if incoming.ahead.isEmpty, !incoming.isDiscarding, isReading {
             switch relayFrames(into: target, &hasMoved) {
             case .all: continue
             case .pending:
@@ -60,16 +60,16 @@ extension WebSocket {
   /// What is small leaves with what the other sockets of this turn of the loop have.
   private func flushSoon() {
     // With nothing to send, this gives the memory back.
-    if gathered.isEmpty || gathered.count > Self.smallOutput { return flush() }
+    if outgoing.gathered.isEmpty || outgoing.gathered.count > Self.smallOutput { return flush() }
     flushAtEndOfTurn()
   }
 
   private static let smallOutput = 1 << 10
 
   private var isAtEnd: Bool {
-    if isDiscarding { return true }
-    if case .closed = readState { return ahead.isEmpty }
-    return false
+    if incoming.isDiscarding { return true }
+    if isReading { return false }
+    return machine.life.readingEnd?.error == nil && incoming.ahead.isEmpty
   }
 
   private enum Relayed {
@@ -100,18 +100,16 @@ extension WebSocket {
     case someOf
   }
 
-  /// Moves small whole frames, until something else comes or the target has gathered enough.
+  /// Moves small whole frames, until something else comes or the target has outgoing.gathered enough.
   private func relayFrames(into target: WebSocket, _ hasMoved: inout Bool) -> RelayedFrames {
-    while target.gathered.count < target.options.writeHighWatermark {
-      if decoder.hasInput() {
-        decoder.take { target.gather(wholeFramesOf: $0, from: self, &hasMoved) }
-        if decoder.hasInput() { return .someOf }
+    while target.outgoing.gathered.count < target.options.writeHighWatermark {
+      if !incoming.bytes.isEmpty {
+        let count = target.gather(messagesOf: incoming.bytes.span, from: self, &hasMoved)
+        incoming.bytes = count == incoming.bytes.count ? Bytes() : incoming.bytes.dropFirst(count)
+        if !incoming.bytes.isEmpty { return .someOf }
         continue
       }
-      // What is not left over need not pass the decoder.
-      let isBetween = decoder.isBetweenMessages
-      let received = receiveChunk { isBetween ? target.gather(wholeFramesOf: $0, from: self, &hasMoved) : 0 }
-      switch received {
+      switch receiveChunk(lendingTo: { target.gather(messagesOf: $0, from: self, &hasMoved) }) {
       case .pending: return .pending
       case .end: return .all
       case .used(let isDry):
@@ -125,54 +123,17 @@ extension WebSocket {
     return .all
   }
 
-  /// - Returns: how many bytes were frames that are gathered now. A text that is none stays: the decoder tells it with its next
-  ///   event, as it does to every reader.
-  private func gather(
-    wholeFramesOf input: Span<UInt8>, from source: WebSocket, _ hasMoved: inout Bool
-  ) -> Int {
-    if gathered.capacity == 0 { gathered = context.takeScratch() }
-    let limit = Swift.min(Self.gatherLimit, source.options.maxMessageSize)
-    let count = Self.append(
-      wholeFramesOf: input, isMasked: source.role == .server, limit: limit, to: &gathered,
-      watermark: options.writeHighWatermark, keys: maskingKeys)
+  /// - Returns: how many bytes were messages that are outgoing.gathered now.
+  private func gather(messagesOf input: Span<UInt8>, from source: WebSocket, _ hasMoved: inout Bool) -> Int {
+    if outgoing.gathered.capacity == 0 { outgoing.gathered = context.takeScratch() }
+    let count = source.machine.relay(
+      input, to: &outgoing.gathered, limit: Swift.min(Self.gatherLimit, source.options.maxMessageSize),
+      highWatermark: options.writeHighWatermark, keys: maskingKeys)
     if count > 0 {
       hasMoved = true
       source.note(.data)
       note(.data)
     }
     return count
-  }
-
-  private static func append(
-    wholeFramesOf input: Span<UInt8>, isMasked: Bool, limit: Int, to output: inout BytesBuilder, watermark: Int,
-    keys: MaskingKeys?
-  ) -> Int {
-    var position = 0
-    while output.count < watermark, let frame = WholeFrame(input, at: position, isMasked: isMasked, limit: limit) {
-      let start = output.count
-      let key = keys?.next()
-      output.append(FrameHeader(frame.kind.opcode, maskingKey: key, payloadLength: frame.payload.count))
-      let body = output.count
-      let payload = input.extracting(frame.payload)
-      if let key = frame.maskingKey { output.append(payload, masking: key) } else { output.append(payload) }
-      guard frame.kind == .binary || output.isUTF8(from: body) else {
-        output.truncate(to: start)
-        return position
-      }
-      if let key { output.mask(from: body, with: key) }
-      position = frame.payload.upperBound
-    }
-    return position
-  }
-}
-
-extension BytesBuilder {
-  /// Whether the bytes from `start` on are one valid text.
-  fileprivate mutating func isUTF8(from start: Int) -> Bool {
-    withMutableSpan(from: start) { UTF8Validator.isValid($0.span) }
-  }
-
-  fileprivate mutating func mask(from start: Int, with key: MaskingKey) {
-    withMutableSpan(from: start) { key.apply(to: &$0) }
   }
 }

@@ -12,6 +12,8 @@ struct WebSocketOpening: Sendable {
     case request(PackedHead)
     /// On a server: what another server has read already.
     case parsed(ParsedRequest)
+    /// What came before is not known here: the transport begins behind it.
+    case none
     /// On a client: the URL that was connected to, and what the server answered.
     indirect case response(url: String, PackedHead)
     /// Any of these, where a subprotocol was agreed upon. Behind a pointer: connections without one don't hold its memory.
@@ -23,6 +25,15 @@ struct WebSocketOpening: Sendable {
   let version: WebSocketVersion
   /// Whether this server's side of it is in TLS.
   let isSecure: Bool
+  /// Who the peer is, as far as it is known.
+  private(set) var remoteAddress: IPAddress?
+
+  /// The same with the peer's address.
+  func with(_ address: IPAddress?) -> WebSocketOpening {
+    var opening = self
+    opening.remoteAddress = address
+    return opening
+  }
 
   init(
     head: Head, version: WebSocketVersion = .hybi13, subprotocol: String?, value: (any Sendable)? = nil,
@@ -56,7 +67,7 @@ struct WebSocketOpening: Sendable {
     switch head {
     case .request(let packed): try? RequestHead(packed.head, limits: .none).request
     case .parsed(let parsed): parsed.request
-    case .response, .agreed, .accepted: nil
+    case .none, .response, .agreed, .accepted: nil
     }
   }
 
@@ -79,7 +90,7 @@ struct WebSocketOpening: Sendable {
   var url: String {
     switch head {
     case .response(let url, _): url
-    case .request, .parsed, .agreed, .accepted:
+    case .none, .request, .parsed, .agreed, .accepted:
       request.map { "\(isSecure ? "wss" : "ws")://\($0.authority ?? "")\($0.path ?? "/")" } ?? ""
     }
   }

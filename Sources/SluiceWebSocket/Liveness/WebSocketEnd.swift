@@ -19,7 +19,7 @@ extension WebSocket {
 
   private nonisolated(nonsending) func waitUntilClosedOnLoop() async {
     if isOver {
-      isEndTold = true
+      incoming.isEndTold = true
       return
     }
     let waiter = LoopWaiter()
@@ -38,7 +38,7 @@ extension WebSocket {
 
   func wakeCloseWaiters() {
     guard let heldControls, !heldControls.closeWaiters.isEmpty else { return }
-    isEndTold = true
+    incoming.isEndTold = true
     for waiter in heldControls.closeWaiters { waiter.wake() }
   }
 }

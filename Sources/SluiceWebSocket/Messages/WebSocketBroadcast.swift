@@ -18,9 +18,7 @@ extension WebSocket: BroadcastMember {
       return PreparedMessage(message: Message(kind: message.kind, bytes: bytes.compacted()), frame: nil)
     }
     var frame = BytesBuilder(capacity: FrameHeader.maxEncodedLength + bytes.count)
-    frame.append(
-      FrameHeader(message.kind.opcode, isFinal: true, reserved: [], maskingKey: nil, payloadLength: bytes.count))
-    frame.append(bytes.span)
+    frame.append(FrameHeader(message.kind.opcode, payloadLength: bytes.count), bytes.span)
     return PreparedMessage(message: message, frame: frame.take())
   }
 
@@ -28,20 +26,18 @@ extension WebSocket: BroadcastMember {
 
   /// Who sends a message in fragments is not slow: what is for it is held until the message has ended, as if it were queued.
   public func hasRoomForBroadcast() throws -> Bool {
-    guard let held = heldControls?.heldBehindFragments, case .open = writeState else { return try hasRoomForFragment() }
+    guard let held = heldControls?.heldBehindFragments, isOpen else { return try hasRoomForFragment() }
     return try held.byteCount < options.writeHighWatermark && hasRoomForFragment()
   }
 
   public func push(prepared: PreparedMessage) throws {
-    if sendingFragments != nil, case .open = writeState { return hold(prepared) }
-    guard let frame = prepared.frame, case .plain = coding, maskingKeys == nil, sendingFragments == nil,
-      case .open = writeState
-    else {
+    if isInsideMessage, isOpen { return hold(prepared) }
+    guard let frame = prepared.frame, isPlain, maskingKeys == nil, isOpen else {
       return try push(prepared.message)
     }
     beginGathering()
-    gathered.append(frame.span)
-    if gathered.count >= options.writeHighWatermark { try transport.push(gathered.take()) }
+    outgoing.gathered.append(frame.span)
+    try didGather(followedBy: nil)
     noteSent(prepared.message.bytes.count, endsMessage: true)
   }
 

@@ -6,7 +6,8 @@ import SluiceWebSocketProtocol
 package final class ConnectionContext: @unchecked Sendable {  // changed on its loop only
   package let loop: any Loop
   /// The loop's, at hand for each frame.
-  private let scratch: ScratchBuffers
+  let scratch: ScratchBuffers
+  let role: WebSocketRole
   let options: WebSocketOptions
   /// A client's only: a server's frames are not masked.
   let maskingKeys: MaskingKeys?
@@ -14,6 +15,7 @@ package final class ConnectionContext: @unchecked Sendable {  // changed on its 
   package var serving: Serving?
 
   package init(_ role: WebSocketRole, _ options: WebSocketOptions, on loop: any Loop) {
+    self.role = role
     self.options = options
     self.loop = loop
     scratch = loop.scratch
@@ -30,10 +32,9 @@ package final class ConnectionContext: @unchecked Sendable {  // changed on its 
   func flushAtEndOfTurn(_ socket: WebSocket) { loop.atEndOfTurn(socket) }
 
   @inline(never)
-  func takeMemory(forMessageOf count: Int) -> BytesBuilder { scratch.takeForMessage(count) }
-
-  @inline(never)
   func takeScratch() -> BytesBuilder { scratch.take() }
+
+  func giveBack(_ gathered: consuming BytesBuilder) { scratch.give(gathered) }
 
   /// Sends what was gathered in `takeScratch`.
   @inline(never)

@@ -46,9 +46,7 @@ final class AbandonedConnection: SingleWaker, @unchecked Sendable {  // touched 
   private static func closeFrame(_ key: MaskingKey?) -> Bytes {
     let payload = CloseCode.goingAway.payload(reason: "")
     var frame = BytesBuilder(capacity: FrameHeader.maxEncodedLength + payload.count)
-    frame.append(
-      FrameHeader(.close, isFinal: true, reserved: [], maskingKey: key, payloadLength: payload.count))
-    if let key { frame.append(payload.span, masking: key) } else { frame.append(payload.span) }
+    frame.append(FrameHeader(.close, maskingKey: key, payloadLength: payload.count), payload.span)
     return frame.take()
   }
 

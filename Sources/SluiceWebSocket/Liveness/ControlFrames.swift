@@ -15,12 +15,10 @@ final class ControlFrames {
   var unsentPong: Bytes?
   /// Is told of the peer's pings and pongs.
   weak var observer: (any ControlObserver)?
-  /// The peer's Close.
-  var received: CloseStatus?
-  /// Whether the peer's Close came before ours.
-  var didPeerCloseFirst = false
-  /// What sends pings and looks for pongs, where that is asked for.
-  var watch: ConnectionWatch?
+  /// For the machine's times, where it keeps any.
+  var timer: LoopTimer?
+  /// Whether what waits to be sent is above the watermark, as the observer knows.
+  var isFull = false
   /// Who waits in `waitUntilClosed`.
   var closeWaiters: [LoopWaiter] = []
   /// Who waits in `send`; nil while nobody does.

@@ -1,0 +1,108 @@
+import SluiceStreams
+import SluiceWebSocketProtocol
+
+/// What the machine's times need of the loop: one timer for each connection that keeps any.
+extension WebSocket {
+  @inline(__always)
+  func note(_ what: Activity) {
+    if machine.isWatched { noteWatched(what) }
+  }
+
+  private func noteWatched(_ what: Activity) {
+    // What is dropped says nothing of a reader.
+    if what == .data, incoming.isDiscarding { return }
+    machine.note(what, at: loop.now)
+  }
+
+  func startWatching() {
+    guard machine.isWatched else { return }
+    if options.keepalive != nil || options.idleTimeout != nil { keepTimes() }
+    options.observer?.didOpen()
+  }
+
+  /// Has the machine keep the times of this connection, at the latest from our Close on.
+  func keepTimes() {
+    machine.isWatched = true
+    let keepalive = options.keepalive.map { (interval: $0.interval, timeout: $0.timeout) }
+    machine.keepTimes(
+      ConnectionTimes.Limits(keepalive: keepalive, idle: options.idleTimeout, close: options.closeTimeout),
+      from: loop.now)
+    setTimer()
+  }
+
+  private var progress: TransportProgress {
+    TransportProgress(queued: queuedByteCount, delivered: transport.deliveredByteCount)
+  }
+
+  private func setTimer() {
+    stopTimer()
+    guard let deadline = machine.deadline(at: loop.now, progress) else { return }
+    // What closes is held until it has; what is open may be dropped.
+    let closing: WebSocket? = isOpen ? nil : self
+    controls.timer = loop.schedule(after: deadline - loop.now) { [weak self] in (closing ?? self)?.timeDidPass() }
+  }
+
+  private func stopTimer() {
+    if let timer = heldControls?.timer.take() { loop.cancelTimer(timer) }
+  }
+
+  private func timeDidPass() {
+    heldControls?.timer = nil
+    while let due = machine.next(dueAt: loop.now, progress) {
+      switch due {
+      case .ping(let payload): sendDuePing(payload)
+      case .idle(let error):
+        fail(error, .goingAway)
+        tellReader()
+        writer.wake()
+      case .silence(let error): cut(error)
+      }
+    }
+    setTimer()
+  }
+
+  private func sendDuePing(_ payload: Bytes) {
+    sendControl(.ping, payload)
+    flush()
+    if queuedByteCount == 0 { machine.pingDidLeave() }
+    readAheadIfNeeded()
+  }
+
+  func stopWatching() {
+    stopStallWatch()
+    stopTimer()
+    machine.stopTimes()
+  }
+
+  // MARK: a peer that takes nothing
+
+  /// Somebody waits for room. What looks for a stall stays for a while when there is room again, so that a stream that fills and empties its
+  /// buffers all the time does not begin anew each time.
+  func watchForStall() {
+    guard let limit = options.stallTimeout, controls.roomAwaitedSince == nil else { return }
+    // A slow extension is not the peer's.
+    if let pipeline, !pipeline.hasRoom { return }
+    controls.roomAwaitedSince = loop.now
+    if controls.stall == nil { beginStallWatch(limit) }
+  }
+
+  private func beginStallWatch(_ limit: Duration) {
+    controls.stall = StallWatch(transport, limit: limit) { [weak self] in self?.nothingWasTaken(limit) }
+  }
+
+  private func nothingWasTaken(_ limit: Duration) {
+    heldControls?.stall = nil
+    guard isOpen, let since = heldControls?.roomAwaitedSince else { return }
+    // There may be room again without a word of it.
+    guard (try? hasRoomNow()) == false else {
+      heldControls?.roomAwaitedSince = nil
+      return
+    }
+    if loop.now - since >= limit { cut(.stalled(limit)) } else { beginStallWatch(limit) }
+  }
+
+  func stopStallWatch() {
+    heldControls?.stall?.stop()
+    heldControls?.stall = nil
+  }
+}
