@@ -194,7 +194,7 @@ struct EndTests {
       try await program.write("question")
       try await program.close()
       #expect(try await ends.server.read() == "question")
-      try await Task.sleep(for: .milliseconds(500))
+      try await loop.sleep(for: .milliseconds(500))
       #expect(ends.server.closeStatus == nil)
       try await ends.server.send("answer")
       #expect(try await program.read() == "answer")
