@@ -1,4 +1,4 @@
-/// How a WebSocket ended other than well, or what was asked of it that it can't do.
+/// Why a WebSocket failed, or what was asked of it that it can't do.
 public enum WebSocketError: Error, Sendable {
   /// The peer closed with a code that tells of a failure: see `CloseCode.isCleanEnd`.
   case closed(CloseCode, reason: String)
