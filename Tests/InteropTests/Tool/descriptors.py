@@ -263,10 +263,13 @@ def named_pipes():
         visitors = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
         time.sleep(0.3)
         with open(path, "rb") as reading:
+            # Between two visitors there is no end of the pipe.
+            holder = os.open(path, os.O_WRONLY)
             for visitor in visitors:
                 visitor.sendall(b"line\n")
                 visitor.close()
             check(reading.read(30) == b"line\n" * 6, "six visitors")
+            os.close(holder)
     for child in waiting:
         child.terminate()
         ended(child, "a pipe that waits")
