@@ -8,8 +8,7 @@
 
 /// The end of the process once something has run.
 enum ProcessEnd {
-  /// Not `exit`: libuv's destructor would take from the loops' threads, which run to the last, what they use, and wait for a worker that opens
-  /// a file. One run in some hundred was aborted by that.
+  /// Not `exit`: libuv's destructor would wait for a worker that opens a named pipe, which may take for ever.
   static func leave(with status: Int32) -> Never {
     fflush(nil)
     _exit(status)

@@ -10,7 +10,8 @@ package func startTask<Success: Sendable>(
   Task(executorPreference: AmbientLoop.current) { try await body() }
 }
 
-/// Suspends the calling task for a time: of the ambient loop's clock, if there is one, otherwise of the system's.
+/// Suspends the calling task for a time of any size (`Task.sleep` ends the process for some): of the ambient loop's clock, if there is one, otherwise of
+/// the system's.
 /// - Throws: `CancellationError` when the task is cancelled.
 package func pause(for time: Duration) async throws {
   if let loop = AmbientLoop.current { try await loop.sleep(for: time) } else { try await Task.sleep(for: time.bounded) }
