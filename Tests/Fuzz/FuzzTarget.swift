@@ -2,6 +2,8 @@ import SluiceStreams
 
 #if canImport(Glibc)
   @_exported import Glibc
+#elseif canImport(Musl)
+  @_exported import Musl
 #else
   @_exported import Darwin
 #endif
