@@ -2,7 +2,7 @@ import Sluice
 
 // The browser's style: closures that are called with what happens.
 func eventStyle() async throws {
-  let ws = WebSocketEvents.connect("wss://example.com/feed")
+  let ws = WebSocketCallbacks.connect("wss://example.com/feed")
   ws.onOpen { ws.trySend("hello") }
   ws.onMessage { message in print(message.text) }
   ws.onClose { code, reason in print("closed", code, reason) }
@@ -10,7 +10,7 @@ func eventStyle() async throws {
 }
 
 func eventStyleServer() async throws {
-  try await WebSocket.serveEvents("ws://127.0.0.1:8000") { ws in
+  try await WebSocket.serveCallbacks("ws://127.0.0.1:8000") { ws in
     ws.onMessage { ws.trySend($0) }
   }
 }

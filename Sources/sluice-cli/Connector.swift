@@ -99,7 +99,7 @@ struct Connector: Sendable {
     // What may have to be sent again is kept as messages.
     guard passesBytes, case .socket(let socket) = endpoint else { return nil }
     return Ends(
-      readable: socket.fragments.map { $0.bytes },
+      readable: socket.parts.map { $0.bytes },
       writable: socket.behind(MessageDecoder(framing, kind: kind, limit: maxMessage)), endsAsOne: true)
   }
 

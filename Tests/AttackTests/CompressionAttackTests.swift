@@ -389,8 +389,8 @@ struct CompressionAttackTests {
       var secret = Message("aaaaaaaaaaaaaaaa")
       secret.isCompressible = false
       try await ws.send(secret)
-      try await ws.fragments.write(Fragment(kind: .text, bytes: "bbbbbbbb", isFinal: false, isCompressible: false))
-      try await ws.fragments.write(Fragment(kind: .text, bytes: "bbbbbbbb", isFinal: true, isCompressible: false))
+      try await ws.parts.write(MessagePart(kind: .text, bytes: "bbbbbbbb", isFinal: false, isCompressible: false))
+      try await ws.parts.write(MessagePart(kind: .text, bytes: "bbbbbbbb", isFinal: true, isCompressible: false))
     }
     let (attacker, _) = try await server.open(Self.offer)
     let answer = try await { () async throws -> [UInt8] in

@@ -45,7 +45,7 @@ struct PeerTests {
       }
       let parts: [Bytes] = ["one ", "two ", "three"]
       for (index, part) in parts.enumerated() {
-        try await ws.fragments.write(Fragment(kind: .text, bytes: part, isFinal: index == parts.count - 1))
+        try await ws.parts.write(MessagePart(kind: .text, bytes: part, isFinal: index == parts.count - 1))
       }
       #expect(try await ws.read() == "one two three")
       #expect(try await ws.ping() > .zero)

@@ -198,7 +198,7 @@ struct BroadcastTests {
   }
 
   @Test(
-    "a member that sends a message in fragments is not slow: it gets what is for it behind that",
+    "a member that sends a message in parts is not slow: it gets what is for it behind that",
     arguments: [WebSocketBroadcast.SlowPolicy.disconnect, .dropNewest, .wait])
   func insideFragments(policy: WebSocketBroadcast.SlowPolicy) async throws {
     let broadcast = WebSocketBroadcast(whenSlow: policy)
@@ -207,10 +207,10 @@ struct BroadcastTests {
         try await broadcast.serve(ends.server) { _ = try await ends.server.read() }
       }
       while broadcast.count < 1 { await Task.yield() }
-      let fragments = ends.server.fragments
-      try await fragments.write(Fragment(kind: .text, bytes: "be", isFinal: false))
+      let parts = ends.server.parts
+      try await parts.write(MessagePart(kind: .text, bytes: "be", isFinal: false))
       for number in 0..<20 { try await broadcast.send("\(number)") }
-      try await fragments.write(Fragment(kind: .text, bytes: "gun", isFinal: true))
+      try await parts.write(MessagePart(kind: .text, bytes: "gun", isFinal: true))
       try await broadcast.send("last")
       var seen: [String] = []
       while seen.count < 22, let message = try await ends.client.read() { seen.append(message.text) }
@@ -220,15 +220,15 @@ struct BroadcastTests {
     }
   }
 
-  @Test("what is held behind fragments is bounded: who never ends them is slow after all")
-  func heldBehindFragments() async throws {
+  @Test("what is held behind parts is bounded: who never ends them is slow after all")
+  func heldBehindParts() async throws {
     let broadcast = WebSocketBroadcast()
     try await SimulatedConnection.run { ends, loop in
       let serving = Task(executorPreference: loop) {
         try await broadcast.serve(ends.server) { _ = try await ends.server.read() }
       }
       while broadcast.count < 1 { await Task.yield() }
-      try await ends.server.fragments.write(Fragment(kind: .text, bytes: "be", isFinal: false))
+      try await ends.server.parts.write(MessagePart(kind: .text, bytes: "be", isFinal: false))
       for _ in 0..<1000 { try await broadcast.send("") }
       await #expect(throws: (any Error).self) { try await serving.value }
       ends.client.abort(StreamError.aborted)

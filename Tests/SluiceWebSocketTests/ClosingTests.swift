@@ -141,7 +141,7 @@ struct ClosingTests {
     let running = Task { try await server.run { ws in try await ws.pipe(ws) } }
     let seen = Mutex<[String]>([])
     func hear() async throws {
-      let events = WebSocketEvents(try await WebSocket.connect(server.url))
+      let events = WebSocketCallbacks(try await WebSocket.connect(server.url))
       events.onMessage { message in seen.withLock { $0.append(message.text) } }
       events.trySend("events")
     }

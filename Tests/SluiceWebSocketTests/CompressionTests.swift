@@ -91,15 +91,15 @@ struct CompressionTests {
     }
   }
 
-  @Test("fragments are compressed as they come, and a message of any length passes")
-  func fragments() async throws {
+  @Test("parts are compressed as they come, and a message of any length passes")
+  func parts() async throws {
     let (server, client) = Self.options(Self.takeover)
     try await SimulatedConnection.run(server: server, client: client) { ends, _ in
-      async let served: Void = ends.server.fragments.pipe(ends.server.fragments)
+      async let served: Void = ends.server.parts.pipe(ends.server.parts)
       let part = Bytes(String(repeating: "0123456789", count: 1000))
       async let sent: Void = {
         for number in 1...50 {
-          try await ends.client.fragments.write(Fragment(kind: .text, bytes: part, isFinal: number == 50))
+          try await ends.client.parts.write(MessagePart(kind: .text, bytes: part, isFinal: number == 50))
         }
       }()
       #expect(try await ends.client.read()?.bytes.count == 500_000)

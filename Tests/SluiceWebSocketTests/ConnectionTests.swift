@@ -207,23 +207,23 @@ struct ConnectionTests {
     }
   }
 
-  @Test("a message streams through fragments on both sides, with the memory of the watermarks")
-  func fragments() async throws {
+  @Test("a message streams through parts on both sides, with the memory of the watermarks")
+  func parts() async throws {
     try await SimulatedConnection.run { ends, _ in
       let total = 8 << 20
       async let sent: Void = {
         let part = Bytes([UInt8](repeating: 9, count: 64 << 10))
         for number in 1...total / part.count {
-          try await ends.client.fragments.write(
-            Fragment(kind: .binary, bytes: part, isFinal: number == total / part.count))
+          try await ends.client.parts.write(
+            MessagePart(kind: .binary, bytes: part, isFinal: number == total / part.count))
         }
         try await ends.client.close(.normal)
       }()
       var count = 0
       var finals = 0
-      while let fragment = try await ends.server.fragments.read() {
-        count += fragment.bytes.count
-        finals += fragment.isFinal ? 1 : 0
+      while let part = try await ends.server.parts.read() {
+        count += part.bytes.count
+        finals += part.isFinal ? 1 : 0
       }
       #expect(count == total && finals == 1)
       try await sent

@@ -103,7 +103,7 @@ struct EmbeddingTests {
   @Test("in the style of callbacks: what is sent before the handshake is done leaves behind it, in order")
   func events() async throws {
     try await SimulatedWire.run { near, far, _ in
-      let events = WebSocketEvents.accept(Self.request(), over: far, head: frame(0x81, "Hello"), protocols: ["chat"])
+      let events = WebSocketCallbacks.accept(Self.request(), over: far, head: frame(0x81, "Hello"), protocols: ["chat"])
       #expect(events.trySend("first") && events.trySend("second"))
       events.onMessage { events.trySend($0) }
       #expect(try await SimulatedWire.readHead(near).hasPrefix("HTTP/1.1 101 "))
@@ -118,7 +118,7 @@ struct EmbeddingTests {
   @Test("in the style of callbacks: a refusal is an error and a close")
   func refusedEvents() async throws {
     try await SimulatedWire.run { near, far, _ in
-      let events = WebSocketEvents.accept(Self.request(.post), over: far)
+      let events = WebSocketCallbacks.accept(Self.request(.post), over: far)
       let closed = Mutex<CloseCode?>(nil)
       let failed = Mutex<RequestRejection?>(nil)
       events.onError { error in failed.withLock { $0 = error as? RequestRejection } }

@@ -44,13 +44,13 @@ struct EndMatrixTests {
   }
 
   enum Wait: CaseIterable {
-    case read, iterate, fragments, pipe, ping, close, untilClosed, send, queuedSend, write, fragmentRoom, broadcast
+    case read, iterate, parts, pipe, ping, close, untilClosed, send, queuedSend, write, fragmentRoom, broadcast
 
     /// Whether it waits for room, of which there is none.
     var needsFullness: Bool {
       switch self {
       case .send, .queuedSend, .write, .fragmentRoom, .broadcast: true
-      case .read, .iterate, .fragments, .pipe, .ping, .close, .untilClosed: false
+      case .read, .iterate, .parts, .pipe, .ping, .close, .untilClosed: false
       }
     }
 
@@ -58,7 +58,7 @@ struct EndMatrixTests {
       switch self {
       case .read: _ = try await ws.read()
       case .iterate: for try await _ in ws {}
-      case .fragments: while try await ws.fragments.read() != nil {}
+      case .parts: while try await ws.parts.read() != nil {}
       case .pipe: try await ws.pipe(Writable<Message> { _ in })
       case .ping: try await ws.ping()
       case .close: try await ws.close(.normal)
@@ -84,8 +84,8 @@ struct EndMatrixTests {
       case .write: while true { try await ws.write(.binary(Bytes([UInt8](repeating: 1, count: 50_000)))) }
       case .fragmentRoom:
         while true {
-          try await ws.fragments.write(
-            Fragment(kind: .binary, bytes: Bytes([UInt8](repeating: 1, count: 50_000)), isFinal: false))
+          try await ws.parts.write(
+            MessagePart(kind: .binary, bytes: Bytes([UInt8](repeating: 1, count: 50_000)), isFinal: false))
         }
       case .broadcast:
         let room = WebSocketBroadcast(whenSlow: .wait)

@@ -57,15 +57,15 @@ struct OldVersionTests {
     }
   }
 
-  @Test("text goes both ways, in messages and in fragments", arguments: ["hixie-75", "hixie-76"])
+  @Test("text goes both ways, in messages and in parts", arguments: ["hixie-75", "hixie-76"])
   func text(version: String) async throws {
     try await Self.echo(version) { near, socket in
       try await near.write([0x00, 0x48, 0x69, 0xFF])
       #expect(try await socket.read() == "Hi")
       try await socket.send("grüße")
       #expect(try await near.read() == Bytes([0x00] + Array("grüße".utf8) + [0xFF]))
-      try await socket.fragments.write(Fragment(kind: .text, bytes: "a", isFinal: false))
-      try await socket.fragments.write(Fragment(kind: .text, bytes: "b", isFinal: true))
+      try await socket.parts.write(MessagePart(kind: .text, bytes: "a", isFinal: false))
+      try await socket.parts.write(MessagePart(kind: .text, bytes: "b", isFinal: true))
       #expect(try await Self.read(4, from: near) == [0x00, 0x61, 0x62, 0xFF])
       socket.abort(StreamError.aborted)
     }

@@ -139,7 +139,7 @@ struct ReadAheadTests {
     }
   }
 
-  @Test("a ping that waits while fragments are read takes nothing from them", arguments: [1, 700, 65_000])
+  @Test("a ping that waits while parts are read takes nothing from them", arguments: [1, 700, 65_000])
   func pingAmongFragments(pieceSize: Int) async throws {
     try await SimulatedWire.run(pieceSize: pieceSize, delay: .milliseconds(1)) { near, far, loop in
       let server = try await SimulatedWire.open(near, far)
@@ -147,11 +147,11 @@ struct ReadAheadTests {
       let payload = Bytes((0..<(pieceSize == 1 ? 2000 : 200_000)).map { UInt8(truncatingIfNeeded: $0 &* 7) })
       let sending = Task(executorPreference: loop) { try await near.write(frame(0x82, payload)) }
       var received = BytesBuilder()
-      for try await fragment in server.fragments {
-        received.append(fragment.bytes)
-        // A slow reader, whose fragments are read ahead meanwhile.
+      for try await part in server.parts {
+        received.append(part.bytes)
+        // A slow reader, whose parts are read ahead meanwhile.
         try await loop.sleep(for: .milliseconds(3))
-        if fragment.isFinal { break }
+        if part.isFinal { break }
       }
       #expect(received.take() == payload)
       try await sending.value
@@ -263,30 +263,30 @@ struct PromptnessTests {
     }
   }
 
-  @Test("a message waits for the one that is being sent in fragments")
+  @Test("a message waits for the one that is being sent in parts")
   func betweenFragments() async throws {
     try await SimulatedConnection.run { ends, loop in
-      let fragments = ends.client.fragments
-      try await fragments.write(Fragment(kind: .text, bytes: "one ", isFinal: false))
+      let parts = ends.client.parts
+      try await parts.write(MessagePart(kind: .text, bytes: "one ", isFinal: false))
       let sending = Task(executorPreference: loop) { try await ends.client.send("three") }
       try await loop.sleep(for: .seconds(1))
       #expect(throws: WebSocketError.self) { try ends.client.push("now") }
-      try await fragments.write(Fragment(kind: .text, bytes: "two", isFinal: true))
+      try await parts.write(MessagePart(kind: .text, bytes: "two", isFinal: true))
       try await sending.value
       #expect(try await ends.server.read()?.text == "one two")
       #expect(try await ends.server.read()?.text == "three")
     }
   }
 
-  @Test("fragments of a text that is none are refused, and nothing of them is sent")
+  @Test("parts of a text that is none are refused, and nothing of them is sent")
   func invalidFragments() async throws {
     try await SimulatedConnection.run { ends, loop in
-      let fragments = ends.client.fragments
-      try await fragments.write(Fragment(kind: .text, bytes: [0xE2, 0x82], isFinal: false))
+      let parts = ends.client.parts
+      try await parts.write(MessagePart(kind: .text, bytes: [0xE2, 0x82], isFinal: false))
       await #expect(throws: WebSocketError.self) {
-        try await fragments.write(Fragment(kind: .text, bytes: [0x20], isFinal: false))
+        try await parts.write(MessagePart(kind: .text, bytes: [0x20], isFinal: false))
       }
-      try await fragments.write(Fragment(kind: .text, bytes: [0xAC], isFinal: true))
+      try await parts.write(MessagePart(kind: .text, bytes: [0xAC], isFinal: true))
       #expect(try await ends.server.read()?.text == "€")
     }
   }

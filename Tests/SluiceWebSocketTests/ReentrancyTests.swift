@@ -10,19 +10,19 @@ import Testing
 struct ReentrancyTests {
   /// What a callback does to a connection, on its loop.
   enum Action: CaseIterable {
-    case poll, pollFragments, cancel, abort, close, send, sendFragment, ping, pong, flush, attach
+    case poll, pollParts, cancel, abort, close, send, sendPart, ping, pong, flush, attach
 
     func perform(on ws: WebSocket) {
       switch self {
       case .poll: _ = try? ws.poll()
-      case .pollFragments: _ = try? ws.fragments.poll()
+      case .pollParts: _ = try? ws.parts.poll()
       case .cancel: ws.cancel(nil)
       case .abort: ws.abort(StreamError.aborted)
       case .close: ws.closeWhenFlushed { _ in }
       case .send: if (try? ws.hasRoom()) == true { try? ws.push("from a callback") }
-      case .sendFragment:
-        if (try? ws.hasRoomForFragment()) == true {
-          try? ws.fragments.push(Fragment(kind: .text, bytes: "x", isFinal: true))
+      case .sendPart:
+        if (try? ws.hasRoomForPart()) == true {
+          try? ws.parts.push(MessagePart(kind: .text, bytes: "x", isFinal: true))
         }
       case .ping: ws.sendControl(.ping, "p")
       case .pong: ws.sendPong("p")
@@ -39,7 +39,7 @@ struct ReentrancyTests {
   enum Callback: CaseIterable { case observer, transform, eventHandler, controlHandler }
 
   /// How the first connection is read.
-  enum Gear: CaseIterable { case read, fragments, readAhead }
+  enum Gear: CaseIterable { case read, parts, readAhead }
 
   private final class NoWaker: SingleWaker {
     func wake() {}
@@ -141,7 +141,7 @@ struct ReentrancyTests {
           let place = try #require(expected.firstIndex(of: text), "\(text.prefix(20)) is none, or comes twice")
           expected = expected[(place + 1)...]
         }
-        if ![.poll, .pollFragments, .cancel, .abort, .close].contains(action) { #expect(seen == Self.texts) }
+        if ![.poll, .pollParts, .cancel, .abort, .close].contains(action) { #expect(seen == Self.texts) }
       }
     }
   }
@@ -165,7 +165,7 @@ struct ReentrancyTests {
         piping.cancel()
         _ = await piping.result
       case .eventHandler, .controlHandler:
-        let events = WebSocketEvents(first)
+        let events = WebSocketCallbacks(first)
         if callback == .controlHandler { events.onPing { _ in act() } }
         events.onMessage { message in
           if callback == .eventHandler { act() }
@@ -229,11 +229,11 @@ struct ReentrancyTests {
   }
 
   private func next(_ ws: WebSocket, _ gear: Gear) async throws -> String? {
-    guard gear == .fragments else { return try await ws.read()?.text }
+    guard gear == .parts else { return try await ws.read()?.text }
     var text = ""
-    while let fragment = try await ws.fragments.read() {
-      text += fragment.bytes.string
-      if fragment.isFinal { return text }
+    while let part = try await ws.parts.read() {
+      text += part.bytes.string
+      if part.isFinal { return text }
     }
     return nil
   }

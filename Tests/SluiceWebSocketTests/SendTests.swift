@@ -96,14 +96,14 @@ struct SendTests {
     }
   }
 
-  @Test("messages wait behind one that is sent in fragments")
+  @Test("messages wait behind one that is sent in parts")
   func behindFragments() async throws {
     try await SimulatedConnection.run { ends, loop in
-      let fragments = ends.server.fragments
-      try await fragments.write(Fragment(kind: .text, bytes: "5", isFinal: false))
+      let parts = ends.server.parts
+      try await parts.write(MessagePart(kind: .text, bytes: "5", isFinal: false))
       let sending = (6..<9).map { number in Task(executorPreference: loop) { try await ends.server.send("\(number)") } }
       try await loop.sleep(for: .seconds(1))
-      try await fragments.write(Fragment(kind: .text, bytes: "", isFinal: true))
+      try await parts.write(MessagePart(kind: .text, bytes: "", isFinal: true))
       #expect(try await Self.numbers(ends.client, count: 4) == [5, 6, 7, 8])
       for task in sending { try await task.value }
     }

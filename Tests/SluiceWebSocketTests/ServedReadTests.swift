@@ -2,6 +2,7 @@ import SluiceHTTP
 import SluiceServer
 import SluiceStreams
 import SluiceTestSupport
+import SluiceWebSocketProtocol
 import Testing
 
 @testable import SluiceWebSocket

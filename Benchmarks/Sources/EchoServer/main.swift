@@ -15,7 +15,7 @@ func run(_ mode: String, _ arguments: [String]) async throws {
     let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
     try await tell(server.port)
     try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
-  case "events" where arguments.count == 2: try await serveEvents(arguments[0], size: Int(arguments[1]) ?? 100)
+  case "events" where arguments.count == 2: try await serveCallbacks(arguments[0], size: Int(arguments[1]) ?? 100)
   case "tcp":
     let listener = try await TCP.listen("127.0.0.1", port: 0)
     try await tell(listener.port)
@@ -42,7 +42,7 @@ func serveWebSockets(_ mode: String, _ arguments: [String]) async throws {
   try await tell(server.port)
   switch mode {
   case "await": try await server.run { ws in for try await message in ws { try await ws.send(message) } }
-  case "callbacks": try await server.runEvents { ws in ws.onMessage { ws.trySend($0) } }
+  case "callbacks": try await server.runCallbacks { ws in ws.onMessage { ws.trySend($0) } }
   case "broadcast":
     let room = WebSocketBroadcast()
     try await server.run { ws in

@@ -191,7 +191,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     @inline(__always) get { if case .ended = machine.life { false } else { true } }
   }
 
-  /// Whether a message is being sent in fragments.
+  /// Whether a message is being sent in parts.
   var isInsideMessage: Bool {
     @inline(__always) get { machine.sending != nil }
   }

@@ -217,7 +217,7 @@ extension WebSocket {
     closing = .done
     // What was held for the reader says nothing any more that the machine does not know.
     if let held = incoming.ahead.popEnd() { loop.cancelTimer(held.limit) }
-    heldControls?.heldBehindFragments = nil
+    heldControls?.heldBehindParts = nil
     heldControls?.pings.fail()
     stopWatching()
     machine.release()

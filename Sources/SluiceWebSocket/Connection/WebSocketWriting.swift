@@ -5,7 +5,7 @@ extension WebSocket {
   /// Payloads up to this many bytes are outgoing.gathered into one write; longer ones leave as they are.
   static let gatherLimit = 16 << 10
 
-  /// Also false while others wait in `send`, who were first, and while a message is being sent in fragments: another one can't begin inside it
+  /// Also false while others wait in `send`, who were first, and while a message is being sent in parts: another one can't begin inside it
   /// (RFC 6455 §5.4).
   /// - Throws: `WebSocketError.closed` when the peer has closed with a code that tells of a failure; `StreamError.closed` after any other Close
   ///   in either direction; otherwise what the connection failed with.
@@ -25,10 +25,10 @@ extension WebSocket {
       outgoing.isRoomAwaited = true
       return false
     }
-    return try hasRoomForFragment()
+    return try hasRoomForPart()
   }
 
-  func hasRoomForFragment() throws -> Bool {
+  func hasRoomForPart() throws -> Bool {
     guard isOpen else { throw writingError }
     if try hasRoomNow() { return true }
     outgoing.isRoomAwaited = true
@@ -95,7 +95,7 @@ extension WebSocket {
   }
 
   public var queuedByteCount: Int {
-    let held = heldControls?.heldBehindFragments?.byteCount ?? 0
+    let held = heldControls?.heldBehindParts?.byteCount ?? 0
     return outgoing.gathered.count + transport.queuedByteCount + held + (pipeline?.queuedByteCount ?? 0)
   }
 
@@ -116,7 +116,7 @@ extension WebSocket {
   /// Wakes the writer that was told that there is no room, if there is.
   func tellOfRoom() {
     outgoing.isRoomAwaited = false
-    guard (try? hasRoomForFragment()) != false else { return }
+    guard (try? hasRoomForPart()) != false else { return }
     heldControls?.roomAwaitedSince = nil
     writer.wake()
   }

@@ -25,7 +25,7 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   private(set) var hasLostMessages = false
 
   /// The parts of a message that are sent one by one.
-  private var fragments = BytesBuilder()
+  private var gathered = BytesBuilder()
 
   private enum Step {
     case message(ExtensionMessage)
@@ -131,10 +131,10 @@ final class ExtensionPipeline: @unchecked Sendable {  // used on its connection'
   }
 
   /// A message in parts becomes whole here.
-  func send(_ fragment: Fragment, for socket: WebSocket) {
-    fragments.append(fragment.bytes)
-    if fragment.isFinal {
-      send(Message(kind: fragment.kind, bytes: fragments.take(), isCompressible: fragment.isCompressible), for: socket)
+  func send(_ part: MessagePart, for socket: WebSocket) {
+    gathered.append(part.bytes)
+    if part.isFinal {
+      send(Message(kind: part.kind, bytes: gathered.take(), isCompressible: part.isCompressible), for: socket)
     }
   }
 

@@ -27,6 +27,6 @@ final class ControlFrames {
   @safe @exclusivity(unchecked) var roomAwaitedSince: Duration?
   /// Looks whether the peer takes anything of what there is no room behind.
   var stall: StallWatch?
-  /// What a broadcast has sent while a message was being sent in fragments.
-  @safe @exclusivity(unchecked) var heldBehindFragments: HeldBroadcasts?
+  /// What a broadcast has sent while a message was being sent in parts.
+  @safe @exclusivity(unchecked) var heldBehindParts: HeldBroadcasts?
 }

@@ -1,17 +1,7 @@
 import SluiceStreams
 import SluiceWebSocketProtocol
 
-/// One message: text that is valid UTF-8, or binary.
-///
-/// ```swift
-/// let greeting = Message("hello")
-/// greeting.text            // "hello"
-/// greeting.bytes.count     // 5
-/// let reply: Message = "hello, \(name)"
-/// ```
-public typealias Message = AssembledMessage
-
-extension AssembledMessage: ExpressibleByStringLiteral, ExpressibleByStringInterpolation {
+extension Message: ExpressibleByStringLiteral, ExpressibleByStringInterpolation {
   /// A text message.
   public init(_ text: String) {
     self.init(kind: .text, bytes: Bytes(text))
@@ -39,7 +29,7 @@ extension AssembledMessage: ExpressibleByStringLiteral, ExpressibleByStringInter
   public var text: String { bytes.string }
 }
 
-extension AssembledMessage {
+extension Message {
   /// The same message in memory of its own size, if it keeps a much larger buffer alive.
   func compacted() -> Message {
     guard bytes.isWasteful else { return self }
@@ -47,6 +37,6 @@ extension AssembledMessage {
   }
 }
 
-extension AssembledMessage: ByteCounted {
+extension Message: ByteCounted {
   public var byteCount: Int { bytes.count }
 }

@@ -4,7 +4,7 @@ import SluiceWebSocketProtocol
 
 /// What was decoded while nobody read, so that pings were answered and a Pong or Close was found behind it.
 ///
-/// It holds messages in parts, as they came: whether messages or fragments of them are read is for the reader to say.
+/// It holds messages in parts, as they came: whether messages or parts of them are read is for the reader to say.
 struct ReadAhead: ~Copyable {
   enum Part {
     /// A whole message of an extension, which gives no parts.

@@ -35,7 +35,7 @@ extension WebSocket {
   /// Sends a message. Returns when there is room for the next one.
   ///
   /// Any number of tasks may send, and messages leave in the order of the calls: while there is no room, each waits for its turn. `write`, which
-  /// pipes use, has one caller at a time. A message is not sent inside of another one that is being sent in fragments, but behind it.
+  /// pipes use, has one caller at a time. A message is not sent inside of another one that is being sent in parts, but behind it.
   /// - Throws: `CancellationError` when the task is cancelled while it waits for its turn; the message was not sent then, and those behind it
   ///   are. `WebSocketError.closed` with the peer's code and reason when the peer has closed, whatever the code; `StreamError.closed` after a
   ///   Close of our own; otherwise what the connection failed with.

@@ -24,10 +24,10 @@ extension WebSocket: BroadcastMember {
 
   public func didMiss() { options.observer?.didMiss() }
 
-  /// Who sends a message in fragments is not slow: what is for it is held until the message has ended, as if it were queued.
+  /// Who sends a message in parts is not slow: what is for it is held until the message has ended, as if it were queued.
   public func hasRoomForBroadcast() throws -> Bool {
-    guard let held = heldControls?.heldBehindFragments, isOpen else { return try hasRoomForFragment() }
-    return try held.byteCount < options.writeHighWatermark && hasRoomForFragment()
+    guard let held = heldControls?.heldBehindParts, isOpen else { return try hasRoomForPart() }
+    return try held.byteCount < options.writeHighWatermark && hasRoomForPart()
   }
 
   public func push(prepared: PreparedMessage) throws {
@@ -42,15 +42,15 @@ extension WebSocket: BroadcastMember {
   }
 
   private func hold(_ prepared: PreparedMessage) {
-    var held = controls.heldBehindFragments ?? HeldBroadcasts()
+    var held = controls.heldBehindParts ?? HeldBroadcasts()
     held.append(prepared)
-    controls.heldBehindFragments = held
+    controls.heldBehindParts = held
   }
 
-  /// A fragmented message has ended: sends what a broadcast had for this connection meanwhile.
+  /// A message in parts has ended: sends what a broadcast had for this connection meanwhile.
   func pushHeldBroadcasts() {
-    guard let held = heldControls?.heldBehindFragments else { return }
-    heldControls?.heldBehindFragments = nil
+    guard let held = heldControls?.heldBehindParts else { return }
+    heldControls?.heldBehindParts = nil
     // A connection that fails meanwhile says so itself, at the next `hasRoom`.
     for prepared in held.messages { try? push(prepared: prepared) }
   }

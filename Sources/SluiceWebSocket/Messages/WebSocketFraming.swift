@@ -8,7 +8,7 @@ extension WebSocket {
   /// let messages = try await socket.pipe(through: WebSocket.Framing(.server))
   /// for try await message in messages { try await messages.send(message) }
   /// ```
-  /// The other end has the stage of the other role. What comes out is a `WebSocket` like those with a handshake: messages or `fragments`, pings,
+  /// The other end has the stage of the other role. What comes out is a `WebSocket` like those with a handshake: messages or `parts`, pings,
   /// times, and the closing handshake.
   public struct Framing: Sendable {
     /// A client masks what it sends.

@@ -5,7 +5,7 @@ import SluiceWebSocketProtocol
 public struct WebSocketOptions: Sendable {
   /// Bytes of a received message, 1 or more. A longer one closes with 1009. Default: 64 MiB - 1, as faye-websocket's.
   /// Costs up to twice as much memory while a message that spans reads is put together. Of a compressed message it is the
-  /// inflated size that counts, while it is inflated. Does not apply to `fragments`.
+  /// inflated size that counts, while it is inflated. Does not apply to `parts`.
   public var maxMessageSize = (64 << 20) - 1
   /// Frames of one received message, 1 or more, empty ones too. More close with 1008. Default: 131,072, a message of 64 MiB in
   /// frames of 512 bytes.

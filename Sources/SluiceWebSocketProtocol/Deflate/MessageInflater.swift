@@ -10,14 +10,14 @@ struct MessageInflater: ~Copyable {
 
   private enum State {
     case betweenMessages
-    case betweenPieces(Message)
+    case betweenPieces(Progress)
     /// A piece was fed and is not all inflated yet.
-    case inPiece(Message, Piece)
+    case inPiece(Progress, Piece)
     case failed(WebSocketProtocolError)
   }
 
   /// What is known of the message under way.
-  private struct Message {
+  private struct Progress {
     var isFirst = true
     var compressedBytes = 0
     var text = UTF8Validator()
@@ -52,11 +52,11 @@ struct MessageInflater: ~Copyable {
 
   /// Takes a piece of a compressed message; `next` has given nil for the one before.
   mutating func feed(_ piece: consuming DataPiece) {
-    var message: Message
+    var message: Progress
     switch state {
     case .failed: return
     case .betweenPieces(let begun), .inPiece(let begun, _): message = begun
-    case .betweenMessages: message = Message()
+    case .betweenMessages: message = Progress()
     }
     message.compressedBytes += piece.bytes.count
     // A message without a byte is empty; only RFC 7692 §7.2.3.6 would have it sent as one zero byte.
@@ -83,7 +83,7 @@ struct MessageInflater: ~Copyable {
   }
 
   private mutating func advance(
-    _ message: Message, _ piece: Piece, _ contexts: DeflateContexts
+    _ message: Progress, _ piece: Piece, _ contexts: DeflateContexts
   ) throws(WebSocketProtocolError) -> DataPiece? {
     var (message, piece) = (message, piece)
     contexts.prepareInflated()

@@ -1,24 +1,5 @@
 import SluiceStreams
 
-/// A whole message.
-public struct AssembledMessage: Sendable, Hashable {
-  public let kind: MessageKind
-  /// Whether an extension may compress it; true unless said otherwise. Compression shows, by the length of what is sent, how alike
-  /// the parts of a message are: one that holds a secret beside what an attacker chose must not be compressed (RFC 7692 §8,
-  /// the BREACH attack). Of no meaning on a message that was received.
-  public var isCompressible: Bool
-  /// The payload: valid UTF-8, if it is text.
-  public let bytes: Bytes
-
-  /// The caller vouches that the bytes of a text are valid UTF-8.
-  @inlinable
-  package init(kind: MessageKind, bytes: Bytes, isCompressible: Bool = true) {
-    self.kind = kind
-    self.isCompressible = isCompressible
-    self.bytes = bytes
-  }
-}
-
 /// Puts the pieces of a message together, within limits.
 ///
 /// A message that came in one piece passes through uncopied. Others are gathered in a buffer that doubles as bytes
@@ -71,15 +52,15 @@ public struct AssembledMessage: Sendable, Hashable {
   /// - Throws: `messageTooBig` as soon as the length that a frame announces goes beyond the limit, before its bytes are
   ///   kept; `tooManyFragments`.
   @inlinable
-  public mutating func append(_ piece: consuming DataPiece) throws(WebSocketProtocolError) -> AssembledMessage? {
+  public mutating func append(_ piece: consuming DataPiece) throws(WebSocketProtocolError) -> Message? {
     if piece.isFirst && piece.isFinal && fragments == 0 && piece.bytes.count <= maxMessageSize {
-      return AssembledMessage(kind: piece.kind, bytes: piece.bytes)
+      return Message(kind: piece.kind, bytes: piece.bytes)
     }
     return try gather(piece)
   }
 
   @usableFromInline
-  mutating func gather(_ piece: borrowing DataPiece) throws(WebSocketProtocolError) -> AssembledMessage? {
+  mutating func gather(_ piece: borrowing DataPiece) throws(WebSocketProtocolError) -> Message? {
     if piece.isFirst { reset() }
     try admit(piece.bytes.count, remainingInFrame: piece.remainingInFrame, startsFrame: piece.startsFrame)
     // Room for the rest of the frame at once, if it is moderate; what is only announced costs no resident memory.
@@ -104,9 +85,9 @@ public struct AssembledMessage: Sendable, Hashable {
   }
 
   /// The message whose last piece was gathered.
-  private mutating func take(_ kind: MessageKind) -> AssembledMessage {
+  private mutating func take(_ kind: MessageKind) -> Message {
     fragments = 0
-    return AssembledMessage(kind: kind, bytes: gathered.take())
+    return Message(kind: kind, bytes: gathered.take())
   }
 
   /// Drops what came of a message.
@@ -152,11 +133,11 @@ extension MessageAssembler: MessageSink {
   mutating func withMemory(_ body: (inout BytesBuilder) -> Bool) -> Bool { body(&gathered) }
 
   @inline(__always)
-  mutating func end(_ part: DataPart, _ mark: Void) -> AssembledMessage? { part.isFinal ? take(part.kind) : nil }
+  mutating func end(_ part: DataPart, _ mark: Void) -> Message? { part.isFinal ? take(part.kind) : nil }
 
   @inline(__always)
-  mutating func end(_ part: DataPart, slice: Bytes) -> AssembledMessage? {
-    AssembledMessage(kind: part.kind, bytes: slice)
+  mutating func end(_ part: DataPart, slice: Bytes) -> Message? {
+    Message(kind: part.kind, bytes: slice)
   }
 
   mutating func drop(_ mark: Void) { reset() }
@@ -166,7 +147,7 @@ extension FrameDecoder {
   /// Takes the next message from the front of the input, put together.
   /// - Throws: also which limit of the assembler was passed.
   package mutating func nextMessage(
-    in input: inout Bytes, assembling messages: inout MessageAssembler, _ message: inout AssembledMessage?
+    in input: inout Bytes, assembling messages: inout MessageAssembler, _ message: inout Message?
   ) throws(WebSocketProtocolError) -> DecoderStop {
     try next(in: &input, into: &messages, &message)
   }
@@ -175,7 +156,7 @@ extension FrameDecoder {
   /// - Parameter position: Where in the input to begin, 0 to `input.count`; where to go on, afterwards.
   package mutating func nextMessage(
     in input: Span<UInt8>, from position: inout Int, assembling messages: inout MessageAssembler,
-    _ message: inout AssembledMessage?
+    _ message: inout Message?
   ) throws(WebSocketProtocolError) -> DecoderStop {
     try decode(input, from: &position, of: nil, into: &messages, &message)
   }

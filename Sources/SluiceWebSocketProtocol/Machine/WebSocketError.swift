@@ -16,7 +16,7 @@ public enum WebSocketError: Error, Sendable {
   case pingTooLong(byteCount: Int)
   /// A text message that is not UTF-8.
   case invalidText
-  /// A whole message was to be sent while another one is sent in fragments (RFC 6455 §5.4); `write` and `send` wait for its end.
+  /// A whole message was to be sent while another one is sent in parts (RFC 6455 §5.4); `write` and `send` wait for its end.
   case insideMessage
   /// The connection closed before the pong came.
   case noPong
@@ -46,7 +46,7 @@ extension WebSocketError: CustomStringConvertible {
     case .closeReasonTooLong(let count): "close reason too long: \(count) bytes (limit 123)"
     case .pingTooLong(let count): "ping payload too long: \(count) bytes (limit 125)"
     case .invalidText: "the text message is not valid UTF-8"
-    case .insideMessage: "can't send a message before the last fragment of the previous one"
+    case .insideMessage: "can't send a message before the last part of the previous one"
     case .noPong: "the connection closed before the pong arrived"
     case .unsupported(let what, let version):
       "\(version.rawValue), the version of this connection, does not support \(what)"

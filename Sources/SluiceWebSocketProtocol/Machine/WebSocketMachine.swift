@@ -25,8 +25,8 @@ package struct WebSocketMachine: ~Copyable {
   /// Whether messages and their frames are the same bytes: no extension, and none of the first versions.
   package let isPlain: Bool
   private let version: WebSocketVersion
-  /// A message that is being sent in fragments: another one can't begin inside it (RFC 6455 §5.4).
-  package private(set) var sending: FragmentSending?
+  /// A message that is being sent in parts: another one can't begin inside it (RFC 6455 §5.4).
+  package private(set) var sending: PartSending?
   private var decoder: FrameDecoder
   private var assembler: MessageAssembler
   /// A client's only: a server's frames are not masked.
@@ -79,8 +79,8 @@ extension WebSocketMachine {
   /// - Throws: what the peer did wrong, or which limit it passed, and the same again at every later call: see `fail`.
   package mutating func nextEvent(
     in input: inout Bytes
-  ) throws(WebSocketProtocolError) -> FrameEvent<AssembledMessage>? {
-    var message: AssembledMessage?
+  ) throws(WebSocketProtocolError) -> FrameEvent<Message>? {
+    var message: Message?
     switch try nextMessage(in: &input, &message) {
     case .nothing: return nil
     case .element: return message.map { .data($0) }
@@ -90,7 +90,7 @@ extension WebSocketMachine {
 
   /// Decodes as far as the next message, or control frame.
   package mutating func nextMessage(
-    in input: inout Bytes, _ message: inout AssembledMessage?
+    in input: inout Bytes, _ message: inout Message?
   ) throws(WebSocketProtocolError) -> DecoderStop {
     if case .plain = coding { return try decoder.nextMessage(in: &input, assembling: &assembler, &message) }
     var piece: DataPiece?
@@ -108,7 +108,7 @@ extension WebSocketMachine {
   /// The same on bytes that are only lent, where messages are not encoded: they are unmasked straight from there.
   /// - Parameter position: Where in the input to begin, 0 to `input.count`; where to go on, afterwards.
   package mutating func nextMessage(
-    in input: Span<UInt8>, from position: inout Int, _ message: inout AssembledMessage?
+    in input: Span<UInt8>, from position: inout Int, _ message: inout Message?
   ) throws(WebSocketProtocolError) -> DecoderStop {
     try decoder.nextMessage(in: input, from: &position, assembling: &assembler, &message)
   }
@@ -157,7 +157,7 @@ extension WebSocketMachine {
 
   /// Puts a piece that was taken before to its message, behind which the machine goes on.
   /// - Returns: the message, if the piece ends it.
-  package mutating func assemble(_ piece: DataPiece) throws(WebSocketProtocolError) -> AssembledMessage? {
+  package mutating func assemble(_ piece: DataPiece) throws(WebSocketProtocolError) -> Message? {
     do { return try assembler.append(piece) } catch {
       decoder.fail(error)
       throw error
@@ -203,7 +203,7 @@ extension WebSocketMachine {
   /// - Returns: a longer payload, if it needs no mask: it follows the output as it is.
   /// - Throws: `StreamError.closed` after a Close; `WebSocketError.insideMessage`; `.unsupported` for binary in hixie-75 and hixie-76.
   package mutating func send(
-    _ message: AssembledMessage, to output: inout BytesBuilder, copyingUpTo limit: Int = .max
+    _ message: Message, to output: inout BytesBuilder, copyingUpTo limit: Int = .max
   ) throws -> Bytes? {
     guard life.isOpen else { throw StreamError.closed }
     guard sending == nil else { throw WebSocketError.insideMessage }
@@ -222,34 +222,34 @@ extension WebSocketMachine {
   /// Sends a part of a message as a frame of its own: the message's kind in the first, continuations behind it (RFC 6455 §5.4).
   /// - Throws: as `send` of a message; `WebSocketError.invalidText` if the text so far is none, and nothing of the part is sent then.
   package mutating func send(
-    _ fragment: Fragment, to output: inout BytesBuilder, copyingUpTo limit: Int = .max
+    _ part: MessagePart, to output: inout BytesBuilder, copyingUpTo limit: Int = .max
   ) throws -> Bytes? {
     guard life.isOpen else { throw StreamError.closed }
-    let (kind, isFirst) = try admit(fragment)
+    let (kind, isFirst) = try admit(part)
     let opcode = isFirst ? kind.opcode : .continuation
     switch coding {
     case .plain: break
     case .deflate(let session):
       let compressed = session.compress(
-        fragment: fragment.bytes, isCompressible: fragment.isCompressible, isFinal: fragment.isFinal)
+        fragment: part.bytes, isCompressible: part.isCompressible, isFinal: part.isFinal)
       guard let compressed else { break }
       // RFC 7692 §6: only the first frame says that the message is compressed.
       return append(
-        opcode, isFinal: fragment.isFinal, reserved: isFirst ? .rsv1 : [], compressed, to: &output, copyingUpTo: limit)
+        opcode, isFinal: part.isFinal, reserved: isFirst ? .rsv1 : [], compressed, to: &output, copyingUpTo: limit)
     case .hixie(let framing):
-      try framing.append(kind, fragment.bytes, isFinal: fragment.isFinal, to: &output)
+      try framing.append(kind, part.bytes, isFinal: part.isFinal, to: &output)
       return nil
     }
-    return append(opcode, isFinal: fragment.isFinal, fragment.bytes, to: &output, copyingUpTo: limit)
+    return append(opcode, isFinal: part.isFinal, part.bytes, to: &output, copyingUpTo: limit)
   }
 
   /// Checks the next part of a message that is being sent; what it becomes is for another to say.
   @discardableResult
-  package mutating func admit(_ fragment: borrowing Fragment) throws -> (kind: MessageKind, isFirst: Bool) {
+  package mutating func admit(_ part: borrowing MessagePart) throws -> (kind: MessageKind, isFirst: Bool) {
     let isFirst = sending == nil
-    var sending = sending ?? FragmentSending(kind: fragment.kind)
-    try sending.check(fragment)
-    self.sending = fragment.isFinal ? nil : sending
+    var sending = sending ?? PartSending(kind: part.kind)
+    try sending.check(part)
+    self.sending = part.isFinal ? nil : sending
     return (sending.kind, isFirst)
   }
 

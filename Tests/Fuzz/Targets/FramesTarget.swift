@@ -43,7 +43,7 @@ enum FramesTarget: FuzzTarget {
     do {
       for var piece in pieces {
         var position = 0
-        var message: AssembledMessage?
+        var message: Message?
         search: while true {
           let stop =
             try lent
@@ -80,7 +80,7 @@ enum FramesTarget: FuzzTarget {
           piece = piece.dropFirst(count)
           found += Self.found([output.take()], role, [], lent: false)
           if count > 0 { continue }
-          var message: AssembledMessage?
+          var message: Message?
           switch try decoder.nextMessage(in: &piece, assembling: &assembler, &message) {
           case .nothing: isDone = true
           case .element: if let message { found.append(.message(message.kind, message.bytes.compacted())) }

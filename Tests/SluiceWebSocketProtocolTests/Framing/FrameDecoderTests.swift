@@ -184,7 +184,7 @@ struct FrameAttackTests {
     var decoder = FrameDecoder(role: .server)
     var assembler = MessageAssembler(maxMessageSize: 2 << 30)
     var input = Bytes(hex("82 ff 00 00 00 00 40 00 00 00 01 02 03 04 05"))
-    var message: AssembledMessage?
+    var message: Message?
     #expect(try decoder.nextMessage(in: &input, assembling: &assembler, &message) == .nothing)
     #expect(assembler.gathered.capacity < 1024)
     #expect(assembler.gathered.count == 1)

@@ -125,7 +125,7 @@ private func takeAssembled(
 private func takeMessages(
   _ decoder: inout FrameDecoder, _ input: inout Bytes, _ assembler: inout MessageAssembler, _ found: inout [Found]
 ) throws(WebSocketProtocolError) {
-  var message: AssembledMessage?
+  var message: Message?
   while true {
     switch try decoder.nextMessage(in: &input, assembling: &assembler, &message) {
     case .nothing: return
@@ -139,7 +139,7 @@ private func takeLent(
   _ decoder: inout FrameDecoder, _ input: inout Bytes, _ assembler: inout MessageAssembler, _ found: inout [Found]
 ) throws(WebSocketProtocolError) {
   var position = 0
-  var message: AssembledMessage?
+  var message: Message?
   while true {
     switch try decoder.nextMessage(in: input.span, from: &position, assembling: &assembler, &message) {
     case .nothing:
@@ -164,7 +164,7 @@ private func takeRelayed(
     // A relay writes what the role's own peers send.
     found += decode([Array(output.take())], role: role, reader: .pieces)
     if count > 0 { continue }
-    var message: AssembledMessage?
+    var message: Message?
     switch try decoder.nextMessage(in: &input, assembling: &assembler, &message) {
     case .nothing: return
     case .element: found.append(.message(message!.kind, Array(message!.bytes)))

@@ -19,7 +19,7 @@ struct MessageAssemblerTests {
     let slice = Bytes([1, 2, 3, 4])[2..<4]
     let message = try assembler.append(Self.piece(slice, isFirst: true, isFinal: true))
     #expect(message?.bytes.startIndex == 2)
-    #expect(message == AssembledMessage(kind: .binary, bytes: [3, 4]))
+    #expect(message == Message(kind: .binary, bytes: [3, 4]))
   }
 
   @Test("pieces are joined")
@@ -30,7 +30,7 @@ struct MessageAssemblerTests {
       #expect(try assembler.append(Self.piece([2], startsFrame: false)) == nil)
       #expect(try assembler.append(Self.piece([])) == nil)
       #expect(
-        try assembler.append(Self.piece([3], isFinal: true)) == AssembledMessage(kind: .binary, bytes: [1, 2, 3]))
+        try assembler.append(Self.piece([3], isFinal: true)) == Message(kind: .binary, bytes: [1, 2, 3]))
     }
   }
 

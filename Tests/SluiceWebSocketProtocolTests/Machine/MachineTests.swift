@@ -70,7 +70,7 @@ struct MachineTests {
     #expect(Array(output.take()) == [0x88, 2] + closeBody(1001))
     #expect(throws: StreamError.closed) { try machine.send(.ping, Bytes(), to: &output) }
     #expect(throws: StreamError.closed) {
-      _ = try machine.send(AssembledMessage(kind: .binary, bytes: []), to: &output)
+      _ = try machine.send(Message(kind: .binary, bytes: []), to: &output)
     }
     let wasOver = !machine.life.isReading
     #expect(!wasOver)
@@ -79,26 +79,26 @@ struct MachineTests {
     #expect(isOver)
   }
 
-  @Test("a message in fragments: continuations, no other message inside it, its text checked as a whole")
-  func fragments() throws {
+  @Test("a message in parts: continuations, no other message inside it, its text checked as a whole")
+  func parts() throws {
     var machine = Self.server()
     var output = BytesBuilder()
-    _ = try machine.send(Fragment(kind: .text, bytes: [0xC3], isFinal: false), to: &output)
+    _ = try machine.send(MessagePart(kind: .text, bytes: [0xC3], isFinal: false), to: &output)
     #expect(throws: WebSocketError.self) {
-      _ = try machine.send(AssembledMessage(kind: .binary, bytes: []), to: &output)
+      _ = try machine.send(Message(kind: .binary, bytes: []), to: &output)
     }
     try machine.send(.ping, [1], to: &output)
     #expect(throws: WebSocketError.self) {
-      _ = try machine.send(Fragment(kind: .text, bytes: [0x61], isFinal: true), to: &output)
+      _ = try machine.send(MessagePart(kind: .text, bytes: [0x61], isFinal: true), to: &output)
     }
-    _ = try machine.send(Fragment(kind: .text, bytes: [0xA9], isFinal: true), to: &output)
-    _ = try machine.send(AssembledMessage(kind: .binary, bytes: [7]), to: &output)
+    _ = try machine.send(MessagePart(kind: .text, bytes: [0xA9], isFinal: true), to: &output)
+    _ = try machine.send(Message(kind: .binary, bytes: [7]), to: &output)
     #expect(Array(output.take()) == hex("01 01 c3 89 01 01 80 01 a9 82 01 07"))
   }
 
   @Test("a long payload follows its header without a copy, unless it is masked")
   func uncopied() throws {
-    let message = AssembledMessage(kind: .binary, bytes: [1, 2, 3])
+    let message = Message(kind: .binary, bytes: [1, 2, 3])
     var server = Self.server()
     var client = WebSocketMachine(.client, keys: MaskingKeys())
     var output = BytesBuilder()
@@ -137,7 +137,7 @@ struct MachineTests {
     var output = BytesBuilder()
     #expect(throws: WebSocketError.self) { try machine.send(.ping, Bytes(), to: &output) }
     #expect(throws: WebSocketError.self) {
-      _ = try machine.send(AssembledMessage(kind: .binary, bytes: []), to: &output)
+      _ = try machine.send(Message(kind: .binary, bytes: []), to: &output)
     }
     machine.close(.normal, "", to: &output)
     #expect(Array(output.take()) == [0xFF, 0x00])

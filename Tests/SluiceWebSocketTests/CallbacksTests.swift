@@ -14,7 +14,7 @@ import Testing
 #endif
 
 @Suite("The event style", .timeLimit(.minutes(1)))
-struct EventsTests {
+struct CallbacksTests {
   /// What handlers saw, in order.
   private final class Seen: Sendable {
     private let lines = Mutex<[String]>([])
@@ -28,10 +28,10 @@ struct EventsTests {
   }
 
   private func serving(
-    _ setUp: @escaping @Sendable (WebSocketEvents) -> Void, _ body: (String) async throws -> Void
+    _ setUp: @escaping @Sendable (WebSocketCallbacks) -> Void, _ body: (String) async throws -> Void
   ) async throws {
     let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
-    let running = Task { try await server.runEvents(setUp) }
+    let running = Task { try await server.runCallbacks(setUp) }
     try await body(server.url)
     running.cancel()
     _ = try? await running.value
@@ -42,7 +42,7 @@ struct EventsTests {
     let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
     let seen = Seen()
     let running = Task {
-      try await server.runEvents { ws in
+      try await server.runCallbacks { ws in
         ws.onMessage { ws.trySend($0) }
         ws.onClose { code, _ in seen.add("close \(code.rawValue)") }
       }
@@ -67,7 +67,7 @@ struct EventsTests {
       ws.onClose { code, reason in server.add("close \(code.rawValue) \(reason)") }
     } _: { url in
       let client = Seen()
-      let ws = WebSocketEvents.connect(url)
+      let ws = WebSocketCallbacks.connect(url)
       // Sent before it is open, and from another thread.
       #expect(ws.trySend("first"))
       ws.onOpen { client.add("open") }
@@ -94,7 +94,7 @@ struct EventsTests {
       for number in 0..<10 { ws.trySend("\(number)") }
       try? ws.close(.normal, "that was all")
     } _: { url in
-      let ws = WebSocketEvents(try await WebSocket.connect(url))
+      let ws = WebSocketCallbacks(try await WebSocket.connect(url))
       try await Task.sleep(for: .milliseconds(100))
       let seen = Seen()
       ws.onMessage { seen.add($0.text) }
@@ -135,12 +135,12 @@ struct EventsTests {
   @Test("no connection, and one that is lost: an error, and a close with 1006")
   func errors() async throws {
     let seen = Seen()
-    let nobody = WebSocketEvents.connect("ws://127.0.0.1:1")
+    let nobody = WebSocketCallbacks.connect("ws://127.0.0.1:1")
     nobody.onError { _ in seen.add("error") }
     nobody.onClose { code, _ in seen.add("close \(code.rawValue)") }
     try await seen.wait { $0 == ["error", "close 1006"] }
     try await SimulatedWire.run { near, far, loop in
-      let ws = WebSocketEvents(try await SimulatedWire.open(near, far))
+      let ws = WebSocketCallbacks(try await SimulatedWire.open(near, far))
       let lost = Seen()
       ws.onError { _ in lost.add("error") }
       ws.onClose { code, _ in lost.add("close \(code.rawValue)") }
@@ -152,12 +152,12 @@ struct EventsTests {
 
   @Test("handlers that hold their own connection leave nothing behind when it is closed")
   func released() async throws {
-    weak var events: WebSocketEvents?
+    weak var events: WebSocketCallbacks?
     try await serving { ws in
       ws.onMessage { ws.trySend($0) }
     } _: { url in
       do {
-        let ws = WebSocketEvents.connect(url)
+        let ws = WebSocketCallbacks.connect(url)
         events = ws
         ws.onOpen { ws.trySend("x") }
         ws.onMessage { _ in try? ws.close() }
@@ -175,7 +175,7 @@ struct EventsTests {
       let reading = Task(executorPreference: loop) { try await ends.server.read() }
       try await loop.sleep(for: .seconds(1))
       let seen = Seen()
-      let events = WebSocketEvents(ends.server)
+      let events = WebSocketCallbacks(ends.server)
       events.onError { seen.add("\($0)") }
       await events.waitUntilClosed()
       #expect(seen.all == ["\(StreamError.concurrentRead)"])
@@ -192,7 +192,7 @@ struct EventsTests {
     } _: { url in
       var options = WebSocketClientOptions()
       options.connection.writeHighWatermark = 1000
-      let ws = WebSocketEvents.connect(url, options: options)
+      let ws = WebSocketCallbacks.connect(url, options: options)
       let sent = Counter()
       // While the loop is busy nothing leaves.
       ws.loop.execute { usleep(300_000) }
@@ -207,7 +207,7 @@ struct EventsTests {
   func keptControls() async throws {
     try await SimulatedWire.run { near, far, _ in
       let ws = try await SimulatedWire.open(near, far)
-      let events = WebSocketEvents(ws)
+      let events = WebSocketCallbacks(ws)
       // Reading goes on although no message has a handler: none comes.
       for number in 0..<20 { try await near.write(frame(0x89, Bytes("\(number)"))) }
       try await near.write(frame(0x8A, "unasked"))
@@ -226,7 +226,7 @@ struct EventsTests {
     try await serving { ws in
       ws.onMessage { ws.trySend($0) }
     } _: { url in
-      let ws = WebSocketEvents.connect(url)
+      let ws = WebSocketCallbacks.connect(url)
       let seen = Seen()
       ws.onOpen { seen.add("open") }
       ws.onMessage { _ in }
@@ -247,9 +247,9 @@ struct EventsTests {
     options.connection.closeTimeout = .milliseconds(200)
     let server = try await WebSocketServer.listen("ws://127.0.0.1:0", options: options)
     // Nobody reads at the other end, where what came stays unread; the server ends nevertheless.
-    let running = Task { try await server.runEvents { _ in } }
+    let running = Task { try await server.runCallbacks { _ in } }
     do {
-      let ws = WebSocketEvents.connect(server.url)
+      let ws = WebSocketCallbacks.connect(server.url)
       let seen = Seen()
       ws.onOpen { seen.add("open") }
       try await seen.wait { $0.contains("open") }
@@ -278,7 +278,7 @@ struct EventsTests {
   @Test("small messages that wait for the connection, or for the loop, count as what they take")
   func smallMessages() async throws {
     let listener = try await TCP.listen("127.0.0.1", port: 0)
-    let ws = WebSocketEvents.connect("ws://127.0.0.1:\(listener.port)")
+    let ws = WebSocketCallbacks.connect("ws://127.0.0.1:\(listener.port)")
     let count = try await ws.loop.run {
       var count = 0
       while ws.trySend("") { count += 1 }

@@ -8,14 +8,15 @@ import Synchronization
 /// A WebSocket in the browser's style: closures that are called with what happens, on the connection's loop.
 ///
 /// ```swift
-/// let ws = WebSocketEvents.connect("wss://example.com/feed")
+/// let ws = WebSocketCallbacks.connect("wss://example.com/feed")
 /// ws.onOpen { ws.trySend("hello") }
 /// ws.onMessage { message in print(message.text) }
 /// ws.onClose { code, reason in print("closed", code, reason) }
 /// ```
 /// Handlers must not block: nothing else happens on the loop meanwhile. What happens before its handler is set is kept until then: messages stay in the
 /// connection, whose peer waits when its buffers are full; of pings and pongs, which can't be held back, the latest 16 each are kept.
-public final class WebSocketEvents: @unchecked Sendable {  // touched on the loop only, but for what is atomic or `let`
+// Touched on the loop only, but for what is atomic or `let`.
+public final class WebSocketCallbacks: @unchecked Sendable {
   public let loop: any Loop
   private var state: State
   private var openHandler: (() -> Void)?
@@ -84,14 +85,14 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   /// tell how that went. Messages that are sent before it is open leave when it is.
   ///
   /// ```swift
-  /// let ws = WebSocketEvents.accept(request, over: connection, head: rest, protocols: ["chat"])
+  /// let ws = WebSocketCallbacks.accept(request, over: connection, head: rest, protocols: ["chat"])
   /// ws.trySend("welcome")
   /// ws.onMessage { ws.trySend($0) }
   /// ```
   public static func accept(
     _ request: HTTPRequest, over transport: some PolledDuplexStream<Bytes, Bytes>, head: Bytes = Bytes(),
     isHTTP11: Bool = true, protocols: [String] = [], options: WebSocketHandshakeOptions = WebSocketHandshakeOptions()
-  ) -> WebSocketEvents {
+  ) -> WebSocketCallbacks {
     opening(on: transport.loop, options.connection) {
       try await WebSocket.accept(
         request, over: transport, head: head, isHTTP11: isHTTP11, protocols: protocols, options: options)
@@ -100,12 +101,12 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
 
   package static func opening(
     on loop: any Loop, _ options: WebSocketOptions, _ open: @escaping @Sendable () async throws -> WebSocket
-  ) -> WebSocketEvents {
-    let events = WebSocketEvents(loop, highWatermark: options.writeHighWatermark)
+  ) -> WebSocketCallbacks {
+    let callbacks = WebSocketCallbacks(loop, highWatermark: options.writeHighWatermark)
     Task(executorPreference: loop) {
-      do { events.didOpen(try await open()) } catch { events.didEnd(.abnormal, "", error) }
+      do { callbacks.didOpen(try await open()) } catch { callbacks.didEnd(.abnormal, "", error) }
     }
-    return events
+    return callbacks
   }
 
   // MARK: handlers
@@ -131,7 +132,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   /// A pong, asked for or not; as for pings, the latest 16 are kept for the handler.
   public func onPong(_ handler: @escaping @Sendable (Bytes) -> Void) { set { $0.pongHandler = handler } }
 
-  private func set(_ change: @escaping @Sendable (WebSocketEvents) -> Void) {
+  private func set(_ change: @escaping @Sendable (WebSocketCallbacks) -> Void) {
     loop.perform {
       change(self)
       self.deliver()
@@ -217,7 +218,7 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
   private func push(_ message: Message, to ws: WebSocket) -> Bool {
     do { try ws.push(message) } catch {
       // That the connection has ended is told by its end.
-      guard !hasToldOfMessage, (try? ws.hasRoomForFragment()) != nil else { return false }
+      guard !hasToldOfMessage, (try? ws.hasRoomForPart()) != nil else { return false }
       hasToldOfMessage = true
       keep(.error(error))
       return false
@@ -429,22 +430,22 @@ public final class WebSocketEvents: @unchecked Sendable {  // touched on the loo
     for done in waiting { done() }
   }
 
-  /// Tells of what can be read. It keeps the events alive while the connection is open.
+  /// Tells of what can be read. It keeps the callbacks alive while the connection is open.
   private final class Reading: SingleWaker {
-    private let events: WebSocketEvents
-    init(_ events: WebSocketEvents) { self.events = events }
-    func wake() { events.read() }
+    private let callbacks: WebSocketCallbacks
+    init(_ callbacks: WebSocketCallbacks) { self.callbacks = callbacks }
+    func wake() { callbacks.read() }
   }
 
   private final class Room: SingleWaker {
-    private let events: WebSocketEvents
-    init(_ events: WebSocketEvents) { self.events = events }
-    func wake() { events.didGetRoom() }
+    private let callbacks: WebSocketCallbacks
+    init(_ callbacks: WebSocketCallbacks) { self.callbacks = callbacks }
+    func wake() { callbacks.didGetRoom() }
   }
 }
 
 // These come in the midst of reading: their handlers, which may do anything, are called when that has come to its end.
-extension WebSocketEvents: ControlObserver {
+extension WebSocketCallbacks: ControlObserver {
   /// Who waits for the close does not wait for a handler of messages that are unread. This comes in the midst of the closing.
   func connectionIsOver() {
     isClosed.store(true, ordering: .relaxed)

@@ -5,33 +5,33 @@ extension WebSocket {
   /// The connection as a stream of parts of messages, so that a message of any length passes in constant memory.
   ///
   /// Reading gives what has arrived *inside* a frame, without waiting for the frame's or the message's end; `maxMessageSize`
-  /// does not apply. Text is checked as it arrives, and a fragment may end inside a character. Writing sends each fragment
-  /// as a frame. A connection is read by messages or by fragments; change over only between two messages.
+  /// does not apply. Text is checked as it arrives, and a part may end inside a character. Writing sends each part
+  /// as a frame. A connection is read by messages or by parts; change over only between two messages.
   ///
   /// ```swift
-  /// for try await fragment in ws.fragments { try await file.write(fragment.bytes) }
+  /// for try await part in ws.parts { try await file.write(part.bytes) }
   /// ```
-  public var fragments: WebSocketFragments { WebSocketFragments(socket: self) }
+  public var parts: WebSocketParts { WebSocketParts(socket: self) }
 }
 
-/// See `WebSocket.fragments`.
-public struct WebSocketFragments: PolledDuplexStream {
-  public typealias Output = Fragment
-  public typealias Input = Fragment
+/// See `WebSocket.parts`.
+public struct WebSocketParts: PolledDuplexStream {
+  public typealias Output = MessagePart
+  public typealias Input = MessagePart
   let socket: WebSocket
 
   public var loop: any Loop { socket.loop }
   public var endsAsOne: Bool { true }
 
-  public func poll() throws -> Polled<Fragment> { try socket.pollFragment() }
+  public func poll() throws -> Polled<MessagePart> { try socket.pollPart() }
   public func attachReader(_ waker: any Waker) throws { try socket.attachReader(waker) }
   public var hasReader: Bool { socket.hasReader }
   public func detachReader() { socket.detachReader() }
-  public func detach(_ element: Fragment) -> Fragment { socket.detach(element) }
+  public func detach(_ element: MessagePart) -> MessagePart { socket.detach(element) }
   public func cancel(_ reason: (any Error)?) { socket.cancel(reason) }
 
-  public func hasRoom() throws -> Bool { try socket.hasRoomForFragment() }
-  public func push(_ element: consuming Fragment) throws { try socket.push(element) }
+  public func hasRoom() throws -> Bool { try socket.hasRoomForPart() }
+  public func push(_ element: consuming MessagePart) throws { try socket.push(element) }
   public var queuedByteCount: Int { socket.queuedByteCount }
   public func flush() { socket.flush() }
   public func attachWriter(_ waker: any Waker) throws { try socket.attachWriter(waker) }
@@ -46,29 +46,29 @@ public struct WebSocketFragments: PolledDuplexStream {
   public func abort(_ reason: any Error) { socket.abort(reason) }
 }
 
-extension WebSocketFragments: EndReasonGiving, EndReasonRepeating {
+extension WebSocketParts: EndReasonGiving, EndReasonRepeating {
   package var endReason: (any Sendable)? { get async { await socket.endReason } }
   package func close(repeating reason: any Sendable) async throws { try await socket.close(repeating: reason) }
 }
 
 extension WebSocket {
-  func pollFragment() throws -> Polled<Fragment> {
+  func pollPart() throws -> Polled<MessagePart> {
     if incoming.isDiscarding {
       incoming.isEndTold = true
       return .end
     }
     incoming.hasBeenRead = true
-    while let part = incoming.ahead.popFirst() {
-      switch part {
-      case .message(let message): return .element(Fragment(message))
-      case .end(let held): heed(held)
-      case .piece(let piece): if let fragment = Fragment(piece) { return .element(fragment) }
+    while let held = incoming.ahead.popFirst() {
+      switch held {
+      case .message(let message): return .element(MessagePart(message))
+      case .end(let end): heed(end)
+      case .piece(let piece): if let part = MessagePart(piece) { return .element(part) }
       }
     }
     // Other extensions than compression know whole messages only.
     if pipeline != nil {
       switch try poll() {
-      case .element(let message): return .element(Fragment(message))
+      case .element(let message): return .element(MessagePart(message))
       case .pending: return .pending
       case .end: return .end
       }
@@ -77,36 +77,36 @@ extension WebSocket {
       if try hasReadingEnded() { return .end }
       if let piece = try nextPiece() {
         noteReceived(ReceivedPart(piece))
-        guard let fragment = Fragment(piece) else { continue }
-        return .element(fragment)
+        guard let part = MessagePart(piece) else { continue }
+        return .element(part)
       }
       guard isReading else { continue }
       guard receive() else { return .pending }
     }
   }
 
-  func detach(_ fragment: Fragment) -> Fragment {
+  func detach(_ part: MessagePart) -> MessagePart {
     settleInput()
-    var detached = fragment
-    detached.bytes = fragment.bytes.compacted()
+    var detached = part
+    detached.bytes = part.bytes.compacted()
     return detached
   }
 
-  /// Sends a fragment as a frame of its own: the message's kind in the first, continuations behind it (RFC 6455 §5.4).
-  /// - Throws: `WebSocketError.invalidText` if the text so far is none; nothing of the fragment is sent then.
-  func push(_ fragment: consuming Fragment) throws {
+  /// Sends a part as a frame of its own: the message's kind in the first, continuations behind it (RFC 6455 §5.4).
+  /// - Throws: `WebSocketError.invalidText` if the text so far is none; nothing of the part is sent then.
+  func push(_ part: consuming MessagePart) throws {
     guard isOpen else {
-      _ = try hasRoomForFragment()
+      _ = try hasRoomForPart()
       return
     }
-    let (count, isFinal) = (fragment.bytes.count, fragment.isFinal)
+    let (count, isFinal) = (part.bytes.count, part.isFinal)
     if let pipeline {
-      try machine.admit(fragment)
-      pipeline.send(fragment, for: self)
+      try machine.admit(part)
+      pipeline.send(part, for: self)
     } else {
       beginGathering()
       do {
-        try didGather(followedBy: machine.send(fragment, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
+        try didGather(followedBy: machine.send(part, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
       } catch {
         didNotGather()
         throw error
@@ -116,14 +116,14 @@ extension WebSocket {
     noteSent(count, endsMessage: isFinal)
   }
 
-  /// The last fragment is pushed: what had to wait for that goes on.
+  /// The last part is pushed: what had to wait for that goes on.
   private func messageDidEnd() {
     pushHeldBroadcasts()
     if outgoing.isRoomAwaited { tellOfRoom() }
   }
 }
 
-extension Fragment {
+extension MessagePart {
   fileprivate init(_ message: Message) {
     self.init(kind: message.kind, bytes: message.bytes, isFinal: true)
   }
