@@ -176,7 +176,7 @@ struct FramingAttackTests {
       },
       runs: { ws in
         let old = Task { try await ws.ping([1]) }
-        while await ws.bufferedAmount > 0 { await Task.yield() }
+        while ws.bufferedAmount > 0 { await Task.yield() }
         try await Task.sleep(for: .milliseconds(20))
         let new = Task { try await ws.ping([2]) }
         #expect(try await ws.read() == "answered the first")

@@ -67,7 +67,7 @@ struct EmbeddingTests {
       }()
       try await Task.sleep(for: .milliseconds(300))
       // 40 MB don't fit into the buffers of both ends and the kernel.
-      #expect(await ws.bufferedAmount > 0)
+      #expect(ws.bufferedAmount > 0)
       for _ in 0..<count { #expect(try await ws.read()?.bytes.count == chunk.count) }
       #expect(try await sent == count)
       try await ws.close(.normal)

@@ -51,6 +51,24 @@ struct EventStreamServerTests {
     }
   }
 
+  @Test("whether a stream is open can be asked for on every thread, also when its client has left")
+  func isOpen() async throws {
+    let (streams, opened) = AsyncStream.makeStream(of: EventStreamConnection.self)
+    try await servingEvents { events in
+      opened.yield(events)
+      try await events.waitUntilClosed()
+    } _: { server in
+      let client = try await EventSource.connect(server.url, options: quickClient)
+      for await events in streams {
+        #expect(events.isOpen)
+        client.cancel(nil)
+        for _ in 0..<500 where events.isOpen { try await Task.sleep(for: .milliseconds(10)) }
+        #expect(!events.isOpen)
+        break
+      }
+    }
+  }
+
   enum Waiting: CaseIterable { case untilClosed, forRoom }
 
   @Test(

@@ -19,10 +19,73 @@ struct ConnectionTests {
       #expect(ends.client.headers["x-room"] == "/chat?room=1")
       #expect(ends.server.request?.headerFields[.init("X-Test")!] == "7")
       #expect(ends.client.readyState == .open)
-      #expect(await ends.client.bufferedAmount == 0)
+      #expect(ends.client.bufferedAmount == 0)
       try await close(ends)
       #expect(ends.client.readyState == .closed)
     }
+  }
+
+  enum Stack: CaseIterable { case socket, tls, memory }
+
+  @Test(
+    "what is buffered can be asked for on every thread, while the peer does not read and until it has",
+    arguments: Stack.allCases)
+  func bufferedAmount(_ stack: Stack) async throws {
+    try await withBothEnds(stack) { client, server in
+      #expect(client.bufferedAmount == 0)
+      let chunk = Bytes([UInt8](repeating: 7, count: 100_000))
+      let count = 400
+      let sending = Task { for _ in 0..<count { try await client.send(chunk) } }
+      // It comes to a halt, as the peer reads ahead no more than it may.
+      var last = -1
+      while last != client.bufferedAmount || last <= 0 {
+        last = client.bufferedAmount
+        try await Task.sleep(for: .milliseconds(50))
+      }
+      #expect(last < 4 << 20)
+      #expect(await client.onLoop { $0.bufferedAmount } > 0)
+      for _ in 0..<count { #expect(try await server.read()?.bytes.count == chunk.count) }
+      try await sending.value
+      try await until { client.bufferedAmount == 0 }
+      client.abort(CancellationError())
+      try await until { client.readyState == .closed }
+      #expect(client.bufferedAmount == 0)
+    }
+  }
+
+  private func until(_ isTrue: () -> Bool) async throws {
+    for _ in 0..<500 where !isTrue() { try await Task.sleep(for: .milliseconds(10)) }
+    #expect(isTrue())
+  }
+
+  /// On a loop that is not the test's.
+  private func withBothEnds(_ stack: Stack, _ body: (WebSocket, WebSocket) async throws -> Void) async throws {
+    if stack == .memory {
+      let (client, server) = try await WebSocket.pair(on: UVLoop.shared)
+      return try await body(client, server)
+    }
+    var options = WebSocketServerOptions()
+    var connecting = WebSocketClientOptions()
+    if stack == .tls {
+      let certificates = try await Certificates.load()
+      options.tls = try certificates.server()
+      connecting.tls = try certificates.client()
+    }
+    let server = try await WebSocketServer.listen("\(stack == .tls ? "wss" : "ws")://127.0.0.1:0", options: options)
+    let (accepted, known) = AsyncStream.makeStream(of: WebSocket.self)
+    let running = Task {
+      try await server.run { ws in
+        known.yield(ws)
+        await ws.waitUntilClosed()
+      }
+    }
+    let client = try await WebSocket.connect(server.url, options: connecting)
+    for await ws in accepted {
+      try await body(client, ws)
+      break
+    }
+    running.cancel()
+    _ = await running.result
   }
 
   private func close(_ ends: SimulatedConnection) async throws {

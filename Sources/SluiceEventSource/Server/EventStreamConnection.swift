@@ -2,6 +2,7 @@ import HTTPTypes
 import SluiceHTTP
 import SluiceStreams
 import SluiceZlib
+import Synchronization
 
 /// One client of an event stream, as its server sees it: a writable stream of events.
 ///
@@ -27,7 +28,11 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
   private let transport: any PolledDuplexStream<Bytes, Bytes>
   private let isChunked: Bool
   let options: EventSourceServerOptions
-  private var state = WriteHalf.open
+  private var state = WriteHalf.open {
+    didSet { if case .open = state {} else { hasEnded.store(true, ordering: .releasing) } }
+  }
+  /// Whether `state` is another than open, for every thread.
+  private let hasEnded = Atomic(false)
   private var gathered = BytesBuilder()
   /// Compresses what is sent, where the client takes that.
   private var gzip: GzipWriter?
@@ -89,18 +94,8 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
     request.headerFields.first { $0.name.canonicalName == "last-event-id" }?.value
   }
 
-  /// Whether events can still be sent.
-  public var isOpen: Bool {
-    get async {
-      await withCheckedContinuation { continuation in
-        loop.perform { continuation.resume(returning: self.isOpenNow) }
-      }
-    }
-  }
-
-  private var isOpenNow: Bool {
-    if case .open = state { true } else { false }
-  }
+  /// Whether events can still be sent: the client has not left, and nobody has closed the stream.
+  public var isOpen: Bool { !hasEnded.load(ordering: .acquiring) }
 
   // MARK: sending
 
@@ -189,7 +184,7 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
   private func sendGathered() {
     guard !gathered.isEmpty else { return transport.flush() }
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? transport.sendGathered(gathered.move(), backTo: loop.scratch)
+    _ = try? transport.sendGathered(gathered.move(), backTo: loop.scratch)
     watchForStall()
   }
 
@@ -345,12 +340,12 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
     let isCancelled = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         loop.perform {
-          if self.isOpenNow { self.waitingForEnd.append(continuation) } else { continuation.resume(returning: false) }
+          if self.isOpen { self.waitingForEnd.append(continuation) } else { continuation.resume(returning: false) }
         }
       }
     } onCancel: {
       // What ended it before has the task cancelled too: then what was sent is on its way.
-      loop.perform { if self.isOpenNow { self.abort(CancellationError()) } }
+      loop.perform { if self.isOpen { self.abort(CancellationError()) } }
     }
     if isCancelled { try Task.checkCancellation() }
   }

@@ -21,7 +21,7 @@ extension EventStreamConnection: ServedConnection {
     var failure: (any Error)?
     do { try await handler(self) } catch {
       // What the end of the stream made it throw is no failure.
-      if await isOpen {
+      if isOpen {
         failure = error
         if !Task.isCancelled {
           logger.error("handler failed", metadata: ["error": "\(error)", "path": "\(path)", "peer": "\(peer)"])

@@ -487,4 +487,6 @@ private func withBuffers<R>(
   }
 }
 
-extension SocketStream: TransportDescribing {}
+extension SocketStream: TransportDescribing {
+  package var sendsToSystem: Bool { true }
+}

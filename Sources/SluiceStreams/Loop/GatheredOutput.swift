@@ -12,14 +12,18 @@ extension PolledWritableStream where Input == Bytes {
   /// pushed before it.
   ///
   /// It is moved out of that stream first: the stream may be called again meanwhile, if this one fails.
-  package func sendGathered(_ gathered: consuming BytesBuilder, backTo scratch: ScratchBuffers) throws {
+  /// - Returns: whether `sendAtOnce` has taken all of it.
+  @discardableResult
+  package func sendGathered(_ gathered: consuming BytesBuilder, backTo scratch: ScratchBuffers) throws -> Bool {
     var gathered = gathered
     defer { scratch.give(gathered.move()) }
-    if gathered.isEmpty { return flush() }
-    let sent = sendAtOnce(gathered.span)
-    if sent == gathered.count { return }
-    try push(gathered.lend().dropFirst(sent))
+    if !gathered.isEmpty {
+      let sent = sendAtOnce(gathered.span)
+      if sent == gathered.count { return true }
+      try push(gathered.lend().dropFirst(sent))
+    }
     flush()
+    return false
   }
 
   /// Sends bytes now, and queues what can't leave. A queue that has been used holds memory.

@@ -9,9 +9,12 @@ package protocol TransportDescribing {
   var isSecure: Bool { get }
   /// What TLS has settled; nil without TLS.
   var tlsInfo: TLSInfo? { get }
+  /// Whether the system has what `sendAtOnce` has taken. Default: false, it may be queued here.
+  var sendsToSystem: Bool { get }
 }
 
 extension TransportDescribing {
   package var isSecure: Bool { false }
   package var tlsInfo: TLSInfo? { nil }
+  package var sendsToSystem: Bool { false }
 }

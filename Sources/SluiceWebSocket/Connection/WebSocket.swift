@@ -80,6 +80,11 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     /// Frames of this turn of the loop; holds memory only while it holds frames.
     var gathered = BytesBuilder()
     var isFlushScheduled = false
+    /// Whether other threads may have to be told of what is buffered though `sendAtOnce` has taken everything: something is, as far as they know, or
+    /// the transport does not hand it to the system at once.
+    var mayHoldUntold = true
+    /// Whether the system has what the transport's `sendAtOnce` has taken.
+    var isSentToSystem = false
     /// Whether somebody was told that there is no room, and waits for it.
     var isRoomAwaited = false
     /// Who is told that there is room again.
@@ -162,6 +167,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
       keys: context.maskingKeys, maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments,
       scratch: context.scratch)
     machine.isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
+    outgoing.isSentToSystem = (transport as? any TransportDescribing)?.sendsToSystem ?? false
     feed(head)
     // A server's connection is kept alive by its transport until both have ended. A client's ends when nobody has it any more.
     let waker: any Waker = role == .client ? WeakWaker(self) : self

@@ -64,9 +64,30 @@ extension WebSocket {
 
   public var readyState: ReadyState { published.withLock { $0.readyState } }
 
-  /// Bytes that were sent and that the system has not taken yet, frame headers included.
+  /// Bytes that were sent and that the system has not taken yet, frame headers included. 0 when the connection is over.
+  ///
+  /// On the connection's loop, as in its handler, it is exact. Elsewhere it is what there was at the end of one of the loop's last turns; asking
+  /// brings it up to date.
   public var bufferedAmount: Int {
-    get async { await onLoop { $0.queuedByteCount } }
+    if isOnLoop { return queuedByteCount }
+    let (amount, isToBeRefreshed) = published.withLock { life in
+      let isToBeRefreshed = life.bufferedAmount > 0 && !life.isRefreshing
+      if isToBeRefreshed { life.isRefreshing = true }
+      return (life.bufferedAmount, isToBeRefreshed)
+    }
+    // What drains tells nobody.
+    if isToBeRefreshed { loop.execute { self.publishBufferedAmount() } }
+    return amount
+  }
+
+  /// Tells other threads of what is buffered. On the loop.
+  func publishBufferedAmount() {
+    let amount = queuedByteCount
+    outgoing.mayHoldUntold = amount > 0 || !outgoing.isSentToSystem
+    published.withLock { life in
+      life.bufferedAmount = amount
+      life.isRefreshing = false
+    }
   }
 
   /// The code and reason of the peer's Close; 1005 if it had none, nil while none has come. It stays when the connection is over.
@@ -110,7 +131,9 @@ extension WebSocket {
     let state = currentReadyState
     let received = received
     let sent = machine.life.writingEnd
+    let buffered = queuedByteCount
     published.withLock { life in
+      life.bufferedAmount = buffered
       life.readyState = state
       life.received = received
       if life.sent == nil, case .closed(let code, let reason)? = sent { life.sent = CloseStatus(code, reason) }
@@ -135,6 +158,9 @@ extension WebSocket {
 /// What every thread may know of a connection's life.
 struct PublishedLife {
   var readyState = ReadyState.open
+  /// Whether `bufferedAmount` is on its way.
+  var isRefreshing = false
+  var bufferedAmount = 0
   var received: CloseStatus?
   var sent: CloseStatus?
 }

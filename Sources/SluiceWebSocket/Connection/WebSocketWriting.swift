@@ -103,7 +103,8 @@ extension WebSocket {
 
   public func flush() {
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? context.send(outgoing.gathered.move(), to: transport)
+    let isTaken = (try? context.send(outgoing.gathered.move(), to: transport)) ?? false
+    if !isTaken || outgoing.mayHoldUntold { publishBufferedAmount() }
     if outgoing.isRoomAwaited { tellOfRoom() }
   }
 

@@ -37,8 +37,9 @@ package final class ConnectionContext: @unchecked Sendable {  // changed on its 
   func giveBack(_ gathered: consuming BytesBuilder) { scratch.give(gathered) }
 
   /// Sends what was gathered in `takeScratch`.
+  /// - Returns: whether `sendAtOnce` has taken all of it.
   @inline(never)
-  func send(_ gathered: consuming BytesBuilder, to transport: WebSocket.Transport) throws {
+  func send(_ gathered: consuming BytesBuilder, to transport: WebSocket.Transport) throws -> Bool {
     try transport.sendGathered(gathered, backTo: scratch)
   }
 

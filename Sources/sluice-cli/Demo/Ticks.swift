@@ -26,7 +26,7 @@ final class Ticks: Sendable {
     defer { clients.withLock { $0 -= 1 } }
     let start = Self.now.second
     var second = events.lastEventID.flatMap { Int($0) }.map { max($0 &+ 1, start - Self.maxMissed) } ?? start
-    while await events.isOpen {
+    while events.isOpen {
       let now = Self.now
       if second <= now.second {
         try await events.send(
