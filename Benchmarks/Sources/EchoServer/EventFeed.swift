@@ -3,7 +3,7 @@ import Synchronization
 
 /// Gives events to all that listen, as fast as they are taken, from a thousand listeners on; prints each second how many were given in all.
 /// - Parameter kind: `shared`: one broadcast to all; `shared-gzip`: the same to clients that take gzip; `own-gzip`: each client has events of its own.
-func serveCallbacks(_ kind: String, size: Int) async throws {
+func serveEvents(_ kind: String, size: Int) async throws {
   var options = EventSourceServerOptions()
   options.compresses = kind.hasSuffix("gzip")
   options.ping = nil

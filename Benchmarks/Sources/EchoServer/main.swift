@@ -15,7 +15,7 @@ func run(_ mode: String, _ arguments: [String]) async throws {
     let server = try await HTTPServer.listen("https://127.0.0.1:0", options: options)
     try await tell(server.port)
     try await server.run(routes: [.files("/*", in: FilePath(arguments[2]))])
-  case "events" where arguments.count == 2: try await serveCallbacks(arguments[0], size: Int(arguments[1]) ?? 100)
+  case "events" where arguments.count == 2: try await serveEvents(arguments[0], size: Int(arguments[1]) ?? 100)
   case "tcp":
     let listener = try await TCP.listen("127.0.0.1", port: 0)
     try await tell(listener.port)
