@@ -32,6 +32,10 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   @safe @exclusivity(unchecked) private var kept = Deque<Kept>()
   private var hadNoRoom = false
   private var isReading = false
+  /// While it is open.
+  private var attendant: Attendant?
+  /// Whether `buffered` is told at the end of this turn of the loop.
+  private var isPublishScheduled = false
   /// Whether the connection is over, though what it has received may still be unread.
   private var isOver = false
   /// Bytes that the connection has taken and that have not left, as far as other threads know.
@@ -148,7 +152,10 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   // MARK: sending
 
   /// Bytes that were sent and have not left yet.
-  public var bufferedAmount: Int { buffered.load(ordering: .relaxed) + handedOver.load(ordering: .relaxed) }
+  public var bufferedAmount: Int {
+    if loop.isCurrent { updateBuffered() }
+    return buffered.load(ordering: .relaxed) + handedOver.load(ordering: .relaxed)
+  }
 
   /// Sends a message without waiting, from any thread.
   /// - Returns: false if it was not sent: there is no room, until `onDrain`; or the connection is closed, or `close` was called. A refusal costs
@@ -158,11 +165,13 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   public func trySend(_ message: Message) -> Bool {
     if isClosed.load(ordering: .relaxed) { return false }
     guard loop.isCurrent else { return handOver(message) }
-    guard hasRoom else {
-      noteNoRoom()
-      return false
+    if case .open(let ws) = state {
+      if (try? ws.hasRoom()) == true { return push(message, to: ws) }
+    } else if hasRoom {
+      return send(message)
     }
-    return send(message)
+    noteNoRoom()
+    return false
   }
 
   private func handOver(_ message: Message) -> Bool {
@@ -182,6 +191,7 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     handedOverCost.add(cost, ordering: .relaxed)
     loop.execute {
       _ = self.send(message)
+      self.updateBuffered()
       self.handedOver.subtract(count, ordering: .relaxed)
       self.handedOverCost.subtract(cost, ordering: .relaxed)
     }
@@ -204,37 +214,50 @@ public final class WebSocketCallbacks: @unchecked Sendable {
 
   /// - Returns: whether it is on its way.
   private func send(_ message: Message) -> Bool {
-    defer { updateBuffered() }
     switch state {
     case .closed: return false
     case .connecting(var queue, let bytes):
       queue.append(message)
       state = .connecting(queue, bytes + heldCost(ofByteCount: message.bytes.count))
+      updateBuffered()
       return true
     case .open(let ws): return push(message, to: ws)
     }
   }
 
   private func push(_ message: Message, to ws: WebSocket) -> Bool {
-    do { try ws.push(message) } catch {
+    do { try ws.frame(message) } catch {
       // That the connection has ended is told by its end.
       guard !hasToldOfMessage, (try? ws.hasRoomForPart()) != nil else { return false }
       hasToldOfMessage = true
       keep(.error(error))
       return false
     }
-    if !hasRoom { noteNoRoom() }
+    if (try? ws.hasRoom()) != true { noteNoRoom() }
+    publishAtEndOfTurn()
     return true
   }
 
   private func noteNoRoom() {
     if hadNoRoom { return }
     hadNoRoom = true
-    // What is outgoing.gathered may leave at once; nobody would tell of that.
+    // What is gathered may leave at once; nobody would tell of that.
     loop.execute {
       if case .open(let ws) = self.state { ws.flush() }
       self.didGetRoom()
     }
+  }
+
+  /// Has other threads know what has not left when this turn's messages have.
+  private func publishAtEndOfTurn() {
+    guard !isPublishScheduled, let attendant else { return }
+    isPublishScheduled = true
+    loop.atEndOfTurn(attendant)
+  }
+
+  fileprivate func publishBuffered() {
+    isPublishScheduled = false
+    updateBuffered()
   }
 
   private func updateBuffered() {
@@ -299,7 +322,7 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     guard case .connecting(let queue, _) = state else { return ws.abort(StreamError.aborted) }
     do { try attach(to: ws) } catch { return didEnd(.abnormal, "", error) }
     state = .open(ws)
-    ws.controls.observer = self
+    ws.controls.observer = attendant
     // Before whatever a handler sends.
     for message in queue { _ = push(message, to: ws) }
     updateBuffered()
@@ -309,11 +332,13 @@ public final class WebSocketCallbacks: @unchecked Sendable {
 
   /// - Throws: `StreamError.concurrentRead` or `.concurrentWrite` if somebody else uses the connection.
   private func attach(to ws: WebSocket) throws {
+    let attendant = Attendant(self)
     try ws.attachReader(Reading(self))
-    do { try ws.attachWriter(Room(self)) } catch {
+    do { try ws.attachWriter(attendant) } catch {
       ws.detachReader()
       throw error
     }
+    self.attendant = attendant
   }
 
   private func keep(_ event: Kept) {
@@ -378,7 +403,8 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     guard !isReading else { return }
     isReading = true
     defer { isReading = false }
-    while case .open(let ws) = state {
+    guard case .open(let ws) = state else { return }
+    while isOpen {
       if let message = held {
         guard let messageHandler else { return }
         held = nil
@@ -403,6 +429,10 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     }
   }
 
+  private var isOpen: Bool {
+    if case .open = state { true } else { false }
+  }
+
   /// Pings and pongs that were found on the way came before what was read.
   private func deliverControls() {
     if !kept.isEmpty { deliverKept() }
@@ -413,8 +443,10 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     if case .open(let ws) = state {
       ws.detachReader()
       ws.detachWriter()
+      ws.heldControls?.observer = nil
     }
     state = .closed
+    attendant = nil
     isClosed.store(true, ordering: .relaxed)
     forgetHandlersOfOpen()
     if error == nil { errorHandler = nil }
@@ -437,27 +469,32 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     func wake() { callbacks.read() }
   }
 
-  private final class Room: SingleWaker {
+  /// Tells of everything else, and keeps them alive in the same way.
+  private final class Attendant: SingleWaker, EndOfTurn, ControlObserver {
     private let callbacks: WebSocketCallbacks
     init(_ callbacks: WebSocketCallbacks) { self.callbacks = callbacks }
     func wake() { callbacks.didGetRoom() }
+    func endOfTurn() { callbacks.publishBuffered() }
+    func connectionIsOver() { callbacks.connectionIsOver() }
+    func didReceivePing(_ payload: Bytes) { callbacks.didReceivePing(payload) }
+    func didReceivePong(_ payload: Bytes) { callbacks.didReceivePong(payload) }
   }
 }
 
 // These come in the midst of reading: their handlers, which may do anything, are called when that has come to its end.
-extension WebSocketCallbacks: ControlObserver {
+extension WebSocketCallbacks {
   /// Who waits for the close does not wait for a handler of messages that are unread. This comes in the midst of the closing.
-  func connectionIsOver() {
+  fileprivate func connectionIsOver() {
     isClosed.store(true, ordering: .relaxed)
     isOver = true
     if !waitingForClose.isEmpty { loop.execute { self.tellClosed() } }
   }
 
-  func didReceivePing(_ payload: Bytes) {
+  fileprivate func didReceivePing(_ payload: Bytes) {
     keepControl(.ping(payload.compacted())) { if case .ping = $0 { true } else { false } }
   }
 
-  func didReceivePong(_ payload: Bytes) {
+  fileprivate func didReceivePong(_ payload: Bytes) {
     keepControl(.pong(payload.compacted())) { if case .pong = $0 { true } else { false } }
   }
 }

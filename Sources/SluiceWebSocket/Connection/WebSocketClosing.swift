@@ -226,7 +226,9 @@ extension WebSocket {
     transport.detachWriter()
     transport.cancel(nil)
     wakeCloseWaiters()
-    heldControls?.observer?.connectionIsOver()
+    let observer = heldControls?.observer
+    heldControls?.observer = nil
+    observer?.connectionIsOver()
     if serving.isRunning { tellHandler() } else { slot = nil }
     for completion in waiting { completion(error) }
     if !isTold { tellOfEnd() }

@@ -93,7 +93,7 @@ extension WebSocket: ServedStream {
     return received
   }
 
-  /// Puts together what was read incoming.ahead.
+  /// Puts together what was read ahead.
   /// - Returns: nil when the rest of the message was not read yet.
   private func nextAhead() throws -> Message? {
     while let part = incoming.ahead.popFirst() {
@@ -246,7 +246,7 @@ extension WebSocket: ServedStream {
 
   public func detachReader() {
     reader.detach()
-    // A reader that has only paused would have to take out again what is read incoming.ahead now; the next bytes come soon enough,
+    // A reader that has only paused would have to take out again what is read ahead now; the next bytes come soon enough,
     // unless something in the ones that are here is waited for.
     if isAnswerAwaited { readAheadIfNeeded() }
   }

@@ -2,7 +2,7 @@ import SluiceStreams
 import SluiceWebSocketProtocol
 
 extension WebSocket {
-  /// Payloads up to this many bytes are outgoing.gathered into one write; longer ones leave as they are.
+  /// Payloads up to this many bytes are gathered into one write; longer ones leave as they are.
   static let gatherLimit = 16 << 10
 
   /// Also false while others wait in `send`, who were first, and while a message is being sent in parts: another one can't begin inside it
@@ -47,10 +47,15 @@ extension WebSocket {
 
   func hasRoomNow() throws -> Bool {
     if let pipeline, !pipeline.hasRoom { return false }
-    return try outgoing.gathered.count < options.writeHighWatermark && transport.hasRoom()
+    guard outgoing.gathered.count < options.writeHighWatermark else { return false }
+    if !outgoing.isRoomKnown { outgoing.isRoomKnown = try transport.hasRoom() }
+    return outgoing.isRoomKnown
   }
 
-  public func push(_ message: consuming Message) throws {
+  public func push(_ message: consuming Message) throws { try frame(message) }
+
+  /// Sends a message that stays the caller's.
+  func frame(_ message: Message) throws {
     guard isOpen else {
       _ = try hasRoom()
       return
@@ -82,9 +87,11 @@ extension WebSocket {
   @inline(__always)
   func didGather(followedBy payload: Bytes?) throws {
     if let payload {
+      outgoing.isRoomKnown = false
       try transport.push(outgoing.gathered.take())
       try transport.push(payload)
     } else if outgoing.gathered.count >= options.writeHighWatermark {
+      outgoing.isRoomKnown = false
       try transport.push(outgoing.gathered.take())
     }
   }
@@ -102,6 +109,7 @@ extension WebSocket {
   public var deliveredByteCount: Int? { transport.deliveredByteCount }
 
   public func flush() {
+    outgoing.isRoomKnown = false
     // A transport that has failed says so itself, at the next `hasRoom`.
     let isTaken = (try? context.send(outgoing.gathered.move(), to: transport)) ?? false
     if !isTaken || outgoing.mayHoldUntold { publishBufferedAmount() }
@@ -121,7 +129,6 @@ extension WebSocket {
     heldControls?.roomAwaitedSince = nil
     writer.wake()
   }
-
 }
 
 extension WebSocket: SentByteCounting {
@@ -158,7 +165,7 @@ extension WebSocket {
     if let payload = heldControls?.unsentPong { sendPong(payload) }
   }
 
-  /// Writes a ping or a pong behind the frames outgoing.gathered so far; it leaves at the end of the turn at the latest.
+  /// Writes a ping or a pong behind the frames gathered so far; it leaves at the end of the turn at the latest.
   func sendControl(_ opcode: Opcode, _ payload: Bytes) {
     gatherSoon { try? $0.send(opcode, payload, to: &$1) }
   }

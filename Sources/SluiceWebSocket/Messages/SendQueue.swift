@@ -68,11 +68,9 @@ extension WebSocket {
   /// Pushes a message for which there is room.
   /// - Returns: whether there is room for the next one.
   private func fill(with message: Message) throws -> Bool {
-    try push(message)
-    // While something is outgoing.gathered, it is below the watermark, and the transport, which had room, has got nothing.
-    if isPlain, !outgoing.gathered.isEmpty { return true }
+    try frame(message)
     if try hasRoomForMessage() { return true }
-    // What was outgoing.gathered in this turn may be all that there is no room for.
+    // What was gathered in this turn may be all that there is no room for.
     flush()
     return try hasRoomForMessage()
   }

@@ -100,7 +100,7 @@ extension WebSocket {
     case someOf
   }
 
-  /// Moves small whole frames, until something else comes or the target has outgoing.gathered enough.
+  /// Moves small whole frames, until something else comes or the target has gathered enough.
   private func relayFrames(into target: WebSocket, _ hasMoved: inout Bool) -> RelayedFrames {
     while target.outgoing.gathered.count < target.options.writeHighWatermark {
       if !incoming.bytes.isEmpty {
@@ -123,7 +123,7 @@ extension WebSocket {
     return .all
   }
 
-  /// - Returns: how many bytes were messages that are outgoing.gathered now.
+  /// - Returns: how many bytes were messages that are gathered now.
   private func gather(messagesOf input: Span<UInt8>, from source: WebSocket, _ hasMoved: inout Bool) -> Int {
     if outgoing.gathered.capacity == 0 { outgoing.gathered = context.takeScratch() }
     let count = source.machine.relay(

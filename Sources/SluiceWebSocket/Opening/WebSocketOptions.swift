@@ -14,7 +14,7 @@ public struct WebSocketOptions: Sendable {
   /// connection. A slow peer that makes progress has as long as it needs. Also how long the peer's Close, or its violation of the protocol, waits for
   /// a reader that has not come that far, so that what came before can be answered. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
-  /// Bytes that may wait to be written before `send` waits, 1 or more; less counts as 1. As many are read incoming.ahead while nobody reads, counting
+  /// Bytes that may wait to be written before `send` waits, 1 or more; less counts as 1. As many are read ahead while nobody reads, counting
   /// 160 bytes more for each message, which is what one costs beside its payload. Default: 64 KiB.
   public var writeHighWatermark = 64 << 10 {
     didSet { writeHighWatermark = max(writeHighWatermark, 1) }
