@@ -18,12 +18,16 @@ let package = Package(
     .library(name: "SluiceCodable", targets: ["SluiceCodable"]),
     .library(name: "SluiceTesting", targets: ["SluiceTesting"]),
     .library(name: "SluiceNIO", targets: ["SluiceNIO"]),
+    .library(name: "SluiceHummingbird", targets: ["SluiceHummingbird"]),
     .library(name: "SluiceMetrics", targets: ["SluiceMetrics"]),
     .library(name: "SluiceLifecycle", targets: ["SluiceLifecycle"]),
     .executable(name: "sluice", targets: ["sluice-cli"]),
   ],
   traits: [
     .trait(name: "NIO", description: "SluiceNIO: streams and WebSockets on the channels of a SwiftNIO server."),
+    .trait(
+      name: "Hummingbird", description: "SluiceHummingbird: WebSockets and event streams as routes of Hummingbird 2.",
+      enabledTraits: ["NIO"]),
     .trait(name: "Metrics", description: "SluiceMetrics: what connections do, counted with swift-metrics."),
     .trait(name: "ServiceLifecycle", description: "SluiceLifecycle: servers as services of swift-service-lifecycle."),
   ],
@@ -38,6 +42,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     // Each with the trait of its name only.
     .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.34.0"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
     .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     // The command line tool only.
@@ -151,6 +157,22 @@ let package = Package(
         .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["NIO"])),
       ],
       swiftSettings: settings),
+    // Empty without the trait Hummingbird.
+    .target(
+      name: "SluiceHummingbird",
+      dependencies: [
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceEventSource", "SluiceNIO",
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Hummingbird", package: "hummingbird", condition: .when(traits: ["Hummingbird"])),
+        .product(name: "HummingbirdCore", package: "hummingbird", condition: .when(traits: ["Hummingbird"])),
+        .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["Hummingbird"])),
+        .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["Hummingbird"])),
+        .product(name: "NIOTLS", package: "swift-nio", condition: .when(traits: ["Hummingbird"])),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras", condition: .when(traits: ["Hummingbird"])),
+        .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras", condition: .when(traits: ["Hummingbird"])),
+      ],
+      swiftSettings: settings),
     // Empty without the trait Metrics.
     .target(
       name: "SluiceMetrics",
@@ -226,6 +248,16 @@ let package = Package(
         "Sluice", "SluiceNIO",
         .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["NIO"])),
         .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["NIO"])),
+      ],
+      swiftSettings: settings),
+    // Empty without the trait Hummingbird.
+    .testTarget(
+      name: "SluiceHummingbirdTests",
+      dependencies: [
+        "Sluice", "SluiceHummingbird", .product(name: "Logging", package: "swift-log"),
+        .product(name: "Hummingbird", package: "hummingbird", condition: .when(traits: ["Hummingbird"])),
+        .product(
+          name: "ServiceLifecycle", package: "swift-service-lifecycle", condition: .when(traits: ["Hummingbird"])),
       ],
       swiftSettings: settings),
     .testTarget(name: "SluiceHTTPTests", dependencies: ["SluiceHTTP", "SluiceStreams"], swiftSettings: settings),

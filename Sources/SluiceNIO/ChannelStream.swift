@@ -79,6 +79,35 @@
       }
     }
 
+    /// Ends HTTP on a channel behind a response that is written already: a stream takes the place of the codec. On the event loop.
+    /// - Parameter context: Of the handler behind the codec. It is told of nothing that is read any more.
+    package static func takingOver(from context: ChannelHandlerContext) throws -> ChannelStream {
+      context.writeAndFlush(NIOAny(HTTPServerResponsePart.end(nil)), promise: nil)
+      let pipeline = context.pipeline.syncOperations
+      let stream = ChannelStream(context.channel)
+      try pipeline.addHandler(Tap(stream), position: .before(context.handler))
+      pipeline.removeHandler(try pipeline.handler(type: HTTPResponseEncoder.self), promise: nil)
+      pipeline.removeHandler(try pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self), promise: nil)
+      try context.channel.syncOptions?.setOption(.autoRead, value: false)
+      // The decoder leaves in a turn of its own, and passes on what it has not read.
+      context.eventLoop.execute { stream.didReadAll() }
+      return stream
+    }
+
+    /// Writes the body of a response whose head is written already, and which is the channel's last. On the event loop.
+    /// - Parameters:
+    ///   - context: Of a handler behind the codec. It is told of no further requests.
+    ///   - isRequestOpen: Whether the end of the request is still to come.
+    package static func writingBody(
+      from context: ChannelHandlerContext, isRequestOpen: Bool
+    ) throws -> ChannelStream {
+      let tap = BodyTap(isRequestOpen: isRequestOpen)
+      context.flush()
+      try context.pipeline.syncOperations.addHandler(tap, position: .before(context.handler))
+      guard let stream = tap.stream else { throw ChannelError.ioOnClosedChannel }
+      return stream
+    }
+
     public var loop: any Loop { nioLoop }
 
     // MARK: reading
@@ -92,7 +121,7 @@
       }
       if !isReading {
         isReading = true
-        channel.read()
+        if let context { context.read() } else { channel.read() }
         // An embedded channel answers at once.
         if let chunk = arrived.popFirst() { return .element(chunk) }
       }
@@ -331,6 +360,54 @@
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
       stream.fail(error)
       context.close(promise: nil)
+    }
+  }
+
+  /// In front of a handler that has written the head of a response: what the channel tells goes to the stream of the body.
+  private final class BodyTap: ChannelInboundHandler {
+    typealias InboundIn = HTTPServerRequestPart
+
+    private(set) var stream: ChannelStream?
+    private var isRequestOpen: Bool
+
+    init(isRequestOpen: Bool) { self.isRequestOpen = isRequestOpen }
+
+    func handlerAdded(context: ChannelHandlerContext) { stream = ChannelStream(responseBodyFrom: context) }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+      stream?.isRemoved()
+      stream = nil
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+      guard isRequestOpen else { return }
+      if case .end = unwrapInboundIn(data) { isRequestOpen = false }
+      context.fireChannelRead(data)
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+      stream?.didReadAll()
+      context.fireChannelReadComplete()
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+      stream?.writabilityDidChange()
+      context.fireChannelWritabilityChanged()
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+      if case .inputClosed? = event as? ChannelEvent { stream?.inputDidEnd(nil) }
+      context.fireUserInboundEventTriggered(event)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+      stream?.didBecomeInactive()
+      context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+      stream?.fail(error)
+      context.fireErrorCaught(error)
     }
   }
 #endif

@@ -46,7 +46,7 @@
     public func upgrade(context: ChannelHandlerContext, upgradeRequest: HTTPRequestHead) -> EventLoopFuture<Void> {
       let (handler, logger) = (handler, logger)
       return upgrade.webSocket(on: context.channel).map { ws in
-        _ = Task(executorPreference: ws.loop) { await ws.serve(logger: logger, handler) }
+        _ = ws.startServing(logger: logger, handler)
       }
     }
   }

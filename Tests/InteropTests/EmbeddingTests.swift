@@ -9,6 +9,9 @@ struct EmbeddingTests {
     case nioEcho = "NIOEcho/.build/debug/nio-echo"
     case hummingbirdChat = "HummingbirdChat/.build/debug/hummingbird-chat"
     case meteredService = "MeteredService/.build/debug/metered-service"
+
+    /// Where its WebSockets are.
+    var path: String { self == .hummingbirdChat ? "/room" : "/" }
   }
 
   private func running(
@@ -44,12 +47,13 @@ struct EmbeddingTests {
   func routes(_ example: Example) async throws {
     try await running(example) { port, _ in
       let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-      for (fields, answer) in [
-        ("", "HTTP/1.1 200 OK"), (upgrade + "Sec-WebSocket-Version: 99\r\n", "HTTP/1.1 426 "),
-        (upgrade + "Sec-WebSocket-Version: 13\r\nOrigin: http://evil\r\n", "HTTP/1.1 403 "), ("", "HTTP/1.1 200 OK"),
+      for (path, fields, answer) in [
+        ("/", "", "HTTP/1.1 200 OK"), (example.path, upgrade + "Sec-WebSocket-Version: 99\r\n", "HTTP/1.1 426 "),
+        (example.path, upgrade + "Sec-WebSocket-Version: 13\r\nOrigin: http://evil\r\n", "HTTP/1.1 403 "),
+        ("/", "", "HTTP/1.1 200 OK"),
       ] {
         let socket = try await TCP.connect("127.0.0.1", port: port)
-        try await socket.write(Bytes("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\(fields)\r\n"))
+        try await socket.write(Bytes("GET \(path) HTTP/1.1\r\nHost: 127.0.0.1\r\n\(fields)\r\n"))
         #expect(try await socket.read()?.string.hasPrefix(answer) == true)
         socket.abort(StreamError.aborted)
       }
@@ -166,14 +170,14 @@ struct EmbeddingTests {
   @Test("a room in Hummingbird: all hear, and a shutdown closes with 1001")
   func room() async throws {
     try await running(.hummingbirdChat) { port, server in
-      let first = try await WebSocket.connect("ws://127.0.0.1:\(port)/")
-      let second = try await WebSocket.connect("ws://127.0.0.1:\(port)/")
+      let first = try await WebSocket.connect("ws://127.0.0.1:\(port)/room")
+      let second = try await WebSocket.connect("ws://127.0.0.1:\(port)/room")
       // Until both are members.
       try await second.send("hello")
       #expect(try await second.read() == "hello")
       var options = EventSourceClientOptions()
       options.reconnects = false
-      let feed = try await EventSource.connect("http://127.0.0.1:\(port)/", options: options)
+      let feed = try await EventSource.connect("http://127.0.0.1:\(port)/feed", options: options)
       // Until that is one too: its head is there before.
       let asking = Task {
         while !Task.isCancelled {

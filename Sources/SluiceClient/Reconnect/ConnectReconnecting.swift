@@ -7,7 +7,8 @@ extension Connect {
   /// An end that the peer makes before this side has closed is a loss too. The first connection is made by the first read or write.
   ///
   /// ```swift
-  /// let log = Connect.reconnecting(to: Origin(host: "logs.example", port: 6514, isSecure: true), resumingAt: .behind("\n"))
+  /// let log = Connect.reconnecting(
+  ///   to: Origin(host: "logs.example", port: 6514, isSecure: true), resumingAt: .behind(UInt8(ascii: "\n")))
   /// try await StandardStream.input().pipe(log)
   /// ```
   /// - Parameter resumingAt: Where what was not sent begins. Default: at the very byte.

@@ -87,7 +87,7 @@ extension Loop {
 
   /// Suspends the calling task for a time of this loop's clock.
   /// - Throws: `CancellationError` when the task is cancelled.
-  package func sleep(for time: Duration) async throws {
+  public func sleep(for time: Duration) async throws {
     try await withTaskExecutorPreference(self) {
       let waiter = LoopWaiter()
       let timer = schedule(after: time) { waiter.wake() }

@@ -4,21 +4,21 @@ extension ReadableStream {
   /// Each element, transformed by a closure that may wait. Elements are taken one at a time, in order.
   public func map<R: Sendable>(
     _ body: @escaping @Sendable (Output) async throws -> R
-  ) -> AsyncStage<Self, R> {
+  ) -> some ReadableStream<R> {
     AsyncStage(self) { .some(try await body($0)) }
   }
 
   /// The elements for which `isIncluded`, which may wait, holds.
   public func filter(
     _ isIncluded: @escaping @Sendable (Output) async throws -> Bool
-  ) -> AsyncStage<Self, Output> {
+  ) -> some ReadableStream<Output> {
     AsyncStage(self) { try await isIncluded($0) ? $0 : nil }
   }
 }
 
 /// A stage whose closure may wait. What the closure throws cancels the source, and is thrown again at every read. An element
 /// during which its reader is cancelled counts as read; the stage is as it was otherwise.
-public final class AsyncStage<Source: ReadableStream, Output: Sendable>: ReadableStream {
+final class AsyncStage<Source: ReadableStream, Output: Sendable>: ReadableStream {
   private enum State {
     case idle
     case reading
@@ -33,7 +33,7 @@ public final class AsyncStage<Source: ReadableStream, Output: Sendable>: Readabl
     self.body = body
   }
 
-  public func read() async throws -> Output? {
+  func read() async throws -> Output? {
     try state.withLock { state in
       switch state {
       case .idle: state = .reading
@@ -60,5 +60,5 @@ public final class AsyncStage<Source: ReadableStream, Output: Sendable>: Readabl
     return nil
   }
 
-  public func cancel(_ reason: (any Error)?) { source.cancel(reason) }
+  func cancel(_ reason: (any Error)?) { source.cancel(reason) }
 }

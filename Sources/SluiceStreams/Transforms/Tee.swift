@@ -28,21 +28,21 @@ extension ReadableStream {
   /// let branches = ws.tee(.wait, .dropOldest(1 << 20))
   /// ```
   /// - Parameter policies: One per branch.
-  public func tee(_ policies: BranchPolicy...) -> [TeeBranch<Self>] {
+  public func tee(_ policies: BranchPolicy...) -> [some ReadableStream<Output>] {
     let tee = Tee(self, policies)
     return policies.indices.map { TeeBranch(tee: tee, index: $0) }
   }
 }
 
 /// One branch of a tee.
-public struct TeeBranch<Source: ReadableStream>: ReadableStream {
-  public typealias Output = Source.Output
+struct TeeBranch<Source: ReadableStream>: ReadableStream {
+  typealias Output = Source.Output
 
   let tee: Tee<Source>
   let index: Int
 
-  public func read() async throws -> Source.Output? { try await tee.read(index) }
-  public func cancel(_ reason: (any Error)?) { tee.cancel(index, reason) }
+  func read() async throws -> Source.Output? { try await tee.read(index) }
+  func cancel(_ reason: (any Error)?) { tee.cancel(index, reason) }
 }
 
 /// What the branches share: a state machine behind a lock, and the one read of the source that is under way.

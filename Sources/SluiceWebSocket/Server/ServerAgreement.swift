@@ -89,10 +89,10 @@ extension WebSocket {
   /// Takes over a transport on which another server has answered the request. On the transport's loop only.
   package convenience init(
     over transport: Transport, request: HTTPRequest, _ agreement: ServerHandshake.Agreement, value: (any Sendable)?,
-    options: WebSocketHandshakeOptions, isSecure: Bool
+    parameters: [String: String] = [:], options: WebSocketHandshakeOptions, isSecure: Bool
   ) throws {
     let opening = WebSocketOpening(
-      head: .parsed(ParsedRequest(request)), agreement, value: value, isSecure: isSecure)
+      head: .parsed(ParsedRequest(request, parameters: parameters)), agreement, value: value, isSecure: isSecure)
     try self.init(
       over: transport, role: .server, head: Bytes(), opening: opening, extensions: agreement.extensions,
       in: ConnectionContext(.server, options.connection, on: transport.loop))

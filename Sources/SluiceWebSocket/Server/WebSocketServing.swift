@@ -30,6 +30,18 @@ extension WebSocket: ServedConnection {
     return Task(executorPreference: loop) { () async throws in await self.serveInTask() }
   }
 
+  /// The same for a server that is another library's. On the loop.
+  package func startServing(
+    logger: Logger, _ handler: @escaping @Sendable (WebSocket) async throws -> Void
+  ) -> Task<Void, any Error> {
+    context.serving = ConnectionContext.Serving(ForeignService.shared, logger, handler) { _ in }
+    let task = startServing()
+    servingTask = task
+    return task
+  }
+
+  private final class ForeignService: Sendable { static let shared = ForeignService() }
+
   @inline(__always)
   private func serveInTask() async {
     guard let serving = context.serving else { return }

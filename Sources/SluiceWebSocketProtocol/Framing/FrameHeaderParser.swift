@@ -4,7 +4,7 @@ import SluiceStreams
 ///
 /// ```swift
 /// let parser = FrameHeaderParser(role: .client)
-/// let header = try parser.parse([0x81, 0x05], at: 0)   // text, final, 5 bytes
+/// let header = try parser.parse(([0x81, 0x05] as [UInt8]).span, at: 0)   // text, final, 5 bytes
 /// ```
 public struct FrameHeaderParser: Sendable {
   /// Which end reads: a server wants masks, a client wants none.

@@ -1,0 +1,3 @@
+import Sluice
+
+var options: TLSServerOptions { given() }

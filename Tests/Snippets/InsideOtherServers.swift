@@ -1,0 +1,5 @@
+import Hummingbird
+import NIOCore
+
+var channel: any Channel { given() }
+var router: Router<BasicRequestContext> { given() }
