@@ -6,7 +6,7 @@ import SluiceStreams
 /// ```swift
 /// let credentials = BasicCredentials(user: "ann", password: secret)
 /// options.onRequest = { request in
-///   guard credentials.matches(request) else { throw RequestRejection.unauthorized() }
+///   guard credentials?.matches(request) == true else { throw RequestRejection.unauthorized() }
 ///   return [:]
 /// }
 /// ```
