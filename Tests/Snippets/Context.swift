@@ -2,7 +2,7 @@
 import Sluice
 import SluiceStreams
 
-func given<Value>() -> Value { fatalError("an example is compiled, not run") }
+func given<Value: ~Copyable>() -> Value { fatalError("an example is compiled, not run") }
 
 // What the reader has at hand where an example begins.
 var ws: WebSocket { given() }
@@ -11,10 +11,6 @@ var stream: MemoryStream<Bytes> { given() }
 var connection: SocketStream { given() }
 var rest: Bytes { given() }
 var request: HTTPRequest { given() }
-var server: WebSocketServerOptions {
-  get { given() }
-  set {}
-}
 
 // An application's own.
 struct User: Sendable {

@@ -4,7 +4,7 @@ import SluiceStreams
 /// specification has it. To be believed only from addresses that are known to be load balancers: anybody can write it.
 ///
 /// ```swift
-/// let socket = try await listener.read()
+/// guard let socket = try await listener.read() else { return }
 /// let client = try await ProxyProtocol.read(from: socket)
 /// ```
 public enum ProxyProtocol {

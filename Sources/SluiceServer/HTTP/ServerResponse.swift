@@ -6,12 +6,12 @@ import SluiceStreams
 /// What a route's handler answers.
 ///
 /// ```swift
-/// .respond("/health") { _ in .text("ok") }
-/// .respond("/log") { _ in .stream(try await File.open("app.log"), type: "text/plain") }
+/// .respond("/health") { _ in .text("ok") },
+/// .respond("/log") { _ in .stream(try await File.open("app.log"), type: "text/plain") },
 /// .respond("/ask", methods: [.post]) { request in
 ///   let question: Bytes = try await request.body.collect(limit: 1 << 20)
 ///   return .events { events in for try await word in answer(to: question) { try await events.send(word) } }
-/// }
+/// },
 /// ```
 public struct ServerResponse: Sendable {
   /// 200-599. 204, 205 and 304 have no body; one that is given is not sent.

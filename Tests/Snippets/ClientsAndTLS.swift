@@ -1,3 +1,0 @@
-import Sluice
-
-var options: TLSServerOptions { given() }

@@ -1,5 +1,0 @@
-import Hummingbird
-import NIOCore
-
-var channel: any Channel { given() }
-var router: Router<BasicRequestContext> { given() }
