@@ -36,6 +36,18 @@ import SluiceStreams
     return object
   }
 
+  /// Takes back what was appended last, if it is this.
+  mutating func removeLast(_ object: any EndOfTurn) -> Bool {
+    guard next < end, unsafe objects[end - 1] === object else { return false }
+    end -= 1
+    unsafe (objects + end).deinitialize(count: 1)
+    if next == end {
+      next = 0
+      end = 0
+    }
+    return true
+  }
+
   @inline(never)
   private mutating func makeRoom() {
     let count = end - next

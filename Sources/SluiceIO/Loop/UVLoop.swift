@@ -526,6 +526,10 @@ private func exchange<T>(_ value: inout T, with new: T) -> T {
   return old
 }
 
+extension UVLoop: EndOfTurnCancelling {
+  package func cancelEndOfTurn(_ work: any EndOfTurn) -> Bool { turnEnd.removeLast(work) }
+}
+
 /// Names the calling thread.
 private func currentThread() -> UInt {
   #if canImport(Glibc)

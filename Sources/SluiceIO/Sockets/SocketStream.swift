@@ -257,6 +257,7 @@ extension SocketStream {
   }
 
   public func flush() {
+    if isFlushScheduled { isFlushScheduled = !uvLoop.cancelEndOfTurn(self) }
     guard needsFlush, !watch.isClosed else { return }
     while !isDrained {
       var limit = Int.max
@@ -267,8 +268,8 @@ extension SocketStream {
         limit = encryption.byteCount(from: takenBytes)
         if queue.isEmpty { break }
       }
-      let chunks = queue.front(limit: Self.maxGathered)
-      let (written, offered) = unsafe withBuffers(chunks, upTo: limit) { buffers, byteCount in
+      let (written, offered) = unsafe withBuffers(queue.front(limit: Self.maxGathered), upTo: limit) {
+        buffers, byteCount in
         (unsafe sluice_write(watch.descriptor, isSocket, buffers.baseAddress, CInt(buffers.count)), byteCount)
       }
       guard didSend(written) else { return }

@@ -65,40 +65,30 @@ extension WebSocket {
       if isInsideMessage { throw WebSocketError.insideMessage }
       pipeline.send(message, for: self)
     } else {
-      beginGathering()
-      do {
-        try didGather(followedBy: machine.send(message, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
-      } catch {
-        didNotGather()
-        throw error
-      }
+      try gather { try $0.send(message, to: &$1, copyingUpTo: Self.gatherLimit) }
     }
     noteSent(count, endsMessage: true)
   }
 
-  /// Begins to gather what leaves at the end of the turn, unless that has begun.
-  func beginGathering() {
+  /// Has the machine write something behind what is gathered; it leaves at the end of the turn at the latest.
+  /// - Parameter write: Gives a payload that follows what it has written, without a copy. What is written leaves nothing behind if it throws.
+  @inline(__always)
+  func gather(_ write: (inout WebSocketMachine, inout BytesBuilder) throws -> Bytes?) throws {
     if outgoing.gathered.capacity == 0 { outgoing.gathered = context.takeScratch() }
     flushAtEndOfTurn()
-  }
-
-  /// The machine has written something.
-  /// - Parameter payload: What follows it without a copy.
-  @inline(__always)
-  func didGather(followedBy payload: Bytes?) throws {
-    if let payload {
-      outgoing.isRoomKnown = false
-      try transport.push(outgoing.gathered.take())
-      try transport.push(payload)
-    } else if outgoing.gathered.count >= options.writeHighWatermark {
-      outgoing.isRoomKnown = false
-      try transport.push(outgoing.gathered.take())
+    do {
+      if let payload = try write(&machine, &outgoing.gathered) {
+        outgoing.isRoomKnown = false
+        try transport.push(outgoing.gathered.take())
+        try transport.push(payload)
+      } else if outgoing.gathered.count >= options.writeHighWatermark {
+        outgoing.isRoomKnown = false
+        try transport.push(outgoing.gathered.take())
+      }
+    } catch {
+      if outgoing.gathered.isEmpty { context.giveBack(outgoing.gathered.move()) }
+      throw error
     }
-  }
-
-  /// The machine has refused to write something.
-  func didNotGather() {
-    if outgoing.gathered.isEmpty { context.giveBack(outgoing.gathered.move()) }
   }
 
   public var queuedByteCount: Int {
@@ -112,6 +102,7 @@ extension WebSocket {
     outgoing.isRoomKnown = false
     // A transport that has failed says so itself, at the next `hasRoom`.
     let isTaken = (try? context.send(outgoing.gathered.move(), to: transport)) ?? false
+    if isFlushScheduled { isFlushScheduled = !context.cancelEndOfTurn(self) }
     if !isTaken || outgoing.mayHoldUntold { publishBufferedAmount() }
     if outgoing.isRoomAwaited { tellOfRoom() }
   }
@@ -172,9 +163,10 @@ extension WebSocket {
 
   /// Has the machine write something, which leaves at the end of the turn at the latest.
   func gatherSoon(_ write: (inout WebSocketMachine, inout BytesBuilder) -> Void) {
-    beginGathering()
-    write(&machine, &outgoing.gathered)
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? didGather(followedBy: nil)
+    try? gather {
+      write(&$0, &$1)
+      return nil
+    }
   }
 }

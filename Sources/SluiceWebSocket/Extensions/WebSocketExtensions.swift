@@ -38,9 +38,8 @@ extension WebSocket {
   /// The extensions have encoded a message.
   func sendEncoded(_ message: ExtensionMessage) {
     if case .failed? = machine.life.writingEnd { return }
-    beginGathering()
     // A transport that has failed says so itself, at the next `hasRoom`.
-    try? didGather(followedBy: machine.send(encoded: message, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
+    try? gather { $0.send(encoded: message, to: &$1, copyingUpTo: Self.gatherLimit) }
     writer.wake()
   }
 

@@ -35,9 +35,10 @@ extension WebSocket: BroadcastMember {
     guard let frame = prepared.frame, isPlain, maskingKeys == nil, isOpen else {
       return try push(prepared.message)
     }
-    beginGathering()
-    outgoing.gathered.append(frame.span)
-    try didGather(followedBy: nil)
+    try gather {
+      $1.append(frame.span)
+      return nil
+    }
     noteSent(prepared.message.bytes.count, endsMessage: true)
   }
 

@@ -104,13 +104,7 @@ extension WebSocket {
       try machine.admit(part)
       pipeline.send(part, for: self)
     } else {
-      beginGathering()
-      do {
-        try didGather(followedBy: machine.send(part, to: &outgoing.gathered, copyingUpTo: Self.gatherLimit))
-      } catch {
-        didNotGather()
-        throw error
-      }
+      try gather { try $0.send(part, to: &$1, copyingUpTo: Self.gatherLimit) }
     }
     if isFinal { messageDidEnd() }
     noteSent(count, endsMessage: isFinal)

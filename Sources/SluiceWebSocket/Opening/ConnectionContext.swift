@@ -5,6 +5,7 @@ import SluiceWebSocketProtocol
 /// What the connections of one loop share that a server has accepted, so that none holds the memory of it; a client has one of its own.
 package final class ConnectionContext: @unchecked Sendable {  // changed on its loop only
   package let loop: any Loop
+  private let turns: (any EndOfTurnCancelling)?
   /// The loop's, at hand for each frame.
   let scratch: ScratchBuffers
   let role: WebSocketRole
@@ -18,6 +19,7 @@ package final class ConnectionContext: @unchecked Sendable {  // changed on its 
     self.role = role
     self.options = options
     self.loop = loop
+    turns = loop as? any EndOfTurnCancelling
     scratch = loop.scratch
     maskingKeys = role == .client ? MaskingKeys() : nil
   }
@@ -30,6 +32,9 @@ package final class ConnectionContext: @unchecked Sendable {  // changed on its 
 
   @inline(never)
   func flushAtEndOfTurn(_ socket: WebSocket) { loop.atEndOfTurn(socket) }
+
+  @inline(never)
+  func cancelEndOfTurn(_ socket: WebSocket) -> Bool { turns?.cancelEndOfTurn(socket) ?? false }
 
   @inline(never)
   func takeScratch() -> BytesBuilder { scratch.take() }

@@ -30,6 +30,23 @@ struct TurnEndTests {
     }
   }
 
+  @Test("who asked last can take it back, and nobody else", arguments: [1, 2, 64, 65])
+  func takenBack(count: Int) {
+    var turn = TurnEnd()
+    let all = (0..<count).map { Noted($0) }
+    for object in all { turn.append(object) }
+    let takesBackFirst = turn.removeLast(all[0])
+    #expect(takesBackFirst == (count == 1))
+    let takesBackLast = turn.removeLast(all[count - 1])
+    #expect(takesBackLast == (count > 1))
+    turn.append(Noted(count))
+    var told: [Int] = []
+    while let object = turn.popFirst() { told.append((object as? Noted)?.number ?? -1) }
+    #expect(told == Array(0..<count - 1) + [count])
+    let isGone = turn.removeLast(all[0])
+    #expect(!isGone)
+  }
+
   @Test("what is told, or never is, is let go of")
   func lifetimes() {
     weak var told: Noted?
