@@ -101,6 +101,18 @@ extension PolledLending {
 }
 
 extension PolledReadableStream {
+  /// Reads and drops what is ready.
+  /// - Returns: whether the end has come.
+  package func dropReady() throws -> Bool {
+    while true {
+      switch try poll() {
+      case .element: continue
+      case .pending: return false
+      case .end: return true
+      }
+    }
+  }
+
   public func detach(_ element: Output) -> Output { element }
 
   public func poll(lendingTo use: (Span<UInt8>) -> Int) throws -> PolledLending<Output> { PolledLending(try poll()) }
@@ -115,25 +127,41 @@ extension PolledReadableStream {
   /// The default of a pipe's inside, also for a stream that has its own for some sinks.
   @inlinable
   package func drainElements<Sink: PolledWritableStream>(into sink: Sink) -> PipeStep where Sink.Input == Output {
+    drain(into: sink) {
+      let next: Polled<Output>
+      do { next = try poll() } catch { return .failed(error) }
+      switch next {
+      case .element(let element):
+        try sink.push(element)
+        return .some
+      case .pending: return .pending
+      case .end: return .end
+      }
+    }
+  }
+
+  /// - Parameter move: Moves what the source gives next. Throws what the sink fails with.
+  @inlinable
+  @inline(__always)
+  func drain<Sink: PolledWritableStream>(into sink: Sink, _ move: () throws -> Moved) -> PipeStep {
     var hasMoved = false
     do {
       repeat {
         while try sink.hasRoom() {
-          let next: Polled<Output>
-          do { next = try poll() } catch {
+          switch try move() {
+          case .some: hasMoved = true
+          case .all:
             sink.flush()
-            return .ended(.sourceFailed(error))
-          }
-          switch next {
-          case .element(let element):
-            try sink.push(element)
-            hasMoved = true
+            return .waiting(hasMoved: true)
           case .pending:
             sink.flush()
             return .waiting(hasMoved: hasMoved)
           case .end:
             sink.flush()
             return .ended(.sourceEnded)
+          case .failed(let error):
+            sink.flush()
+            return .ended(.sourceFailed(error))
           }
         }
         sink.flush()
@@ -144,6 +172,19 @@ extension PolledReadableStream {
       return .ended(.sinkFailed(error))
     }
   }
+}
+
+/// What a step of a pipe's inside has come to.
+@usableFromInline
+enum Moved {
+  /// There may be more.
+  case some
+  /// Something was moved, and the source is dry.
+  case all
+  case pending
+  case end
+  /// The source.
+  case failed(any Error)
 }
 
 extension PolledReadableStream where Output == Bytes {
@@ -169,37 +210,17 @@ extension PolledReadableStream where Output == Bytes {
   /// The default of a pipe's inside for bytes: what is read leaves at once where it can, and is queued only where it can't.
   @inlinable
   package func drainBytes<Sink: PolledWritableStream>(into sink: Sink) -> PipeStep where Sink.Input == Bytes {
-    var hasMoved = false
-    do {
-      repeat {
-        while try sink.hasRoom() {
-          let next: PolledLending<Bytes>
-          do { next = try poll(lendingTo: { sink.sendAtOnce($0) }) } catch {
-            sink.flush()
-            return .ended(.sourceFailed(error))
-          }
-          switch next {
-          case .used(isDry: false): hasMoved = true
-          case .used(isDry: true):
-            sink.flush()
-            return .waiting(hasMoved: true)
-          case .element(let rest):
-            try sink.push(rest)
-            hasMoved = true
-          case .pending:
-            sink.flush()
-            return .waiting(hasMoved: hasMoved)
-          case .end:
-            sink.flush()
-            return .ended(.sourceEnded)
-          }
-        }
-        sink.flush()
-        // What did not fit may have left at once.
-      } while try sink.hasRoom()
-      return .waiting(hasMoved: hasMoved)
-    } catch {
-      return .ended(.sinkFailed(error))
+    drain(into: sink) {
+      let next: PolledLending<Bytes>
+      do { next = try poll(lendingTo: { sink.sendAtOnce($0) }) } catch { return .failed(error) }
+      switch next {
+      case .used(let isDry): return isDry ? .all : .some
+      case .element(let rest):
+        try sink.push(rest)
+        return .some
+      case .pending: return .pending
+      case .end: return .end
+      }
     }
   }
 }

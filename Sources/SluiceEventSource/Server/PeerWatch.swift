@@ -28,16 +28,7 @@ private final class PeerWatch: SingleWaker, @unchecked Sendable {  // touched on
   }
 
   func wake() {
-    do {
-      while true {
-        switch try transport.poll() {
-        case .element: continue
-        case .pending: return
-        case .end: return didLeave()
-        }
-      }
-    } catch {
-      didLeave()
-    }
+    // Who fails has left too.
+    if (try? transport.dropReady()) != false { didLeave() }
   }
 }

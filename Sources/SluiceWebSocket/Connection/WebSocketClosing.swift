@@ -192,13 +192,7 @@ extension WebSocket {
   /// RFC 6455 §7.1.1: reads what is still on its way, so that no reset overtakes our Close frame.
   func linger() {
     do {
-      while true {
-        switch try transport.poll() {
-        case .element: continue
-        case .pending: return
-        case .end: return didEnd(.peers)
-        }
-      }
+      if try transport.dropReady() { didEnd(.peers) }
     } catch {
       finish(with: nil)
     }

@@ -52,17 +52,7 @@ final class AbandonedConnection: SingleWaker, @unchecked Sendable {  // touched 
 
   /// Reads to the end, so that no reset overtakes the Close.
   func wake() {
-    do {
-      while true {
-        switch try transport.poll() {
-        case .element: continue
-        case .pending: return
-        case .end: return end()
-        }
-      }
-    } catch {
-      end()
-    }
+    if (try? transport.dropReady()) != false { end() }
   }
 
   private func end() {
