@@ -299,6 +299,12 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   }
 }
 
+extension TLSStream: LingeringConnection {
+  package func whenGone(_ completion: @escaping @Sendable () -> Void) {
+    if let transport = transport as? any LingeringConnection { transport.whenGone(completion) } else { completion() }
+  }
+}
+
 // MARK: what the transport tells
 
 extension TLSStream: Waker {

@@ -102,6 +102,9 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   private var readFailure: (any Error)?
   private var isCancelled = false
   private var endsWithReset = false
+  private var lingering: Lingering?
+  /// Whether nothing of this end is left.
+  private var isGone = false
   private var writeState = WriteHalf.open
   @usableFromInline package var isFlushScheduled = false
   public var highWatermark: Int { watermark.high }
@@ -130,12 +133,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   public func poll() throws -> Polled<Bytes> {
     if let readFailure { throw readFailure }
     if isCancelled { return .end }
-    if let chunk = incoming.arrived.popFirst() {
-      incoming.outstanding -= chunk.count
-      incoming.taken += chunk.count
-      incoming.onRoom?()
-      return .element(chunk)
-    }
+    if let chunk = takeReceived() { return .element(chunk) }
     switch incoming.end {
     case nil: return .pending
     case .success: return .end
@@ -148,15 +146,48 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   private func didArrive() {
     if case .failure(let error) = incoming.end { wasRefused(error) }
     tellReader()
+    if lingering != nil { dropReceived() }
     resetIfGone()
   }
 
   /// As a system does: what comes for a connection that is closed in both directions is answered by a reset. What has arrived at the other end
   /// before can still be read there.
   private func resetIfGone() {
-    guard isCancelled, case .closed = writeState, !incoming.arrived.isEmpty else { return }
+    guard isGone, !incoming.arrived.isEmpty else { return }
     incoming.arrived.removeAll()
     outgoing.refuse(ConnectionReset())
+  }
+
+  /// As a socket's stream does, before the system closes the connection.
+  private func lingerIfDone() {
+    guard isCancelled, case .closed = writeState, lingering == nil, !isGone else { return }
+    if endsWithReset {
+      isGone = true
+      return resetIfGone()
+    }
+    lingering = Lingering(self) { self.endLingering() }
+    dropReceived()
+  }
+
+  private func dropReceived() {
+    while takeReceived() != nil {}
+    if incoming.end != nil { endLingering() }
+  }
+
+  private func endLingering() {
+    isGone = true
+    let ended = lingering
+    lingering = nil
+    ended?.end()
+    resetIfGone()
+  }
+
+  private func takeReceived() -> Bytes? {
+    guard let chunk = incoming.arrived.popFirst() else { return nil }
+    incoming.outstanding -= chunk.count
+    incoming.taken += chunk.count
+    incoming.onRoom?()
+    return chunk
   }
 
   @usableFromInline
@@ -166,7 +197,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
     loop.perform {
       self.isCancelled = true
       self.tellReader()
-      self.resetIfGone()
+      self.lingerIfDone()
     }
   }
 
@@ -206,7 +237,7 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
         outgoing.finish()
       }
       for completion in waiting { completion(nil) }
-      resetIfGone()
+      lingerIfDone()
     }
   }
 
@@ -228,6 +259,8 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
 
   public func abort(_ reason: any Error) {
     loop.perform {
+      if self.lingering != nil { return self.endLingering() }
+      if self.isGone { return }
       if self.readFailure == nil { self.readFailure = reason }
       self.fail(reason)
       self.outgoing.reset(ConnectionReset())
@@ -247,6 +280,12 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
     queue.removeAll()
     for completion in waiting { completion(error) }
     writer.wake()
+  }
+}
+
+extension SimulatedStream: LingeringConnection {
+  package func whenGone(_ completion: @escaping @Sendable () -> Void) {
+    if let lingering { lingering.whenEnded(completion) } else { completion() }
   }
 }
 

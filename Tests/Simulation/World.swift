@@ -93,13 +93,12 @@ struct World: Sendable {
     } catch {
       record.failed(joint: index, error, at: loop.now)
     }
-    // As who has opened a connection does in the end: what it is not interested in, it reads to the end, as a system answers it by a reset otherwise.
+    // As who has opened a connection does in the end.
     if index > 0 {
       let far = all[index - 1].far.stream
       far.cancel(nil)
       try? await far.close()
     }
-    do { while try await near.read() != nil {} } catch {}
     near.cancel(nil)
   }
 

@@ -60,6 +60,92 @@ struct TLSStreamTests {
     }
   }
 
+  /// Runs a test with a server's stream and a client's, whose connection the client's does not end: that is for the test.
+  private func runOverBareConnection(
+    _ body: @escaping @Sendable (TLSStream, TLSStream, SimulatedStream, SimulatedLoop) async throws -> Void
+  ) async throws {
+    let certificates = try await Certificates.load()
+    let (serverContext, clientContext) = (try certificates.server(), try certificates.client())
+    let loop = SimulatedLoop()
+    let network = SimulatedNetwork(loop: loop)
+    try await loop.simulate {
+      let (near, far) = network.connection()
+      let transport = JoinedStream(reading: near, writing: Writable<Bytes> { try await near.write($0) })
+      async let accepted = serverContext.accept(over: far)
+      let client = try await clientContext.connect(over: transport.polled(on: loop), to: "www.example.com")
+      try await body(try await accepted, client, near, loop)
+    }
+  }
+
+  @Test("a peer that has sent close_notify and is gone misses nothing: our close is a good one (RFC 8446 §6.1)")
+  func peerGoneBehindItsEnd() async throws {
+    try await runOverBareConnection { server, client, near, loop in
+      try await client.write("last")
+      try await client.close()
+      #expect(try await server.read() == "last")
+      #expect(try await server.read() == nil)
+      near.abort(StreamError.aborted)
+      try await loop.sleep(for: .seconds(1))
+      try await server.close()
+      try await server.close()
+      await #expect(throws: StreamError.closed) { try await server.write("more") }
+    }
+  }
+
+  @Test(
+    "a peer that is gone without its close_notify, or before it has what was written, makes our close fail",
+    arguments: [true, false])
+  func peerGoneBeforeTheEnd(hasEnded: Bool) async throws {
+    try await runOverBareConnection { server, client, near, loop in
+      if hasEnded {
+        try await client.close()
+        #expect(try await server.read() == nil)
+        // More than the network holds.
+        for _ in 0..<10 { try server.push(Bytes([UInt8](repeating: 7, count: 16 << 10))) }
+        let closing = Task(executorPreference: loop) { try await server.close() }
+        try await loop.sleep(for: .seconds(1))
+        near.abort(StreamError.aborted)
+        await #expect(throws: ConnectionReset.self) { try await closing.value }
+      } else {
+        near.abort(StreamError.aborted)
+        try await loop.sleep(for: .seconds(1))
+        await #expect(throws: ConnectionReset.self) { try await server.close() }
+        await #expect(throws: ConnectionReset.self) { try await server.read() }
+      }
+    }
+  }
+
+  @Test(
+    "where the source has failed there is no close_notify: the peer has all that was written, and does not take it for everything"
+  )
+  func closeAfterFailure() async throws {
+    struct SourceFailure: Error {}
+    try await run { client, server, _, _ in
+      let bytes = Bytes([UInt8](repeating: 7, count: 100_000))
+      async let sent: Void = {
+        try await client.write(bytes)
+        try await client.close(after: SourceFailure())
+      }()
+      var count = 0
+      await #expect(throws: (any Error).self) {
+        while let chunk = try await server.read() { count += chunk.count }
+      }
+      #expect(count == bytes.count)
+      try await sent
+      await #expect(throws: StreamError.closed) { try await client.write("more") }
+      // Later closes change nothing.
+      try await client.close()
+    }
+    // An end without a reset is not a good one either.
+    try await run { client, server, near, _ in
+      try await client.write("begun")
+      client.flush()
+      try await near.close()
+      #expect(try await server.read() == "begun")
+      await #expect(throws: TLSError.truncated) { try await server.read() }
+    }
+  }
+
   @Test("attack 37: an end without close_notify throws, also in the middle of data")
   func truncation() async throws {
     try await run { client, server, near, _ in

@@ -46,6 +46,8 @@ public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHoldin
     case ended
     case failed(any Error)
     case cancelled
+    /// Cancelled, and our half has ended too.
+    case lingering(Lingering)
   }
   @safe @exclusivity(unchecked) private var readState = ReadState.open
   @safe @exclusivity(unchecked) private var writeState = WriteHalf.open
@@ -122,8 +124,11 @@ public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHoldin
     if readiness.contains(.gone) { return didLoseReader() }
     // What has failed says why to whoever reads or writes.
     if hasFailed || readiness.contains(.readable) {
-      // Nobody has read since the last time: the peer waits.
-      if isReadable { watch.stop(.readable) }
+      if isReadable {
+        if case .lingering = readState { return dropReceived() }
+        // Nobody has read since the last time: the peer waits.
+        watch.stop(.readable)
+      }
       isReadable = true
       tellReader()
     }
@@ -147,7 +152,7 @@ extension SocketStream {
     }
     switch readState {
     case .open: return try receive()
-    case .ended, .cancelled: return .end
+    case .ended, .cancelled, .lingering: return .end
     case .failed(let error): throw error
     }
   }
@@ -217,6 +222,7 @@ extension SocketStream {
   }
 
   private func cancelOnLoop() {
+    if case .lingering = readState { return }
     unread = []
     watch.stop(.readable)
     if case .open = readState { readState = .cancelled }
@@ -405,6 +411,8 @@ extension SocketStream {
   }
 
   private func abortOnLoop(_ reason: any Error) {
+    // It has ended well: a reset would destroy what is still on its way.
+    if case .lingering = readState { return endLingering() }
     switch writeState {
     case .open, .closing: failWriting(reason)
     case .closed, .failed: break
@@ -417,11 +425,42 @@ extension SocketStream {
 
   private func closeDescriptorIfDone() {
     switch (readState, writeState) {
-    case (.open, _), (_, .open), (_, .closing): break
+    case (.open, _), (.lingering, _), (_, .open), (_, .closing): break
     // The peer must not take what it got for everything.
     case (_, .failed): watch.close(resets: endsConnection)
+    case (.cancelled, .closed) where endsConnection && uvLoop.usability == 0: linger()
     case (_, .closed): watch.close()
     }
+  }
+}
+
+// MARK: lingering
+
+extension SocketStream: LingeringConnection {
+  private func linger() {
+    if watch.isClosed { return }
+    readState = .lingering(Lingering(self) { self.endLingering() })
+    dropReceived()
+  }
+
+  /// Reads once, and drops it.
+  private func dropReceived() {
+    let (_, count) = unsafe readOnce()
+    // This is told of more then.
+    isReadable = true
+    if count > 0 || count == UV_EAGAIN.rawValue, watch.start(.readable) == 0 { return }
+    endLingering()
+  }
+
+  private func endLingering() {
+    guard case .lingering(let lingering) = readState else { return }
+    readState = .ended
+    watch.close()
+    lingering.end()
+  }
+
+  package func whenGone(_ completion: @escaping @Sendable () -> Void) {
+    if case .lingering(let lingering) = readState { lingering.whenEnded(completion) } else { completion() }
   }
 }
 
@@ -455,6 +494,7 @@ extension SocketStream: SentByteCounting {
 extension SocketStream: LoopResident {
   func loopWillEnd() {
     let error = IOError("use", name, status: UV_ECANCELED.rawValue)
+    endLingering()
     switch writeState {
     case .open: abort(error)
     case .closing, .closed, .failed:

@@ -71,26 +71,3 @@ extension PolledWritableStream {
     return try await body()
   }
 }
-
-extension PolledDuplexStream {
-  /// Ends both halves so that the peer gets what was written: a reset, which is the answer to bytes that nobody reads any more, would overtake
-  /// it. Writes for as long as the peer takes it, ends this half, and drops what the peer still sends until it ends too, or has taken
-  /// nothing more for `lingerTime`; what the system still holds then is delivered by it. On the loop only.
-  /// - Parameters:
-  ///   - limit: For how long the peer may take nothing before the stream is aborted.
-  ///   - error: What it is aborted with.
-  package func closeLingering(
-    stallTimeout limit: Duration, orAbort error: any Error, lingerTime: Duration = .seconds(2)
-  ) async {
-    do {
-      try await whilePeerTakes(within: limit, orAbort: error) { try await close() }
-    } catch {
-      return abort(error)
-    }
-    let watch = StallWatch(self, limit: lingerTime) { self.cancel(nil) }
-    defer { watch.stop() }
-    // What the peer ends with is of no interest any more.
-    do { while try await read() != nil {} } catch {}
-    cancel(nil)
-  }
-}
