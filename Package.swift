@@ -277,7 +277,7 @@ let package = Package(
     .testTarget(
       name: "SluiceClientTests",
       dependencies: [
-        "SluiceClient", "SluiceHTTP", "SluiceIO", "SluiceStreams",
+        "SluiceClient", "SluiceEventSource", "SluiceHTTP", "SluiceIO", "SluiceStreams", "SluiceTLS", "SluiceWebSocket",
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       swiftSettings: settings),

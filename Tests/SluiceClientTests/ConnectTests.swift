@@ -1,8 +1,10 @@
 import HTTPTypes
+import SluiceEventSource
 import SluiceHTTP
 import SluiceIO
 import SluiceStreams
 import SluiceTLS
+import SluiceWebSocket
 import Testing
 
 @testable import SluiceClient
@@ -188,6 +190,34 @@ struct ConnectTests {
         // Without a reset it has ended.
         case ConnectError.proxyEndedEarly, TLSError.endedEarly: true
         default: false
+        }
+      }
+    }
+  }
+
+  @Test("the opening handshake has a time of its own where one is given", arguments: [true, false])
+  func handshakeTime(isWebSocket: Bool) async throws {
+    try await withScriptedServer([]) { socket in
+      while try await socket.read() != nil {}
+    } _: { port in
+      let limit = Duration.milliseconds(200)
+      if isWebSocket {
+        var options = WebSocketClientOptions()
+        options.connect.stepTimeouts = [.handshake: limit]
+        let final = options
+        await #expect {
+          _ = try await WebSocket.connect("ws://127.0.0.1:\(port)/", options: final)
+        } throws: {
+          if case WebSocketConnectError.timeout(limit) = $0 { true } else { false }
+        }
+      } else {
+        var options = EventSourceClientOptions()
+        options.connect.stepTimeouts = [.handshake: limit]
+        let final = options
+        await #expect {
+          _ = try await EventSource.connect("http://127.0.0.1:\(port)/", options: final)
+        } throws: {
+          if case EventSourceError.timeout(limit) = $0 { true } else { false }
         }
       }
     }

@@ -90,7 +90,7 @@ private struct Way: Sendable {
   }
 
   private func connect(_ host: String, port: Int) async throws -> SocketStream {
-    try await TCP.connect(host, port: port, timeout: limit(.connect), options: options.tcp, on: loop)
+    try await TCP.connect(host, port: port, timeout: limit(.connect).time, options: options.tcp, on: loop)
   }
 
   private func secure(
@@ -163,17 +163,14 @@ private struct Way: Sendable {
 
   // MARK: time
 
-  /// What a step may take of the time that is left.
-  private func limit(_ step: ConnectStep) -> Duration {
-    let left = max(options.timeout - (loop.now - start), .zero)
-    return options.stepTimeouts[step].map { min($0, left) } ?? left
+  private func limit(_ step: ConnectStep) -> (time: Duration, named: Duration) {
+    options.limit(of: step, within: max(options.timeout - (loop.now - start), .zero))
   }
 
   private func limited<Result: Sendable>(
     _ step: ConnectStep, _ stream: some PolledDuplexStream<Bytes, Bytes>, _ body: () async throws -> Result
   ) async throws -> Result {
-    let limit = limit(step)
-    let named = options.stepTimeouts[step] == limit ? limit : options.wholeTimeout ?? options.timeout
+    let (limit, named) = limit(step)
     let timer = loop.schedule(after: limit) { stream.abort(ConnectError.timeout(step, named)) }
     defer { loop.cancelTimer(timer) }
     do { return try await body() } catch { throw ConnectError.during(step, error) }

@@ -21,6 +21,12 @@ public struct ConnectOptions: Sendable {
   public var proxy = ProxyChoice.none
 
   public init() {}
+
+  /// What a step may take of the time that is left for all, and what an error calls that.
+  func limit(of step: ConnectStep, within left: Duration) -> (time: Duration, named: Duration) {
+    if let own = stepTimeouts[step], own <= left { return (own, own) }
+    return (left, wholeTimeout ?? timeout)
+  }
 }
 
 /// A step of connecting to an origin.
@@ -33,7 +39,7 @@ public enum ConnectStep: String, Sendable, Hashable, CustomStringConvertible {
   case proxy
   /// TLS to the origin.
   case tls = "TLS"
-  /// The opening handshake of the protocol above.
+  /// The opening handshake of the protocol above: from the request to the head of the answer, for each redirect anew.
   case handshake
 
   public var description: String { rawValue }

@@ -13,12 +13,14 @@ struct ServerAnswer: Sendable {
   private let rest: Bytes
 
   /// Sends a request and reads the head of the answer. On the transport's loop.
+  /// - Parameter limit: The time for that, and what an error calls it.
   static func read(
-    from transport: some PolledDuplexStream<Bytes, Bytes>, _ request: Bytes, within time: Duration,
+    from transport: some PolledDuplexStream<Bytes, Bytes>, _ request: Bytes,
+    within limit: (time: Duration, named: Duration),
     _ options: EventSourceClientOptions
   ) async throws -> ServerAnswer {
     let loop = transport.loop
-    let timer = loop.schedule(after: time) { transport.abort(EventSourceError.timeout(options.connect.timeout)) }
+    let timer = loop.schedule(after: limit.time) { transport.abort(EventSourceError.timeout(limit.named)) }
     defer { loop.cancelTimer(timer) }
     do {
       try await transport.write(request)

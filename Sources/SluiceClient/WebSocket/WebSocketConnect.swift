@@ -75,10 +75,10 @@ extension WebSocket {
     return try await withTaskExecutorPreference(loop) {
       let start = loop.now
       let transport = try await Connect.open(target.origin, options: final, on: loop)
-      let left = Swift.max(time - (loop.now - start), .zero)
+      let (limit, named) = final.limit(of: .handshake, within: Swift.max(time - (loop.now - start), .zero))
       do {
         return try await open(
-          request, over: transport, within: left, outOf: options.connect.timeout,
+          request, over: transport, within: limit, outOf: named,
           mayFollowRedirects: options.maxRedirects > 0, options.request)
       } catch {
         throw ConnectError.during(.handshake, error)
