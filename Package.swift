@@ -340,7 +340,7 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket",
+        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket", "SluiceTesting",
         .product(name: "HTTPTypes", package: "swift-http-types"),
       ],
       path: "Tests/Fuzz", exclude: ["Corpora"], swiftSettings: settings + [.enableExperimentalFeature("Extern")]),

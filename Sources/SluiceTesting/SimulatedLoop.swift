@@ -73,7 +73,8 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
     try await onThread { try self.simulateHere(body) }
   }
 
-  private func simulateHere<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) throws -> R {
+  /// The same on the calling thread, which runs nothing else meanwhile.
+  package func simulateHere<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) throws -> R {
     let result = Mutex<Result<R, any Error>?>(nil)
     let done = Box(result: result)
     AmbientLoop.$current.withValue(self) {

@@ -7,7 +7,7 @@ let targets: [String: any FuzzTarget.Type] = [
   "frames": FramesTarget.self, "handshakes": HandshakesTarget.self, "headers": HeadersTarget.self,
   "inflate": InflateTarget.self, "hixie": HixieTarget.self, "driver": DriverTarget.self,
   "requests": RequestsTarget.self,
-  "urls": URLsTarget.self,
+  "urls": URLsTarget.self, "read-ahead": ReadAheadTarget.self, "closing": ClosingTarget.self,
 ]
 let arguments = CommandLine.arguments
 guard arguments.count > 1, let target = targets[arguments[1]] else {

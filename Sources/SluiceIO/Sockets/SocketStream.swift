@@ -15,7 +15,8 @@ import SluiceStreams
 /// It lives on one loop. What `poll` hands out is a slice of the loop's buffer of 256 KiB, read when it is asked for: while nobody
 /// asks, the bytes stay in the system, and the peer waits.
 ///
-/// Close, abort, or read to the end and close: an open socket stays open until one of these.
+/// An open socket stays open until it is aborted, or closed, and read to its end or cancelled. Closed and cancelled, it reads on and drops what it reads
+/// until the peer has ended too, or has taken nothing for 2 seconds, so that nothing that was written is lost by a reset.
 @safe
 public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
   @unchecked Sendable
