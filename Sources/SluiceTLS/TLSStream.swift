@@ -36,7 +36,8 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   private enum WriteState {
     case open
-    case closed
+    /// - Parameter isOwedMore: Whether the peer misses something if that does not arrive.
+    case closed(isOwedMore: Bool)
     case failed(any Error)
   }
 
@@ -238,24 +239,25 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState {
-    case .closed: return transport.closeWhenFlushed(completion)
+    case .closed(let isOwedMore): return transport.closeWhenFlushed { completion(isOwedMore ? $0 : nil) }
     case .failed(let error): return completion(error)
     case .open: break
     }
     // A peer that has ended, and has gone, misses nothing but our close_notify: RFC 8446 §6.1 lets it.
     let isOwedMore = queuedByteCount > 0 || !hasPeerEnded
     engine.sendCloseNotify()
-    endOutput { completion(isOwedMore ? $0 : nil) }
+    endOutput(isOwedMore: isOwedMore, completion)
   }
 
   private var hasPeerEnded: Bool { if case .ended = readState { true } else { false } }
 
-  private func endOutput(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    writeState = .closed
-    do { try sendOutput() } catch { return completion(error) }
+  private func endOutput(isOwedMore: Bool, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    writeState = .closed(isOwedMore: isOwedMore)
+    // A transport that has failed says so itself, when it is closed.
+    try? sendOutput()
     writer.wake()
     transport.closeWhenFlushed { error in
-      completion(error)
+      completion(isOwedMore ? error : nil)
       self.releaseIfDone()
     }
   }
@@ -263,7 +265,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   /// Without close_notify, so that the peer does not take what it got for everything (RFC 8446 §6.1).
   public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     guard case .open = writeState else { return closeWhenFlushed(completion) }
-    endOutput(completion)
+    endOutput(isOwedMore: true, completion)
   }
 
   public func abort(_ reason: any Error) {

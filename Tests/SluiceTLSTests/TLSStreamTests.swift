@@ -77,6 +77,32 @@ struct TLSStreamTests {
     }
   }
 
+  @Test("nothing keeps a stream whose peer has ended and is gone, and which is closed then")
+  func releasedBehindGonePeer() async throws {
+    let certificates = try await Certificates.load()
+    let (serverContext, clientContext) = (try certificates.server(), try certificates.client())
+    let loop = SimulatedLoop()
+    let network = SimulatedNetwork(loop: loop)
+    try await loop.simulate {
+      weak var left: TLSStream?
+      do {
+        let (near, far) = network.connection()
+        let transport = JoinedStream(reading: near, writing: Writable<Bytes> { try await near.write($0) })
+        async let accepted = serverContext.accept(over: far)
+        let client = try await clientContext.connect(over: transport.polled(on: loop), to: "www.example.com")
+        let server = try await accepted
+        left = server
+        try await client.close()
+        #expect(try await server.read() == nil)
+        near.abort(StreamError.aborted)
+        try await loop.sleep(for: .seconds(1))
+        try await server.close()
+      }
+      try await loop.sleep(for: .seconds(1))
+      #expect(left == nil)
+    }
+  }
+
   @Test("a peer that has sent close_notify and is gone misses nothing: our close is a good one (RFC 8446 §6.1)")
   func peerGoneBehindItsEnd() async throws {
     try await runOverBareConnection { server, client, near, loop in
