@@ -64,8 +64,9 @@ ERRORS = {
     "fork": ["EAGAIN"],
     "execve": ["ENOENT", "EACCES", "ENOMEM"],
     "dup": ["EMFILE"],
-    "dup2": ["EMFILE", "EINTR"],
-    "dup3": ["EMFILE", "EINTR"],
+    # Not EINTR, which Linux gives for a descriptor that blocks in being closed only: a child's standard streams are pipes and sockets.
+    "dup2": ["EMFILE"],
+    "dup3": ["EMFILE"],
     "fcntl": ["EINVAL"],
     "ioctl": ["ENOTTY"],
     "fstat": ["EIO"],
