@@ -332,10 +332,11 @@ let package = Package(
     .executableTarget(
       name: "simulate",
       dependencies: [
-        "Sluice", "SluiceStreams", "SluiceTLS", "SluiceWebSocket", "SluiceWebSocketProtocol", "SluiceTesting",
-        "SluiceTestSupport",
+        "Sluice", "SluiceStreams", "SluiceHTTP", "SluiceTLS", "SluiceWebSocket", "SluiceWebSocketProtocol",
+        "SluiceEventSource", "SluiceClient", "SluiceServer", "SluiceTesting", "SluiceTestSupport",
+        .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
       ],
-      path: "Tests/Simulation", swiftSettings: settings),
+      path: "Tests/Simulation", exclude: ["Corpus", "Faults"], swiftSettings: settings),
     // Random and coverage-guided inputs; `scripts/fuzz` builds it with libFuzzer.
     .executableTarget(
       name: "fuzz",

@@ -65,6 +65,7 @@ package struct HeadReader: ~Copyable {
         return (gathered.take(), rest)
       }
     }
+    Reached.mark("http.headCut")
     gathered.append(bytes)
     return nil
   }

@@ -44,7 +44,9 @@ package struct ReaderSlot: Sendable {
     swap(&moved, &state)
     switch consume moved {
     case .taken(let waker): return waker
-    case .running, .wokenAgain: state = .wokenAgain
+    case .running, .wokenAgain:
+      Reached.mark("reader.wokenWhileRunning")
+      state = .wokenAgain
     case .free: state = .free
     }
     return nil

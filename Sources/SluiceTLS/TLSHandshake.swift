@@ -104,6 +104,7 @@ package final class TLSHandshake: SingleWaker, @unchecked Sendable {  // touched
   /// Ends what is not done: a failure, the time limit, or a server that stops.
   package func giveUp(_ reason: any Error) {
     guard let completion = take() else { return }
+    Reached.mark("tls.handshakeGivenUp")
     transport.detachReader()
     // What the peer is told, an alert, is flushed before the connection ends, if that is soon.
     do {

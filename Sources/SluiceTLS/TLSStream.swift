@@ -103,7 +103,9 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
         switch try transport.poll() {
         case .element(let bytes): engine.feed(bytes)
         case .pending: return .pending
-        case .end: throw TLSError.truncated
+        case .end:
+          Reached.mark("tls.truncated")
+          throw TLSError.truncated
         }
       } catch {
         fail(error)
@@ -123,6 +125,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     if count > 0 {
       // Nothing follows close_notify.
       if case .open = writeState {
+        Reached.mark("tls.answer")
         answerBytes += count
         try sendOutput()
       } else {
@@ -153,6 +156,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
       }
     } catch {
       if buffers.plain.count == start { throw error }
+      Reached.mark("tls.failsBehindData")
       readState = .failing(error)
     }
     let all = buffers.plain.lend()
@@ -197,7 +201,10 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     if engine.isSendingByKernel { return try transport.push(bytes) }
     try encrypt(bytes.span)
     // The transport may still be filling its own queue.
-    if engine.output.count >= Self.highWatermark { try transport.push(engine.output.take()) }
+    if engine.output.count >= Self.highWatermark {
+      Reached.mark("tls.outputFull")
+      try transport.push(engine.output.take())
+    }
     flushAtEndOfTurn()
   }
 
@@ -257,6 +264,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     try? sendOutput()
     writer.wake()
     transport.closeWhenFlushed { error in
+      if error != nil { Reached.mark("tls.closedOnLostTransport") }
       completion(isOwedMore ? error : nil)
       self.releaseIfDone()
     }
@@ -265,6 +273,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   /// Without close_notify, so that the peer does not take what it got for everything (RFC 8446 §6.1).
   public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     guard case .open = writeState else { return closeWhenFlushed(completion) }
+    Reached.mark("tls.closedAfterFailure")
     endOutput(isOwedMore: true, completion)
   }
 

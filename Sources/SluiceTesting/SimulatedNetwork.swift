@@ -130,6 +130,12 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
     if !isStalled { didGetRoom() }
   }
 
+  /// Wakes who waits here, though nothing has happened: a wake is a hint.
+  package func wakeForNothing() {
+    tellReader()
+    writer.wake()
+  }
+
   public func poll() throws -> Polled<Bytes> {
     if let readFailure { throw readFailure }
     if isCancelled { return .end }

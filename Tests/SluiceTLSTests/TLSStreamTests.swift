@@ -6,6 +6,10 @@ import Testing
 
 @Suite("TLS streams", .timeLimit(.minutes(3)))
 struct TLSStreamTests {
+  private final class WeakTransport: @unchecked Sendable {  // touched by one test, in turn
+    weak var stream: SimulatedStream?
+  }
+
   /// Runs a test on virtual time with TLS at both ends.
   private func run(
     pieceSize: Int = .max, server: TLSServerContext? = nil, client: TLSClientContext? = nil,
@@ -43,6 +47,23 @@ struct TLSStreamTests {
       #expect(try await client.read() == nil)
       try await served
     }
+  }
+
+  @Test("a stream that is closed when its transport is lost lets go of it")
+  func releasesLostTransport() async throws {
+    let transport = WeakTransport()
+    try await run { client, server, near, loop in
+      transport.stream = near
+      try await server.close()
+      #expect(try await client.read() == nil)
+      server.cancel(nil)
+      server.abort(StreamError.aborted)
+      near.abort(ConnectionReset())
+      try await loop.sleep(for: .seconds(1))
+      // The peer has ended, and is owed nothing but our close_notify.
+      try? await client.close()
+    }
+    #expect(transport.stream == nil)
   }
 
   @Test("the halves end independently: close_notify is the end of one, and the other goes on")

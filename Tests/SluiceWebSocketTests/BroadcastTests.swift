@@ -235,6 +235,34 @@ struct BroadcastTests {
     }
   }
 
+  @Test("a broadcast that waits for a member's message in parts goes on when that has ended")
+  func waitsForTheEndOfParts() async throws {
+    let broadcast = WebSocketBroadcast(whenSlow: .wait)
+    try await SimulatedConnection.run { ends, loop in
+      let serving = Task(executorPreference: loop) {
+        try await broadcast.serve(ends.server) { _ = try await ends.server.read() }
+      }
+      while broadcast.count < 1 { await Task.yield() }
+      let parts = ends.server.parts
+      try await parts.write(MessagePart(kind: .text, bytes: "be", isFinal: false))
+      // More than may be held meanwhile.
+      let writing = Task(executorPreference: loop) {
+        for number in 0..<1000 { try await broadcast.send("\(number)") }
+      }
+      let reading = Task(executorPreference: loop) {
+        var count = 0
+        while count < 1001, try await ends.client.read() != nil { count += 1 }
+        return count
+      }
+      try await loop.sleep(for: .seconds(1))
+      try await parts.write(MessagePart(kind: .text, bytes: "gun", isFinal: true))
+      try await writing.value
+      #expect(try await reading.value == 1001)
+      ends.client.abort(StreamError.aborted)
+      _ = await serving.result
+    }
+  }
+
   @Test("who joins as the broadcast closes is closed too", arguments: [true, false])
   func joinAndClose(aborts: Bool) async throws {
     for round in 0..<30 {

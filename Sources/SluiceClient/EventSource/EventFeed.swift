@@ -74,6 +74,7 @@ final class EventFeed: @unchecked Sendable {  // its client's lock guards it
         return .event(event)
       }
       if isTextWholeStep {
+        Reached.mark("events.inflatingPauses")
         isTextWholeStep = false
         return .pause
       }
@@ -121,7 +122,9 @@ final class EventFeed: @unchecked Sendable {  // its client's lock guards it
 
   private func finish() throws {
     switch body {
-    case .chunked, .length: throw EventSourceError.truncated
+    case .chunked, .length:
+      Reached.mark("events.bodyTruncated")
+      throw EventSourceError.truncated
     // Only gzip can tell whether this is all (RFC 1952 §2.3.1).
     case .untilEnd: if inflating?.isComplete == false { throw EventSourceError.truncated }
     }

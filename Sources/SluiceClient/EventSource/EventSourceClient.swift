@@ -226,7 +226,10 @@ public final class EventSourceClient: PolledReadableStream {
     let left = since + limit - loop.now
     if left > .zero { return watch(feed, for: left, limit) }
     // What has come, and was not asked for because the reader had no room, breaks the silence too.
-    if !receive(for: feed) { state.withLock { _ in feed.fail(EventSourceError.silence(limit)) } }
+    if !receive(for: feed) {
+      Reached.mark("events.silence")
+      state.withLock { _ in feed.fail(EventSourceError.silence(limit)) }
+    }
     wakeReader()
   }
 
@@ -312,6 +315,7 @@ public final class EventSourceClient: PolledReadableStream {
   /// - Parameter wanted: What the server asks for, for this once.
   private func nextDelay(_ wanted: Duration?) -> Duration {
     let (retry, failures) = state.withLock { state in
+      Reached.mark("events.comesBack")
       state.failures += 1
       return (Swift.max(state.retry, Self.minRetry), state.failures - 1)
     }
@@ -329,7 +333,9 @@ public final class EventSourceClient: PolledReadableStream {
     }
     switch phase {
     case .connected(let feed, _): loop.perform { self.release(feed, reason ?? StreamError.aborted) }
-    case .returning(let attempt): attempt.cancel()
+    case .returning(let attempt):
+      Reached.mark("events.cancelledWhileReturning")
+      attempt.cancel()
     case .away, .ended, .failed: break
     }
     loop.perform { self.wakeReader() }

@@ -43,7 +43,7 @@ package actor Reconnector<Connection: Sendable> {
 
   /// The connections as a stream. It ends after the final one, and throws an error that is final.
   package nonisolated var connections: Readable<Connection> {
-    Readable(onCancel: { _ in Task { await self.stop() } }, { try await self.next() })
+    Readable(onCancel: { _ in _ = startTask { await self.stop() } }, { try await self.next() })
   }
 
   private func stop() async {

@@ -12,6 +12,7 @@ struct SenderQueue {
       isTaken = true
       return nil
     }
+    Reached.mark("events.senderQueued")
     let waiter = LoopWaiter()
     waiting.append(waiter)
     return waiter

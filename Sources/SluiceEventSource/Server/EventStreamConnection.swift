@@ -200,7 +200,10 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
       guard let self else { return }
       self.stallWatch = nil
       // There may be room again without a word of it.
-      if (try? self.transport.hasRoom()) == false { self.abort(EventSourceError.stalled(limit)) }
+      if (try? self.transport.hasRoom()) == false {
+        Reached.mark("events.stalled")
+        self.abort(EventSourceError.stalled(limit))
+      }
     }
   }
 
@@ -216,7 +219,10 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
     }
   }
 
-  private func sendPing() { sendLines(":\n\n") }
+  private func sendPing() {
+    Reached.mark("events.ping")
+    sendLines(":\n\n")
+  }
 
   /// Sends lines that are no event.
   func sendLines(_ lines: Bytes) {
@@ -364,11 +370,13 @@ extension EventStreamConnection: Waker {
         case .pending: return
         // It may have ended its half only, and read on.
         case .end:
+          Reached.mark("events.clientEnded")
           closeWhenFlushed { _ in }
           return cancelHandler()
         }
       }
     } catch {
+      Reached.mark("events.clientLost")
       finish(StreamError.closed)
       didEnd()
       transport.abort(error)

@@ -8,11 +8,12 @@ import SluiceTLS
 import SluiceWebSocket
 
 /// One connection of an HTTP server: requests in, responses out, one after the other, until it becomes something else or ends.
-final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched on its loop only
+package final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched on its loop only
   private let options: HTTPServerOptions
   private let routes: [HTTPRoute]
   private let logger: Logger
-  private let socket: SocketStream
+  /// What was accepted, beneath TLS.
+  private let socket: any PolledDuplexStream<Bytes, Bytes>
   private var transport: any PolledDuplexStream<Bytes, Bytes>
   private var admission: Admission
   /// When it was accepted, on the loop's clock: from there on the time for the first head counts, with all that comes before it.
@@ -20,7 +21,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   private var phase = Phase.opening
   /// What was read and belongs to the next request.
   private var rest = Bytes()
-  var servingTask: Task<Void, any Error>?
+  package var servingTask: Task<Void, any Error>?
   /// No request is answered behind the one that is.
   private var isLast = false
 
@@ -34,9 +35,9 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     case events(EventStreamConnection)
   }
 
-  init(
-    _ socket: SocketStream, routes: [HTTPRoute], options: HTTPServerOptions, counter: ConnectionCounter,
-    logger: Logger
+  package init(
+    _ socket: some PolledDuplexStream<Bytes, Bytes>, routes: [HTTPRoute], options: HTTPServerOptions,
+    counter: ConnectionCounter, logger: Logger
   ) {
     self.socket = socket
     self.routes = routes
@@ -44,11 +45,11 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
     self.logger = logger
     transport = socket
     start = socket.loop.now
-    admission = Admission(counter: counter, peer: socket.peerAddress?.ipAddress)
+    admission = Admission(counter: counter, peer: (socket as? any TransportDescribing)?.peerAddress?.ipAddress)
   }
 
   /// Until the connection is over.
-  func serve() async {
+  package func serve() async {
     options.observer?.didOpen()
     defer { options.observer?.didEnd() }
     do {
@@ -75,6 +76,8 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
   private func open() async throws {
     let (socket, limit) = (socket, options.requestTimeout)
     if let peer = admission.peer, options.proxyProtocolFrom.contains(where: { $0.contains(peer) }) {
+      // Only sockets have addresses that balancers are known by.
+      guard let socket = socket as? SocketStream else { throw StreamError.aborted }
       let source = try await ProxyProtocol.read(from: socket, timeout: start + limit - socket.loop.now)
       admission = Admission(counter: admission.counter, peer: source ?? peer)
     }
@@ -130,6 +133,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       case .element(let chunk): rest = chunk
       case .end: return nil
       case .late:
+        Reached.mark("http.headLate")
         throw RequestRejection(status: 408, reason: "no complete request head within \(options.requestTimeout)")
       }
     }
@@ -301,6 +305,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
         "status": "\(rejection.status)", "reason": "\(rejection.reason)",
         "peer": "\(peerName)",
       ])
+    Reached.mark("http.refused")
     options.observer?.didRefuse(status: rejection.status)
     let isHead = if case .answering(isHead: true) = phase { true } else { false }
     let writer = ResponseWriter(
@@ -311,6 +316,7 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
 
   /// Ends a connection whose client is to see that the answer is not whole.
   private func cut(behind failure: ResponseBodyFailure) async {
+    Reached.mark("http.bodyCut")
     // What was written arrives, and the missing end of a framed body says enough. One that ends with the connection must not end in good order.
     if failure.isFramed { return await end() }
     let stallTimeout = options.stallTimeout
@@ -327,18 +333,20 @@ final class HTTPConnection: ServedConnection, @unchecked Sendable {  // touched 
       stallTimeout: options.stallTimeout, orAbort: HTTPServerError.stalled(options.stallTimeout))
   }
 
-  func endForShutdown() {
+  package func endForShutdown() {
     isLast = true
     switch phase {
     case .opening: transport.abort(StreamError.aborted)
-    case .idle: transport.cancel(nil)
+    case .idle:
+      Reached.mark("http.idleAtShutdown")
+      transport.cancel(nil)
     case .answering: break
     case .webSocket(let ws): ws.endForShutdown()
     case .events(let events): events.endForShutdown()
     }
   }
 
-  func servingWasCancelled() {
+  package func servingWasCancelled() {
     if case .events(let events) = phase { events.servingWasCancelled() }
   }
 }

@@ -91,6 +91,7 @@ public final class RequestBody: ReadableStream, @unchecked Sendable {  // touche
   private func receive() async throws -> Bytes? {
     if awaitsContinue {
       awaitsContinue = false
+      Reached.mark("http.continue")
       if rest.isEmpty { try await transport.write("HTTP/1.1 100 Continue\r\n\r\n") }
     }
     if !rest.isEmpty {

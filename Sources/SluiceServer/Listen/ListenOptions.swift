@@ -33,7 +33,7 @@ public struct ListenOptions: Sendable {
   public init() {}
 
   /// Counts the connections of one server.
-  func counter() -> ConnectionCounter {
+  package func counter() -> ConnectionCounter {
     ConnectionCounter(
       maxConnections: maxConnections, maxPerAddress: maxConnectionsPerAddress, trustedProxies: trustedProxies,
       forwardedFields: forwardedFields)

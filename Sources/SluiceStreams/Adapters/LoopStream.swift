@@ -90,7 +90,10 @@ where Base.Output == Bytes, Base.Input == Bytes {
 
   private func didRead(_ next: Result<Bytes?, any Error>) {
     // Cancelled or aborted meanwhile.
-    guard case .reading = readState else { return }
+    guard case .reading = readState else {
+      Reached.mark("loopStream.readBehindEnd")
+      return
+    }
     switch next {
     case .success(let bytes?): readState = .held(bytes)
     case .success(nil): readState = .ended

@@ -48,7 +48,9 @@ package final class LoopWaiter: UnguardedWait, @unchecked Sendable {  // touched
   package func suspend(_ continuation: UnsafeContinuation<Bool, Never>) {
     switch state {
     case .idle: unsafe state = .waiting(continuation)
-    case .done(let cancelled): unsafe continuation.resume(returning: cancelled)
+    case .done(let cancelled):
+      Reached.mark("waiter.wokenBeforeWait")
+      unsafe continuation.resume(returning: cancelled)
     case .waiting: unsafe continuation.resume(returning: false)
     }
   }

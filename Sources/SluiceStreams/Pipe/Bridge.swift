@@ -70,6 +70,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
     case .sourceEnded: return await didEnd(source, sink)
     case .sourceFailed(let error):
       // Noted first: the other direction fails by it too, of which may be heard sooner.
+      Reached.mark("bridge.sourceFailed")
       failure.note(ofSource: error)
       await sink.end(after: error, stallTimeout: options.stallTimeout)
       // Nobody is left to hear what comes back.
@@ -84,6 +85,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   private func didEnd<Source: DuplexStream, Sink: DuplexStream>(_ source: Source, _ sink: Sink) async -> DirectionEnd {
     // What ends because the sink's own side has failed is not all there was.
     if let error = failure.sourceError {
+      Reached.mark("bridge.endByFailureElsewhere")
       await sink.end(after: error, stallTimeout: options.stallTimeout)
       return .ended
     }
@@ -103,11 +105,13 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   /// The sink was closed by its own side, or its reader has gone.
   private func didLoseReader<Source: DuplexStream, Sink: DuplexStream>(_ source: Source, _ sink: Sink) -> DirectionEnd {
     if sink.endsWithReader, options.onEnd != .defer {
+      Reached.mark("bridge.programLostReader")
       sink.cancel(nil)
       // Its peer may have to be rid of what it has before it takes what is still to be sent.
       if source.endsAsOne { source.cancel(nil) } else { readForNobody(source) }
       return .lostReader
     }
+    Reached.mark("bridge.readerGone")
     // What can't be cancelled in one direction is read for nobody, as the other may go on.
     if source.endsAsOne { readForNobody(source) } else { source.cancel(nil) }
     return .ended
@@ -122,6 +126,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   ) async -> DirectionEnd {
     if (sink as? any SelfFailing)?.hasFailed == true {
       // What was to be written is at fault, and not who takes it.
+      Reached.mark("bridge.sinkFailedItself")
       failure.note(ofSource: error)
       await sink.end(after: error, stallTimeout: options.stallTimeout)
     } else if sink.endsWithReader {
@@ -129,6 +134,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
       failure.note(ofSource: error)
       sink.cancel(nil)
     } else {
+      Reached.mark("bridge.sinkFailed")
       failure.note(ofSink: error)
     }
     // What ends in both directions at once is still to get the sink's last words.
@@ -143,12 +149,14 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
     switch first {
     case .ended:
       if options.onEnd == .closeBoth {
+        Reached.mark("bridge.closeBoth")
         a.cancel(nil)
         b.cancel(nil)
       }
       if options.onEnd == .afterAnswer {
         attendants.add {
           try await silence(of: options.answerTimeout)
+          Reached.mark("bridge.answerTimeout")
           // Not cancelled with the bridge, which waits for it.
           _ = startTask { try? await closeHeld() }
         }
@@ -157,6 +165,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
     case .lostReader:
       attendants.add {
         try await silence(of: options.lastWordsTimeout)
+        Reached.mark("bridge.lostReaderSilence")
         // That nobody reads is no failure.
         for stream in [a, b] as [any DuplexStream] {
           stream.abort(StreamError.closed)
@@ -167,6 +176,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
     case .sinkFailed(let sink, let error):
       attendants.add {
         try await silence(of: options.lastWordsTimeout)
+        Reached.mark("bridge.lastWordsTimeout")
         sink.abort(error)
       }
       abort(error, afterSilenceOf: options.stallTimeout)
@@ -176,6 +186,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   private func abort(_ error: any Error, afterSilenceOf limit: Duration) {
     attendants.add {
       try await silence(of: limit)
+      Reached.mark("bridge.silenceLimit")
       abort(error)
     }
   }
@@ -190,6 +201,7 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
 
   /// Closing what is closed is success.
   private func closeHeld() async throws {
+    Reached.mark("bridge.heldClose")
     if a.endsAsOne { try await a.close(atEndOf: b) }
     if b.endsAsOne { try await b.close(atEndOf: a) }
   }
@@ -235,7 +247,10 @@ private final class BridgeFailure: Sendable {
   func note(ofSource error: any Error) {
     state.withLock { state in
       switch state {
-      case .none, .ofSink: state = .ofSource(error)
+      case .none: state = .ofSource(error)
+      case .ofSink:
+        Reached.mark("bridge.sourceErrorWins")
+        state = .ofSource(error)
       case .ofSource: break
       }
     }

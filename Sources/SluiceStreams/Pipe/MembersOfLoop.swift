@@ -30,15 +30,22 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   func add(_ member: Member) {
     switch end {
     case nil: members[ObjectIdentifier(member)] = member
-    case .closed: member.closeWhenFlushed { _ in }
-    case .aborted(let reason): member.abort(reason)
+    case .closed:
+      Reached.mark("broadcast.joinedAfterClose")
+      member.closeWhenFlushed { _ in }
+    case .aborted(let reason):
+      Reached.mark("broadcast.joinedAfterAbort")
+      member.abort(reason)
     }
   }
 
   func remove(_ member: Member) {
     let id = ObjectIdentifier(member)
     members[id] = nil
-    if case .waiting(for: id, let waiter) = turn { waiter.wake() }
+    if case .waiting(for: id, let waiter) = turn {
+      Reached.mark("broadcast.awaitedMemberLeft")
+      waiter.wake()
+    }
   }
 
   /// Returns when each member that the elements are for has them.
@@ -51,7 +58,10 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
         for element in elements { try await writeToAll(element, policy) }
       case .dropNewest:
         for element in elements {
-          for member in slow(after: element, policy) { member.didMiss() }
+          for member in slow(after: element, policy) {
+            Reached.mark("broadcast.missed")
+            member.didMiss()
+          }
         }
       case .disconnect:
         for element in elements {
@@ -62,6 +72,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   }
 
   private func cut(_ member: Member) {
+    Reached.mark("broadcast.cut")
     member.abort(StreamError.tooSlow(bufferedBytes: member.queuedByteCount))
   }
 
@@ -138,6 +149,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
       // What was gathered in this turn may be all that there is no room for.
       member.flush()
       if try hasRoom(member, policy) { return true }
+      Reached.mark("broadcast.waitsForMember")
       let waiter = LoopWaiter()
       turn = .waiting(for: id, waiter)
       member.attachBroadcast(waiter)
@@ -152,9 +164,11 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
 
   private func takeTurn() async throws {
     guard case .free = turn else {
+      Reached.mark("broadcast.writerQueued")
       let waiter = LoopWaiter()
       queue.append(waiter)
       guard await waiter.waitOrCancel(on: loop) else { return }
+      Reached.mark("broadcast.queuedWriterCancelled")
       // Whoever was given the turn in the moment of its cancellation passes it on.
       if let index = queue.firstIndex(where: { $0 === waiter }) { queue.remove(at: index) } else { endTurn() }
       throw CancellationError()

@@ -77,11 +77,14 @@ package func settle<Source: ReadableStream, Sink: WritableStream>(
   case .sourceEnded:
     if !options.preventClose { try await sink.close(atEndOf: source) }
   case .sourceFailed(let error):
+    Reached.mark("pipe.sourceFailed")
     if !options.preventAbort { await sink.end(after: error, stallTimeout: options.stallTimeout) }
     throw error
   case .sinkFailed(let error):
+    Reached.mark("pipe.sinkFailed")
     // What was given to it before arrives.
     if (sink as? any SelfFailing)?.hasFailed == true {
+      Reached.mark("pipe.sinkFailedItself")
       await sink.end(after: error, stallTimeout: options.stallTimeout)
     }
     // A sink that is closed is nobody's fault: a source that tells its peer why it ends tells no error.
@@ -89,6 +92,7 @@ package func settle<Source: ReadableStream, Sink: WritableStream>(
     if !options.preventCancel { source.cancel(isClosed ? nil : error) }
     throw error
   case .cancelled:
+    Reached.mark("pipe.cancelled")
     if !options.preventAbort { sink.abort(CancellationError()) }
     if !options.preventCancel { source.cancel(CancellationError()) }
     throw CancellationError()
@@ -106,6 +110,7 @@ extension WritableStream {
     }
     let watchdog = startTask {
       try await pause(for: limit)
+      Reached.mark("pipe.endStalled")
       abort(failure)
     }
     defer { watchdog.cancel() }

@@ -100,7 +100,9 @@ where Source.Output == Sink.Input {  // touched on its loop only
     case .waiting(let continuation):
       state = unsafe .moving(continuation)
       move()
-    case .moving(let continuation): state = unsafe .wokenAgain(continuation)
+    case .moving(let continuation):
+      Reached.mark("pump.wokenAgain")
+      state = unsafe .wokenAgain(continuation)
     case .idle, .wokenAgain, .finished: break
     }
   }
@@ -121,7 +123,9 @@ where Source.Output == Sink.Input {  // touched on its loop only
   @usableFromInline
   func finish(_ outcome: PipeOutcome) {
     switch state {
-    case .idle: state = .finished(outcome)
+    case .idle:
+      Reached.mark("pump.cancelledBeforeStart")
+      state = .finished(outcome)
     case .waiting, .moving, .wokenAgain:
       source.detachReader()
       sink.detachWriter()

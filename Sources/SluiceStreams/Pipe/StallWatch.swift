@@ -37,10 +37,13 @@ package final class StallWatch: @unchecked Sendable {  // touched on the loop on
     let now = stream.loop.now
     let progress = Self.progress(of: stream)
     if hasMoved() || progress != self.progress {
+      Reached.mark("stall.slowPeer")
       self.progress = progress
       lastProgress = now
     }
-    if now - lastProgress >= limit { didStall() } else { schedule() }
+    guard now - lastProgress >= limit else { return schedule() }
+    Reached.mark("stall.noticed")
+    didStall()
   }
 
   private static func progress(of stream: any PolledWritableStream) -> Int {

@@ -231,6 +231,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
       let start = link.place
       do { try push(element, to: link.connection) } catch {
         if !link.hasFailed { throw error }
+        Reached.mark("reconnecting.putBack")
         unsent.putBack(element)
         return didFailWriting(link, error)
       }
@@ -247,6 +248,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   private func didFailWriting(_ link: Link, _ error: any Error) {
     guard isCurrent(link) else { return }
     if case .begun = reading {
+      Reached.mark("reconnecting.readsOnBehindFailedWrite")
       state = .ending(link)
       wakeAll()
     } else {
@@ -301,7 +303,9 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     do {
       while true {
         switch state {
-        case .idle where unsent.isOwed: connect()
+        case .idle where unsent.isOwed:
+          Reached.mark("reconnecting.closeConnects")
+          connect()
         case .idle: return end(.ended)
         case .connecting where unsent.isOwed: try await waitForChange()
         case .connecting(let task):
@@ -317,6 +321,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
             if Task.isCancelled { throw error }
             guard isCurrent(link) else { continue }
             guard case .closing = writeState, isOwed(by: link) else { throw error }
+            Reached.mark("reconnecting.closeFailedOwing")
             didFailWriting(link, error)
           }
         case .ended: return
@@ -375,6 +380,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     if writer.hasWriter { link.connection.detachWriter() }
     let sent = link.sentByteCount
     unsent.takeBack(sent: sent ?? .max)
+    Reached.mark("reconnecting.lost")
     // What is sent again must not leave here too. Otherwise the connection ends as it should.
     if unsent.isOwed || sent == nil { link.connection.abort(error ?? StreamError.aborted) }
     connect()
@@ -393,6 +399,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
 
   private func didConnect(_ result: Result<Connection?, any Error>) {
     guard case .connecting = state else {
+      Reached.mark("reconnecting.lateConnection")
       // Nobody waits for it any more.
       if case .success(let connection?) = result { connection.abort(StreamError.aborted) }
       return

@@ -100,7 +100,10 @@ struct UnsentElements<Element: Sendable> {
   mutating func takeBack(sent: Int) {
     trim(sent: sent)
     queueIsOwed = isOwed(sent: sent)
-    while let last = pushed.popLast() { queue.prepend(last.element) }
+    while let last = pushed.popLast() {
+      Reached.mark("reconnecting.takenBack")
+      queue.prepend(last.element)
+    }
   }
 
   mutating func removeAll() {

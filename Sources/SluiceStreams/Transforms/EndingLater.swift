@@ -62,6 +62,7 @@ private final class LingeringStream<Source: ReadableStream>: ReadableStream {
       }
     } catch {
       // A read that is cancelled leaves the time to the next one.
+      Reached.mark("endingLater.readCancelled")
       if case .lingering = state.withLock({ $0 }) { throw error }
     }
     state.withLock { $0 = .over }

@@ -52,6 +52,7 @@ public struct LengthPrefixDecoder: Transform {
   public mutating func finish(into output: inout TransformOutput<Bytes>) throws {
     try cut(rest, into: &output, pauses: false)
     if let expected {
+      Reached.mark("lengthPrefix.truncated")
       throw StreamError.truncated(what: "a length-prefixed element", expected: expected, actual: body.count)
     }
     if prefix.count > 0 { throw StreamError.truncated(what: "a length", expected: 4, actual: prefix.count) }

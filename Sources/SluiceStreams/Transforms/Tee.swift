@@ -170,7 +170,10 @@ struct TeeState<Element: Sendable> {
     case .failed(let error): return (.fail(error), [])
     case .open(isPulling: true): return (.wait, [])
     case .open(isPulling: false):
-      if isAnyFull { return (.wait, []) }
+      if isAnyFull {
+        Reached.mark("tee.waitsForBranch")
+        return (.wait, [])
+      }
       phase = .open(isPulling: true)
       return (.pull, [])
     }
@@ -201,14 +204,19 @@ struct TeeState<Element: Sendable> {
     switch branches[index].policy {
     case .wait, .buffer: break
     case .dropNewest(let limit):
-      if branches[index].cost >= Swift.max(limit, 1) { return }
+      if branches[index].cost >= Swift.max(limit, 1) {
+        Reached.mark("tee.droppedNewest")
+        return
+      }
     case .disconnect(let limit):
       if branches[index].cost + cost > limit && branches[index].cost > 0 {
+        Reached.mark("tee.tooSlow")
         branches[index].failure = .tooSlow(bufferedBytes: branches[index].cost)
         return
       }
     case .dropOldest(let limit):
       while branches[index].cost + cost > limit, let oldest = branches[index].unread.popFirst() {
+        Reached.mark("tee.droppedOldest")
         branches[index].cost -= heldCost(of: oldest)
       }
     }
@@ -217,6 +225,7 @@ struct TeeState<Element: Sendable> {
   }
 
   mutating func didNotPull() -> Waiters {
+    Reached.mark("tee.pullCancelled")
     phase = .open(isPulling: false)
     return takeAllWaiters()
   }
@@ -229,6 +238,7 @@ struct TeeState<Element: Sendable> {
   /// - Returns: whom to wake, and whether no branch is left.
   mutating func cancel(_ index: Int) -> (Waiters, isLast: Bool) {
     if branches[index].isCancelled { return ([], false) }
+    Reached.mark("tee.branchCancelled")
     branches[index].isCancelled = true
     branches[index].unread.removeAll()
     branches[index].cost = 0

@@ -54,7 +54,10 @@ public struct TransformOutput<Element> {
 
   /// Says that there is more, which `Transform.resume` gives: for a transform that makes many elements of one, so that they are made as they are
   /// wanted. What is left is also to be given, first of all, by the next `transform`, and by `finish`.
-  public mutating func pause() { isPaused = true }
+  public mutating func pause() {
+    Reached.mark("transform.paused")
+    isPaused = true
+  }
 
   /// Goes on.
   mutating func unpause() { isPaused = false }

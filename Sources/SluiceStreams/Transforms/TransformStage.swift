@@ -83,6 +83,7 @@ struct TransformStage<T: Transform>: Sendable {
   mutating func fail(_ failure: any Error) {
     _ = try? start()
     guard case .open = phase else { return }
+    Reached.mark("transform.sourceFailedWithin")
     try? transform.finish(into: &output)
     phase = .failed(failure)
   }
@@ -93,7 +94,10 @@ struct TransformStage<T: Transform>: Sendable {
   }
 
   /// Puts back what `next` gave and could not be handed on.
-  mutating func putBack(_ element: consuming T.Output) { output.prepend(element) }
+  mutating func putBack(_ element: consuming T.Output) {
+    Reached.mark("transform.putBack")
+    output.prepend(element)
+  }
 
   /// Nobody takes what it gives any more.
   /// - Parameter error: What is thrown from now on; nil is an end.

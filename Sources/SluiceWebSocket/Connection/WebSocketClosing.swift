@@ -119,7 +119,12 @@ extension WebSocket {
     let code = code ?? .noStatus
     let isAnswered = changeLife { $0.receiveClose(code, reason) }
     heldControls?.pings.fail()
-    if isAnswered { didDecideToClose(code, "") } else { didCloseBoth() }
+    if isAnswered {
+      didDecideToClose(code, "")
+    } else {
+      Reached.mark("ws.closeCrossed")
+      didCloseBoth()
+    }
     tellReader()
   }
 
@@ -150,6 +155,7 @@ extension WebSocket {
   /// The peer's Close that waits for the reader says more than that the connection is lost.
   private func takeHeldClose() -> CloseStatus? {
     guard isReading, let held = incoming.ahead.popEnd() else { return nil }
+    Reached.mark("ws.cutBehindHeldEnd")
     loop.cancelTimer(held.limit)
     guard case .close(let code, let reason) = held.end else { return nil }
     return CloseStatus(code ?? .noStatus, reason)
@@ -157,6 +163,7 @@ extension WebSocket {
 
   /// The transport ended or failed without the peer's Close.
   func didLoseConnection(_ error: (any Error)?) {
+    Reached.mark("ws.connectionLost")
     cut(.connectionLost(underlying: error))
   }
 
@@ -185,6 +192,7 @@ extension WebSocket {
 
   private func didEnd(_ end: TransportEnds) {
     guard case .lingering(let ends) = closing else { return }
+    Reached.mark("ws.lingered")
     let left = ends.subtracting(end)
     if left.isEmpty { finish(with: nil) } else { closing = .lingering(until: left) }
   }
@@ -194,6 +202,7 @@ extension WebSocket {
     do {
       if try transport.dropReady() { didEnd(.peers) }
     } catch {
+      Reached.mark("ws.lostWhileLingering")
       finish(with: nil)
     }
   }
@@ -272,7 +281,9 @@ private final class CloseWait: @unchecked Sendable {  // touched on its loop onl
   func cancel() {
     switch state {
     case .idle: state = .cancelled
-    case .waiting: end(CancellationError())
+    case .waiting:
+      Reached.mark("ws.closeCancelled")
+      end(CancellationError())
     case .cancelled, .done: break
     }
   }

@@ -169,6 +169,7 @@ extension WebSocket: ServedStream {
   /// - Throws: the failure, unless messages that came before it are still to be decoded.
   private func failReading(_ error: WebSocketProtocolError) throws {
     incoming.bytes = Bytes()
+    Reached.mark("ws.violation")
     if incoming.isReadingAhead && holdsEnd { return hold(.violation(error)) }
     failProtocol(error)
     if let failure = machine.life.readingEnd?.error { throw failure }
@@ -266,6 +267,7 @@ extension WebSocket: ServedStream {
 
   /// Keeps the end for the reader, for as long as we may take to answer a Close.
   private func hold(_ end: ReadAhead.End) {
+    Reached.mark("ws.endHeldForReader")
     let limit = loop.schedule(after: options.closeTimeout) { [weak self] in self?.heedHeldEnd() }
     incoming.ahead.append(.end(ReadAhead.HeldEnd(end: end, limit: limit)))
   }
@@ -276,6 +278,7 @@ extension WebSocket: ServedStream {
 
   func heed(_ held: ReadAhead.HeldEnd) {
     loop.cancelTimer(held.limit)
+    Reached.mark("ws.heldEndHeeded")
     // What has failed meanwhile has failed.
     guard isReading else { return }
     switch held.end {
@@ -297,6 +300,7 @@ extension WebSocket: ServedStream {
 
   private func cancelOnLoop(_ reason: (any Error)?) {
     incoming.isDiscarding = true
+    Reached.mark("ws.cancelledReading")
     let held = incoming.ahead.popEnd()
     incoming.ahead.removeAll()
     if let held { heed(held) }
@@ -322,6 +326,7 @@ extension WebSocket: ServedStream {
       do { part = try nextPart() } catch { return }
       if let part {
         let received = ReceivedPart(part)
+        Reached.mark("ws.readAhead")
         if !incoming.isDiscarding { incoming.ahead.append(part) }
         noteReceived(received)
       } else if incoming.ahead.hasEnd {

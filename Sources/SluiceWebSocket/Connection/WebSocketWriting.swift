@@ -142,6 +142,7 @@ extension WebSocket {
       heldControls?.unsentPong = nil
       sendControl(.pong, payload)
     } else {
+      Reached.mark("ws.pongWaitsForRoom")
       controls.unsentPong = payload
     }
   }

@@ -30,6 +30,7 @@ final class AbandonedConnection: SingleWaker, @unchecked Sendable {  // touched 
   }
 
   private func close(_ context: ConnectionContext) {
+    Reached.mark("ws.abandoned")
     transport.detachReader()
     transport.detachWriter()
     timer = context.loop.schedule(after: context.options.closeTimeout) { self.transport.abort(StreamError.aborted) }

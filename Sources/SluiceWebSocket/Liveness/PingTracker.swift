@@ -51,6 +51,9 @@ struct PingTracker {
   mutating func fail() {
     let failed = waiting
     waiting = []
-    for ping in failed { ping.continuation.resume(throwing: WebSocketError.noPong) }
+    for ping in failed {
+      Reached.mark("ws.pingWithoutPong")
+      ping.continuation.resume(throwing: WebSocketError.noPong)
+    }
   }
 }

@@ -50,12 +50,17 @@ extension WebSocket {
     heldControls?.timer = nil
     while let due = machine.next(dueAt: loop.now, progress) {
       switch due {
-      case .ping(let payload): sendDuePing(payload)
+      case .ping(let payload):
+        Reached.mark("ws.keepalivePing")
+        sendDuePing(payload)
       case .idle(let error):
+        Reached.mark("ws.idle")
         fail(error, .goingAway)
         tellReader()
         writer.wake()
-      case .silence(let error): cut(error)
+      case .silence(let error):
+        Reached.mark("ws.silence")
+        cut(error)
       }
     }
     setTimer()
@@ -98,7 +103,9 @@ extension WebSocket {
       heldControls?.roomAwaitedSince = nil
       return
     }
-    if loop.now - since >= limit { cut(.stalled(limit)) } else { beginStallWatch(limit) }
+    guard loop.now - since >= limit else { return beginStallWatch(limit) }
+    Reached.mark("ws.stalled")
+    cut(.stalled(limit))
   }
 
   func stopStallWatch() {

@@ -86,6 +86,7 @@ extension WebSocket {
   private nonisolated(nonsending) func waitInTurnOnLoop(toSend message: Message?) async throws {
     var unsent = message
     let senders = controls.senders ?? beginQueueing()
+    Reached.mark("ws.senderQueued")
     let waiter = LoopWaiter()
     if unsent == nil { senders.prepend(waiter) } else { senders.append(waiter) }
     defer {
@@ -99,6 +100,7 @@ extension WebSocket {
       }
       if await waiter.waitOrCancel(on: loop) {
         if unsent == nil { return }
+        Reached.mark("ws.queuedSenderCancelled")
         throw CancellationError()
       }
       waiter.renew()

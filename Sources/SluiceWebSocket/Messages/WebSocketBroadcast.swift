@@ -27,7 +27,13 @@ extension WebSocket: BroadcastMember {
   /// Who sends a message in parts is not slow: what is for it is held until the message has ended, as if it were queued.
   public func hasRoomForBroadcast() throws -> Bool {
     guard let held = heldControls?.heldBehindParts, isOpen else { return try hasRoomForPart() }
-    return try held.byteCount < options.writeHighWatermark && hasRoomForPart()
+    if held.byteCount >= options.writeHighWatermark {
+      // The end of the message is what makes room: it wakes those who were told that there is none.
+      Reached.mark("ws.broadcastHeldFull")
+      outgoing.isRoomAwaited = true
+      return false
+    }
+    return try hasRoomForPart()
   }
 
   public func push(prepared: PreparedMessage) throws {
@@ -44,6 +50,7 @@ extension WebSocket: BroadcastMember {
 
   private func hold(_ prepared: PreparedMessage) {
     var held = controls.heldBehindParts ?? HeldBroadcasts()
+    Reached.mark("ws.broadcastHeldBehindParts")
     held.append(prepared)
     controls.heldBehindParts = held
   }

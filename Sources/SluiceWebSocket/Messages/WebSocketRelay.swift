@@ -53,6 +53,7 @@ extension WebSocket {
       } while try target.hasRoom()
       return .waiting(hasMoved: hasMoved)
     } catch {
+      Reached.mark("ws.relayTargetFailed")
       return .ended(isAtEnd ? .sourceEnded : .sinkFailed(error))
     }
   }

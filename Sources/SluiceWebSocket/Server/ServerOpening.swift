@@ -208,6 +208,7 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
   private func readChallenge(_ challenge: HixieChallenge, _ opening: WebSocketOpening, _ received: Bytes) throws {
     let count = HixieChallenge.bodyLength
     guard received.count >= count else {
+      Reached.mark("ws.hixieChallengeCut")
       state = .readingChallenge(challenge, opening, body: received.compacted())
       return
     }
@@ -216,6 +217,7 @@ package final class ServerOpening: SingleWaker, @unchecked Sendable {  // touche
   }
 
   private func reject(_ rejection: RequestRejection) throws {
+    Reached.mark("ws.handshakeRefused")
     state = .rejected(rejection)
     try transport.push(rejection.response(isHead: isHead))
     transport.closeWhenFlushed { _ in }

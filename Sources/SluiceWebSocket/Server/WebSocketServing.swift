@@ -67,6 +67,7 @@ extension WebSocket: ServedConnection {
   private func cancelHandler(ifStillUnread unread: Int) {
     guard serving.isRunning, !incoming.isEndTold, !hasReader else { return }
     if incoming.ahead.byteCount != unread { return tellHandler() }
+    Reached.mark("ws.handlerCancelled")
     servingTask?.cancel()
   }
 
