@@ -117,15 +117,17 @@ struct Room: World {
     var wires: [(near: SimulatedStream, far: SimulatedStream)] = []
     var parts: [Task<Void, Never>] = []
     let received = Received(members.count, writers)
+    let joined = members.map { _ in Flag() }
     let saying = members.map { _ in Flag() }
     for (index, member) in members.enumerated() {
       let (near, far) = stage.connection(member.wire)
       wires.append((near, far))
       let (client, server) = try await open(member, near, far)
-      parts.append(stage.begin("member \(index)") { await serve(server, member, in: room, stage, saying[index]) })
+      parts.append(
+        stage.begin("member \(index)") { await serve(server, member, in: room, stage, joined[index], saying[index]) })
       parts.append(stage.begin("client \(index)") { await read(client, index, member, received, stage) })
     }
-    while room.count < members.count { try await stage.loop.sleep(for: .milliseconds(1)) }
+    while !joined.allSatisfy(\.isUp) { try await stage.loop.sleep(for: .milliseconds(1)) }
     for fault in faults { fault.apply(to: wires[fault.connection], on: stage) }
     var writing: [Task<Void, Never>] = []
     for writer in 0..<writers {
@@ -168,11 +170,13 @@ struct Room: World {
   }
 
   private func serve(
-    _ socket: WebSocket, _ member: Member, in room: WebSocketBroadcast, _ stage: Stage, _ hasSpoken: Flag
+    _ socket: WebSocket, _ member: Member, in room: WebSocketBroadcast, _ stage: Stage, _ hasJoined: Flag,
+    _ hasSpoken: Flag
   ) async {
     defer { hasSpoken.raise() }
     do {
       try await room.serve(socket) {
+        hasJoined.raise()
         if member.sendsParts {
           for number in 0..<20 {
             try await socket.parts.write(MessagePart(kind: .text, bytes: "part", isFinal: false))
