@@ -17,6 +17,9 @@ let package = Package(
     .library(name: "SluiceWebSocketProtocol", targets: ["SluiceWebSocketProtocol"]),
     .library(name: "SluiceCodable", targets: ["SluiceCodable"]),
     .library(name: "SluiceTesting", targets: ["SluiceTesting"]),
+    .library(name: "SluiceTopics", targets: ["SluiceTopics"]),
+    .library(name: "SluiceTopicsRedis", targets: ["SluiceTopicsRedis"]),
+    .library(name: "SluiceTopicsConnections", targets: ["SluiceTopicsConnections"]),
     .library(name: "SluiceNIO", targets: ["SluiceNIO"]),
     .library(name: "SluiceHummingbird", targets: ["SluiceHummingbird"]),
     .library(name: "SluiceMetrics", targets: ["SluiceMetrics"]),
@@ -29,6 +32,7 @@ let package = Package(
       name: "Hummingbird", description: "SluiceHummingbird: WebSockets and event streams as routes of Hummingbird 2.",
       enabledTraits: ["NIO"]),
     .trait(name: "Metrics", description: "SluiceMetrics: what connections do, counted with swift-metrics."),
+    .trait(name: "Redis", description: "SluiceTopicsRedis: topics on Redis, with libhiredis."),
     .trait(name: "ServiceLifecycle", description: "SluiceLifecycle: servers as services of swift-service-lifecycle."),
   ],
   dependencies: [
@@ -145,6 +149,30 @@ let package = Package(
         .product(name: "SystemPackage", package: "swift-system"),
       ],
       swiftSettings: settings),
+    // RESP's parser (libhiredis-dev), with the trait Redis only.
+    .systemLibrary(name: "CSluiceHiredis", providers: [.apt(["libhiredis-dev"]), .brew(["hiredis"])]),
+    // Logs with names and positions, for many readers: the contract, the ring, and the engine in memory.
+    .target(
+      name: "SluiceTopics",
+      dependencies: ["SluiceStreams", .product(name: "DequeModule", package: "swift-collections")],
+      swiftSettings: settings),
+    // Topics into WebSockets and event streams, and back.
+    .target(
+      name: "SluiceTopicsConnections",
+      dependencies: [
+        "SluiceTopics", "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket",
+        "SluiceEventSource",
+      ],
+      swiftSettings: settings),
+    // Empty without the trait Redis.
+    .target(
+      name: "SluiceTopicsRedis",
+      dependencies: [
+        "SluiceTopics", "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceClient",
+        .target(name: "CSluiceHiredis", condition: .when(traits: ["Redis"])),
+        .product(name: "DequeModule", package: "swift-collections"),
+      ],
+      swiftSettings: settings),
     // Empty without the trait NIO.
     .target(
       name: "SluiceNIO",
@@ -209,7 +237,7 @@ let package = Package(
       resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
     // The README's examples, compiled with everything else.
     .executableTarget(
-      name: "examples", dependencies: ["Sluice"], path: "Examples",
+      name: "examples", dependencies: ["Sluice", "SluiceTopics", "SluiceTopicsConnections"], path: "Examples",
       exclude: ["NIOEcho", "HummingbirdChat", "MeteredService"],
       swiftSettings: settings),
     // Values as JSON: the one module on Foundation.
@@ -241,6 +269,19 @@ let package = Package(
         .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["NIO"])),
       ],
       swiftSettings: settings),
+    // The contract of topics on each engine.
+    .testTarget(
+      name: "SluiceTopicsTests",
+      dependencies: [
+        "Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis", "SluiceStreams", "SluiceIO",
+        "topics-server",
+      ],
+      exclude: ["Server"], swiftSettings: settings),
+    // Of which two stand on one Redis there.
+    .executableTarget(
+      name: "topics-server",
+      dependencies: ["Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis"],
+      path: "Tests/SluiceTopicsTests/Server", swiftSettings: settings),
     // Empty without the trait NIO.
     .testTarget(
       name: "SluiceNIOTests",

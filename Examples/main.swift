@@ -7,7 +7,7 @@ let examples: [String: @Sendable () async throws -> Void] = [
   "careful-server": carefulServer,
   "own-extension": ownExtension, "secure-client": secureClient, "coming-back": comingBack, "shipping-log": shippingLog,
   "secure-server": secureServer,
-  "web-server": webServer, "room": room, "driver": driver,
+  "web-server": webServer, "room": room, "rooms": rooms, "driver": driver,
   "framing-server": framingServer, "framing-client": framingClient,
   "framing-in-memory": framingInMemory, "one-thread": oneThread, "own-streams": ownStreams,
   "event-style": eventStyle, "event-style-server": eventStyleServer,

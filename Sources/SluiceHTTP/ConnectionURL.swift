@@ -61,6 +61,7 @@ public struct ConnectionURL: Hashable, Sendable {
     switch scheme {
     case "wss", "https": 443
     case "socks5", "socks5h": 1080
+    case "redis", "rediss": 6379
     default: 80
     }
   }

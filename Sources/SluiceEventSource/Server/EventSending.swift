@@ -56,3 +56,14 @@ extension EventStreamConnection {
     try await write(event)
   }
 }
+
+extension EventStreamConnection {
+  /// Says where the client goes on when it comes back, without an event: an id alone is taken for the last one, and nothing is dispatched
+  /// (HTML standard, §9.2.6). On the loop only.
+  /// - Throws: As `hasRoom`; `EventFieldError.invalidID`.
+  package func push(id: String) throws {
+    try checkWritable()
+    guard !id.utf8.contains(where: { $0 == 0x0A || $0 == 0x0D || $0 == 0x00 }) else { throw EventFieldError.invalidID }
+    append(Bytes("id: \(id)\n\n"))
+  }
+}

@@ -1,0 +1,149 @@
+import SluiceEventSource
+import SluiceStreams
+import SluiceTopics
+import SluiceWebSocket
+import SluiceWebSocketProtocol
+
+extension TopicReader {
+  /// Sends the topic's messages to a WebSocket, framed once for all who read them.
+  ///
+  /// A client that is slow holds nobody: what it has no room for is read again from the ring, or the log.
+  /// - Throws: As every pipe; `TopicError.positionLost`, behind which the client is told with 1011.
+  public func pipe(_ socket: WebSocket, options: PipeOptions = PipeOptions()) async throws {
+    let outcome = await deliver(to: socket) { WebSocket.prepare(Message($0)) }
+    try await settle(outcome, self, socket, options)
+  }
+
+  /// Sends the topic's messages to an event stream, put into words once for all who read them, with their positions as ids. The client has a position
+  /// before the first event comes, so that it can come back at any time.
+  /// - Throws: As every pipe; `TopicError.positionLost`, behind which the stream is cut.
+  public func pipe(_ events: EventStreamConnection, options: PipeOptions = PipeOptions()) async throws {
+    let outcome = await deliver(to: events, first: { try events.push(id: self.position.description) }, Self.prepared)
+    try await settle(outcome, self, events, options)
+  }
+
+  private static func prepared(_ message: TopicMessage) throws -> PreparedEvent {
+    var event = ServerSentEvent(message)
+    do { return try EventStreamConnection.prepare(event) } catch {
+      // A type that is none, which another program has stored.
+      event.event = nil
+      return try EventStreamConnection.prepare(event)
+    }
+  }
+
+  /// Messages that are looked at together.
+  private static var batch: Int { 64 }
+
+  private func deliver<Member: BroadcastMember>(
+    to member: Member, first: @escaping @Sendable () throws -> Void = {},
+    _ form: @escaping @Sendable (TopicMessage) throws -> Member.Prepared
+  ) async -> PipeOutcome {
+    await withTaskExecutorPreference(member.loop) {
+      do { try first() } catch { return .sinkFailed(error) }
+      while true {
+        switch await deliverOnce(to: member, form) {
+        case .some(let outcome): return outcome
+        case nil: break
+        }
+      }
+    }
+  }
+
+  /// - Returns: nil if it goes on.
+  private nonisolated(nonsending) func deliverOnce<Member: BroadcastMember>(
+    to member: Member, _ form: @Sendable (TopicMessage) throws -> Member.Prepared
+  ) async -> PipeOutcome? {
+    let isFull: Bool
+    do {
+      guard let messages = try await available(maxCount: Self.batch) else {
+        return Task.isCancelled ? .cancelled : .sourceEnded
+      }
+      do { isFull = try push(messages, to: member, form) } catch { return .sinkFailed(error) }
+    } catch {
+      return Task.isCancelled && error is CancellationError ? .cancelled : .sourceFailed(error)
+    }
+    guard isFull else { return nil }
+    // Nothing is held for one who does not read.
+    dropHeld()
+    let waiter = LoopWaiter()
+    member.attachBroadcast(waiter)
+    // There may be room again without a word of it.
+    if (try? member.hasRoomForBroadcast()) != false { waiter.wake() }
+    let isCancelled = await waiter.waitOrCancel(on: member.loop)
+    member.detachBroadcast(waiter)
+    return isCancelled ? .cancelled : nil
+  }
+
+  /// - Returns: whether there was no room for all.
+  private func push<Member: BroadcastMember>(
+    _ messages: ArraySlice<TopicMessage>, to member: Member, _ form: @Sendable (TopicMessage) throws -> Member.Prepared
+  ) throws -> Bool {
+    for message in messages {
+      guard try member.hasRoomForBroadcast() else { return true }
+      try member.push(prepared: try message.shared(form))
+      didTake(message)
+    }
+    return false
+  }
+}
+
+/// Connects a WebSocket with a topic: what it sends is appended, and what is appended it gets, its own messages too.
+///
+/// ```swift
+/// try await WebSocket.serve("ws://0.0.0.0:8000/rooms") { ws in
+///   try await bridge(ws, room.joined(from: ws.resumePosition ?? .last(50)))
+/// }
+/// ```
+/// Returns when the WebSocket has ended and all that it sent is stored.
+/// - Throws: What either direction fails with first.
+public func bridge(_ socket: WebSocket, _ topic: JoinedTopic) async throws {
+  guard let reader = topic.readableHalf as? TopicReader, let writer = topic.writableHalf as? TopicWriter else { return }
+  let failure = await withTaskGroup(of: Outcome.self) { group in
+    group.addTask {
+      do { try await socket.pipe(MessageSink(writer: writer)) } catch { return .toTopic(error) }
+      return .toTopic(nil)
+    }
+    group.addTask {
+      do { try await reader.pipe(socket) } catch { return .toSocket(error) }
+      return .toSocket(nil)
+    }
+    guard let first = await group.next() else { return (any Error)?.none }
+    if case .toTopic(let failure) = first {
+      if let failure { try? await socket.close(after: failure) }
+      reader.cancel(failure)
+    }
+    let second = await group.next()
+    return first.failure ?? (Task.isCancelled ? CancellationError() : second?.failureOfTopic)
+  }
+  if let failure { throw failure }
+}
+
+private enum Outcome {
+  case toTopic((any Error)?)
+  case toSocket((any Error)?)
+
+  var failure: (any Error)? {
+    switch self {
+    case .toTopic(let failure): failure
+    // A socket that has closed takes nothing more: that is its end.
+    case .toSocket(let failure): if case StreamError.closed? = failure as? StreamError { nil } else { failure }
+    }
+  }
+
+  /// Of the direction that ended last: the socket's own end is none.
+  var failureOfTopic: (any Error)? {
+    if case .toTopic(let failure) = self { failure } else { nil }
+  }
+}
+
+/// A topic as a sink for what a WebSocket sends.
+private struct MessageSink: WritableStream {
+  let writer: TopicWriter
+
+  nonisolated(nonsending) func write(_ message: Message) async throws {
+    try await writer.write(TopicContent(message))
+  }
+
+  func close() async throws { try await writer.close() }
+  func abort(_ reason: any Error) { writer.abort(reason) }
+}

@@ -1,0 +1,25 @@
+// topics-server REDIS-URL: event streams at /feed and a chat at /rooms/{room}, on topics that other servers share. Prints its URL.
+import Sluice
+import SluiceTopics
+import SluiceTopicsConnections
+import SluiceTopicsRedis
+
+#if Redis
+  @Sendable func serve() async throws {
+    let topics = try await Topics.redis(CommandLine.arguments.dropFirst().first ?? "redis://127.0.0.1:6379")
+    let server = try await HTTPServer.listen("http://127.0.0.1:0")
+    try await StandardStream.output().write(Bytes(server.url + "\n"))
+    try await server.run(routes: [
+      .events("/feed") { events in
+        try await topics.topic("feed").messages(from: events.resumePosition ?? .now).pipe(events)
+      },
+      .webSocket("/rooms/{room}") { ws in
+        let room = try topics.topic("rooms." + (ws.parameters["room"] ?? ""))
+        try await bridge(ws, room.joined(from: ws.resumePosition ?? .last(50)))
+      },
+    ])
+  }
+  try UVLoop.runShared(serve)
+#else
+  print("built without the trait Redis")
+#endif
