@@ -20,6 +20,8 @@ public final class TopicReader: ReadableStream {
     var isReading = false
     var wait = Wait.none
     var end = End.open
+    /// What it was read for has ended.
+    var interruption: (any Error)?
     /// Whether it is registered with the feed.
     var hasLeft = false
   }
@@ -106,8 +108,8 @@ public final class TopicReader: ReadableStream {
     defer { state.withLock { $0.isReading = false } }
     do {
       return try await next(maxCount)
-    } catch is CancellationError {
-      throw CancellationError()
+    } catch let error where error is CancellationError || state.withLock({ $0.interruption != nil }) {
+      throw error
     } catch {
       state.withLock { if case .open = $0.end { $0.end = .failed(error) } }
       leave()
@@ -132,6 +134,7 @@ public final class TopicReader: ReadableStream {
     var attempt = 0
     while true {
       let (cursor, revision, held) = try state.withLock { state -> (Position, Int, ArraySlice<TopicMessage>?) in
+        if let interruption = state.interruption { throw interruption }
         switch state.end {
         case .open: break
         case .cancelled: return (state.cursor, -1, [])
@@ -242,7 +245,7 @@ public final class TopicReader: ReadableStream {
       await withCheckedContinuation { continuation in
         let mustWait = state.withLock { state in
           if case .woken = state.wait { return false }
-          guard case .open = state.end, !Task.isCancelled else { return false }
+          guard case .open = state.end, state.interruption == nil, !Task.isCancelled else { return false }
           state.wait = .waiting(continuation)
           return true
         }
@@ -268,6 +271,12 @@ public final class TopicReader: ReadableStream {
   }
 
   // MARK: ending
+
+  /// Has `available` throw an error, now and from now on, though the topic goes on: what it was read for has ended.
+  package func interrupt(_ error: any Error) {
+    state.withLock { $0.interruption = error }
+    wake()
+  }
 
   public func cancel(_ reason: (any Error)?) {
     state.withLock { state in

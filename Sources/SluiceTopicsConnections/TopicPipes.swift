@@ -39,7 +39,13 @@ extension TopicReader {
     _ form: @escaping @Sendable (TopicMessage) throws -> Member.Prepared
   ) async -> PipeOutcome {
     await withTaskExecutorPreference(member.loop) {
-      do { try first() } catch { return .sinkFailed(error) }
+      let watch = EndWatch(member, self)
+      member.attachBroadcast(watch)
+      defer { member.detachBroadcast(watch) }
+      do {
+        _ = try member.hasRoomForBroadcast()
+        try first()
+      } catch { return .sinkFailed(error) }
       while true {
         switch await deliverOnce(to: member, form) {
         case .some(let outcome): return outcome
@@ -59,6 +65,8 @@ extension TopicReader {
         return Task.isCancelled ? .cancelled : .sourceEnded
       }
       do { isFull = try push(messages, to: member, form) } catch { return .sinkFailed(error) }
+    } catch let ended as SinkEnded {
+      return .sinkFailed(ended.error)
     } catch {
       return Task.isCancelled && error is CancellationError ? .cancelled : .sourceFailed(error)
     }
@@ -84,6 +92,26 @@ extension TopicReader {
       didTake(message)
     }
     return false
+  }
+}
+
+/// A connection has ended that messages are waited for.
+private struct SinkEnded: Error {
+  let error: any Error
+}
+
+/// Ends the wait for messages when the connection that they are for has ended: not every server cancels a handler that reads nothing then.
+private final class EndWatch: SingleWaker, Sendable {
+  private let member: any BroadcastMember
+  private let reader: TopicReader
+
+  init(_ member: any BroadcastMember, _ reader: TopicReader) {
+    self.member = member
+    self.reader = reader
+  }
+
+  func wake() {
+    do { _ = try member.hasRoomForBroadcast() } catch { reader.interrupt(SinkEnded(error: error)) }
   }
 }
 

@@ -8,7 +8,7 @@ import SluiceTopicsRedis
   @Sendable func serve() async throws {
     let topics = try await Topics.redis(CommandLine.arguments.dropFirst().first ?? "redis://127.0.0.1:6379")
     let server = try await HTTPServer.listen("http://127.0.0.1:0")
-    try await StandardStream.output().write(Bytes(server.url + "\n"))
+    try await StandardStream.output().write(Bytes("http://127.0.0.1:\(server.port)\n"))
     try await server.run(routes: [
       .events("/feed") { events in
         try await topics.topic("feed").messages(from: events.resumePosition ?? .now).pipe(events)
