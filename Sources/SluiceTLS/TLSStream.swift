@@ -260,8 +260,11 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   private func endOutput(isOwedMore: Bool, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     writeState = .closed(isOwedMore: isOwedMore)
-    // A transport that has failed says so itself, when it is closed.
-    try? sendOutput()
+    do { try sendOutput() } catch {
+      completion(isOwedMore ? error : nil)
+      writer.wake()
+      return releaseIfDone()
+    }
     writer.wake()
     transport.closeWhenFlushed { error in
       if error != nil { Reached.mark("tls.closedOnLostTransport") }
