@@ -39,12 +39,13 @@ extension Chain {
     } catch {
       record.failed(joint: index, error)
     }
-    // As who has opened a connection does in the end.
+    // As who has opened a connection does in the end: what it is not interested in, it reads to the end, as a system answers it by a reset otherwise.
     if index > 0 {
       let far = all[index - 1].far
       far.cancel(nil)
       try? await far.close()
     }
+    do { while try await near.read() != nil {} } catch {}
     near.cancel(nil)
   }
 
