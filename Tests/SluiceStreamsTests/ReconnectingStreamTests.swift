@@ -61,6 +61,21 @@ struct ReconnectingStreamTests {
     }
   }
 
+  @Test("a connection whose peer has ended its half is ended from here too")
+  func endsHalfClosed() async throws {
+    try await run { stream, far, loop in
+      async let next = stream.read()
+      while far.count == 0 { try await loop.sleep(for: .milliseconds(10)) }
+      try await stream.write("said")
+      #expect(try await Self.read(far[0], count: 4) == "said")
+      try await far[0].close()
+      #expect(try await far[0].read() == nil)
+      while far.count == 1 { try await loop.sleep(for: .milliseconds(10)) }
+      try await far[1].write("next")
+      #expect(try await next == "next")
+    }
+  }
+
   @Test("what waits when a connection is reset goes to the next, and what the system had taken does not")
   func resends() async throws {
     try await run(window: 10) { stream, far, loop in

@@ -109,6 +109,9 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     }
   }
 
+  /// For how long a peer whose connection has no further use may take nothing of what was written to it.
+  private static var endTimeout: Duration { .seconds(10) }
+
   // MARK: reading
 
   public func poll() throws -> Polled<Output> {
@@ -382,8 +385,19 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     unsent.takeBack(sent: sent ?? .max)
     Reached.mark("reconnecting.lost")
     // What is sent again must not leave here too. Otherwise the connection ends as it should.
-    if unsent.isOwed || sent == nil { link.connection.abort(error ?? StreamError.aborted) }
+    if unsent.isOwed || sent == nil {
+      link.connection.abort(error ?? StreamError.aborted)
+    } else {
+      finish(link.connection)
+    }
     connect()
+  }
+
+  /// Ends a connection that has no further use: a peer that has ended its half only would wait for the end of ours.
+  private func finish(_ connection: Connection) {
+    Task(executorPreference: loop) {
+      await connection.closeLingering(stallTimeout: Self.endTimeout, orAbort: StreamError.aborted)
+    }
   }
 
   private func connect() {

@@ -75,7 +75,7 @@ struct Chain: World {
 extension Chain {
   init(_ random: inout SeededGenerator) {
     hops = (0..<random.number(1..<4)).map { _ in Hop(&random) }
-    joints = hops.dropFirst().map { _ in Joint(&random) }
+    joints = hops.dropFirst().map { Joint(&random, before: $0) }
     let size = random.pick([1, 100, 4000, 40_000])
     load = Load(
       elements: random.pick([0, 1, 20, size < 4000 ? 200 : 20]), largestElement: size,
@@ -129,6 +129,13 @@ extension Chain.Hop {
     }
   }
 
+  fileprivate var closesAsOne: Bool {
+    switch self {
+    case .webSocket, .framed, .hybi, .hixie: true
+    default: false
+    }
+  }
+
   func on(_ wire: Wire) -> Chain.Hop {
     switch self {
     case .memory, .memoryOnLoop: self
@@ -167,12 +174,15 @@ extension Chain.Hop {
 }
 
 extension Chain.Joint {
-  init(_ random: inout SeededGenerator) {
+  init(_ random: inout SeededGenerator, before hop: Chain.Hop) {
     switch random.number(0..<8) {
     case 0, 1: self = .pipe
     case 2: self = .tee(bufferedBytes: random.pick([0, 1, 100_000]))
     case 3: self = .slowStage
-    default: self = .bridge(random.pick(BridgeEndPolicy.allCases).rawValue)
+    default:
+      let policy = random.pick(BridgeEndPolicy.allCases)
+      // Nobody answers, and so nothing would end what `defer` holds.
+      self = .bridge((policy == .defer && hop.closesAsOne ? .close : policy).rawValue)
     }
   }
 }
