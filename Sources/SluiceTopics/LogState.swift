@@ -35,9 +35,13 @@ package struct LogState: Hashable, Sendable {
   /// The number of the oldest message that is there; nil if there is none.
   package let earliest: UInt64?
 
+  /// What a number of a message may be: what is greater is not a double's, as engines' scripts have them, and is no engine's.
+  package static let numbers: ClosedRange<UInt64> = 1...(1 << 53)
+
   /// - Parameter epochs: One at least.
   package init?(epochs: [LogEpoch], earliest: UInt64?) {
-    guard let first = epochs.first, first.first > 0, earliest != 0 else { return nil }
+    guard !epochs.isEmpty, earliest.map(Self.numbers.contains) ?? true else { return nil }
+    for epoch in epochs where !Self.numbers.contains(epoch.first) || epoch.last > Self.numbers.upperBound { return nil }
     for (one, next) in zip(epochs, epochs.dropFirst()) where next.first <= one.last { return nil }
     self.epochs = epochs
     self.earliest = earliest

@@ -76,6 +76,7 @@
       let writerKey = Bytes("\(server.options.prefix){\(topic)}:w:\(batch.writer)")
       let reply = try await run(RedisScripts.append, on: appends, keys(topic) + [writerKey], arguments)
       guard let parts = reply.array, parts.count == 3, let offset = parts[2].number,
+        LogState.numbers.contains(offset), offset >= batch.contents.count,
         let state = LogState(redisEpochs: parts[0], last: parts[1], earliest: nil)
       else { throw TopicError.refused("the data of topic \(topic) is not what Sluice writes") }
       return state.position(of: offset)
@@ -186,7 +187,8 @@
     /// Of an id `NUMBER-0`.
     static func offset(_ id: String) -> UInt64? {
       let parts = id.split(separator: "-", omittingEmptySubsequences: false)
-      guard parts.count == 2, parts[1] == "0", let offset = UInt64(parts[0]), offset > 0 else { return nil }
+      guard parts.count == 2, parts[1] == "0", let offset = UInt64(parts[0]), LogState.numbers.contains(offset)
+      else { return nil }
       return offset
     }
 

@@ -81,4 +81,17 @@ struct LogStateTests {
         epochs: [LogEpoch(name: "a", first: 1, last: 5), LogEpoch(name: "b", first: 5, last: 6)], earliest: 1) == nil)
     #expect(LogState(epochs: [LogEpoch(name: "a", first: 1, last: 5)], earliest: 0) == nil)
   }
+
+  @Test("numbers beyond 2^53 are no engine's: nothing overflows")
+  func greatestNumbers() {
+    let greatest: UInt64 = 1 << 53
+    func log(_ first: UInt64, _ last: UInt64, earliest: UInt64?) -> LogState? {
+      LogState(epochs: [LogEpoch(name: "a", first: first, last: last)], earliest: earliest)
+    }
+    #expect(log(1, greatest, earliest: greatest)?.end.offset == greatest)
+    #expect(log(1, greatest + 1, earliest: 1) == nil)
+    #expect(log(1, .max, earliest: 1) == nil)
+    #expect(log(greatest + 1, greatest, earliest: nil) == nil)
+    #expect(log(1, 5, earliest: .max) == nil)
+  }
 }
