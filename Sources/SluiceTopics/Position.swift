@@ -7,7 +7,7 @@ import SluiceStreams
 ///
 /// ```swift
 /// let position = try await topic.append("hello")
-/// Position("\(position)") == position
+/// let same = Position("\(position)")
 /// ```
 public struct Position: Hashable, Sendable, LosslessStringConvertible {
   /// Which life of the log it belongs to: see `LogState`.
