@@ -36,9 +36,9 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   private enum WriteState {
     case open
-    /// - Parameter isOwedMore: Whether the peer misses something if that does not arrive.
+    // Both tell whether the peer misses something if what is queued, or close_notify, does not arrive.
     case closed(isOwedMore: Bool)
-    case failed(any Error)
+    case failed(any Error, isOwedMore: Bool)
   }
 
   /// Bytes of a record's plain text at most (RFC 8446 §5.1).
@@ -183,11 +183,18 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   public func hasRoom() throws -> Bool {
     switch writeState {
     case .open:
-      let hasRoom = try engine.output.count < Self.highWatermark && transport.hasRoom()
-      if !hasRoom { isRoomAwaited = true }
-      return hasRoom
+      do {
+        let hasRoom = try engine.output.count < Self.highWatermark && transport.hasRoom()
+        if !hasRoom { isRoomAwaited = true }
+        return hasRoom
+      } catch {
+        // Whoever is told need not close it.
+        writeState = .failed(error, isOwedMore: isOwedMore)
+        releaseIfDone()
+        throw error
+      }
     case .closed: throw StreamError.closed
-    case .failed(let error): throw error
+    case .failed(let error, _): throw error
     }
   }
 
@@ -247,16 +254,21 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState {
     case .closed(let isOwedMore): return transport.closeWhenFlushed { completion(isOwedMore ? $0 : nil) }
-    case .failed(let error): return completion(error)
+    case .failed(_, isOwedMore: false):
+      writeState = .closed(isOwedMore: false)
+      return completion(nil)
+    case .failed(let error, isOwedMore: true): return completion(error)
     case .open: break
     }
-    // A peer that has ended, and has gone, misses nothing but our close_notify: RFC 8446 §6.1 lets it.
-    let isOwedMore = queuedByteCount > 0 || !hasPeerEnded
+    let isOwedMore = isOwedMore
     engine.sendCloseNotify()
     endOutput(isOwedMore: isOwedMore, completion)
   }
 
-  private var hasPeerEnded: Bool { if case .ended = readState { true } else { false } }
+  /// A peer that has ended, and has gone, misses nothing but our close_notify: RFC 8446 §6.1 lets it.
+  private var isOwedMore: Bool {
+    if case .ended = readState { queuedByteCount > 0 } else { true }
+  }
 
   private func endOutput(isOwedMore: Bool, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     writeState = .closed(isOwedMore: isOwedMore)
@@ -292,7 +304,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     if case .open = writeState {
       // The peer is told by an alert, if there is one to send.
       try? sendOutput()
-      writeState = .failed(error)
+      writeState = .failed(error, isOwedMore: true)
     }
     transport.detachReader()
     transport.detachWriter()
@@ -329,6 +341,8 @@ extension TLSStream: Waker {
   public func wakeWriter() {
     if !engine.output.isEmpty { try? sendOutput() }
     isRoomAwaited = false
+    // It may have failed, and nobody waits to write.
+    _ = try? hasRoom()
     writer.wake()
     // Reading may have waited for room.
     tellReader()

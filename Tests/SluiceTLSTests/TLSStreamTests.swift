@@ -49,6 +49,28 @@ struct TLSStreamTests {
     }
   }
 
+  @Test(
+    "a stream whose transport is lost lets go of it once nobody reads, though nobody closes it",
+    arguments: [true, false])
+  func releasesUnclosed(isWriting: Bool) async throws {
+    let transport = WeakTransport()
+    try await run { client, server, near, loop in
+      transport.stream = near
+      let writing = Task(executorPreference: loop) {
+        while isWriting { try await client.write(Bytes([UInt8](repeating: 1, count: 100_000))) }
+      }
+      try await loop.sleep(for: .seconds(1))
+      server.abort(StreamError.aborted)
+      try await loop.sleep(for: .seconds(1))
+      if isWriting { await #expect(throws: (any Error).self) { try await writing.value } }
+      #expect(throws: (any Error).self) { try client.hasRoom() }
+      client.cancel(nil)
+      server.cancel(nil)
+      try await loop.sleep(for: .seconds(60))
+    }
+    #expect(transport.stream == nil)
+  }
+
   @Test("a stream that is closed when its transport is lost lets go of it")
   func releasesLostTransport() async throws {
     let transport = WeakTransport()
