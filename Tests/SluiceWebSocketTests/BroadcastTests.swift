@@ -220,6 +220,61 @@ struct BroadcastTests {
     }
   }
 
+  enum Ending: CaseIterable { case closed, failed, unended, aborted, lost }
+
+  @Test(
+    "a broadcast that is closed while a member sends a message in parts: what it had for the member comes behind that",
+    arguments: Ending.allCases)
+  func closesBehindParts(_ ending: Ending) async throws {
+    let broadcast = WebSocketBroadcast()
+    try await SimulatedConnection.run { ends, loop in
+      let serving = Task(executorPreference: loop) {
+        try await broadcast.serve(ends.server) { _ = try await ends.server.read() }
+      }
+      while broadcast.count < 1 { await Task.yield() }
+      let reading = Task(executorPreference: loop) {
+        var seen: [String] = []
+        do { for try await message in ends.client { seen.append(message.text) } } catch {}
+        return seen
+      }
+      let parts = ends.server.parts
+      try await parts.write(MessagePart(kind: .text, bytes: "be", isFinal: false))
+      try await broadcast.send("held")
+      let begin = loop.now
+      let closing = Task(executorPreference: loop) {
+        if ending == .failed {
+          try await broadcast.close(after: StreamError.aborted)
+        } else {
+          try await broadcast.close()
+        }
+      }
+      try await loop.sleep(for: .seconds(1))
+      switch ending {
+      case .closed, .failed: try await parts.write(MessagePart(kind: .text, bytes: "gun", isFinal: true))
+      case .unended: break
+      case .aborted: broadcast.abort(StreamError.aborted)
+      case .lost: ends.client.abort(StreamError.aborted)
+      }
+      try await closing.value
+      _ = await serving.result
+      switch ending {
+      case .closed, .failed:
+        #expect(await reading.value == ["begun", "held"])
+        #expect(loop.now - begin == .seconds(1))
+        #expect(ends.client.closeStatus?.code == (ending == .closed ? .normal : .internalError))
+      case .unended:
+        // As long as the peer's Close may take.
+        #expect(await reading.value == [])
+        #expect(loop.now - begin == WebSocketOptions().closeTimeout)
+        #expect(ends.client.closeStatus?.code == .normal)
+      case .aborted, .lost: #expect(loop.now - begin == .seconds(1))
+      }
+      await #expect(throws: (any Error).self) { try await ends.server.send("late") }
+      try await loop.sleep(for: .seconds(60))
+      #expect(loop.openTimers == 0)
+    }
+  }
+
   @Test("what is held behind parts is bounded: who never ends them is slow after all")
   func heldBehindParts() async throws {
     let broadcast = WebSocketBroadcast()

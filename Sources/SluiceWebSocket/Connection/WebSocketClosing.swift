@@ -63,12 +63,18 @@ extension WebSocket {
     }
   }
 
+  /// Behind what a broadcast has sent while a message is being sent in parts, if that ends within `closeTimeout`.
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    close(as: .normal, "", completion)
+    closeBehindHeld { self.close(as: .normal, "", completion) }
   }
 
   /// With the code and reason of the other connection if that is a WebSocket that was closed so, otherwise with 1011.
   public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    closeBehindHeld { self.close(after: failure, completion) }
+  }
+
+  /// The same at once, also inside of a message.
+  func close(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch failure {
     case WebSocketError.closed(let code, let reason) where code.isAllowedOnWire: close(as: code, reason, completion)
     default: close(as: .internalError, "", completion)
@@ -220,6 +226,7 @@ extension WebSocket {
     closing = .done
     // What was held for the reader says nothing any more that the machine does not know.
     if let held = incoming.ahead.popEnd() { loop.cancelTimer(held.limit) }
+    let held = heldControls?.heldBehindParts
     heldControls?.heldBehindParts = nil
     heldControls?.pings.fail()
     stopWatching()
@@ -234,6 +241,7 @@ extension WebSocket {
     observer?.connectionIsOver()
     if serving.isRunning { tellHandler() } else { slot = nil }
     for completion in waiting { completion(error) }
+    for waiting in held?.closes ?? [] { waiting.end(on: loop) }
     if !isTold { tellOfEnd() }
   }
 

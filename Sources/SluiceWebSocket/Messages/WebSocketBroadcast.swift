@@ -61,6 +61,22 @@ extension WebSocket: BroadcastMember {
     heldControls?.heldBehindParts = nil
     // A connection that fails meanwhile says so itself, at the next `hasRoom`.
     for prepared in held.messages { try? push(prepared: prepared) }
+    if held.closes.isEmpty { return }
+    // Later: who has sent the last part is told first that it is sent.
+    loop.execute { for waiting in held.closes { waiting.end(on: self.loop) } }
+  }
+
+  /// Closes once what is held behind a message in parts has been sent: when that has ended, the connection is over, or the time for closing has passed.
+  func closeBehindHeld(_ close: @escaping @Sendable () -> Void) {
+    guard isOpen, heldControls?.heldBehindParts != nil else { return close() }
+    let limit = loop.schedule(after: options.closeTimeout) { self.closeHeld() }
+    heldControls?.heldBehindParts?.closes.append(HeldBroadcasts.Close(limit: limit, action: close))
+  }
+
+  /// Nothing of what is held will be sent.
+  private func closeHeld() {
+    guard let closes = heldControls?.heldBehindParts?.takeCloses() else { return }
+    for waiting in closes { waiting.end(on: loop) }
   }
 }
 
@@ -68,6 +84,23 @@ extension WebSocket: BroadcastMember {
 struct HeldBroadcasts {
   private(set) var messages: [PreparedMessage] = []
   private(set) var byteCount = 0
+  /// Who waits to close behind them.
+  var closes: [Close] = []
+
+  struct Close {
+    let limit: LoopTimer
+    let action: @Sendable () -> Void
+
+    func end(on loop: any Loop) {
+      loop.cancelTimer(limit)
+      action()
+    }
+  }
+
+  mutating func takeCloses() -> [Close] {
+    defer { closes = [] }
+    return closes
+  }
 
   mutating func append(_ prepared: PreparedMessage) {
     messages.append(prepared)

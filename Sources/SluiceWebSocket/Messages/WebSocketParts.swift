@@ -37,10 +37,11 @@ public struct WebSocketParts: PolledDuplexStream {
   public func attachWriter(_ waker: any Waker) throws { try socket.attachWriter(waker) }
   public func detachWriter() { socket.detachWriter() }
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    socket.closeWhenFlushed(completion)
+    // Nothing waits for the end of a message that its own writer ends so.
+    socket.close(as: .normal, "", completion)
   }
   public func closeWhenFlushed(after failure: any Error, _ completion: @escaping @Sendable ((any Error)?) -> Void) {
-    socket.closeWhenFlushed(after: failure, completion)
+    socket.close(after: failure, completion)
   }
   public var deliveredByteCount: Int? { socket.deliveredByteCount }
   public func abort(_ reason: any Error) { socket.abort(reason) }
