@@ -5,7 +5,10 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   typealias SlowPolicy = Broadcast<Member>.SlowPolicy
 
   let loop: any Loop
-  private var members: [ObjectIdentifier: Member] = [:]
+  /// In an order that follows from who has joined and left, and not from where they lie in memory.
+  private var members: [Member] = []
+  /// Where each stands.
+  private var places: [ObjectIdentifier: Int] = [:]
   private var turn = Turn.free
   /// Writers that wait for their turn to wait for members.
   private var queue = Deque<LoopWaiter>()
@@ -29,19 +32,22 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
 
   func add(_ member: Member) {
     switch end {
-    case nil: members[ObjectIdentifier(member)] = member
-    case .closed:
-      Reached.mark("broadcast.joinedAfterClose")
-      member.closeWhenFlushed { _ in }
-    case .aborted(let reason):
-      Reached.mark("broadcast.joinedAfterAbort")
-      member.abort(reason)
+    case nil:
+      guard places[ObjectIdentifier(member)] == nil else { return }
+      places[ObjectIdentifier(member)] = members.count
+      members.append(member)
+    // From another thread only: a member may be on its way here as the end is.
+    case .closed: member.closeWhenFlushed { _ in }
+    case .aborted(let reason): member.abort(reason)
     }
   }
 
   func remove(_ member: Member) {
     let id = ObjectIdentifier(member)
-    members[id] = nil
+    if let place = places.removeValue(forKey: id), let last = members.popLast(), last !== member {
+      members[place] = last
+      places[ObjectIdentifier(last)] = place
+    }
     if case .waiting(for: id, let waiter) = turn {
       Reached.mark("broadcast.awaitedMemberLeft")
       waiter.wake()
@@ -90,7 +96,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   /// - Returns: the others.
   private func slow(after element: Member.Prepared, _ policy: SlowPolicy) -> [Member] {
     var slow: [Member] = []
-    for member in members.values {
+    for member in members {
       // Whoever can't be written to is leaving.
       guard var isRoom = try? hasRoom(member, policy) else { continue }
       if !isRoom {
@@ -118,7 +124,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
       loop.perform {
         if self.end == nil { self.end = .closed }
         let open = Countdown(from: self.members.count + 1) { continuation.resume() }
-        for member in Array(self.members.values) {
+        for member in self.members {
           if let failure {
             member.closeWhenFlushed(after: failure) { _ in open.step() }
           } else {
@@ -133,7 +139,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
   func abort(_ reason: any Error) {
     loop.perform {
       self.end = .aborted(reason)
-      for member in Array(self.members.values) { member.abort(reason) }
+      for member in self.members { member.abort(reason) }
     }
   }
 
@@ -145,7 +151,7 @@ final class MembersOfLoop<Member: BroadcastMember>: @unchecked Sendable {  // to
     var limit: LoopTimer?
     if case .waitUpTo(let time) = policy { limit = loop.schedule(after: time) { self.cut(member) } }
     defer { if let limit { loop.cancelTimer(limit) } }
-    while members[id] != nil {
+    while places[id] != nil {
       // What was gathered in this turn may be all that there is no room for.
       member.flush()
       if try hasRoom(member, policy) { return true }

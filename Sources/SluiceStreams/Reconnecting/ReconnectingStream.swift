@@ -306,9 +306,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     do {
       while true {
         switch state {
-        case .idle where unsent.isOwed:
-          Reached.mark("reconnecting.closeConnects")
-          connect()
+        // Whatever is written connects at once.
         case .idle: return end(.ended)
         case .connecting where unsent.isOwed: try await waitForChange()
         case .connecting(let task):
