@@ -100,6 +100,8 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   private var watermark = Watermark(high: 16 << 10)
   private var sentBytes = 0
   private var readFailure: (any Error)?
+  private var sendFailure: (any Error)?
+  private var inserted: Bytes?
   private var isCancelled = false
   private var endsWithReset = false
   private var lingering: Lingering?
@@ -129,6 +131,32 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
     outgoing.isStalled = isStalled
     if !isStalled { didGetRoom() }
   }
+
+  /// What stands between the ends gives up: what is queued here is lost, and the peer finds a good end behind what had left, at any byte.
+  package func cut() {
+    queue.removeAll()
+    closeWhenFlushed { _ in }
+  }
+
+  /// The next send fails, and those behind it; the reading hears of it only five minutes later.
+  package func failSends(_ error: any Error) { sendFailure = error }
+
+  /// When sending has failed, on the loop's clock.
+  package private(set) var sendFailureTime: Duration?
+
+  private func didFailToSend(_ error: any Error) {
+    sendFailureTime = loop.now
+    fail(error)
+    lingerIfDone()
+    _ = loop.schedule(after: .seconds(300)) { [weak self] in
+      guard let self, !self.isGone else { return }
+      if self.readFailure == nil { self.readFailure = error }
+      self.tellReader()
+    }
+  }
+
+  /// Somebody between the ends puts something behind what is sent next, in one piece with it.
+  package func insert(_ bytes: Bytes) { inserted = bytes }
 
   /// Wakes who waits here, though nothing has happened: a wake is a hint.
   package func wakeForNothing() {
@@ -166,6 +194,11 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
 
   /// As a socket's stream does, before the system closes the connection.
   private func lingerIfDone() {
+    if isCancelled, sendFailure != nil, case .failed = writeState, !isGone {
+      isGone = true
+      outgoing.reset(ConnectionReset())
+      return
+    }
     guard isCancelled, case .closed = writeState, lingering == nil, !isGone else { return }
     if endsWithReset {
       isGone = true
@@ -224,10 +257,11 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
   }
 
   public func flush() {
+    if let sendFailure, !queue.isEmpty { return didFailToSend(sendFailure) }
     while let first = queue.front(limit: 1).first, outgoing.room > 0 {
       let part = first.prefix(outgoing.room)
       // What is in memory that the sender uses again must not change under way.
-      outgoing.send(Bytes(copying: part.span))
+      outgoing.send(Bytes(copying: part.span).followed(by: inserted.take() ?? Bytes()))
       queue.dropFirst(part.count)
       sentBytes += part.count
     }

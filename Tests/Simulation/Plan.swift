@@ -10,8 +10,9 @@ enum Plan: Codable, Sendable {
   case events(ReturningEvents, seed: UInt64)
   case returning(Returning, seed: UInt64)
   case requests(Requests, seed: UInt64)
+  case visits(Visits, seed: UInt64)
 
-  static let kinds = ["chain", "exchange", "room", "talk", "events", "returning", "requests"]
+  static let kinds = ["chain", "exchange", "room", "talk", "events", "returning", "requests", "visits"]
 
   /// - Parameter kind: nil: by chance.
   init(seed: UInt64, kind: String? = nil) {
@@ -24,6 +25,7 @@ enum Plan: Codable, Sendable {
     case "events": self = .events(ReturningEvents(&random), seed: seed)
     case "returning": self = .returning(Returning(&random), seed: seed)
     case "requests": self = .requests(Requests(&random), seed: seed)
+    case "visits": self = .visits(Visits(&random), seed: seed)
     default: self = .chain(Chain(&random), seed: seed)
     }
   }
@@ -31,7 +33,7 @@ enum Plan: Codable, Sendable {
   var seed: UInt64 {
     switch self {
     case .chain(_, let seed), .exchange(_, let seed), .room(_, let seed), .talk(_, let seed), .events(_, let seed),
-      .returning(_, let seed), .requests(_, let seed):
+      .returning(_, let seed), .requests(_, let seed), .visits(_, let seed):
       seed
     }
   }
@@ -45,6 +47,7 @@ enum Plan: Codable, Sendable {
     case .events(let world, _): world
     case .returning(let world, _): world
     case .requests(let world, _): world
+    case .visits(let world, _): world
     }
   }
 
@@ -58,6 +61,7 @@ enum Plan: Codable, Sendable {
     case .events(let world, let seed): world.simpler.map { .events($0, seed: seed) }
     case .returning(let world, let seed): world.simpler.map { .returning($0, seed: seed) }
     case .requests(let world, let seed): world.simpler.map { .requests($0, seed: seed) }
+    case .visits(let world, let seed): world.simpler.map { .visits($0, seed: seed) }
     }
   }
 

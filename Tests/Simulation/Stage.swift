@@ -12,7 +12,7 @@ final class Stage: Sendable {
   /// How long a world may take. The longest times that count are `stallTimeout` and `halfCloseTimeout`, 30 seconds each, for each connection.
   static let longestLife = Duration.seconds(1200)
   /// In which all ends of what a world has left, by the times that have names.
-  private static let restingTime = Duration.seconds(150)
+  private static let restingTime = Duration.seconds(400)
 
   private struct State {
     var random: SeededGenerator
@@ -60,8 +60,12 @@ final class Stage: Sendable {
     } catch {
       stage.violate("the world failed: \(error)")
     }
-    let held = stage.state.withLock { $0.streams.count { $0.stream != nil } }
-    if held > 0 { stage.violate("\(held) ends of connections are still held") }
+    let held = stage.state.withLock { state in
+      state.streams.indices.filter { state.streams[$0].stream != nil }.map {
+        "\($0 / 2) \($0 % 2 == 0 ? "near" : "far")"
+      }
+    }
+    if !held.isEmpty { stage.violate("ends of connections are still held: \(held.joined(separator: ", "))") }
     return stage.state.withLock { state in
       Result(
         violations: state.violations, trace: state.trace, virtualTime: loop.now,
@@ -106,6 +110,26 @@ final class Stage: Sendable {
     return Task(executorPreference: loop) {
       do { try await body() } catch { self.note("\(name): \(error)") }
       self.state.withLock { _ = $0.open.remove(name) }
+    }
+  }
+
+  /// Reads as with a time limit that passes now and then: a read that is cancelled leaves what comes to the next.
+  func readImpatiently<Element: Sendable>(_ read: @escaping @Sendable () async throws -> Element?) async throws
+    -> Element?
+  {
+    while true {
+      let reading = Task(executorPreference: loop) { try await read() }
+      if random(in: 0...2) == 0 { at(.milliseconds(random(in: 0...30))) { reading.cancel() } }
+      do {
+        return try await withTaskCancellationHandler {
+          try await reading.value
+        } onCancel: {
+          reading.cancel()
+        }
+      } catch {
+        if error is CancellationError, !Task.isCancelled { continue }
+        throw error
+      }
     }
   }
 
@@ -172,6 +196,10 @@ struct WireFault: Codable, Hashable, Sendable {
     case reset
     /// What carries the connection ends without it: FIN, without a Close or close_notify before it.
     case cut
+    /// The same at any byte: what the system had not taken is lost.
+    case truncate
+    /// Sending fails, and the reading hears of it much later.
+    case sendFails
     /// Both ends are woken though nothing has come.
     case wakes
   }
@@ -181,17 +209,22 @@ struct WireFault: Codable, Hashable, Sendable {
   var time: Duration
   /// Of a stall.
   var length: Duration
+  /// Whether it happens to the far end, which in most worlds writes the answers.
+  var isFar: Bool
 
   init(_ random: inout SeededGenerator, connections: Int) {
     kind = random.pick(Kind.allCases)
     connection = random.number(0..<max(connections, 1))
-    time = .milliseconds(random.number(0..<1500))
-    length = .seconds(random.number(1..<21))
+    // A handshake takes no time, or a few times 50 ms; whoever has to answer a Close, 10 seconds.
+    time = .milliseconds(random.number(0..<random.pick([100, 1500, 1500, 1500, 6000])))
+    // Longer than `closeTimeout`, and longer than `stallTimeout`.
+    length = .seconds(random.number(random.pick([1..<21, 1..<21, 31..<61])))
+    isFar = random.chance(3)
   }
 
   func apply(to wire: (near: SimulatedStream, far: SimulatedStream)?, on stage: Stage) {
     guard let wire else { return }
-    let side = wire.near
+    let side = isFar ? wire.far : wire.near
     stage.at(time) {
       switch kind {
       case .stall:
@@ -199,6 +232,8 @@ struct WireFault: Codable, Hashable, Sendable {
         stage.at(length) { side.stall(false) }
       case .reset: side.abort(ConnectionReset())
       case .cut: side.closeWhenFlushed { _ in }
+      case .truncate: side.cut()
+      case .sendFails: side.failSends(ConnectionReset())
       case .wakes:
         for turn in 0..<20 {
           stage.at(.milliseconds(turn)) {
@@ -215,7 +250,7 @@ struct WireFault: Codable, Hashable, Sendable {
     switch kind {
     case .wakes: true
     case .stall: length <= .seconds(8)
-    case .reset, .cut: false
+    case .reset, .cut, .truncate, .sendFails: false
     }
   }
 }

@@ -8,6 +8,7 @@ import SluiceTesting
 /// - What arrives is a beginning of what was sent.
 /// - Without a fault that ends something, all of it arrives, nothing fails, and the end is a clean one.
 /// - When only the source fails, all that it gave arrives, and what follows is told as a failure: nobody takes a part for the whole.
+/// - When what stands before the first connection refuses an element, all before that one arrives, and the rest is as with a source that fails.
 /// - What is under way is never more than the marks, the buffers and the elements of all hops together.
 struct Chain: World {
   var hops: [Hop]
@@ -35,6 +36,8 @@ struct Chain: World {
     case chunks(Wire, size: Int)
     /// A stream of the simple gear, brought to the loop.
     case adapted(Wire)
+    /// The simple gear itself.
+    case simple(Wire)
     /// An event per element, from a server to its client.
     case events(Wire, isCompressed: Bool)
     /// The body of a request to a server.
@@ -50,6 +53,8 @@ struct Chain: World {
     case tee(bufferedBytes: Int)
     /// Through streams whose type is not told, and a stage that waits.
     case slowStage
+    /// The end comes later.
+    case endingLater(Duration)
   }
 
   struct Load: Codable, Sendable {
@@ -57,12 +62,20 @@ struct Chain: World {
     var largestElement: Int
     /// How long the last reader thinks about each chunk.
     var readerDelay: Duration
+    /// Its reads are cancelled now and then.
+    var cancelsReads = false
   }
 
   enum Fault: Codable, Sendable {
     case wire(WireFault)
     /// The source fails behind so many elements.
     case sourceFails(after: Int)
+    /// The same while the first connection takes nothing, for a minute.
+    case sourceFailsStalled(after: Int)
+    /// What stands before the first connection refuses an element behind so many.
+    case sinkFails(after: Int)
+    /// Somebody between the ends of a connection in TLS sends what is no record.
+    case garbage(hop: Int, at: Duration)
     /// The task of a joint is cancelled; 0 is the one that sends.
     case cancel(joint: Int, at: Duration)
     /// The last reader has had enough.
@@ -76,6 +89,10 @@ extension Chain {
   init(_ random: inout SeededGenerator) {
     hops = (0..<random.number(1..<4)).map { _ in Hop(&random) }
     joints = hops.dropFirst().map { Joint(&random, before: $0) }
+    // A server that has all of a request's body ends what goes back to the client: what is not read by then is cut, as both directions are to end.
+    for (index, hop) in hops.dropLast().enumerated() {
+      if case .upload = hop, case .bridge(BridgeEndPolicy.closeBoth.rawValue) = joints[index] { joints[index] = .pipe }
+    }
     let size = random.pick([1, 100, 4000, 40_000])
     load = Load(
       elements: random.pick([0, 1, 20, size < 4000 ? 200 : 20]), largestElement: size,
@@ -85,6 +102,7 @@ extension Chain {
       load.readerDelay = .zero
       load.largestElement = min(load.largestElement, 2000)
     }
+    load.cancelsReads = random.chance(4)
     faults = []
     for _ in 0..<random.pick([0, 1, 1, 2]) { faults.append(Fault(&random, in: self)) }
   }
@@ -98,7 +116,7 @@ extension Chain.Hop {
   init(_ random: inout SeededGenerator) {
     let mark = random.number(1..<21)
     let wire = Wire(&random)
-    switch random.number(0..<18) {
+    switch random.number(0..<19) {
     case 0: self = .memory(highWatermark: mark)
     case 1: self = .memoryOnLoop(highWatermark: mark)
     case 2: self = .tcp(wire)
@@ -109,11 +127,12 @@ extension Chain.Hop {
     case 8, 9: self = .hixie(wire, hasClosingHandshake: random.chance(2))
     case 10: self = .lengthPrefixed(wire)
     case 11: self = .lines(wire)
-    case 12: self = .chunks(wire, size: random.number(1..<5001))
+    case 12: self = .chunks(wire, size: random.number(random.pick([1..<31, 1..<5001])))
     case 13: self = .adapted(wire)
     case 14: self = .events(wire, isCompressed: random.chance(2))
     case 15: self = .upload(wire)
     case 16: self = .download(wire)
+    case 17: self = .simple(wire)
     default: self = .webSocket(wire, isCompressed: random.chance(2))
     }
   }
@@ -124,8 +143,15 @@ extension Chain.Hop {
     case .memory, .memoryOnLoop: nil
     case .tcp(let wire), .tls(let wire), .tlsInTLS(let wire), .webSocket(let wire, _), .framed(let wire),
       .hybi(let wire, _), .hixie(let wire, _), .lengthPrefixed(let wire), .lines(let wire), .chunks(let wire, _),
-      .adapted(let wire), .events(let wire, _), .upload(let wire), .download(let wire):
+      .adapted(let wire), .simple(let wire), .events(let wire, _), .upload(let wire), .download(let wire):
       wire
+    }
+  }
+
+  fileprivate var isTLS: Bool {
+    switch self {
+    case .tls, .tlsInTLS: true
+    default: false
     }
   }
 
@@ -150,6 +176,7 @@ extension Chain.Hop {
     case .lines: .lines(wire)
     case .chunks(_, let size): .chunks(wire, size: size)
     case .adapted: .adapted(wire)
+    case .simple: .simple(wire)
     case .events(_, let isCompressed): .events(wire, isCompressed: isCompressed)
     case .upload: .upload(wire)
     case .download: .download(wire)
@@ -175,10 +202,11 @@ extension Chain.Hop {
 
 extension Chain.Joint {
   init(_ random: inout SeededGenerator, before hop: Chain.Hop) {
-    switch random.number(0..<8) {
+    switch random.number(0..<9) {
     case 0, 1: self = .pipe
     case 2: self = .tee(bufferedBytes: random.pick([0, 1, 100_000]))
     case 3: self = .slowStage
+    case 4: self = .endingLater(.milliseconds(random.number(1..<3000)))
     default:
       let policy = random.pick(BridgeEndPolicy.allCases)
       // Nobody answers, and so nothing would end what `defer` holds.
@@ -190,10 +218,17 @@ extension Chain.Joint {
 extension Chain.Fault {
   init(_ random: inout SeededGenerator, in chain: Chain) {
     let time = Duration.milliseconds(random.number(0..<1500))
-    switch random.number(0..<8) {
+    if let hop = chain.hops.firstIndex(where: \.isTLS), random.chance(8) {
+      self = .garbage(hop: hop, at: time)
+      return
+    }
+    switch random.number(0..<10) {
+    case 4: self = .sourceFailsStalled(after: random.number(0..<chain.load.elements + 1))
     case 0: self = .sourceFails(after: random.number(0..<chain.load.elements + 1))
-    case 1: self = .cancel(joint: random.number(0..<chain.joints.count + 1), at: time)
+    // At once: before the task has begun.
+    case 1: self = .cancel(joint: random.number(0..<chain.joints.count + 1), at: random.chance(3) ? .zero : time)
     case 2: self = .readerLeaves(at: time)
+    case 3: self = .sinkFails(after: random.number(0..<chain.load.elements + 1))
     default: self = .wire(WireFault(&random, connections: chain.hops.count))
     }
   }
@@ -220,6 +255,7 @@ extension Chain {
     if load.elements > 1 { add { $0.load.elements /= 2 } }
     if load.largestElement > 1 { add { $0.load.largestElement = max($0.load.largestElement / 4, 1) } }
     if load.readerDelay > .zero { add { $0.load.readerDelay = .zero } }
+    if load.cancelsReads { add { $0.load.cancelsReads = false } }
     for index in joints.indices {
       if case .pipe = joints[index] { continue }
       add { $0.joints[index] = .pipe }
@@ -237,7 +273,8 @@ extension Chain.Fault {
     case .wire(let fault): fault.connection == index
     // A joint is in front of its hop.
     case .cancel(let joint, _): joint == index || joint == index + 1
-    case .sourceFails, .readerLeaves: false
+    case .garbage(let hop, _): hop == index
+    case .sourceFails, .sourceFailsStalled, .sinkFails, .readerLeaves: false
     }
   }
 
@@ -248,7 +285,8 @@ extension Chain.Fault {
       fault.connection = moved(fault.connection)
       return .wire(fault)
     case .cancel(let joint, let at): return .cancel(joint: moved(joint), at: at)
-    case .sourceFails, .readerLeaves: return self
+    case .garbage(let hop, let at): return .garbage(hop: moved(hop), at: at)
+    case .sourceFails, .sourceFailsStalled, .sinkFails, .readerLeaves: return self
     }
   }
 }
@@ -256,7 +294,7 @@ extension Chain.Fault {
 extension Chain {
   var description: String {
     var lines = [
-      "\(load.elements) elements of up to \(load.largestElement) bytes, reader's delay \(load.readerDelay)"
+      "\(load.elements) elements of up to \(load.largestElement) bytes, reader's delay \(load.readerDelay)\(load.cancelsReads ? ", its reads are cancelled" : "")"
     ]
     for (index, hop) in hops.enumerated() {
       if index > 0 { lines.append("    \(joints[index - 1])") }

@@ -100,6 +100,7 @@ extension Chain.Hop {
       return (near, JoinedStream(reading: far.pipe(through: ChunkTransform(size: size)), writing: far))
     case .adapted:
       return (SimpleStream(near).polled(on: stage.loop), SimpleStream(far).polled(on: stage.loop))
+    case .simple: return (SimpleStream(near), SimpleStream(far))
     case .events(_, let isCompressed): return try await Self.events(near, far, isCompressed: isCompressed, stage)
     case .upload: return Self.upload(near, far, stage)
     case .download: return try await Self.download(near, far, stage)

@@ -31,7 +31,7 @@ extension Chain {
     let near = all[index].near
     do {
       if index == 0 {
-        try await pipe(Readable { try record.nextElement() }, near)
+        try await send(Readable { try record.nextElement() }, to: near, record)
       } else {
         try await move(from: all[index - 1].far, to: near, joints[index - 1], stage)
       }
@@ -56,7 +56,8 @@ extension Chain {
     case .pipe: try await pipe(far, near)
     case .bridge(let policy):
       try await connect(far, near, BridgeOptions(onEnd: BridgeEndPolicy(rawValue: policy) ?? .afterAnswer))
-    case .tee(let count): try await pipeBranch(of: far, near, bufferedBytes: count)
+    case .tee(let count): try await pipeBranch(of: far, near, bufferedBytes: count, stage)
+    case .endingLater(let delay): try await pipe(far, endingLaterBy: delay, near)
     case .slowStage:
       let loop = stage.loop
       try await pipe(
@@ -72,6 +73,21 @@ extension Chain {
     try await source.pipe(sink)
   }
 
+  private func pipe(
+    _ source: some ReadableStream<Bytes>, endingLaterBy delay: Duration, _ sink: some WritableStream<Bytes>
+  ) async throws {
+    try await source.endingLater(by: delay).pipe(sink)
+  }
+
+  private func send(
+    _ source: some ReadableStream<Bytes>, to sink: some WritableStream<Bytes>, _ record: ChainRecord
+  ) async throws {
+    for case .sinkFails(let count) in faults {
+      return try await source.pipe(sink.behind(Refusing(after: count, record)))
+    }
+    try await source.pipe(sink)
+  }
+
   private func connect(
     _ a: some DuplexStream<Bytes, Bytes>, _ b: some DuplexStream<Bytes, Bytes>, _ options: BridgeOptions
   ) async throws {
@@ -79,11 +95,12 @@ extension Chain {
   }
 
   private func pipeBranch(
-    of source: some ReadableStream<Bytes>, _ sink: some WritableStream<Bytes>, bufferedBytes: Int
+    of source: some ReadableStream<Bytes>, _ sink: some WritableStream<Bytes>, bufferedBytes: Int, _ stage: Stage
   ) async throws {
     let branches = source.tee(.wait, .buffer(bufferedBytes), .dropOldest(1000), .dropNewest(1000), .disconnect(1000))
+    // Whoever is cancelled while it reads the source for all leaves it as it was.
     let others = branches.dropFirst().map { branch in
-      startTask { do { while try await branch.read() != nil {} } catch {} }
+      startTask { do { while try await stage.readImpatiently({ try await branch.read() }) != nil {} } catch {} }
     }
     defer { for branch in branches { branch.cancel(nil) } }
     do { try await branches[0].pipe(sink) } catch {
@@ -96,7 +113,9 @@ extension Chain {
 
   private func collect(from stream: any DuplexStream<Bytes, Bytes>, _ record: ChainRecord, _ stage: Stage) async {
     do {
-      while let chunk = try await stream.read() {
+      while let chunk = load.cancelsReads
+        ? try await stage.readImpatiently({ try await stream.read() }) : try await stream.read()
+      {
         record.receive(chunk)
         if load.readerDelay > .zero { try await stage.loop.sleep(for: load.readerDelay) }
       }
@@ -114,7 +133,14 @@ extension Chain {
   private func cause(_ fault: Fault, _ all: [Connection], _ joints: [Task<Void, Never>], _ stage: Stage) {
     switch fault {
     case .wire(let fault): fault.apply(to: all[fault.connection].wire, on: stage)
-    case .sourceFails: break
+    case .sourceFails, .sinkFails: break
+    case .sourceFailsStalled:
+      all[0].wire?.near.stall(true)
+      stage.at(.seconds(60)) { all[0].wire?.near.stall(false) }
+    case .garbage(let hop, let time):
+      // Behind a record that is whole, and read with it.
+      stage.at(time) { all[hop].wire?.near.insert(Bytes(repeatElement(0xFF, count: 64))) }
+    case .cancel(let joint, .zero): joints[joint].cancel()
     case .cancel(let joint, let time): stage.at(time) { joints[joint].cancel() }
     case .readerLeaves(let time):
       stage.at(time) {
@@ -122,6 +148,23 @@ extension Chain {
         all[all.count - 1].far.cancel(nil)
       }
     }
+  }
+}
+
+/// Refuses an element, which the sender is told.
+private struct Refusing: Transform {
+  let record: ChainRecord
+  private var left: Int
+
+  init(after count: Int, _ record: ChainRecord) {
+    self.record = record
+    left = count
+  }
+
+  mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) throws {
+    if left == 0 { throw record.refuse(input) }
+    left -= 1
+    output.append(input)
   }
 }
 

@@ -7,11 +7,14 @@ import Synchronization
 /// What goes through a chain: what was sent and came, and how everything ended.
 final class ChainRecord: Sendable {
   struct SourceFailure: Error {}
+  struct Refusal: Error {}
 
   fileprivate struct State {
     var produced = 0
     var elements = 0
     var received = 0
+    /// Bytes of the element that was refused.
+    var refused: Int?
     var jointFailures: [Int: String] = [:]
     var end: End?
   }
@@ -46,6 +49,7 @@ final class ChainRecord: Sendable {
     let size = stage.random(in: 1...plan.load.largestElement)
     return try state.withLock { state in
       for case .sourceFails(let count) in plan.faults where state.elements >= count { throw SourceFailure() }
+      for case .sourceFailsStalled(let count) in plan.faults where state.elements >= count { throw SourceFailure() }
       if state.elements >= plan.load.elements { return nil }
       state.elements += 1
       if state.produced - state.received > capacity, !stage.isViolated {
@@ -54,6 +58,11 @@ final class ChainRecord: Sendable {
       defer { state.produced += size }
       return Bytes((0..<size).map { Self.byte(at: state.produced + $0) })
     }
+  }
+
+  func refuse(_ element: Bytes) -> Refusal {
+    state.withLock { $0.refused = element.count }
+    return Refusal()
   }
 
   func receive(_ chunk: Bytes) {
@@ -111,21 +120,24 @@ final class ChainRecord: Sendable {
 
   private func brokenPromises(_ state: State) -> [String] {
     var broken: [String] = []
-    let sourceFails = plan.faults.contains { if case .sourceFails = $0 { true } else { false } }
+    var failure: String?
+    for case .sourceFails in plan.faults { failure = "\(SourceFailure())" }
+    if state.refused != nil { failure = "\(Refusal())" }
     let others = plan.faults.contains { fault in
       switch fault {
-      case .sourceFails: false
+      case .sourceFails, .sinkFails: false
       case .wire(let fault): plan.hops[fault.connection].wire != nil && !fault.isHarmless
-      case .cancel, .readerLeaves: true
+      case .cancel, .readerLeaves, .garbage, .sourceFailsStalled: true
       }
     }
     if others { return [] }
-    if state.received != state.produced { broken.append("\(state.received) of \(state.produced) bytes arrived") }
-    if sourceFails {
+    let sent = state.produced - (state.refused ?? 0)
+    if state.received != sent { broken.append("\(state.received) of \(sent) bytes arrived") }
+    if let failure {
       if case .clean = state.end { broken.append("the reader was told of a clean end, though the source had failed") }
       if state.jointFailures[0] == nil { broken.append("the sender was not told that its source failed") }
-      if let failure = state.jointFailures[0], failure != "\(SourceFailure())" {
-        broken.append("the sender was told of another failure: \(failure)")
+      if let told = state.jointFailures[0], told != failure {
+        broken.append("the sender was told of another failure: \(told)")
       }
     } else {
       if case .failed(let error) = state.end { broken.append("the reader was told of a failure: \(error)") }

@@ -22,6 +22,16 @@ struct Exchange: World {
   /// How long the server thinks about each chunk.
   var thought: Duration
   var faults: [WireFault]
+  /// What the bridge writes to on the server's side.
+  var sink: Sink
+
+  enum Sink: Codable, Sendable {
+    case connection
+    /// A program's output, whose reader goes behind so many elements.
+    case output(readerLeavesAfter: Int)
+    /// It fails behind so many elements, and says nothing else.
+    case failing(after: Int)
+  }
 
   init(_ random: inout SeededGenerator) {
     client = Self.twoWay(&random)
@@ -35,6 +45,11 @@ struct Exchange: World {
     if [client, server].contains(where: { $0.wire.map { $0.pieceSize < 1000 } ?? false }) { thought = .zero }
     faults = []
     for _ in 0..<random.pick([0, 0, 1, 1, 2]) { faults.append(WireFault(&random, connections: 2)) }
+    switch random.number(0..<8) {
+    case 0: sink = .output(readerLeavesAfter: random.number(0..<elements + 1))
+    case 1: sink = .failing(after: random.number(0..<elements + 1))
+    default: sink = .connection
+    }
   }
 
   private static func twoWay(_ random: inout SeededGenerator) -> Chain.Hop {
@@ -55,6 +70,7 @@ struct Exchange: World {
     if elements > 1 { add { $0.elements /= 2 } }
     if largestElement > 1 { add { $0.largestElement = max(largestElement / 4, 1) } }
     if thought > .zero { add { $0.thought = .zero } }
+    if case .connection = sink {} else { add { $0.sink = .connection } }
     if client.wire.map({ $0 != .plain }) ?? false { add { $0.client = client.on(.plain) } }
     if server.wire.map({ $0 != .plain }) ?? false { add { $0.server = server.on(.plain) } }
     return worlds
@@ -64,7 +80,7 @@ struct Exchange: World {
 
   var description: String {
     "an exchange of \(elements) × \(largestElement) bytes\n  \(client)\n    bridge \(policy)\n  \(server)"
-      + "\n  \(answersAtEnd ? "answers at the end" : "echoes"), \(closesBehindAnswer ? "closes behind it" : "closes first"), thinks \(thought)"
+      + "\n  \(answersAtEnd ? "answers at the end" : "echoes"), \(closesBehindAnswer ? "closes behind it" : "closes first"), thinks \(thought), to \(sink)"
       + faults.map { "\n  ! \($0)" }.joined()
   }
 
@@ -83,12 +99,19 @@ struct Exchange: World {
     let answering = stage.begin("server") { try await answer(on: second.far, stage) }
     let bridging = stage.begin("bridge") {
       do {
-        try await connect(first.far, second.near)
+        try await connect(first.far, second.near, stage)
         stage.note("bridge ended")
         stage.outcome("bridge: ended")
       } catch {
+        if case .output = sink, faults.allSatisfy(\.isHarmless) { lostReader(error, stage) }
         stage.note("bridge failed: \(type(of: error))")
         stage.outcome("bridge: \(type(of: error))")
+      }
+      // What failed may say why for a time, and what came before may be read for one (`lastWordsTimeout`, `stallTimeout`).
+      for wire in [first.wire?.far, second.wire?.near] {
+        if let failed = wire?.sendFailureTime, stage.loop.now - failed > .seconds(100) {
+          stage.violate("a bridge went on for \(stage.loop.now - failed) when writing had failed")
+        }
       }
       for stream in [first.far, second.near] {
         stream.cancel(nil)
@@ -134,7 +157,13 @@ struct Exchange: World {
     }
   }
 
+  /// That nobody reads is no failure. Under `defer` the other direction goes on, and may then be silent for too long.
+  private func lostReader(_ error: any Error, _ stage: Stage) {
+    if policy != BridgeEndPolicy.defer.rawValue { stage.violate("a bridge failed by a reader that has gone: \(error)") }
+  }
+
   private var isPromised: Bool {
+    guard case .connection = sink else { return false }
     if faults.contains(where: { !$0.isHarmless }) { return false }
     if closesBehindAnswer { return true }
     if policy == BridgeEndPolicy.closeBoth.rawValue || client.endsAsOne { return false }
@@ -142,10 +171,21 @@ struct Exchange: World {
   }
 
   private func connect(
-    _ a: some DuplexStream<Bytes, Bytes>, _ b: some DuplexStream<Bytes, Bytes>
+    _ a: some DuplexStream<Bytes, Bytes>, _ b: some DuplexStream<Bytes, Bytes>, _ stage: Stage
   ) async throws {
-    try await bridge(a, b, options: BridgeOptions(onEnd: BridgeEndPolicy(rawValue: policy) ?? .afterAnswer))
+    let options = BridgeOptions(onEnd: BridgeEndPolicy(rawValue: policy) ?? .afterAnswer)
+    switch sink {
+    case .connection: try await bridge(a, b, options: options)
+    case .output(let count):
+      try await bridge(
+        a, JoinedStream(reading: b, writing: b.failing(after: count, StreamError.closed), endsWithReader: true),
+        options: options)
+    case .failing(let count):
+      try await bridge(a, JoinedStream(reading: b, writing: b.failing(after: count, Broken())), options: options)
+    }
   }
+
+  fileprivate struct Broken: Error {}
 
   private func answer(on stream: any DuplexStream<Bytes, Bytes>, _ stage: Stage) async throws {
     do {
@@ -161,6 +201,22 @@ struct Exchange: World {
       stream.abort(error)
     }
     stream.cancel(nil)
+  }
+}
+
+extension WritableStream {
+  /// Takes so many elements.
+  fileprivate func failing(after count: Int, _ error: any Error) -> Writable<Input> {
+    let left = Mutex(count)
+    let take: @Sendable (Input) async throws -> Void = { element in
+      let isOver = left.withLock { left in
+        left -= 1
+        return left < 0
+      }
+      if isOver { throw error }
+      try await write(element)
+    }
+    return Writable(onClose: { try await close() }, onAbort: { abort($0) }, take)
   }
 }
 

@@ -110,7 +110,7 @@ struct Requests: World {
         stage.note("client's writer: \(type(of: error))")
       }
     }
-    var answers = Answers(requests, bodySize)
+    var answers = Answers(requests, bodySize, maySendLate: !faults.allSatisfy(\.isHarmless))
     do {
       while let chunk = try await stream.read() { answers.take(chunk) }
       answers.end()
@@ -244,8 +244,11 @@ private struct Answers {
   private(set) var problem: String?
   private(set) var hasFailed = false
   private var isTaken = false
+  /// Whether a request may take longer than it has time.
+  private let maySendLate: Bool
 
-  init(_ requests: [Requests.Request], _ bodySize: Int) {
+  init(_ requests: [Requests.Request], _ bodySize: Int, maySendLate: Bool) {
+    self.maySendLate = maySendLate
     self.requests = requests
     self.bodySize = bodySize
   }
@@ -281,6 +284,11 @@ private struct Answers {
       return false
     }
     let request = requests[count]
+    if maySendLate, head.hasPrefix("HTTP/1.1 408 ") {
+      isTaken = true
+      hasFailed = true
+      return false
+    }
     // One that shuts down may refuse what it has not begun.
     guard head.hasPrefix("HTTP/1.1 \(request.status) ") else {
       problem = "\(request.rawValue) was answered with \(head.prefix(12)), expected \(request.status)"

@@ -14,6 +14,8 @@ import Synchronization
 struct Trouble: Codable, Sendable {
   enum Kind: String, Codable, CaseIterable, Sendable {
     case refused, reset, cut, silence, none
+    /// The server's system takes nothing for a time, and then the connection is reset.
+    case choked
   }
   var kind: Kind
   var after: Duration
@@ -29,6 +31,9 @@ struct Trouble: Codable, Sendable {
       case .reset: wire.far.abort(ConnectionReset())
       case .cut: wire.far.closeWhenFlushed { _ in }
       case .silence: wire.far.stall(true)
+      case .choked:
+        wire.near.stall(true)
+        stage.at(.milliseconds(500)) { wire.far.abort(ConnectionReset()) }
       case .refused, .none: break
       }
     }
@@ -46,6 +51,10 @@ struct ReturningEvents: World {
   var thought: Duration
   var isCompressed: Bool
   var leaves: Duration?
+  /// A second task of the server's sends events that do not count.
+  var isChatty: Bool
+  /// How long the client may take nothing.
+  var stall: Duration
 
   init(_ random: inout SeededGenerator) {
     wire = Wire(&random)
@@ -56,6 +65,8 @@ struct ReturningEvents: World {
     thought = .milliseconds(random.pick([0, 0, 30]))
     isCompressed = random.chance(3)
     leaves = random.chance(5) ? .milliseconds(random.number(0..<10_000)) : nil
+    isChatty = random.chance(3)
+    stall = .seconds(random.pick([10, 60]))
   }
 
   var simpler: [ReturningEvents] {
@@ -72,6 +83,7 @@ struct ReturningEvents: World {
     if pause > .zero { add { $0.pause = .zero } }
     if thought > .zero { add { $0.thought = .zero } }
     if isCompressed { add { $0.isCompressed = false } }
+    if isChatty { add { $0.isChatty = false } }
     if leaves != nil { add { $0.leaves = nil } }
     return worlds
   }
@@ -79,7 +91,7 @@ struct ReturningEvents: World {
   var faultNames: [String] { troubles.map(\.kind.rawValue) + (leaves == nil ? [] : ["readerLeaves"]) }
 
   var description: String {
-    "\(events) events of \(size) bytes, \(pause) apart, over \(wire), compressed \(isCompressed), thought about for \(thought)"
+    "\(events) events of \(size) bytes, \(pause) apart, over \(wire), compressed \(isCompressed), chatty \(isChatty), thought about for \(thought)"
       + (leaves.map { ", left at \($0)" } ?? "") + troubles.map { "\n  ! \($0)" }.joined()
   }
 
@@ -112,6 +124,7 @@ struct ReturningEvents: World {
     var last = 0
     do {
       while let event = try await client.read() {
+        if event.event == "chat" { continue }
         stage.note("event \(event.id ?? "")")
         guard let number = event.id.flatMap({ Int($0) }), number == last + 1 else {
           stage.violate("event \(event.id ?? "none") came behind \(last)")
@@ -140,6 +153,7 @@ struct ReturningEvents: World {
     var options = EventSourceServerOptions()
     options.compresses = isCompressed
     options.retry = .milliseconds(500)
+    options.stallTimeout = stall
     options.onRequest = { request in
       // All was seen.
       let last = request.headerFields.first { $0.name.canonicalName == "last-event-id" }.flatMap { Int($0.value) } ?? 0
@@ -149,6 +163,14 @@ struct ReturningEvents: World {
     do {
       let connection = try await EventSource.accept(over: stream, options: options)
       let last = connection.lastEventID.flatMap { Int($0) } ?? 0
+      if isChatty {
+        stage.begin("chat") {
+          while true {
+            try await connection.send(String(repeating: "c", count: size), event: "chat")
+            try await stage.loop.sleep(for: pause + .milliseconds(1))
+          }
+        }
+      }
       for number in (last + 1)...max(events, last + 1) where number <= events {
         try await connection.send(String(repeating: "z", count: size), id: "\(number)")
         if pause > .zero { try await stage.loop.sleep(for: pause) }
@@ -171,6 +193,10 @@ struct Returning: World {
   var isPlain: Bool
   var cancels: Duration?
   var reads: Bool
+  /// Between the making of a connection and its use.
+  var handover: Duration
+  /// How long the client thinks about what it reads.
+  var thought: Duration
 
   init(_ random: inout SeededGenerator) {
     wire = Wire(&random)
@@ -181,6 +207,8 @@ struct Returning: World {
     isPlain = random.chance(2)
     cancels = random.chance(6) ? .milliseconds(random.number(0..<5000)) : nil
     reads = !random.chance(4)
+    handover = .milliseconds(random.pick([0, 0, 1000]))
+    thought = .milliseconds(random.pick([0, 0, 5000]))
   }
 
   var simpler: [Returning] {
@@ -196,13 +224,15 @@ struct Returning: World {
     if size > 0 { add { $0.size = 0 } }
     if pause > .zero { add { $0.pause = .zero } }
     if cancels != nil { add { $0.cancels = nil } }
+    if handover > .zero { add { $0.handover = .zero } }
+    if thought > .zero { add { $0.thought = .zero } }
     return worlds
   }
 
   var faultNames: [String] { troubles.map(\.kind.rawValue) + (cancels == nil ? [] : ["cancel"]) }
 
   var description: String {
-    "\(messages) \(isPlain ? "lines" : "messages") of \(size) bytes, \(pause) apart, over \(wire) that is made again, read \(reads)"
+    "\(messages) \(isPlain ? "lines" : "messages") of \(size) bytes, \(pause) apart, over \(wire) that is made again, handed over in \(handover), read \(reads), thought about for \(thought)"
       + (cancels.map { ", cancelled at \($0)" } ?? "") + troubles.map { "\n  ! \($0)" }.joined()
   }
 
@@ -232,7 +262,9 @@ struct Returning: World {
     if let cancels { stage.at(cancels) { writing.cancel() } }
     let reading = stage.begin("reader") {
       guard reads else { return }
-      do { while try await stream.read() != nil {} } catch { stage.outcome("returning reader: \(type(of: error))") }
+      do {
+        while try await stream.read() != nil { if thought > .zero { try await stage.loop.sleep(for: thought) } }
+      } catch { stage.outcome("returning reader: \(type(of: error))") }
     }
     await writing.value
     if !reads { stream.cancel(nil) }
@@ -313,6 +345,10 @@ struct Returning: World {
           }
           _ = near
         }
+        do { if handover > .zero { try await stage.loop.sleep(for: handover) } } catch {
+          wires.near.abort(error)
+          throw error
+        }
         return wires.near
       }
     }
@@ -335,7 +371,9 @@ struct Returning: World {
           socket.abort(error)
         }
       }
-      return try await WebSocket.connect("ws://test/", over: wires.near)
+      let socket = try await WebSocket.connect("ws://test/", over: wires.near)
+      if handover > .zero { try await stage.loop.sleep(for: handover) }
+      return socket
     }
     return WebSocket.stream(over: connections, on: stage.loop)
   }

@@ -60,7 +60,7 @@ struct Talk: World {
         pause: .milliseconds(random.pick([0, 0, 5, 2000])), thought: .milliseconds(random.pick([0, 0, 1, 200])),
         readsParts: random.chance(3), pings: random.pick([0, 0, 3]), cancelsSends: random.chance(4),
         cancelsReads: random.chance(4), rests: random.chance(3) ? .seconds(random.number(1..<90)) : nil,
-        keepalive: random.chance(3) ? .seconds(random.number(1..<30)) : nil,
+        keepalive: random.chance(3) ? .milliseconds(random.number(random.pick([300..<3000, 1000..<30_000]))) : nil,
         idle: random.chance(5) ? .seconds(random.number(1..<30)) : nil, highWatermark: random.pick([1, 1000, 64 << 10]))
     }
     let time = Duration.milliseconds(random.number(0..<3000))
