@@ -28,7 +28,8 @@ struct Exchange: World {
   enum Sink: Codable, Sendable {
     case connection
     /// A program's output, whose reader goes behind so many elements.
-    case output(readerLeavesAfter: Int)
+    /// - Parameter clientStalls: Whether the client takes nothing of the answers for a time.
+    case output(readerLeavesAfter: Int, clientStalls: Bool)
     /// It fails behind so many elements, and says nothing else.
     case failing(after: Int)
   }
@@ -46,7 +47,7 @@ struct Exchange: World {
     faults = []
     for _ in 0..<random.pick([0, 0, 1, 1, 2]) { faults.append(WireFault(&random, connections: 2)) }
     switch random.number(0..<8) {
-    case 0: sink = .output(readerLeavesAfter: random.number(0..<elements + 1))
+    case 0: sink = .output(readerLeavesAfter: random.number(0..<elements + 1), clientStalls: random.chance(2))
     case 1: sink = .failing(after: random.number(0..<elements + 1))
     default: sink = .connection
     }
@@ -144,6 +145,10 @@ struct Exchange: World {
         first.near.abort(error)
       }
     }
+    if case .output(_, clientStalls: true) = sink {
+      first.wire?.far.stall(true)
+      stage.at(.seconds(20)) { first.wire?.far.stall(false) }
+    }
     if let fault = faults.first { fault.apply(to: fault.connection == 0 ? first.wire : second.wire, on: stage) }
     if let fault = faults.dropFirst().first {
       fault.apply(to: fault.connection == 0 ? first.wire : second.wire, on: stage)
@@ -176,7 +181,7 @@ struct Exchange: World {
     let options = BridgeOptions(onEnd: BridgeEndPolicy(rawValue: policy) ?? .afterAnswer)
     switch sink {
     case .connection: try await bridge(a, b, options: options)
-    case .output(let count):
+    case .output(let count, _):
       try await bridge(
         a, JoinedStream(reading: b, writing: b.failing(after: count, StreamError.closed), endsWithReader: true),
         options: options)

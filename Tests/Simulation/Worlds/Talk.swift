@@ -30,6 +30,8 @@ struct Talk: World {
     var rests: Duration?
     var keepalive: Duration?
     var idle: Duration?
+    /// How long the peer may take nothing.
+    var stall: Duration?
     var highWatermark: Int
   }
   enum Ending: Codable, Sendable {
@@ -61,7 +63,8 @@ struct Talk: World {
         readsParts: random.chance(3), pings: random.pick([0, 0, 3]), cancelsSends: random.chance(4),
         cancelsReads: random.chance(4), rests: random.chance(3) ? .seconds(random.number(1..<90)) : nil,
         keepalive: random.chance(3) ? .milliseconds(random.number(random.pick([300..<3000, 1000..<30_000]))) : nil,
-        idle: random.chance(5) ? .seconds(random.number(1..<30)) : nil, highWatermark: random.pick([1, 1000, 64 << 10]))
+        idle: random.chance(5) ? .seconds(random.number(1..<30)) : nil,
+        stall: random.chance(3) ? .seconds(random.number(1..<6)) : nil, highWatermark: random.pick([1, 1000, 64 << 10]))
     }
     let time = Duration.milliseconds(random.number(0..<3000))
     let side = random.number(0..<2)
@@ -103,6 +106,7 @@ struct Talk: World {
       if side.rests != nil { add { $0.sides[index].rests = nil } }
       if side.keepalive != nil { add { $0.sides[index].keepalive = nil } }
       if side.idle != nil { add { $0.sides[index].idle = nil } }
+      if side.stall != nil { add { $0.sides[index].stall = nil } }
       if side.highWatermark != 64 << 10 { add { $0.sides[index].highWatermark = 64 << 10 } }
     }
     return worlds
@@ -175,6 +179,7 @@ struct Talk: World {
   private func set(_ options: inout WebSocketOptions, _ side: Side) {
     options.writeHighWatermark = side.highWatermark
     options.idleTimeout = side.idle
+    if let stall = side.stall { options.stallTimeout = stall }
     options.keepalive = side.keepalive.map { WebSocketOptions.Keepalive(interval: $0, timeout: $0) }
   }
 
@@ -286,7 +291,11 @@ struct Talk: World {
 
   private func judge(_ tallies: [Tally], _ stage: Stage) {
     guard faults.allSatisfy(\.isHarmless), maxMessageSize == nil, case .whenDone(let side) = ending else { return }
-    if sides.contains(where: { $0.idle != nil || $0.keepalive != nil || ($0.rests ?? .zero) > .seconds(8) }) { return }
+    if sides.contains(where: {
+      $0.idle != nil || $0.stall != nil || $0.keepalive != nil || ($0.rests ?? .zero) > .seconds(8)
+    }) {
+      return
+    }
     // What takes longer to be read than a peer may be silent is given up.
     if sides[1 - side].thought > .milliseconds(1) || wire.pieceSize < 1000 { return }
     guard tallies[side].wasReadToGoodEnd else {
