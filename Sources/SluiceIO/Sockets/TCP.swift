@@ -57,7 +57,13 @@ public enum TCP {
       unsafe sluice_listen($0, address.length, CInt(clamping: backlog), sharesPort)
     }
     guard descriptor >= 0 else { throw IOError("listen on", address.description, status: descriptor) }
-    let bound = unsafe SocketAddress.ofSocket { unsafe getsockname(descriptor, $0, $1) } ?? address
+    let known = address.port == 0 ? nil : address
+    guard let bound = unsafe SocketAddress.ofSocket({ unsafe getsockname(descriptor, $0, $1) }) ?? known else {
+      // Nobody could connect to a port that the system chose and does not tell.
+      let failure = errno
+      close(descriptor)
+      throw IOError("listen on", address.description, status: -failure)
+    }
     return try SocketListener(adopting: descriptor, on: loop, name: bound.description, port: bound.port) { accepted in
       let watch = try DescriptorWatch(accepted, on: loop, operation: "accept on", subject: bound.description)
       let peer = unsafe SocketAddress.ofSocket { unsafe getpeername(accepted, $0, $1) }
