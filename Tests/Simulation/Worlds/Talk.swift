@@ -36,6 +36,8 @@ struct Talk: World {
   }
   enum Ending: Codable, Sendable {
     case close(side: Int, at: Duration)
+    /// The same, and from the beginning its system takes nothing of what the other sends.
+    case closesFull(side: Int, at: Duration)
     case bothClose(at: Duration)
     case abort(side: Int, at: Duration)
     case leave(side: Int, at: Duration)
@@ -68,7 +70,12 @@ struct Talk: World {
     }
     let time = Duration.milliseconds(random.number(0..<3000))
     let side = random.number(0..<2)
-    switch random.number(0..<6) {
+    switch random.number(0..<7) {
+    case 6:
+      ending = .closesFull(side: side, at: time)
+      // The other side is not at its end when it gives up.
+      sides[1 - side].stall = .seconds(random.number(1..<6))
+      sides[1 - side].rests = .seconds(random.number(5..<30))
     case 0: ending = .close(side: side, at: time)
     case 1: ending = .bothClose(at: time)
     case 2: ending = .abort(side: side, at: time)
@@ -154,6 +161,11 @@ struct Talk: World {
         })
     }
     for fault in faults { fault.apply(to: wires, on: stage) }
+    if case .closesFull(let side, let time) = ending {
+      let sender = side == 0 ? wires.far : wires.near
+      sender.stall(true)
+      stage.at(time + .seconds(15)) { sender.stall(false) }
+    }
     for task in tasks { await task.value }
     for (index, socket) in sockets.enumerated() { await expectEnd(of: socket, index, stage) }
     judge(tallies, stage)
@@ -250,7 +262,7 @@ struct Talk: World {
       do { try await socket.close(code, "bye") } catch { stage.outcome("close: \(type(of: error))") }
     }
     switch ending {
-    case .close(index, let time):
+    case .close(index, let time), .closesFull(index, let time):
       try? await stage.loop.sleep(for: time)
       await close(.normal)
     case .bothClose(let time):
@@ -265,7 +277,7 @@ struct Talk: World {
     case .whenDone(index):
       await whenSent()
       await close(.normal)
-    case .close, .abort, .leave, .whenDone:
+    case .close, .closesFull, .abort, .leave, .whenDone:
       await socket.waitUntilClosed()
     }
   }
