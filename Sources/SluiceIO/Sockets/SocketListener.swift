@@ -109,7 +109,11 @@ import SluiceStreams
 
   private func startWatching() throws -> Polled<SocketStream> {
     let status = watch.start(.readable)
-    guard status == 0 else { throw fail(IOError("listen on", name, status: status)) }
+    if status == 0 { return .pending }
+    let error = IOError("listen on", name, status: status)
+    // epoll_ctl(2): there is no memory, or no further watch for this user. That passes as a lack of descriptors does.
+    guard status == -ENOMEM || status == -ENOSPC else { throw fail(error) }
+    pause(error)
     return .pending
   }
 
