@@ -45,6 +45,7 @@ extension Chain {
       far.cancel(nil)
       try? await far.close()
     }
+    // Who cancels that instead ends a direction: a bridge that is to close both at once (`closeBoth`) then cuts this one, with what it has not read.
     do { while try await near.read() != nil {} } catch {}
     near.cancel(nil)
   }
