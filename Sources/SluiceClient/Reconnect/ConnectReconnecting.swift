@@ -24,17 +24,18 @@ extension Connect {
   }
 
   private static func end(of stream: ByteStream) async -> ConnectionEnd {
-    let result = try? await stream.loop.run { Result { try finish(stream) } }
+    let result = try? await stream.loop.run { Result { try lastPoll(of: stream) } }
     if case .failure(let error) = result { return .lost(error) }
     return .lost(ConnectionEnded())
   }
 
-  /// Closes what is not closed yet. On the stream's loop.
+  /// Closes what is not closed yet, whatever its peer takes: the next connection does not wait for that. On the stream's loop.
   /// - Throws: what the stream has failed with, if it has.
-  private static func finish(_ stream: some PolledDuplexStream<Bytes, Bytes>) throws {
+  private static func lastPoll(of stream: some PolledDuplexStream<Bytes, Bytes>) throws {
     defer {
-      stream.cancel(nil)
-      stream.closeWhenFlushed { _ in }
+      Task(executorPreference: stream.loop) {
+        await stream.closeLingering(stallTimeout: Lingering.sendingTime, orAbort: StreamError.aborted)
+      }
     }
     _ = try stream.poll()
   }

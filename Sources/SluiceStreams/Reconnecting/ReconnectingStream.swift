@@ -109,9 +109,6 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
     }
   }
 
-  /// For how long a peer whose connection has no further use may take nothing of what was written to it.
-  private static var endTimeout: Duration { .seconds(10) }
-
   // MARK: reading
 
   public func poll() throws -> Polled<Output> {
@@ -394,7 +391,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   /// Ends a connection that has no further use: a peer that has ended its half only would wait for the end of ours.
   private func finish(_ connection: Connection) {
     Task(executorPreference: loop) {
-      await connection.closeLingering(stallTimeout: Self.endTimeout, orAbort: StreamError.aborted)
+      await connection.closeLingering(stallTimeout: Lingering.sendingTime, orAbort: StreamError.aborted)
     }
   }
 

@@ -6,6 +6,8 @@
 package final class Lingering: @unchecked Sendable {  // touched on its loop only
   /// How long the peer may take nothing: 2 seconds.
   package static let time = Duration.seconds(2)
+  /// For how long the peer may take nothing of what a connection that is left has still to send: 10 seconds.
+  package static let sendingTime = Duration.seconds(10)
 
   private var watch: StallWatch?
   private var waiting: [@Sendable () -> Void] = []

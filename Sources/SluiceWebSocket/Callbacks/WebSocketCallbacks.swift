@@ -34,12 +34,12 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   private var isReading = false
   /// While it is open.
   private var attendant: Attendant?
-  /// Whether `buffered` is told at the end of this turn of the loop.
-  private var isPublishScheduled = false
   /// Whether the connection is over, though what it has received may still be unread.
   private var isOver = false
-  /// Bytes that the connection has taken and that have not left, as far as other threads know.
-  private let buffered = Atomic<Int>(0)
+  /// The connection while it is open, for other threads.
+  private let shared = Mutex<WebSocket?>(nil)
+  /// Bytes that wait for the connection to open, for other threads.
+  private let queuedForOpen = Atomic<Int>(0)
   /// Bytes that other threads have given to `trySend` and that are on their way to the loop.
   private let handedOver = Atomic<Int>(0)
   /// The same with what each message costs on its way.
@@ -152,9 +152,11 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   // MARK: sending
 
   /// Bytes that were sent and have not left yet.
-  public var bufferedAmount: Int {
-    if loop.isCurrent { updateBuffered() }
-    return buffered.load(ordering: .relaxed) + handedOver.load(ordering: .relaxed)
+  public var bufferedAmount: Int { buffered + handedOver.load(ordering: .relaxed) }
+
+  /// Of these, what the loop knows of.
+  private var buffered: Int {
+    shared.withLock { $0 }?.bufferedAmount ?? queuedForOpen.load(ordering: .relaxed)
   }
 
   /// Sends a message without waiting, from any thread.
@@ -175,7 +177,7 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   }
 
   private func handOver(_ message: Message) -> Bool {
-    guard buffered.load(ordering: .relaxed) + handedOverCost.load(ordering: .relaxed) < highWatermark else {
+    guard buffered + handedOverCost.load(ordering: .relaxed) < highWatermark else {
       // One word to the loop is on its way at a time.
       if !isRefusalUnderWay.exchange(true, ordering: .acquiringAndReleasing) {
         loop.execute {
@@ -191,7 +193,8 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     handedOverCost.add(cost, ordering: .relaxed)
     loop.execute {
       _ = self.send(message)
-      self.updateBuffered()
+      // It counts in one of the two places at least.
+      if case .open(let ws) = self.state { ws.publishBufferedAmount() }
       self.handedOver.subtract(count, ordering: .relaxed)
       self.handedOverCost.subtract(cost, ordering: .relaxed)
     }
@@ -218,8 +221,9 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     case .closed: return false
     case .connecting(var queue, let bytes):
       queue.append(message)
-      state = .connecting(queue, bytes + heldCost(ofByteCount: message.bytes.count))
-      updateBuffered()
+      let queued = bytes + heldCost(ofByteCount: message.bytes.count)
+      state = .connecting(queue, queued)
+      queuedForOpen.store(queued, ordering: .relaxed)
       return true
     case .open(let ws): return push(message, to: ws)
     }
@@ -234,7 +238,6 @@ public final class WebSocketCallbacks: @unchecked Sendable {
       return false
     }
     if (try? ws.hasRoom()) != true { noteNoRoom() }
-    publishAtEndOfTurn()
     return true
   }
 
@@ -248,28 +251,7 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     }
   }
 
-  /// Has other threads know what has not left when this turn's messages have.
-  private func publishAtEndOfTurn() {
-    guard !isPublishScheduled, let attendant else { return }
-    isPublishScheduled = true
-    loop.atEndOfTurn(attendant)
-  }
-
-  fileprivate func publishBuffered() {
-    isPublishScheduled = false
-    updateBuffered()
-  }
-
-  private func updateBuffered() {
-    switch state {
-    case .connecting(_, let bytes): buffered.store(bytes, ordering: .relaxed)
-    case .open(let ws): buffered.store(ws.queuedByteCount, ordering: .relaxed)
-    case .closed: buffered.store(0, ordering: .relaxed)
-    }
-  }
-
   fileprivate func didGetRoom() {
-    updateBuffered()
     guard hadNoRoom, case .open = state, hasRoom else { return }
     hadNoRoom = false
     keep(.drain)
@@ -325,7 +307,9 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     ws.controls.observer = attendant
     // Before whatever a handler sends.
     for message in queue { _ = push(message, to: ws) }
-    updateBuffered()
+    ws.publishBufferedAmount()
+    shared.withLock { $0 = ws }
+    queuedForOpen.store(0, ordering: .relaxed)
     keep(.open)
     read()
   }
@@ -450,7 +434,8 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     isClosed.store(true, ordering: .relaxed)
     forgetHandlersOfOpen()
     if error == nil { errorHandler = nil }
-    updateBuffered()
+    shared.withLock { $0 = nil }
+    queuedForOpen.store(0, ordering: .relaxed)
     if let error { keep(.error(error)) }
     keep(.close(code, reason))
     tellClosed()
@@ -470,11 +455,10 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   }
 
   /// Tells of everything else, and keeps them alive in the same way.
-  private final class Attendant: SingleWaker, EndOfTurn, ControlObserver {
+  private final class Attendant: SingleWaker, ControlObserver {
     private let callbacks: WebSocketCallbacks
     init(_ callbacks: WebSocketCallbacks) { self.callbacks = callbacks }
     func wake() { callbacks.didGetRoom() }
-    func endOfTurn() { callbacks.publishBuffered() }
     func connectionIsOver() { callbacks.connectionIsOver() }
     func didReceivePing(_ payload: Bytes) { callbacks.didReceivePing(payload) }
     func didReceivePong(_ payload: Bytes) { callbacks.didReceivePong(payload) }

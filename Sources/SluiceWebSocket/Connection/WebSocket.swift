@@ -85,7 +85,7 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     var mayHoldUntold = true
     /// Whether the system has what the transport's `sendAtOnce` has taken.
     var isSentToSystem = false
-    /// Whether the transport had room and has got nothing since: asking it costs as much as framing a short message.
+    /// Whether the transport had room, and has neither got anything nor told of anything since: asking it costs as much as framing a short message.
     var isRoomKnown = false
     /// Whether somebody was told that there is no room, and waits for it.
     var isRoomAwaited = false

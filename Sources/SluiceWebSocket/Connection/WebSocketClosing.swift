@@ -167,29 +167,50 @@ extension WebSocket {
     return CloseStatus(code ?? .noStatus, reason)
   }
 
-  /// The transport ended or failed without the peer's Close.
-  func didLoseConnection(_ error: (any Error)?) {
+  /// The transport failed without the peer's Close.
+  func didLoseConnection(_ error: any Error) {
     Reached.mark("ws.connectionLost")
     cut(.connectionLost(underlying: error))
   }
 
-  /// Both Close frames are on their way or here: ends our half of the transport, then waits for the peer to end its.
-  private func didCloseBoth() {
-    afterSent { self.endTransport() }
+  /// The peer has ended its half without a Close. Nothing more comes, so that the connection is lost; but the peer may still read, and what was sent
+  /// before leaves.
+  func didEndWithoutClose() {
+    Reached.mark("ws.endedWithoutClose")
+    let error = WebSocketError.connectionLost(underlying: nil)
+    let close = takeHeldClose()
+    changeLife { $0.cut(error, after: close) }
+    heldControls?.pings.fail()
+    // For as long as that takes, with a peer that may take nothing.
+    keepTimes()
+    afterSent { self.endTransport(waitingFor: .ours, error) }
+    tellReader()
+    writer.wake()
   }
 
-  private func endTransport() {
-    guard case .waiting(let completions) = closing else { return }
-    closing = .lingering(until: [.ours, .peers])
+  /// Both Close frames are on their way or here: ends our half of the transport, then waits for the peer to end its.
+  private func didCloseBoth() {
+    afterSent { self.endTransport(waitingFor: [.ours, .peers], nil) }
+  }
+
+  /// - Parameter failure: What `close` is told, unless the peer has closed.
+  private func endTransport(waitingFor ends: TransportEnds, _ failure: WebSocketError?) {
+    let completions: [@Sendable ((any Error)?) -> Void]
+    switch closing {
+    case .none: completions = []
+    case .waiting(let waiting): completions = waiting
+    case .lingering, .done: return
+    }
+    closing = .lingering(until: ends)
     wakeCloseWaiters()
     flush()
     // A peer whose Close is here has all that it will read; it need not wait for ours before it leaves.
     let hasAnswered = received != nil
     transport.closeWhenFlushed { error in
-      for completion in completions { completion(hasAnswered ? nil : error) }
+      for completion in completions { completion(hasAnswered ? nil : error ?? failure) }
       self.didEnd(.ours)
     }
-    linger()
+    if ends.contains(.peers) { linger() }
     tellOfEnd()
   }
 

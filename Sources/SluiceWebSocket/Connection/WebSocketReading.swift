@@ -234,7 +234,8 @@ extension WebSocket: ServedStream {
   private func transportDidEnd() {
     // hixie-75 has no other way to close.
     if machine.mayEnd { return didReceiveClose(nil, "") }
-    didLoseConnection(nil)
+    if incoming.isReadingAhead && holdsEnd { return hold(.transportEnd) }
+    didEndWithoutClose()
   }
 
   @usableFromInline
@@ -284,6 +285,7 @@ extension WebSocket: ServedStream {
     switch held.end {
     case .close(let code, let reason): didReceiveClose(code, reason)
     case .violation(let error): failProtocol(error)
+    case .transportEnd: didEndWithoutClose()
     }
   }
 
@@ -362,6 +364,7 @@ extension WebSocket: Waker {
 
   /// For the transport: it has room, or has failed.
   public func wakeWriter() {
+    outgoing.isRoomKnown = false
     flushControl()
     outgoing.isRoomAwaited = false
     heldControls?.roomAwaitedSince = nil

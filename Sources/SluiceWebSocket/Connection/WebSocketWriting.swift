@@ -102,7 +102,9 @@ extension WebSocket {
     outgoing.isRoomKnown = false
     // A transport that has failed says so itself, at the next `hasRoom`.
     let isTaken = (try? context.send(outgoing.gathered.move(), to: transport)) ?? false
-    if isFlushScheduled { isFlushScheduled = !context.cancelEndOfTurn(self) }
+    outgoing.isRoomKnown = false
+    // Who was woken by that for there is room again may have sent something.
+    if isFlushScheduled, outgoing.gathered.isEmpty { isFlushScheduled = !context.cancelEndOfTurn(self) }
     if !isTaken || outgoing.mayHoldUntold { publishBufferedAmount() }
     if outgoing.isRoomAwaited { tellOfRoom() }
   }

@@ -37,7 +37,9 @@ extension WebSocket {
 
   /// The extensions have encoded a message.
   func sendEncoded(_ message: ExtensionMessage) {
-    if case .failed? = machine.life.writingEnd { return }
+    // Nothing follows a message that could not be encoded, and nothing of it all a connection that is given up.
+    if pipeline?.hasLostMessages == true { return }
+    if case .done = closing { return }
     // A transport that has failed says so itself, at the next `hasRoom`.
     try? gather { $0.send(encoded: message, to: &$1, copyingUpTo: Self.gatherLimit) }
     writer.wake()

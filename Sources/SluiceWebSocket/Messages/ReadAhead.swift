@@ -24,6 +24,8 @@ struct ReadAhead: ~Copyable {
     /// The peer's Close.
     case close(CloseCode?, String)
     case violation(WebSocketProtocolError)
+    /// That of its half of the connection, without a Close.
+    case transportEnd
   }
 
   /// nil while there is nothing: then an idle connection holds a pointer only.
