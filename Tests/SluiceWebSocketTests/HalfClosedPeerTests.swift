@@ -88,7 +88,9 @@ struct HalfClosedPeerTests {
 
   // MARK: the server
 
-  private static func open(_ near: SimulatedStream, _ far: SimulatedStream, _ answer: Answer) async throws -> WebSocket {
+  private static func open(
+    _ near: SimulatedStream, _ far: SimulatedStream, _ answer: Answer
+  ) async throws -> WebSocket {
     guard answer == .extension else { return try await SimulatedWire.open(near, far) }
     var options = WebSocketHandshakeOptions()
     options.extensions = [Slow()]
