@@ -375,6 +375,9 @@ def injected(trace):
 
 def is_beneath(call):
     caller = next((frame for frame in call[1:] if "/libc.so" not in frame), "")
+    # Programs that the tool has started are none of ours.
+    if re.match(r"(/usr)?/bin/", caller):
+        return True
     return bool(BENEATH.search(caller) or UNSURVIVABLE.search("\n".join(call)))
 
 
