@@ -19,6 +19,7 @@ let package = Package(
     .library(name: "SluiceTesting", targets: ["SluiceTesting"]),
     .library(name: "SluiceTopics", targets: ["SluiceTopics"]),
     .library(name: "SluiceTopicsRedis", targets: ["SluiceTopicsRedis"]),
+    .library(name: "SluiceTopicsSQLite", targets: ["SluiceTopicsSQLite"]),
     .library(name: "SluiceTopicsConnections", targets: ["SluiceTopicsConnections"]),
     .library(name: "SluiceNIO", targets: ["SluiceNIO"]),
     .library(name: "SluiceHummingbird", targets: ["SluiceHummingbird"]),
@@ -33,6 +34,7 @@ let package = Package(
       enabledTraits: ["NIO"]),
     .trait(name: "Metrics", description: "SluiceMetrics: what connections do, counted with swift-metrics."),
     .trait(name: "Redis", description: "SluiceTopicsRedis: topics on Redis, with libhiredis."),
+    .trait(name: "SQLite", description: "SluiceTopicsSQLite: topics in a file, with libsqlite3."),
     .trait(name: "ServiceLifecycle", description: "SluiceLifecycle: servers as services of swift-service-lifecycle."),
   ],
   dependencies: [
@@ -151,6 +153,10 @@ let package = Package(
       swiftSettings: settings),
     // RESP's parser (libhiredis-dev), with the trait Redis only.
     .systemLibrary(name: "CSluiceHiredis", providers: [.apt(["libhiredis-dev"]), .brew(["hiredis"])]),
+    // A database in a file (libsqlite3-dev), with the trait SQLite only.
+    .systemLibrary(
+      name: "CSluiceSQLite", pkgConfig: "sqlite3",
+      providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
     // Logs with names and positions, for many readers: the contract, the ring, and the engine in memory.
     .target(
       name: "SluiceTopics",
@@ -171,6 +177,13 @@ let package = Package(
         "SluiceTopics", "SluiceStreams", "SluiceHTTP", "SluiceIO", "SluiceTLS", "SluiceClient",
         .target(name: "CSluiceHiredis", condition: .when(traits: ["Redis"])),
         .product(name: "DequeModule", package: "swift-collections"),
+      ],
+      swiftSettings: settings),
+    // Empty without the trait SQLite.
+    .target(
+      name: "SluiceTopicsSQLite",
+      dependencies: [
+        "SluiceTopics", "SluiceStreams", .target(name: "CSluiceSQLite", condition: .when(traits: ["SQLite"])),
       ],
       swiftSettings: settings),
     // Empty without the trait NIO.
@@ -273,14 +286,16 @@ let package = Package(
     .testTarget(
       name: "SluiceTopicsTests",
       dependencies: [
-        "Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis", "SluiceStreams", "SluiceIO",
-        "topics-server",
+        "Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis", "SluiceTopicsSQLite",
+        "SluiceStreams", "SluiceIO", "topics-server",
       ],
       exclude: ["Server"], swiftSettings: settings),
-    // Of which two stand on one Redis there.
+    // Of which two stand on one Redis there, or on one file.
     .executableTarget(
       name: "topics-server",
-      dependencies: ["Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis"],
+      dependencies: [
+        "Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis", "SluiceTopicsSQLite",
+      ],
       path: "Tests/SluiceTopicsTests/Server", swiftSettings: settings),
     // Empty without the trait NIO.
     .testTarget(

@@ -10,11 +10,16 @@ struct EngineUnderTest: Sendable, CustomTestStringConvertible {
 
   static let memory = EngineUnderTest(testDescription: "memory") { MemoryHost() }
 
-  #if Redis
-    static let all: [EngineUnderTest] = [memory, redis]
-  #else
-    static let all: [EngineUnderTest] = [memory]
-  #endif
+  static let all: [EngineUnderTest] = {
+    var all = [memory]
+    #if SQLite
+      all.append(sqlite)
+    #endif
+    #if Redis
+      all.append(redis)
+    #endif
+    return all
+  }()
 }
 
 /// Where the logs of a test are. Each `connect` is what another process would have.

@@ -1,8 +1,23 @@
 // topics-server REDIS-URL: event streams at /feed and a chat at /rooms/{room}, on topics that other servers share. Prints its URL.
+// topics-server append FILE NAME: appends to the topic `log` of a file, one message after the other, and prints where each is stored.
 import Sluice
 import SluiceTopics
 import SluiceTopicsConnections
 import SluiceTopicsRedis
+import SluiceTopicsSQLite
+
+#if SQLite
+  @Sendable func append() async throws {
+    let arguments = CommandLine.arguments
+    let topic = try await Topics.sqlite(arguments[2]).topic("log")
+    let output = StandardStream.output()
+    for number in 0... {
+      let text = "\(arguments[3]) \(number)"
+      try await output.write(Bytes("\(try await topic.append(TopicContent(text))) \(text)\n"))
+    }
+  }
+  if CommandLine.arguments.count == 4 { try UVLoop.runShared(append) }
+#endif
 
 #if Redis
   @Sendable func serve() async throws {
