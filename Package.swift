@@ -154,9 +154,7 @@ let package = Package(
     // RESP's parser (libhiredis-dev), with the trait Redis only.
     .systemLibrary(name: "CSluiceHiredis", providers: [.apt(["libhiredis-dev"]), .brew(["hiredis"])]),
     // A database in a file (libsqlite3-dev), with the trait SQLite only.
-    .systemLibrary(
-      name: "CSluiceSQLite", pkgConfig: "sqlite3",
-      providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
+    .systemLibrary(name: "CSluiceSQLite", providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
     // Logs with names and positions, for many readers: the contract, the ring, and the engine in memory.
     .target(
       name: "SluiceTopics",
@@ -244,7 +242,7 @@ let package = Package(
     .executableTarget(
       name: "sluice-cli",
       dependencies: [
-        "Sluice",
+        "Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis", "SluiceTopicsSQLite",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),

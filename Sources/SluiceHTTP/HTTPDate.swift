@@ -20,7 +20,8 @@ package enum HTTPDate {
   }
 
   /// The Gregorian date, counted in years that begin in March: the leap day is their last.
-  private static func date(daysSince1970 days: Int) -> (year: Int, month: Int, day: Int) {
+  /// - Returns: The month counts from 0.
+  package static func date(daysSince1970 days: Int) -> (year: Int, month: Int, day: Int) {
     let dayOfEra = days + 719_468
     let (era, day) = dayOfEra.quotientAndRemainder(dividingBy: 146_097)
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365

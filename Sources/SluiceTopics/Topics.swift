@@ -56,7 +56,8 @@ public final class Topics: Sendable {
     }
   }
 
-  private static func isName(_ name: String) -> Bool {
+  /// Whether a text may be a topic's name.
+  package static func isName(_ name: String) -> Bool {
     (1...200).contains(name.utf8.count)
       && name.utf8.allSatisfy { byte in
         ASCII.isLetter(byte) || ASCII.isDigit(byte)

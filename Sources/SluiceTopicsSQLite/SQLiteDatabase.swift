@@ -43,11 +43,11 @@
     private var statements: [String: SQLiteStatement] = [:]
 
     /// - Throws: `TopicError`.
-    init(_ path: String, lockTimeout: Duration) throws {
+    init(_ path: String, readOnly: Bool = false, lockTimeout: Duration) throws {
       var handle: OpaquePointer?
-      let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX
+      let access = readOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
       // As a name, and not as a URI.
-      let status = unsafe sqlite3_open_v2(path, &handle, flags, nil)
+      let status = unsafe sqlite3_open_v2(path, &handle, access | SQLITE_OPEN_NOMUTEX, nil)
       guard let handle = unsafe handle else { throw TopicError.unavailable("out of memory") }
       unsafe self.handle = handle
       self.path = path

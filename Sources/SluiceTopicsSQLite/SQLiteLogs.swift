@@ -24,7 +24,11 @@
 
     init(_ path: String, _ options: SQLiteOptions) throws {
       self.path = path
-      database = try SQLiteDatabase(path, lockTimeout: options.lockTimeout)
+      let isReadOnly = options.access == .readOnly
+      if isReadOnly, unsafe access(path, F_OK) != 0 {
+        throw TopicError.refused("\(path) can't be read: \(unsafe String(cString: strerror(errno)))")
+      }
+      database = try SQLiteDatabase(path, readOnly: isReadOnly, lockTimeout: options.lockTimeout)
       // Before anything is changed: it may be somebody else's.
       let (owner, tables) = try database.transaction("BEGIN") {
         let tables = try database.integer("SELECT count(*) FROM sqlite_schema") ?? 0
@@ -33,6 +37,11 @@
       let isNew = owner == 0 && tables == 0
       guard isNew || owner == Self.applicationID else {
         throw TopicError.refused("\(path) is a database of another program")
+      }
+      if isReadOnly {
+        guard !isNew else { throw TopicError.refused("\(path) is no file of topics") }
+        try checkVersion()
+        return
       }
       guard try Self.writesAhead(database, within: options.lockTimeout) else {
         throw TopicError.refused("\(path) can't have a write-ahead log where it is")
@@ -45,6 +54,10 @@
         try database.run("PRAGMA max_page_count=\(max(Int64(maxBytes) / pageSize, 1))")
       }
       if isNew { try database.transaction("BEGIN IMMEDIATE", makeTables) }
+      try checkVersion()
+    }
+
+    private func checkVersion() throws {
       guard try database.integer("PRAGMA user_version") == Self.version else {
         throw TopicError.refused("\(path) was written by a later version of Sluice")
       }

@@ -11,6 +11,16 @@
       /// When the system has it (`synchronous=NORMAL`): a killed process loses nothing, a machine that loses power the newest appends.
       case normal
     }
+    /// What is done with the file.
+    public enum Access: Hashable, Sendable {
+      /// It is made if it is not there; topics are read and appended to.
+      case readWrite
+      /// It must be there, and nothing in it is changed: appending is refused. SQLite may still make `PATH-shm` and `PATH-wal` beside it. A topic that
+      /// nobody has appended to is empty, and has a position that only this process knows.
+      case readOnly
+    }
+    /// Default: `.readWrite`.
+    public var access = Access.readWrite
     /// Default: `.full`.
     public var durability = Durability.full
     /// How long other processes may keep the file locked, before reading and appending fail with `TopicError.unavailable`. Default: 5 seconds.
@@ -32,7 +42,7 @@
     /// ```
     /// SQLite keeps `PATH-wal` and `PATH-shm` beside the file, and Sluice `PATH-life`, by which a file that was replaced with an older copy, while nobody had it
     /// open, is known as another: the positions of what the copy lacks are lost, and never mistaken. The file must be on a disk of the machine.
-    /// - Parameter path: Made if it is not there. A file that is something else is refused, and left as it is.
+    /// - Parameter path: Made if it is not there, unless it is for reading only. A file that is something else is refused, and left as it is.
     /// - Throws: `TopicError.refused` for what is no file of topics, or may not be written; `TopicError.unavailable` if it is locked.
     public static func sqlite(
       _ path: String, sqlite: SQLiteOptions = SQLiteOptions(), options: TopicsOptions = TopicsOptions()

@@ -35,6 +35,8 @@
       let number: Int64
     }
     private let seenVersion = Mutex<Version?>(nil)
+    /// Before all messages of a topic: where those stand who read what nobody had appended to, and may not change the file.
+    private let unwritten = LogEpoch(name: LogEpoch.newName(), first: 1, last: 0)
 
     /// Messages, and bytes, of one topic that are read at a time.
     private static let (maxCount, maxBytes) = (512, 1 << 20)
@@ -49,7 +51,8 @@
 
     /// Whether the file is one of topics, or can be made one.
     func check() async throws {
-      try await writing.run { [writing] in _ = try writing.connection() }
+      let thread = options.access == .readOnly ? reading : writing
+      try await thread.run { _ = try thread.connection() }
     }
 
     // MARK: reading
@@ -62,7 +65,8 @@
       let slice = try await reading.run { [reading] in
         try reading.connection().read(topic, after: offset, maxCount: maxCount, maxBytes: maxBytes)
       }
-      if let slice { return slice }
+      if let slice { return known(slice) }
+      guard options.access == .readWrite else { return LogSlice([], LogState(epoch: unwritten, earliest: nil)) }
       let state = try await writing.run { [writing, writer] in
         let logs = try writing.connection()
         return try logs.create(topic, life: writer.life(logs))
@@ -70,10 +74,19 @@
       return LogSlice([], state)
     }
 
+    /// The slice with what the positions of this process mean.
+    private func known(_ slice: LogSlice) -> LogSlice {
+      guard options.access == .readOnly,
+        let state = LogState(epochs: [unwritten] + slice.state.epochs, earliest: slice.state.earliest)
+      else { return slice }
+      return LogSlice(slice.messages, state)
+    }
+
     // MARK: appending
 
     func append(_ batch: AppendBatch, to topic: String, limits: LogLimits) async throws -> Position {
-      try await withCheckedThrowingContinuation { next in
+      guard options.access == .readWrite else { throw TopicError.refused("the file was opened for reading only") }
+      return try await withCheckedThrowingContinuation { next in
         let isFirst = state.withLock { state in
           state.appends.append(Append(batch: batch, topic: topic, limits: limits) { next.resume(with: $0) })
           return state.appends.count == 1
@@ -178,9 +191,9 @@
     private func deliver(to follow: Follow, _ number: Int) throws {
       var position = follow.position
       while true {
-        let slice = try reading.connection().read(
+        let found = try reading.connection().read(
           follow.topic, after: position.offset, maxCount: Self.maxCount, maxBytes: Self.maxBytes)
-        guard let slice, !slice.messages.isEmpty else { return }
+        guard let slice = found.map(known), !slice.messages.isEmpty else { return }
         var rest = slice.messages[...]
         while let first = rest.first {
           // Between epochs there is a gap; where it is another one, something was lost.

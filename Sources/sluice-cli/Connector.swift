@@ -36,6 +36,11 @@ struct Connector: Sendable {
   func connect(_ source: OpenEndpoint, _ target: OpenEndpoint) async throws {
     switch (source, target) {
     case (.messages(let a), .messages(let b)): try await join(Ends(a.stream), Ends(b.stream), sockets: [a, b])
+    case (.messages(let a), .messageSource), (.messages(let a), .messageSink):
+      try await join(Ends(a.stream), messages(of: target), sockets: [a])
+    case (.messageSource, .messages(let b)), (.messageSink, .messages(let b)):
+      try await join(messages(of: source), Ends(b.stream), sockets: [b])
+    case (.messageSource, .messageSink): try await join(messages(of: source), messages(of: target), sockets: [])
     case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a.stream), sockets: [a])
     case (.messages(let a), _):
       if let ends = byteEnds(of: a) { return try await join(ends, bytes(of: target), sockets: [a]) }
@@ -90,6 +95,8 @@ struct Connector: Sendable {
     case .bytes(let stream): Ends(stream)
     case .source(let stream): Ends(readable: stream)
     case .sink(let stream): Ends(writable: stream)
+    case .messageSource(let stream): Ends(readable: encoded(stream))
+    case .messageSink(let stream): Ends(writable: decoding(stream))
     case .echo, .messages: Ends(readable: SequenceStream([]), writable: Writable { _ in })
     }
   }
@@ -111,6 +118,11 @@ struct Connector: Sendable {
   }
 
   private func messages(of endpoint: OpenEndpoint) -> Ends<Message> {
+    switch endpoint {
+    case .messageSource(let stream): return Ends(readable: stream)
+    case .messageSink(let stream): return Ends(writable: stream)
+    default: break
+    }
     let bytes = bytes(of: endpoint)
     return Ends(
       readable: bytes.readable.map { decode($0) }, writable: bytes.writable.map { encode($0) },
@@ -119,6 +131,14 @@ struct Connector: Sendable {
 
   private func decode(_ stream: some ReadableStream<Bytes>) -> any ReadableStream<Message> {
     stream.pipe(through: MessageDecoder(framing, kind: kind, limit: maxMessage))
+  }
+
+  private func encoded(_ stream: some ReadableStream<Message>) -> any ReadableStream<Bytes> {
+    stream.pipe(through: MessageEncoder(framing))
+  }
+
+  private func decoding(_ stream: some WritableStream<Message>) -> any WritableStream<Bytes> {
+    stream.behind(MessageDecoder(framing, kind: kind, limit: maxMessage))
   }
 
   private func encode(_ stream: some WritableStream<Bytes>) -> any WritableStream<Message> {

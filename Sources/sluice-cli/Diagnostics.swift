@@ -22,6 +22,10 @@ struct Diagnostics: Sendable {
   /// What the user must know to go on, such as a port.
   func notice(_ text: String) { if !isQuiet { write("sluice: \(text)") } }
 
+  func tellOfExhaustion(_ error: any Error) {
+    notice("out of file descriptors (ulimit -n), accepting paused: \(error)")
+  }
+
   func verbose(_ text: @autoclosure () -> String) { if isVerbose { write("sluice: \(text())") } }
 
   /// On a terminal, each is written over the one before; the last one stays.

@@ -14,6 +14,7 @@ enum Endpoint: Equatable {
   case null
   case eventSource(url: String)
   case broadcast(url: String)
+  case topic(TopicURL)
   case listenWebSocket(url: String)
   case listenTCP(host: String, port: Int)
   case listenTLS(host: String, port: Int)
@@ -23,7 +24,7 @@ enum Endpoint: Equatable {
     -, ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH], ws+unix:SOCKET[:/PATH], tcp://HOST:PORT, tls://HOST:PORT, \
     unix:PATH, file:PATH, exec:COMMAND, echo:, null:, listen+ws://HOST:PORT[/PATH], listen+wss://HOST:PORT[/PATH], \
     listen+tcp://HOST:PORT, listen+tls://HOST:PORT, listen+unix:PATH, sse+http://HOST[:PORT][/PATH], sse+https://…, \
-    listen+sse+http://HOST:PORT[/PATH], listen+sse+https://…
+    listen+sse+http://HOST:PORT[/PATH], listen+sse+https://…, \(TopicURL.forms)
     """
 
   init(_ text: String) throws(UsageError) {
@@ -60,6 +61,7 @@ enum Endpoint: Equatable {
         throw UsageError("'\(scheme):' must not be followed by anything, but is followed by '\(rest)'")
       }
       self = scheme == "echo" ? .echo : .null
+    case _ where scheme.hasPrefix(TopicURL.prefix): self = .topic(try TopicURL(text))
     case "http", "https":
       throw UsageError(
         "unknown scheme '\(scheme)': write sse+\(scheme)://… for an event stream, \(scheme == "http" ? "ws" : "wss")://… for a WebSocket"
@@ -82,6 +84,7 @@ enum Endpoint: Equatable {
     case .null: "null:"
     case .eventSource: "sse+http:"
     case .broadcast: "listen+sse+http:"
+    case .topic(let url): "\(url.scheme):"
     case .listenWebSocket: "listen+ws:"
     case .listenTCP: "listen+tcp:"
     case .listenTLS: "listen+tls:"
@@ -108,6 +111,10 @@ enum Endpoint: Equatable {
   /// Whether it serves what another endpoint gives.
   var isBroadcast: Bool {
     if case .broadcast = self { true } else { false }
+  }
+
+  var isTopic: Bool {
+    if case .topic = self { true } else { false }
   }
 
   /// Whether it serves in TLS, and so needs a certificate.
@@ -157,6 +164,9 @@ enum Endpoint: Equatable {
     default: false
     }
   }
+
+  /// Whether what it moves are messages, of a connection or of a log.
+  var movesMessages: Bool { isMessageBased || isTopic }
 
   private static func nonEmpty(_ rest: String, _ what: String, in text: String) throws(UsageError) -> String {
     guard !rest.isEmpty else { throw UsageError("\(what) is missing after the colon in '\(text)'") }

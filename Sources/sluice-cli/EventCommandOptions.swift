@@ -7,13 +7,15 @@ import SluiceStreams
 
 /// What the command line says of event streams.
 struct EventCommandOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Read only events of this type, or send lines as events of this type.", valueName: "TYPE"))
+  @Option(
+    help: ArgumentHelp(
+      "Read only events of this type, or send or append what is sent as events of this type.", valueName: "TYPE"))
   var event: String?
 
   @Option(help: ArgumentHelp("Start after the event with this id.", valueName: "ID"))
   var lastEventID: String?
 
-  @Flag(help: "Write each event as a line of JSON: event, data, id.")
+  @Flag(help: "Write each event as a line of JSON: event, data, id; of a topic: position, time, event, data.")
   var json = false
 
   @Option(
@@ -170,7 +172,7 @@ extension ServerSentEvent {
 
 extension String {
   /// As a string of JSON (RFC 8259 §7).
-  fileprivate var jsonQuoted: String {
+  var jsonQuoted: String {
     var text = "\""
     for scalar in unicodeScalars {
       switch scalar {

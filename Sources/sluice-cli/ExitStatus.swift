@@ -3,6 +3,7 @@ import Sluice
 import SluiceClient
 import SluiceHTTP
 import SluiceIO
+import SluiceTopics
 import SluiceWebSocket
 import SluiceWebSocketProtocol
 
@@ -40,6 +41,8 @@ enum ExitStatus: Int32, CaseIterable {
     case let error as WebSocketConnectError: self.init(error)
     case let error as EventSourceError: self.init(error)
     case let error as StreamError: self.init(error)
+    case let error as TopicOpenError: self.init(opening: error)
+    case let error as TopicError: self.init(error)
     case let error as IOError: self.init(error)
     case TLSError.invalidOption, ConnectError.invalidProxy, ConnectError.invalidOrigin: self = .usage
     case TLSError.truncated: self = .abnormalClose
@@ -80,6 +83,24 @@ enum ExitStatus: Int32, CaseIterable {
     case .limitExceeded, .truncated: self = .protocolError
     case .halfCloseTimeout, .tooSlow: self = .abnormalClose
     case .concurrentRead, .concurrentWrite, .closed, .aborted: self = .failure
+    }
+  }
+
+  private init(opening error: TopicOpenError) {
+    switch error.error {
+    case .refused: self = error.isFile ? .inputOutput : .handshake
+    case .unavailable: self = error.isFile ? .inputOutput : .connect
+    default: self.init(error.error)
+    }
+  }
+
+  private init(_ error: TopicError) {
+    switch error {
+    case .invalidName: self = .usage
+    case .positionLost, .appendFailed, .unavailable, .tooSlow: self = .abnormalClose
+    case .messageTooLarge: self = .protocolError
+    case .refused: self = .inputOutput
+    case .closed: self = .failure
     }
   }
 

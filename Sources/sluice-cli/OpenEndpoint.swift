@@ -12,6 +12,10 @@ enum OpenEndpoint: Sendable {
   /// A file that is written, those who listen to events.
   case sink(any WritableStream<Bytes>)
   case messages(MessageEndpoint)
+  /// The messages of a topic.
+  case messageSource(any ReadableStream<Message>)
+  /// A topic that messages are appended to.
+  case messageSink(any WritableStream<Message>)
   case echo
 }
 
@@ -23,6 +27,7 @@ struct EndpointOpener: Sendable {
   let events: EventCommandOptions
   let service: EventService
   let commands: CommandRunner
+  let topics: TopicOpener
   /// nil if what is lost is lost.
   let reconnection: Reconnection?
 
@@ -55,6 +60,7 @@ struct EndpointOpener: Sendable {
         throw UsageError("listen+sse+… can only be written: write it second, sluice SOURCE listen+sse+http://…")
       }
       return .sink(try await events.broadcast(url, service))
+    case .topic(let url): return role == .source ? try await topics.source(url) : try await topics.sink(url)
     case .echo: return .echo
     // As a file that is empty: it neither answers nor ends the other direction.
     case .null: return role == .source ? .source(SequenceStream([])) : .sink(DiscardingSink<Bytes>(on: UVLoop.shared))

@@ -22,15 +22,17 @@ struct OptionScope: Sendable {
   private static let all = [
     OptionScope(
       ["--lines", "--null", "--length-prefixed", "--chunks", "--binary", "--text"],
-      for: "a WebSocket connected to a byte stream, or byte streams with --reconnect"
+      for: "a WebSocket or a topic connected to a byte stream, or byte streams with --reconnect"
     ) { $0.framesMessages || $0.reconnects },
-    OptionScope(
-      ["--protocol", "--compress", "--max-message", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:"
-    ) {
+    OptionScope(["--protocol", "--compress", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:") {
       $0.isMessageBased
     },
-    OptionScope(["--one-message"], forAny: "ws:, wss:, listen+ws:, listen+wss: and sse+http:") {
-      $0.isMessageBased || $0.isEventSource
+    OptionScope(["--max-message"], for: "ws:, wss:, listen+ws:, listen+wss:, and topics that are appended to") {
+      $0.hasWebSocket || $0.appendsToTopic
+    },
+    OptionScope(["--one-message"], for: "ws:, wss:, listen+ws:, listen+wss:, sse+http:, and topics that are not served")
+    {
+      !$0.servesTopic && ($0.hasWebSocket || [$0.source, $0.target].contains { $0.isEventSource || $0.isTopic })
     },
     OptionScope(["--header"], forAny: "ws:, wss: and sse+http: (for servers, see --response-header)") {
       $0.isHTTPClient
@@ -50,10 +52,23 @@ struct OptionScope: Sendable {
       $0.isHTTPClient || $0.isHTTPServer
     },
     OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix: and sse+http:") { $0.isRemote },
-    OptionScope(["--event", "--max-event"], forAny: "sse+http: and listen+sse+http:") {
-      $0.isEventSource || $0.isBroadcast
+    OptionScope(["--event"], for: "sse+http:, listen+sse+http: with a SOURCE, and topics that are not served") {
+      !$0.servesTopic && [$0.source, $0.target].contains { $0.isEventSource || $0.isBroadcast || $0.isTopic }
     },
-    OptionScope(["--last-event-id", "--json", "--post"], forAny: "sse+http:") { $0.isEventSource },
+    OptionScope(["--max-event"], for: "sse+http:, and listen+sse+http: with a SOURCE") {
+      !$0.servesTopic && [$0.source, $0.target].contains { $0.isEventSource || $0.isBroadcast }
+    },
+    OptionScope(["--json"], for: "sse+http:, and a topic as SOURCE") {
+      $0.source.isEventSource || $0.target.isEventSource || $0.readsTopic
+    },
+    OptionScope(["--last-event-id", "--post"], forAny: "sse+http: (for a topic, see --from)") { $0.isEventSource },
+    OptionScope(["--from"], for: "a topic as SOURCE, or served by listen+ws: or listen+sse+http:") {
+      $0.readsTopic || $0.servesTopic
+    },
+    OptionScope(["--no-follow"], for: "a topic as SOURCE") { $0.readsTopic },
+    OptionScope(["--max-age", "--max-bytes", "--max-count", "--append-timeout"], for: "topics that are appended to") {
+      $0.appendsToTopic
+    },
     OptionScope(
       ["--key", "--ca", "--alpn", "--tls-profile"],
       for: "TLS: wss:, tls:, sse+https:, listen+wss:, listen+tls: and listen+sse+https:"
@@ -105,12 +120,23 @@ private struct CommandEndpoints {
 
   /// Whether messages become bytes between the two, or the other way round. An echo gives messages back as they are.
   var framesMessages: Bool {
-    source.isMessageBased != target.isMessageBased && source != .echo && target != .echo
+    if servesTopic || readsTopic && given.contains("--json") { return false }
+    return source.movesMessages != target.movesMessages && source != .echo && target != .echo
   }
+
+  /// Whether clients are connected to a topic.
+  var servesTopic: Bool {
+    target.isTopic && (source.isHTTPServer) || source.isTopic && target.isBroadcast
+  }
+
+  var readsTopic: Bool { source.isTopic && !target.isBroadcast }
+  var appendsToTopic: Bool { target.isTopic && !source.isBroadcast }
 
   /// Whether something comes back from the target.
   var isTwoWay: Bool {
-    let answers = !target.isFile && !target.isBroadcast && target != .null && target != .echo && source != .echo
+    let answers =
+      !source.isTopic && !target.isTopic && !target.isFile && !target.isBroadcast && target != .null && target != .echo
+      && source != .echo
     return answers && !(source == .standardIO && target == .standardIO)
   }
 
@@ -119,6 +145,7 @@ private struct CommandEndpoints {
     [source, target].contains {
       switch $0 {
       case .tls, .eventSource: true
+      case .topic(let url): url.isSecure
       case .webSocket(let url): url.lowercased().hasPrefix("wss") || given.contains("--follow-redirects")
       default: false
       }

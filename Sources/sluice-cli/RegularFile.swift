@@ -23,7 +23,7 @@ struct RegularFile: Equatable {
 
   /// Whether it may take any time to open an endpoint: to connect it, or to wait for the reader of a named pipe.
   static func mayWait(toOpen endpoint: Endpoint) -> Bool {
-    guard case .file(let path) = endpoint else { return endpoint.isRemote }
+    guard case .file(let path) = endpoint else { return endpoint.isRemote || endpoint.isTopic }
     var status = stat()
     return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
   }

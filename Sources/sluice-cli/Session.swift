@@ -20,7 +20,7 @@ struct Session: Sendable {
   init(_ command: SluiceCommand, diagnostics: Diagnostics) throws {
     source = try Endpoint(command.source)
     target = try Endpoint(command.target)
-    guard !source.isBroadcast else {
+    guard !source.isBroadcast || target.isTopic else {
       throw UsageError("listen+sse+… can only be written: write it second, sluice SOURCE \(command.source)")
     }
     guard !target.isListener else { throw UsageError("a listening endpoint comes first: sluice \(command.target) …") }
@@ -29,7 +29,8 @@ struct Session: Sendable {
     }
     // What a service or a job in the background finds as its input is no answer to what it reads: it must not end that. An input that was
     // named is.
-    hasNoInput = command.noInput || (source.isRemote || source.isListener) && StandardDescriptors.hasNoInput
+    hasNoInput =
+      command.noInput || source.isTopic || (source.isRemote || source.isListener) && StandardDescriptors.hasNoInput
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, target)
     balancing = command.balancing
     let security = command.security
@@ -67,7 +68,7 @@ struct Session: Sendable {
     tls = source.servesTLS || target.servesTLS ? try security.server() : nil
     let origins = command.webSocket.originPolicy
     let answers = try command.webSocket.responseHeaders(
-      of: target.isBroadcast ? EventSource.reservedFields : HandshakeHeaders.reserved)
+      of: source.isBroadcast || target.isBroadcast ? EventSource.reservedFields : HandshakeHeaders.reserved)
     var service = EventService(headers: answers, origins: origins, credentials: credentials, diagnostics)
     service.server.tls = tls
     service.server.proxyProtocolFrom = balancing.networks
@@ -76,6 +77,9 @@ struct Session: Sendable {
       service: service,
       commands: CommandRunner(
         ending: command.commands.ending, interruption: interruption, user: credentials.asked?.user),
+      topics: TopicOpener(
+        command.topics, event: command.events.event, writesJSON: command.events.json,
+        maxMessage: command.webSocket.givenMaxMessage, tls: client.tls, diagnostics),
       reconnection: command.reconnecting.reconnect
         ? Reconnection(
           client: client, protocols: command.webSocket.protocols, framing: command.framing.framing,
@@ -97,11 +101,25 @@ struct Session: Sendable {
   }
 
   func run() async throws {
+    do { try await connect() } catch {
+      await opener.topics.close()
+      throw error
+    }
+    await opener.topics.close()
+  }
+
+  private func connect() async throws {
     interruption.watch()
     defer { connector.progress?.finish(diagnostics) }
     let reporter = connector.progress.map { progress in Task { try await progress.report(diagnostics) } }
     defer { reporter?.cancel() }
     switch source {
+    case .listenWebSocket(let url) where target.isTopic:
+      try await topicService?.serveWebSockets(url, server)
+    case .broadcast(let url): try await topicService?.serveEvents(url, opener.service)
+    case .topic where target.isBroadcast:
+      guard case .broadcast(let url) = target else { return }
+      try await topicService?.serveEvents(url, opener.service)
     case .listenWebSocket(let url):
       let listening = try await WebSocketServer.listen(url, options: server)
       listening.onExhaustion(tellOfExhaustion)
@@ -210,8 +228,16 @@ struct Session: Sendable {
     return .sink(opener.standardOutput())
   }
 
-  private func tellOfExhaustion(_ error: any Error) {
-    diagnostics.notice("out of file descriptors (ulimit -n), accepting paused: \(error)")
+  private func tellOfExhaustion(_ error: any Error) { diagnostics.tellOfExhaustion(error) }
+
+  /// For a topic and what serves it.
+  private var topicService: TopicService? {
+    let topic: TopicURL
+    switch (source, target) {
+    case (.topic(let url), _), (_, .topic(let url)): topic = url
+    default: return nil
+    }
+    return TopicService(topic: topic, opener: opener.topics, interruption: interruption, diagnostics: diagnostics)
   }
 
   private func openTarget(for connection: CGIVariables? = nil) async throws -> OpenEndpoint {
@@ -251,6 +277,8 @@ extension OpenEndpoint {
       stream.cancel(reason)
     case .source(let stream): stream.cancel(reason)
     case .sink(let stream): stream.abort(reason)
+    case .messageSource(let stream): stream.cancel(reason)
+    case .messageSink(let stream): stream.abort(reason)
     case .messages(let endpoint): endpoint.giveUp(reason)
     case .echo: break
     }

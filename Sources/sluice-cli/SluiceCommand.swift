@@ -60,6 +60,16 @@ struct SluiceCommand: AsyncParsableCommand {
         listen+sse+http://HOST:PORT[/PATH]
                              as TARGET: sends each line of SOURCE as an event to
                              all connected clients; listen+sse+https:// over TLS
+        topic+sqlite:FILE/NAME
+                             a topic, a log with positions, in a file: read as
+                             SOURCE, appended to as TARGET. After listen+ws:,
+                             each client is joined to it: what one sends, all
+                             get; after listen+sse+http:, each client reads it,
+                             and resumes by Last-Event-ID
+        topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME
+                             the same on Redis, for any number of machines;
+                             topic+rediss:// over TLS,
+                             topic+redis+unix:SOCKET/NAME over a Unix socket
 
       EXAMPLES
         An echo server:
@@ -88,6 +98,13 @@ struct SluiceCommand: AsyncParsableCommand {
           sluice --post @question.json --header 'Content-Type: application/json' sse+https://example.com/ask
         Stream a log to browsers:
           tail -f app.log | sluice - listen+sse+http://127.0.0.1:8000/log
+        A durable log, and back:
+          tail -f app.log | sluice - topic+sqlite:app.db/log
+          sluice --from earliest topic+sqlite:app.db/log
+        A chat over any number of machines:
+          sluice 'listen+ws://0.0.0.0:8000/rooms/{room}' 'topic+redis://cache/rooms.{room}'
+        A feed that resumes on every machine:
+          sluice listen+sse+http://0.0.0.0:8001/feed topic+redis://cache/feed
         A TLS server:
           sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
         A command per connection:
@@ -123,6 +140,9 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "EVENT STREAMS")
   var events: EventCommandOptions
+
+  @OptionGroup(title: "TOPICS")
+  var topics: TopicCommandOptions
 
   @OptionGroup(title: "TLS AND PROXIES")
   var security: SecurityOptions
@@ -306,6 +326,9 @@ struct WebSocketCommandOptions: ParsableArguments {
     try checkSeconds("--ping", ping, above: 0)
     try checkSeconds("--connect-timeout", connectTimeout, above: 0)
   }
+
+  /// nil if the command line leaves it as it is.
+  var givenMaxMessage: Int? { maxMessage == MessageAssembler.defaultMaxMessageSize ? nil : maxMessage }
 
   /// With a context for each direction: the tool has few connections, and they are long.
   var extensions: [any WebSocketExtension] {

@@ -56,6 +56,36 @@
 
   @Suite("Topics in a file", .timeLimit(.minutes(2)))
   struct SQLiteTests {
+    @Test(
+      "who only reads needs the file to be there, changes nothing in it, and sees the first message of a topic that nobody had written"
+    )
+    func readOnly() async throws {
+      try await SQLiteHost.run { host in
+        var options = SQLiteOptions()
+        options.access = .readOnly
+        await #expect(throws: TopicError.self) { try await host.connect(options) }
+        try await host.shell("test ! -e \(host.path)")
+        let theirs = try await host.connect(TopicsOptions())
+        try await theirs.topic("other").append("before")
+        let ours = try await host.connect(options)
+        let topic = try ours.topic("log")
+        await #expect(throws: TopicError.refused("the file was opened for reading only")) {
+          try await topic.append("x")
+        }
+        let reader = try await topic.messages(from: .earliest)
+        let position = try await topic.position()
+        // Nothing was written by that.
+        let database = try SQLiteDatabase(host.path, readOnly: true, lockTimeout: .seconds(5))
+        #expect(try database.integer("SELECT count(*) FROM topics") == 1)
+        for number in 0..<3 { try await theirs.topic("log").append("\(number)") }
+        #expect(try await reader.texts(count: 3) == ["0", "1", "2"])
+        #expect(try await topic.messages(from: .after(position)).texts(count: 3) == ["0", "1", "2"])
+        #expect(try await ours.topic("other").messages(from: .earliest).texts(count: 1) == ["before"])
+        await ours.close()
+        await theirs.close()
+      }
+    }
+
     @Test("a writer that is killed at any time loses nothing that was acknowledged, and another process reads on")
     func killedWriter() async throws {
       try await SQLiteHost.run { host in

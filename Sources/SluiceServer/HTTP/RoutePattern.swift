@@ -2,7 +2,7 @@ import SluiceHTTP
 import SluiceStreams
 
 /// The paths that a route is for: segments that are written out or stand for any (`{name}`), and perhaps everything below them (`/*`).
-struct RoutePattern: Sendable {
+package struct RoutePattern: Sendable {
   private enum Segment: Sendable {
     /// In the spelling of `RequestPath`.
     case literal(String)
@@ -12,15 +12,15 @@ struct RoutePattern: Sendable {
   private let hasBelow: Bool
 
   /// What a path says of a request.
-  struct Match {
+  package struct Match {
     /// Decoded.
-    var parameters: [String: String] = [:]
+    package var parameters: [String: String] = [:]
     /// What the `*` stands for, in the spelling of `RequestPath`; empty without one.
-    var below = ""
+    package var below = ""
   }
 
   /// - Parameter path: Its first slash may be missing.
-  init(_ path: String) {
+  package init(_ path: String) {
     let text = path.utf8.begins(with: "/") ? path.wire.dropFirst() : path.wire
     var written = text.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     hasBelow = written.last?.equals("*") ?? false
@@ -31,6 +31,11 @@ struct RoutePattern: Sendable {
     }
   }
 
+  /// What stands in braces.
+  package var parameterNames: Set<String> {
+    Set(segments.compactMap { if case .parameter(let name) = $0 { name } else { nil } })
+  }
+
   private static func parameterName(_ segment: WireText) -> String? {
     guard segment.first == UInt8(ascii: "{"), segment.last == UInt8(ascii: "}") else { return nil }
     let name = segment.dropFirst().dropLast()
@@ -39,7 +44,7 @@ struct RoutePattern: Sendable {
 
   /// - Parameter path: In the spelling of `RequestPath`.
   /// - Returns: nil if the path is another. A parameter stands for one segment that is not empty, and is UTF-8 when it is decoded.
-  func match(_ path: String) -> Match? {
+  package func match(_ path: String) -> Match? {
     guard path.utf8.begins(with: "/") else { return nil }
     var match = Match()
     var rest = path.wire.dropFirst()

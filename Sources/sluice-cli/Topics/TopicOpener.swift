@@ -1,0 +1,173 @@
+import Sluice
+import SluiceTLS
+import SluiceTopics
+import SluiceTopicsRedis
+import SluiceTopicsSQLite
+import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// Connects to what keeps topics, and lets go of it at the end.
+final class TopicOpener: Sendable {
+  let options: TopicCommandOptions
+  /// The type of what is appended, or of what is read alone; nil: none, and all.
+  private let event: String?
+  private let writesJSON: Bool
+  /// Bytes of a message.
+  let maxMessage: Int
+  private let tls: TLSClientContext?
+  private let diagnostics: Diagnostics
+  private let opened = Mutex<[Topics]>([])
+
+  /// What is to be done with an engine's topics.
+  enum Use {
+    /// What is not there is not made.
+    case reading
+    case appending
+  }
+
+  init(
+    _ options: TopicCommandOptions, event: String?, writesJSON: Bool, maxMessage: Int?, tls: TLSClientContext?,
+    _ diagnostics: Diagnostics
+  ) {
+    self.options = options
+    self.event = event
+    self.writesJSON = writesJSON
+    self.maxMessage = maxMessage ?? TopicsOptions().maxMessageBytes
+    self.tls = tls
+    self.diagnostics = diagnostics
+  }
+
+  func topics(_ engine: TopicURL.Engine, for use: Use) async throws -> Topics {
+    let observer = TopicDiagnostics(diagnostics)
+    var topicsOptions = TopicsOptions()
+    topicsOptions.limits = options.limits.limits
+    topicsOptions.maxMessageBytes = maxMessage
+    topicsOptions.appendTimeout = .seconds(options.appendTimeout)
+    topicsOptions.observer = observer
+    let topics: Topics
+    do { topics = try await connect(engine, use, topicsOptions) } catch let error as TopicError {
+      throw TopicOpenError(error, isFile: engine.isFile)
+    }
+    observer.begin()
+    opened.withLock { $0.append(topics) }
+    return topics
+  }
+
+  private func connect(_ engine: TopicURL.Engine, _ use: Use, _ options: TopicsOptions) async throws -> Topics {
+    switch engine {
+    case .memory: return .memory(options: options)
+    case .sqlite(let path):
+      #if SQLite
+        var sqlite = SQLiteOptions()
+        sqlite.access = use == .reading ? .readOnly : .readWrite
+        return try await .sqlite(path, sqlite: sqlite, options: options)
+      #else
+        throw UsageError(
+          "this sluice was built without topics in files (trait SQLite); scripts/build-tool builds it with them")
+      #endif
+    case .redis(let url):
+      #if Redis
+        var redis = RedisOptions()
+        redis.tls = tls
+        redis.password = unsafe getenv("REDISCLI_AUTH").map { unsafe String(cString: $0) }
+        return try await .redis(url, redis: redis, options: options)
+      #else
+        throw UsageError(
+          "this sluice was built without topics on Redis (trait Redis); scripts/build-tool builds it with them")
+      #endif
+    }
+  }
+
+  /// What there is to be read of a topic, as messages or as lines of JSON.
+  func source(_ url: TopicURL) async throws -> OpenEndpoint {
+    let topic = try await topic(url, for: .reading)
+    do {
+      let reader = try await topic.messages(from: options.beginning)
+      let last = options.noFollow ? try await topic.position() : nil
+      let source = TopicSource(reader: reader, last: last, event: event)
+      return writesJSON ? .source(source.map { Bytes($0.json + "\n") }) : .messageSource(source.map { Message($0) })
+    } catch let error as TopicError {
+      throw TopicOpenError(error, isFile: url.engine.isFile)
+    }
+  }
+
+  /// A sink whose end comes when all is stored.
+  func sink(_ url: TopicURL) async throws -> OpenEndpoint {
+    .messageSink(TopicSink(writer: try await topic(url, for: .appending).writer(), event: event))
+  }
+
+  private func topic(_ url: TopicURL, for use: Use) async throws -> Topic {
+    guard let name = url.name.filled(with: [:]) else {
+      throw UsageError(
+        "'{…}' in a topic's name is what the path of a client has, for listen+ws: and listen+sse+http: alone")
+    }
+    if case .memory = url.engine {
+      throw UsageError("topic+memory: is of this process alone: it can be TARGET of listen+ws: only")
+    }
+    return try await topics(url.engine, for: use).topic(name)
+  }
+
+  /// Lets go of all that was opened.
+  func close() async {
+    for topics in opened.withLock({ $0 }) { await topics.close() }
+  }
+}
+
+extension TopicURL.Engine {
+  var isFile: Bool { if case .sqlite = self { true } else { false } }
+}
+
+/// Topics could not be opened.
+struct TopicOpenError: Error, CustomStringConvertible {
+  let error: TopicError
+  /// Of a file, or else of a server.
+  let isFile: Bool
+
+  init(_ error: TopicError, isFile: Bool) {
+    self.error = error
+    self.isFile = isFile
+  }
+
+  var description: String {
+    switch error {
+    // What is meant stands in the reason.
+    case .refused(let reason), .unavailable(let reason): reason
+    default: error.description
+    }
+  }
+}
+
+/// Says when the engine is away; it is tried again without that.
+private final class TopicDiagnostics: TopicObserver {
+  private let diagnostics: Diagnostics
+  /// What was said last, and when; nil before the first connection, whose failure is an error.
+  private let last = Mutex<(text: String, time: ContinuousClock.Instant)?>(nil)
+  /// How long the same is not said again.
+  private static let pause = Duration.seconds(10)
+
+  init(_ diagnostics: Diagnostics) { self.diagnostics = diagnostics }
+
+  func begin() { last.withLock { $0 = ("", .now) } }
+
+  func didDisconnect(_ reason: any Error) {
+    let text = "\(reason); trying again"
+    let isNews = last.withLock { last in
+      guard let (said, time) = last, said != text || time.duration(to: .now) > Self.pause else { return false }
+      last = (text, .now)
+      return true
+    }
+    if isNews { diagnostics.notice(text) }
+  }
+
+  func didLose(topic: String, _ loss: TopicLoss) {
+    diagnostics.verbose(
+      "topic \(topic): messages after \(loss.asked) are lost; the log is whole from \(loss.earliest) on")
+  }
+}

@@ -1,0 +1,191 @@
+import SluiceHTTP
+import SluiceTopics
+
+/// A topic as the command line names it: `topic+ENGINE/NAME`.
+struct TopicURL: Equatable, Sendable {
+  /// Where topics are kept.
+  enum Engine: Equatable, Sendable {
+    /// This process.
+    case memory
+    case sqlite(path: String)
+    /// As `Topics.redis` takes it.
+    case redis(url: String)
+  }
+  let engine: Engine
+  let name: TopicName
+  /// "topic+redis", as it stands in messages.
+  let scheme: String
+
+  static let prefix = "topic+"
+
+  /// - Parameter text: `topic+SCHEME:…`; the last segment of its path is the topic.
+  init(_ text: String) throws(UsageError) {
+    let (scheme, rest) = try Self.divide(text)
+    self.scheme = scheme
+    let name: Substring
+    if scheme == "topic+memory" {
+      (engine, name) = (.memory, rest[...])
+    } else {
+      // Behind the host, if there is one.
+      let path = rest.hasPrefix("//") && !rest.hasPrefix("///") ? rest.dropFirst(2) : rest[...]
+      guard let slash = path.lastIndex(of: "/") else {
+        throw UsageError("the topic's name is missing in '\(text)', as in \(Self.example(of: scheme))")
+      }
+      let (last, query) = Self.dividedQuery(path[path.index(after: slash)...])
+      name = last
+      engine = try Self.engine(scheme, String(rest[..<slash]), query, in: text)
+    }
+    guard !name.isEmpty else {
+      throw UsageError("the topic's name is missing in '\(text)', as in \(Self.example(of: scheme))")
+    }
+    self.name = try TopicName(String(name), in: text)
+  }
+
+  /// An engine without a topic, as `sluice topics list` takes it.
+  static func engine(_ text: String) throws(UsageError) -> Engine {
+    let (scheme, rest) = try divide(text)
+    let (place, query) = dividedQuery(rest[...])
+    return try engine(scheme, place.hasSuffix("/") ? String(place.dropLast()) : String(place), query, in: text)
+  }
+
+  private static func divide(_ text: String) throws(UsageError) -> (scheme: String, rest: String) {
+    guard let colon = text.firstIndex(of: ":") else { throw UsageError("'\(text)' is not a topic's URL: \(forms)") }
+    return (text[..<colon].lowercased(), String(text[text.index(after: colon)...]))
+  }
+
+  private static func dividedQuery(_ text: Substring) -> (Substring, query: Substring?) {
+    guard let mark = text.firstIndex(of: "?") else { return (text, nil) }
+    return (text[..<mark], text[text.index(after: mark)...])
+  }
+
+  private static func engine(
+    _ scheme: String, _ place: String, _ query: Substring?, in text: String
+  ) throws(UsageError) -> Engine {
+    if query != nil, scheme != "topic+redis+unix" { throw UsageError("'\(text)' must not have a query ('?…')") }
+    switch scheme {
+    case "topic+memory": return .memory
+    case "topic+sqlite":
+      guard !place.isEmpty else { throw UsageError("the file is missing in '\(text)', as in \(example(of: scheme))") }
+      return .sqlite(path: place)
+    case "topic+redis", "topic+rediss":
+      let url = scheme.dropFirst(prefix.count) + ":" + place
+      do {
+        let database = try ConnectionURL(url, schemes: ["redis", "rediss"]).target.dropFirst()
+        guard database.isEmpty || UInt16(database) != nil else {
+          throw UsageError(
+            "'\(database)' in '\(text)' is not the number of a database, as in topic+redis://HOST/0/NAME")
+        }
+      } catch let error as URLError {
+        throw UsageError("\(error)")
+      } catch let error as UsageError {
+        throw error
+      } catch {
+        throw UsageError("\(error)")
+      }
+      return .redis(url: url)
+    case "topic+redis+unix":
+      let path = place.hasPrefix("//") ? String(place.dropFirst(2)) : place
+      guard !path.isEmpty else { throw UsageError("the socket is missing in '\(text)', as in \(example(of: scheme))") }
+      if let query, !query.hasPrefix("db=") || UInt16(query.dropFirst(3)) == nil {
+        throw UsageError("'?\(query)' in '\(text)' must be ?db=NUMBER")
+      }
+      return .redis(url: "redis+unix://" + path + (query.map { "?" + $0 } ?? ""))
+    default: throw UsageError("unknown scheme '\(scheme)'. Topics are: \(forms)")
+    }
+  }
+
+  static let forms = """
+    topic+sqlite:FILE/NAME, topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME, topic+rediss://…, \
+    topic+redis+unix:SOCKET/NAME[?db=DATABASE], topic+memory:NAME
+    """
+
+  private static func example(of scheme: String) -> String {
+    switch scheme {
+    case "topic+memory": "topic+memory:feed"
+    case "topic+sqlite": "topic+sqlite:app.db/log"
+    case "topic+redis+unix": "topic+redis+unix:/run/redis/redis.sock/feed"
+    default: "\(scheme)://cache:6379/feed"
+    }
+  }
+
+  /// Whether it is reached in TLS.
+  var isSecure: Bool { scheme == "topic+rediss" }
+
+  /// Whether its URL has a user and a password.
+  var hasCredentials: Bool {
+    if case .redis(let url) = engine {
+      url.prefix { $0 != "?" }.contains("@") && !scheme.hasSuffix("unix")
+    } else {
+      false
+    }
+  }
+}
+
+/// The name of a topic, in which `{name}` stands for what a visitor's path has there.
+struct TopicName: Equatable, Sendable {
+  private enum Part: Equatable {
+    case text(String)
+    case parameter(String)
+  }
+  private let parts: [Part]
+
+  init(_ text: String, in url: String) throws(UsageError) {
+    var parts: [Part] = []
+    var rest = text[...]
+    while !rest.isEmpty {
+      let literal = rest.prefix { $0 != "{" && $0 != "}" }
+      if !literal.isEmpty { parts.append(.text(String(literal))) }
+      rest = rest[literal.endIndex...]
+      guard let brace = rest.popFirst() else { break }
+      guard brace == "{", let end = rest.firstIndex(of: "}"), Self.isPlain(rest[..<end]) else {
+        throw UsageError("braces in '\(url)' must enclose the name of a part of the path, as in rooms.{room}")
+      }
+      parts.append(.parameter(String(rest[..<end])))
+      rest = rest[rest.index(after: end)...]
+    }
+    self.parts = parts
+    guard Topics.isName(filled { _ in "x" } ?? "") else {
+      throw UsageError("'\(text)' in '\(url)' is not a topic's name: 1 to 200 letters, digits and . _ - :")
+    }
+  }
+
+  /// The names in braces.
+  var parameters: Set<String> {
+    Set(parts.compactMap { if case .parameter(let name) = $0 { name } else { nil } })
+  }
+
+  /// - Parameter values: What a visitor's path has, decoded.
+  /// - Returns: nil if a value is missing, or is anything but 1 to 64 letters, digits, `_` and `-`: with a dot or a colon, a visitor could name a topic of another
+  ///   pattern.
+  func filled(with values: [String: String]) -> String? {
+    guard let name = filled({ values[$0].flatMap { Self.isPlain($0[...]) ? $0 : nil } }), Topics.isName(name) else {
+      return nil
+    }
+    return name
+  }
+
+  private func filled(_ value: (String) -> String?) -> String? {
+    var name = ""
+    for part in parts {
+      switch part {
+      case .text(let text): name += text
+      case .parameter(let parameter):
+        guard let value = value(parameter) else { return nil }
+        name += value
+      }
+    }
+    return name
+  }
+
+  private static func isPlain(_ text: Substring) -> Bool {
+    (1...64).contains(text.utf8.count)
+      && text.utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"):
+          true
+        default: false
+        }
+      }
+  }
+}

@@ -1,0 +1,458 @@
+"""What the tool must do with topics, run as a user runs it, with real files and a real redis-server: topics.py NAME TOOL. Exits 1 and says why when
+something differs."""
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+name, tool = sys.argv[1:3]
+LIMIT = 60
+
+
+def check(condition, what):
+    if not condition:
+        print(f"{name}: {what}")
+        sys.exit(1)
+
+
+def run(*arguments, data=b"", status=0, **more):
+    done = subprocess.run([tool, *arguments], input=data, capture_output=True, timeout=LIMIT, **more)
+    check(done.returncode == status, f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
+    return done
+
+
+def read(url, *options, **more):
+    """What there is of a topic, as lines of JSON."""
+    done = run("--no-follow", "--json", *(options or ("--from", "earliest")), url, **more)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def texts(messages):
+    return [message["data"] for message in messages]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Redis:
+    """A redis-server of its own, at a port and at a Unix socket."""
+
+    def __init__(self, *options):
+        self.folder, self.port, self.options = tempfile.mkdtemp(), free_port(), options
+        self.url = f"topic+redis://127.0.0.1:{self.port}"
+        self.socket = f"{self.folder}/redis.sock"
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--unixsocket", self.socket, "--dir", self.folder, "--save", "",
+             "--logfile", f"{self.folder}/log", *self.options])
+        for _ in range(500):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                # That it wants a password is an answer too.
+                if b"LOADING" not in connection.recv(100):
+                    return
+            time.sleep(0.02)
+        check(False, "redis-server does not start")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        subprocess.run(["rm", "-r", self.folder])
+
+
+class Server:
+    """A listening tool, whose address is read from standard error."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen([tool, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        line = self.process.stderr.readline().decode()
+        found = re.search(r"listening on ((?:sse\+http|ws)://127\.0\.0\.1:(\d+)\S*)", line)
+        check(found, f"no address from {arguments}: {line}")
+        self.url, self.port = found[1], int(found[2])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def answer(port, path, *fields):
+    """The head of what a server answers to a request for a WebSocket."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        head = [f"GET {path} HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *fields]
+        connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
+        got = b""
+        while b"\r\n\r\n" not in got:
+            part = connection.recv(4096)
+            if not part:
+                break
+            got += part
+        return got.decode()
+
+
+def snapshot(folder, *names):
+    return [hashlib.sha256(open(f"{folder}/{file}", "rb").read()).hexdigest() for file in names]
+
+
+def file():
+    """A durable log in a file, and back."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"topic+sqlite:{folder}/app.db/log"
+        run("-", url, data=b"one\ntwo\nthree\n")
+        check(run("--from", "earliest", "--no-follow", url).stdout == b"one\ntwo\nthree\n", "the log")
+        messages = read(url)
+        check(texts(messages) == ["one", "two", "three"], messages)
+        check(set(messages[0]) == {"position", "time", "event", "data"} and messages[0]["event"] == "message", messages[0])
+        stamp = time.strftime("%Y-%m-%dT%H:%M", time.gmtime())
+        check(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", messages[0]["time"]), messages[0])
+        check(messages[0]["time"][:13] == stamp[:13] or stamp.endswith(":00"), f"{messages[0]} at {stamp}")
+        check(texts(read(url, "--from", "last:2")) == ["two", "three"], "the last two")
+        check(texts(read(url, "--from", messages[0]["position"])) == ["two", "three"], "behind the first")
+        check(read(url, "--from", "now") == [] and read(url, "--from", messages[2]["position"]) == [], "behind the newest")
+        run("--event", "tick", "--null", "-", url, data=b"line\nline\0")
+        check(read(url, "--from", "earliest", "--event", "tick")[0]["data"] == "line\nline", "one type")
+        check(texts(read(url, "--from", "earliest", "--event", "message")) == ["one", "two", "three"], "those without a type")
+        check(run("--null", "--from", "last:1", "--no-follow", url).stdout == b"line\nline\0", "framing")
+        run("--binary", "--chunks", "4", "-", url, data=b"\x00\xff\x00\xffab")
+        check(run("--binary", "--from", "last:2", "--no-follow", url).stdout == b"\x00\xff\x00\xffab", "binary")
+        check(read(url, "--from", "last:1")[0]["data"] == "YWI=" and read(url, "--from", "last:1")[0]["binary"] is True, "binary as JSON")
+        check(run("--from", "last:2", "--one-message", "--binary", url).stdout == b"\x00\xff\x00\xff", "one message")
+        # From one topic to another one, as messages.
+        run("--from", "earliest", "--no-follow", url, f"topic+sqlite:{folder}/app.db/copy")
+        check(texts(read(f"topic+sqlite:{folder}/app.db/copy"))[:3] == ["one", "two", "three"], "a copy")
+        # A reader that waits gets what comes.
+        reader = subprocess.Popen([tool, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        time.sleep(1)
+        run("-", url, data=b"live\n")
+        check(reader.stdout.readline() == b"live\n", "a reader that waits")
+        reader.send_signal(signal.SIGTERM)
+        check(reader.wait(20) == 0, "a reader that was ended")
+        big = b"x" * (1 << 20)
+        run("-", url, data=big + b"\n")
+        run("-", url, data=big + b"y\n", status=3)
+        run("--max-message", str(2 << 20), "-", url, data=big + b"y\n")
+
+
+def reading():
+    """Who only reads makes nothing and changes nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        missing = run(f"topic+sqlite:{folder}/mistyped.db/log", status=7)
+        check(b"No such file" in missing.stderr and os.listdir(folder) == [], f"{missing.stderr} {os.listdir(folder)}")
+        run("listen+sse+http://127.0.0.1:0/feed", f"topic+sqlite:{folder}/mistyped.db/log", status=7)
+        check(os.listdir(folder) == [], "a server made a file")
+        run("-", f"topic+sqlite:{folder}/app.db/log", data=b"one\n")
+        os.remove(f"{folder}/app.db-life")
+        before = snapshot(folder, "app.db")
+        url = f"topic+sqlite:{folder}/app.db/other"
+        check(read(url) == [] and texts(read(f"topic+sqlite:{folder}/app.db/log")) == ["one"], "reading")
+        reader = subprocess.Popen([tool, url], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        time.sleep(1)
+        check(snapshot(folder, "app.db") == before and not os.path.exists(f"{folder}/app.db-life"), "reading has changed the file")
+        # The first message of a topic that nobody had written is no loss.
+        run("-", url, data=b"first\nsecond\n")
+        check(reader.stdout.readline() == b"first\n" and reader.stdout.readline() == b"second\n", "the first message")
+        reader.kill()
+        for text in (b"no database at all, but long enough to be one", b""):
+            with open(f"{folder}/other", "wb") as other:
+                other.write(text)
+            check(b"no file of topics" in run(f"topic+sqlite:{folder}/other/log", status=7).stderr, f"another file: {text}")
+        with contextlib.closing(sqlite3.connect(f"{folder}/theirs.db")) as theirs:
+            theirs.execute("CREATE TABLE t(x)")
+            theirs.commit()
+        for arguments in ([f"topic+sqlite:{folder}/theirs.db/log"], ["-", f"topic+sqlite:{folder}/theirs.db/log"]):
+            check(b"another program" in run(*arguments, status=7).stderr, f"another program's file: {arguments}")
+
+
+def redis():
+    """The same on a server, by its ports and its Unix socket; with a password, and without a server."""
+    with Redis("--requirepass", "secret") as server:
+        url, login = f"{server.url}/feed", f"topic+redis://:secret@127.0.0.1:{server.port}"
+        check(b"NOAUTH" in run(url, status=6).stderr, "no password")
+        check(b"WRONGPASS" in run(url, status=6, env={**os.environ, "REDISCLI_AUTH": "other"}).stderr, "a wrong password")
+        run("-", f"{login}/feed", data=b"one\ntwo\n")
+        check(texts(read(url, env={**os.environ, "REDISCLI_AUTH": "secret"})) == ["one", "two"], "REDISCLI_AUTH")
+        check(read(f"{login}/3/feed") == [], "another database")
+        run("-", f"{login}/3/feed", data=b"three\n")
+        socket_url = f"topic+redis+unix:{server.socket}/feed"
+        environment = {**os.environ, "REDISCLI_AUTH": "secret"}
+        check(texts(read(socket_url + "?db=3", env=environment)) == ["three"], "a Unix socket, and a database")
+        check(texts(read(socket_url.replace(":/", ":///"), env=environment)) == ["one", "two"], "a Unix socket as a URL")
+        run("--from", "zzzzzzzzzzzz.5", f"{login}/feed", status=4)
+    check(b"ECONNREFUSED" in run(f"{server.url}/feed", status=5).stderr, "no server")
+    check(b"ECONNREFUSED" in run("-", f"{server.url}/feed", data=b"x\n", status=5).stderr, "no server")
+    run(f"topic+redis+unix:{server.folder}/none/feed", status=5)
+
+
+def limits():
+    """--max-count, --max-bytes and --max-age, each alone; what was trimmed is said to be lost."""
+    lines = b"".join(b"%06d\n" % number for number in range(1000))
+    with tempfile.TemporaryDirectory() as folder, Redis() as server:
+        for place in (f"topic+sqlite:{folder}/app.db/", f"{server.url}/"):
+            url = place + "count"
+            run("-", url, data=b"first\n")
+            first = read(url)[0]["position"]
+            run("--max-count", "10", "-", url, data=lines)
+            check(texts(read(url)) == [f"{number:06}" for number in range(990, 1000)], "10 messages")
+            lost = run("--from", first, "--no-follow", url, status=4)
+            check(b"lost" in lost.stderr and lost.stdout == b"", lost)
+            run("--max-bytes", "1K", "-", place + "bytes", data=lines)
+            check(len(read(place + "bytes")) == 1024 // 6, f"1 KiB: {len(read(place + 'bytes'))}")
+            run("-", place + "age", data=lines)
+            time.sleep(1.2)
+            run("--max-age", "1s", "-", place + "age", data=b"new\n")
+            check(texts(read(place + "age")) == ["new"], "1 second")
+
+
+def outage():
+    """The server dies and comes back while a log is shipped: each line is there once, in order; and a reader goes on. One that stays away is an error in time."""
+    with Redis("--appendonly", "yes", "--appendfsync", "always") as server:
+        url = f"{server.url}/log"
+        run("-", url, data=b"begin\n")
+        reader = subprocess.Popen([tool, "--from", "earliest", url], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        writer = subprocess.Popen([tool, "--append-timeout", "30", "-", url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        check(reader.stdout.readline() == b"begin\n", "the reader")
+
+        def write():
+            for number in range(3000):
+                writer.stdin.write(b"%d\n" % number)
+                if number % 10 == 0:
+                    writer.stdin.flush()
+                    time.sleep(0.01)
+            writer.stdin.close()
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        for _ in range(2):
+            time.sleep(0.8)
+            server.process.kill()
+            server.process.wait()
+            time.sleep(0.3)
+            server.start()
+        thread.join(LIMIT)
+        check(writer.wait(LIMIT) == 0, f"the writer: {writer.stderr.read()}")
+        check(texts(read(url))[1:] == [str(number) for number in range(3000)], "what is stored")
+        got = [reader.stdout.readline() for _ in range(3000)]
+        check(got == [b"%d\n" % number for number in range(3000)], "what was read")
+        reader.send_signal(signal.SIGINT)
+        check(reader.wait(20) == 0, "the reader's end")
+        check(b"trying again" in reader.stderr.read(), "nothing was said of the outage")
+        writer = subprocess.Popen([tool, "--append-timeout", "1", "-", url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        writer.stdin.write(b"before\n")
+        writer.stdin.flush()
+        time.sleep(0.5)
+        server.process.kill()
+        server.process.wait()
+        writer.stdin.write(b"lost\n")
+        writer.stdin.close()
+        check(writer.wait(20) == 4, "an engine that stays away")
+        check(b"not confirmed" in writer.stderr.read(), "what is said of it")
+
+
+class Reader:
+    """Reads an event stream as a browser does: it comes back, to the other server if need be, and says what it saw last."""
+
+    def __init__(self, ports, first):
+        self.ports, self.last, self.seen, self.connections = ports, first, [], 0
+
+    def run(self, count):
+        turn = 0
+        while len(self.seen) < count:
+            with contextlib.suppress(OSError):
+                self.read(self.ports[turn % len(self.ports)], count)
+            turn += 1
+            time.sleep(0.01)
+
+    def read(self, port, count):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            self.connections += 1
+            connection.sendall(f"GET /feed HTTP/1.0\r\nHost: a\r\nLast-Event-ID: {self.last}\r\n\r\n".encode())
+            data, got = [], connection.makefile("rb")
+            for line in got:
+                line = line.decode().rstrip("\r\n")
+                if line.startswith("id: "):
+                    identity = line[4:]
+                elif line.startswith("data: "):
+                    data.append(line[6:])
+                elif not line and data:
+                    # An event counts when it is whole.
+                    self.seen.append("\n".join(data))
+                    self.last, data = identity, []
+                    if len(self.seen) == count:
+                        return
+
+
+def feeds():
+    """Two servers of one feed on one Redis: one is killed, its readers go on at the other by Last-Event-ID, and nothing is missed or repeated."""
+    count, readers = 3000, 20
+    with Redis() as server, tempfile.TemporaryDirectory() as folder:
+        url = f"{server.url}/feed"
+        run("-", url, data=b"before\n")
+        first = read(url)[0]["position"]
+        one, other = (Server("listen+sse+http://127.0.0.1:0/feed", url) for _ in range(2))
+        clients = [Reader([one.port, other.port] if number % 2 == 0 else [other.port, one.port], first) for number in range(readers)]
+        threads = [threading.Thread(target=client.run, args=(count,), daemon=True) for client in clients]
+        for thread in threads:
+            thread.start()
+        writer = subprocess.Popen([tool, "-", url], stdin=subprocess.PIPE)
+        for number in range(count):
+            writer.stdin.write(b"%d\n" % number)
+            if number % 10 == 0:
+                writer.stdin.flush()
+                time.sleep(0.005)
+            if number == count // 2:
+                one.process.kill()
+        writer.stdin.close()
+        check(writer.wait(LIMIT) == 0, "the writer")
+        for thread in threads:
+            thread.join(LIMIT)
+        expected = [str(number) for number in range(count)]
+        for client in clients:
+            check(client.seen == expected, f"a reader has {len(client.seen)} of {count}: {client.seen[:3]} … {client.seen[-3:]}")
+        check(sum(client.connections > 1 for client in clients) == readers // 2, "who has come back")
+        # By curl, as a person looks: the position before the first event, and one that is lost.
+        curl = ["curl", "-sN", "--max-time", "1", f"http://127.0.0.1:{other.port}/feed"]
+        newest = read(url, "--from", "last:1")[0]["position"]
+        check(f"id: {newest}\n\n" in subprocess.run(curl, capture_output=True).stdout.decode(), "the position before the first event")
+        run("--max-count", "5", "-", url, data=b"after\n")
+        got = subprocess.run([*curl, "-H", f"Last-Event-ID: {first}"], capture_output=True).stdout.decode()
+        lost = re.search(r'event: position-lost\ndata: (\{.*\})\n', got)
+        check(lost and json.loads(lost[1])["asked"] == first, f"a lost position: {got}")
+        check(re.findall(r"data: (\d+|after)\n", got) == [str(number) for number in range(count - 4, count)] + ["after"], got)
+        one.__exit__()
+        other.__exit__()
+        # In a file, the same.
+        log = f"topic+sqlite:{folder}/app.db/feed"
+        run("-", log, data=b"one\ntwo\n")
+        with Server("listen+sse+http://127.0.0.1:0/feed", log) as server_of_file:
+            first = read(log)[0]["position"]
+            got = subprocess.run(
+                ["curl", "-sN", "--max-time", "1", f"http://127.0.0.1:{server_of_file.port}/feed?lastEventId={first}"], capture_output=True)
+            check(re.findall(rb"data: (\w+)\n", got.stdout) == [b"two"], got.stdout)
+
+
+def rooms():
+    """A chat over two servers, and what a visitor may name: a room, and no other topic."""
+    with Redis() as server:
+        topic, secret = f"{server.url}/rooms.{{room}}", f"{server.url}/secret"
+        run("-", secret, data=b"not yours\n")
+        with Server("--from", "last:50", "listen+ws://127.0.0.1:0/rooms/{room}", topic) as one, \
+                Server("--from", "last:50", "listen+ws://127.0.0.1:0/rooms/{room}", topic) as other:
+            def client(port, room):
+                return subprocess.Popen([tool, f"ws://127.0.0.1:{port}/rooms/{room}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+            people = [client(one.port, "lobby"), client(other.port, "lobby"), client(other.port, "%6cobby")]
+            elsewhere = client(one.port, "hall")
+            time.sleep(1)
+            for number, person in enumerate(people):
+                person.stdin.write(b"hello from %d\n" % number)
+                person.stdin.flush()
+            heard = [[person.stdout.readline() for _ in people] for person in people]
+            check(heard[0] == heard[1] == heard[2] and sorted(heard[0]) == [b"hello from %d\n" % number for number in range(3)], f"{heard}")
+            elsewhere.stdin.write(b"anybody\n")
+            elsewhere.stdin.flush()
+            check(elsewhere.stdout.readline() == b"anybody\n", "another room")
+            late = client(one.port, "lobby")
+            check([late.stdout.readline() for _ in people] == heard[0], "who comes later")
+            check(texts(read(f"{server.url}/rooms.lobby")) == [line.decode().strip() for line in heard[0]], "the room's log")
+            for process in (*people, elsewhere, late):
+                process.kill()
+                process.wait()
+            # A position from elsewhere, and one that is lost.
+            position = read(f"{server.url}/rooms.lobby")[1]["position"]
+            back = client(other.port, f"lobby?lastEventId={position}")
+            check(back.stdout.readline() == heard[0][2], "who comes back")
+            back.kill()
+            gone = run(f"ws://127.0.0.1:{one.port}/rooms/lobby?lastEventId=zzzzzzzzzzzz.7", status=4)
+            check(re.search(rb"4410.*\w+\.\d+", gone.stderr), f"a lost position: {gone.stderr}")
+            for room in ("", ".", "..", "a.b", "a:b", "..%2fsecret", "%2e%2e", "x%2fy", "a/b", "a%00", "%ff", "%", "%zz", "*", "%7broom%7d", "{room}",
+                         "x" * 65, "a%20b", "lobby%0d%0aX: y", "l%C3%B6bby", "lobby/"):
+                head = answer(one.port, f"/rooms/{room}")
+                check(head.startswith(("HTTP/1.1 404 ", "HTTP/1.1 400 ")), f"'{room}': {head}")
+            for path in ("/", "/secret", "/rooms", "//rooms/lobby", "/rooms/lobby/x"):
+                check(answer(one.port, path).startswith("HTTP/1.1 404 "), path)
+            # Spelled otherwise, it is the same path.
+            for path in ("/rooms/lobby", "/rooms/x/../lobby", "/r%6foms/lobby", "/rooms/" + "x" * 64):
+                check(answer(one.port, path).startswith("HTTP/1.1 101 "), path)
+            check(answer(one.port, "/rooms/lobby", "Origin: https://evil.example").startswith("HTTP/1.1 403 "), "another page's origin")
+            too_long = run("--answer-timeout", "20", f"ws://127.0.0.1:{one.port}/rooms/long", data=b"x" * (1 << 20) + b"y\n", status=4)
+            check(b"1009" in too_long.stderr, f"a message that is too long: {too_long.stderr}")
+        keys = subprocess.run(["redis-cli", "-p", str(server.port), "--raw", "keys", "*"], capture_output=True).stdout.decode().split()
+        named = {re.search(r"\{(.*?)\}", key)[1] for key in keys}
+        check(named <= {"sluice:check", "secret", "rooms.lobby", "rooms.hall", "rooms.long", "rooms." + "x" * 64}, f"the topics: {named}")
+    # In one process, without anything else.
+    with Server("listen+ws://127.0.0.1:0/{room}", "topic+memory:{room}") as alone:
+        check(run(f"ws://127.0.0.1:{alone.port}/a", data=b"me\n").stdout == b"me\n", "in memory")
+
+
+def signals():
+    """What was taken is stored before the tool ends by a signal; a server closes its clients as one that goes away, and leaves."""
+    with Redis() as server:
+        url = f"{server.url}/log"
+        for which in (signal.SIGTERM, signal.SIGINT):
+            writer = subprocess.Popen([tool, "-", url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+            writer.stdin.write(b"".join(b"%d\n" % number for number in range(2000)))
+            writer.stdin.flush()
+            time.sleep(1)
+            writer.send_signal(which)
+            check(writer.wait(20) == 0, f"{which}: {writer.stderr.read()}")
+            check(texts(read(url, "--from", "last:2000")) == [str(number) for number in range(2000)], f"{which}: what is stored")
+        with Server("listen+ws://127.0.0.1:0/", url) as one, Server("listen+sse+http://127.0.0.1:0/", url) as other:
+            socket_client = subprocess.Popen([tool, f"ws://127.0.0.1:{one.port}/"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            events_client = subprocess.Popen([tool, other.url], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            time.sleep(1)
+            run("-", url, data=b"for all\n")
+            check(socket_client.stdout.readline() == b"for all\n" and events_client.stdout.readline() == b"for all\n", "the clients")
+            one.process.send_signal(signal.SIGTERM)
+            other.process.send_signal(signal.SIGINT)
+            check(one.process.wait(20) == 0 and other.process.wait(20) == 0, "the servers' ends")
+            check(socket_client.wait(20) == 0 and events_client.wait(20) == 0, "the clients' ends")
+
+
+def command_lines():
+    """What is wrong is said before anything is opened."""
+    for arguments, words in (
+        (["topic+redis://cache"], "name is missing"), (["topic+redis://cache/"], "name is missing"), (["topic+sqlite:app.db"], "name is missing"),
+        (["topic+sqlite:/feed"], "file is missing"), (["topic+redis://cache/x/feed"], "database"), (["topic+redis://cache/feed?x"], "query"),
+        (["topic+redis://ca che/feed"], "space"), (["topic+redis:cache/feed"], "//"), (["topic+redis://cache/fe*d"], "not a topic's name"),
+        (["topic+redis://cache/" + "x" * 201], "not a topic's name"), (["topic+kafka://broker/feed"], "unknown scheme"),
+        (["topic+redis://cache/{x}"], "{"), (["topic+redis://cache/{x"], "braces"), (["topic+redis://cache/{}"], "braces"),
+        (["topic+memory:feed"], "listen+ws:"), (["-", "topic+memory:feed"], "listen+ws:"),
+        (["listen+ws://127.0.0.1:0/{a}", "topic+redis://cache/{b}"], "{b}"), (["listen+ws://127.0.0.1:0/a?b", "topic+memory:feed"], "query"),
+        (["listen+sse+http://127.0.0.1:0", "-"], "second"), (["--from", "last:0", "topic+redis://cache/feed"], "--from"),
+        (["--from", "yesterday", "topic+redis://cache/feed"], "--from"), (["--from", "now", "-", "topic+redis://cache/feed"], "--from"),
+        (["--no-follow", "-", "topic+redis://cache/feed"], "--no-follow"), (["--max-age", "7d", "topic+redis://cache/feed"], "--max-age"),
+        (["--max-age", "x", "-", "topic+redis://cache/feed"], "--max-age"), (["--max-bytes", "-1", "-", "topic+redis://cache/feed"], "--max-bytes"),
+        (["--max-count", "0", "-", "topic+redis://cache/feed"], "--max-count"), (["--append-timeout", "0", "-", "topic+redis://cache/feed"], "timeout"),
+        (["--json", "-", "topic+redis://cache/feed"], "--json"), (["--json", "--null", "topic+redis://cache/feed"], "--null"),
+        (["--compress", "topic+redis://cache/feed"], "--compress"), (["--reconnect", "topic+redis://cache/feed"], "--reconnect"),
+        (["--insecure", "topic+redis://cache/feed"], "--insecure"), (["--last-event-id", "a.1", "topic+redis://cache/feed"], "--from"),
+        (["--lines", "listen+ws://127.0.0.1:0", "topic+memory:feed"], "--lines"),
+        (["--event", "x", "listen+sse+http://127.0.0.1:0", "topic+redis://cache/feed"], "--event"),
+    ):
+        said = run(*arguments, status=64).stderr.decode()
+        check(words in said, f"{arguments}: {said}")
+
+
+{
+    "file": file, "reading": reading, "redis": redis, "limits": limits, "outage": outage, "feeds": feeds, "rooms": rooms, "signals": signals,
+    "command_lines": command_lines,
+}[name]()
