@@ -39,6 +39,16 @@ package final class MemoryTopicEngine: TopicEngine {
     log(topic).follow(after: position.offset, deliver)
   }
 
+  package func names() async throws -> [String] {
+    logs.withLock { logs in logs.filter { $0.value.size != nil }.map(\.key) }
+  }
+
+  package func size(of topic: String) async throws -> LogSize? { logs.withLock { $0[topic] }?.size }
+
+  package func trim(_ topic: String, to limits: LogLimits) async throws -> Int {
+    logs.withLock { $0[topic] }?.trim(to: limits) ?? 0
+  }
+
   package func close() async { logs.withLock { $0 = [:] } }
 
   /// Subscriptions that have not been stopped: what a leak shows in.
@@ -63,6 +73,20 @@ private final class MemoryLog: Sendable {
 
   var state: LogState { lock.withLock { $0.log } }
   var followerCount: Int { lock.withLock { $0.followers.count } }
+
+  var size: LogSize? {
+    lock.withLock { state in
+      state.messages.isEmpty ? nil : LogSize(count: state.messages.count, byteCount: state.byteCount)
+    }
+  }
+
+  func trim(to limits: LogLimits) -> Int {
+    lock.withLock { state in
+      let before = state.messages.count
+      Self.trim(&state, limits, WallClock.now)
+      return before - state.messages.count
+    }
+  }
 
   func read(after offset: UInt64, maxCount: Int, maxBytes: Int) -> LogSlice {
     lock.withLock { state in

@@ -79,6 +79,36 @@ public struct Topic: Sendable {
   }
 }
 
+extension Topic {
+  /// What there is of the log now; nil if there is no message.
+  /// - Throws: `TopicError.unavailable`, `.refused`.
+  public func summary() async throws -> TopicSummary? { try await core.summary() }
+
+  /// Trims the log, the oldest messages first, as an append with these limits would; the newest message stays.
+  ///
+  /// Readers that have not read what is trimmed are told, by `TopicError.positionLost`.
+  /// - Returns: how many messages are gone.
+  /// - Throws: `TopicError.unavailable`, `.refused`.
+  @discardableResult
+  public func trim(to limits: LogLimits) async throws -> Int { try await core.trim(to: limits) }
+}
+
+/// What there is of a topic's log.
+public struct TopicSummary: Hashable, Sendable {
+  /// Messages.
+  public let count: Int
+  /// Bytes of the messages and their event types.
+  public let byteCount: Int
+  /// Before the oldest message.
+  public let earliest: Position
+  /// Behind the newest message.
+  public let newest: Position
+  /// When the oldest message was stored, since 1970-01-01 UTC; nil if it was trimmed just now.
+  public let earliestTime: Duration?
+  /// The same of the newest.
+  public let newestTime: Duration?
+}
+
 /// A topic that is read and written: see `Topic.joined`.
 public typealias JoinedTopic = JoinedStream<TopicReader, TopicWriter>
 
@@ -116,6 +146,18 @@ final class TopicCore: Sendable {
     return try await engine.append(
       AppendBatch([content], writer: "n-" + writer, firstNumber: number), to: name, limits: limits)
   }
+
+  func summary() async throws -> TopicSummary? {
+    guard let size = try await engine.size(of: name) else { return nil }
+    let state = try await engine.state(of: name)
+    let oldest = try await engine.read(name, after: state.start.offset, maxCount: 1, maxBytes: 1)
+    let newest = try await engine.read(name, after: state.position(beforeLast: 1).offset, maxCount: 1, maxBytes: 1)
+    return TopicSummary(
+      count: size.count, byteCount: size.byteCount, earliest: state.start, newest: state.end,
+      earliestTime: oldest.messages.first?.time, newestTime: newest.messages.first?.time)
+  }
+
+  func trim(to limits: LogLimits) async throws -> Int { try await engine.trim(name, to: limits) }
 
   func close() {
     feed.close()

@@ -25,12 +25,42 @@ package protocol TopicEngine: AnyObject, Sendable {
   func follow(_ topic: String, after position: Position, _ deliver: @escaping @Sendable (Delivery) -> Void)
     -> any Following
 
+  /// The names of the topics that have messages.
+  func names() async throws -> [String]
+
+  /// How much a log has; nil if there is no message.
+  func size(of topic: String) async throws -> LogSize?
+
+  /// Trims a log as an append would, but for the append.
+  /// - Returns: how many messages are gone.
+  func trim(_ topic: String, to limits: LogLimits) async throws -> Int
+
   /// Lets go of everything. What waits fails.
   func close() async
 }
 
 extension TopicEngine {
   package func appendAtOnce(_ batch: AppendBatch, to topic: String, limits: LogLimits) throws -> Position? { nil }
+
+  package func names() async throws -> [String] { throw TopicError.refused("this engine does not list its topics") }
+  package func size(of topic: String) async throws -> LogSize? {
+    throw TopicError.refused("this engine does not say how much a topic has")
+  }
+  package func trim(_ topic: String, to limits: LogLimits) async throws -> Int {
+    throw TopicError.refused("this engine trims when something is appended, and not before")
+  }
+}
+
+/// How much a log has.
+package struct LogSize: Hashable, Sendable {
+  package let count: Int
+  /// Of the messages and their event types.
+  package let byteCount: Int
+
+  package init(count: Int, byteCount: Int) {
+    self.count = count
+    self.byteCount = byteCount
+  }
 }
 
 /// A subscription of an engine.

@@ -65,6 +65,10 @@ public final class Topics: Sendable {
       }
   }
 
+  /// The names of the topics that have messages, sorted. All keys of a Redis database are looked at for that.
+  /// - Throws: `TopicError.unavailable`, `.refused`.
+  public func names() async throws -> [String] { try await engine.names().sorted() }
+
   /// Ends all reading and appending, with `TopicError.closed`, and the engine's connections. Appends under way are not waited for.
   public func close() async {
     let cores = state.withLock { state -> [TopicCore] in

@@ -36,35 +36,9 @@
 
       """
 
-    /// ARGV: run, a name for a new epoch, the writer's number of the first message, count, the limits (messages, bytes, milliseconds; -1: none), the seconds that
-    /// the writer is remembered, and kind, event type and data of each message. KEYS[3]: the writer's last number and where that message is.
-    /// Gives the epochs, the newest number, and the number of the writer's newest message.
-    static let append = RedisScript(
-      name: "append",
-      common + """
-        local number, count = tonumber(ARGV[3]), tonumber(ARGV[4])
-        local maxCount, maxBytes, maxAge = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-        local before = redis.call('GET', KEYS[3])
-        if before and epochs then
-          local n, o = string.match(before, '^(%d+):(%d+)$')
-          if number + count - 1 <= tonumber(n) then return {epochs, text(last), o} end
-        end
-        if known[1] ~= run or not last then begin() end
-        local bytes = 0
-        for index = 0, count - 1 do
-          local kind, event, data = ARGV[9 + 3 * index], ARGV[10 + 3 * index], ARGV[11 + 3 * index]
-          bytes = bytes + #event + #data
-          last = last + 1
-          if event == '' then
-            redis.call('XADD', log, text(last) .. '-0', 'k', kind, 't', text(now), 'd', data)
-          else
-            redis.call('XADD', log, text(last) .. '-0', 'k', kind, 't', text(now), 'd', data, 'e', event)
-          end
-        end
-        redis.call('HSET', meta, 'last', text(last))
-        redis.call('PERSIST', meta)
-        redis.call('SET', KEYS[3], text(number + count - 1) .. ':' .. text(last), 'EX', ARGV[8])
-        local total = redis.call('HINCRBY', meta, 'bytes', bytes)
+    /// Trims to limits, and keeps the count of bytes; the newest message stays.
+    private static let trimming = """
+      local function trim(total, maxCount, maxBytes, maxAge)
         local length = redis.call('XLEN', log)
         local cut = nil
         local function beyond(age)
@@ -96,6 +70,40 @@
           redis.call('XTRIM', log, 'MINID', text(tonumber(string.match(cut, '^%d+')) + 1) .. '-0')
           redis.call('HSET', meta, 'bytes', text(total))
         end
+      end
+
+      """
+
+    /// ARGV: run, a name for a new epoch, the writer's number of the first message, count, the limits (messages, bytes, milliseconds; -1: none), the seconds that
+    /// the writer is remembered, and kind, event type and data of each message. KEYS[3]: the writer's last number and where that message is.
+    /// Gives the epochs, the newest number, and the number of the writer's newest message.
+    static let append = RedisScript(
+      name: "append",
+      common + trimming + """
+        local number, count = tonumber(ARGV[3]), tonumber(ARGV[4])
+        local maxCount, maxBytes, maxAge = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+        local before = redis.call('GET', KEYS[3])
+        if before and epochs then
+          local n, o = string.match(before, '^(%d+):(%d+)$')
+          if number + count - 1 <= tonumber(n) then return {epochs, text(last), o} end
+        end
+        if known[1] ~= run or not last then begin() end
+        local bytes = 0
+        for index = 0, count - 1 do
+          local kind, event, data = ARGV[9 + 3 * index], ARGV[10 + 3 * index], ARGV[11 + 3 * index]
+          bytes = bytes + #event + #data
+          last = last + 1
+          if event == '' then
+            redis.call('XADD', log, text(last) .. '-0', 'k', kind, 't', text(now), 'd', data)
+          else
+            redis.call('XADD', log, text(last) .. '-0', 'k', kind, 't', text(now), 'd', data, 'e', event)
+          end
+        end
+        redis.call('HSET', meta, 'last', text(last))
+        redis.call('PERSIST', meta)
+        redis.call('SET', KEYS[3], text(number + count - 1) .. ':' .. text(last), 'EX', ARGV[8])
+        local total = redis.call('HINCRBY', meta, 'bytes', bytes)
+        trim(total, maxCount, maxBytes, maxAge)
         return {epochs, text(last), text(last)}
         """)
 
@@ -128,6 +136,16 @@
           if isFull then break end
         end
         return {epochs, text(last), first[1] and first[1][1] or '', entries}
+        """)
+
+    /// ARGV: run, a name for a new epoch, and the limits. Gives how many messages are gone.
+    static let trim = RedisScript(
+      name: "trim",
+      common + trimming + """
+        if not last then return 0 end
+        local before = redis.call('XLEN', log)
+        trim(tonumber(redis.call('HGET', meta, 'bytes') or '0'), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
+        return before - redis.call('XLEN', log)
         """)
   }
 

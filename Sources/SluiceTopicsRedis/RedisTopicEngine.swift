@@ -62,11 +62,8 @@
     func append(_ batch: AppendBatch, to topic: String, limits: LogLimits) async throws -> Position {
       guard batch.lastNumber <= Self.maxNumber else { throw TopicError.refused("a writer's number is up to 2^53") }
       let memory = batch.writer.utf8.starts(with: "n-".utf8) ? Self.namedWriterMemory : Self.writerMemory
-      let age = limits.age.map { max($0.bounded.wholeMilliseconds, 0) } ?? -1
-      var arguments = [
-        Bytes("\(batch.firstNumber)"), Bytes("\(batch.contents.count)"), Bytes("\(max(limits.count, 1))"),
-        Bytes("\(limits.bytes.map { max($0, 0) } ?? -1)"), Bytes("\(age)"), Bytes("\(memory)"),
-      ]
+      var arguments = [Bytes("\(batch.firstNumber)"), Bytes("\(batch.contents.count)")]
+      arguments += Self.arguments(limits) + [Bytes("\(memory)")]
       arguments.reserveCapacity(arguments.count + 3 * batch.contents.count)
       for content in batch.contents {
         arguments.append(content.kind == .text ? "t" : "b")
@@ -80,6 +77,52 @@
         let state = LogState(redisEpochs: parts[0], last: parts[1], earliest: nil)
       else { throw TopicError.refused("the data of topic \(topic) is not what Sluice writes") }
       return state.position(of: offset)
+    }
+
+    // MARK: looking after logs
+
+    func names() async throws -> [String] {
+      let prefix = server.options.prefix + "{"
+      // What SCAN's patterns mean otherwise.
+      let pattern = prefix.reduce(into: "") { $0 += ("*?[]\\^".contains($1) ? "\\" : "") + String($1) } + "*}:log"
+      var names: Set<String> = []
+      var cursor = "0"
+      repeat {
+        let command = RedisCommand(["SCAN", Bytes(cursor), "MATCH", Bytes(pattern), "COUNT", "1000", "TYPE", "stream"])
+        guard let parts = try await reads.send(command, "SCAN").array, parts.count == 2, let next = parts[0].text,
+          let keys = parts[1].array
+        else { throw TopicError.unavailable("SCAN: the answer is not understood") }
+        for key in keys {
+          guard let text = key.text else { continue }
+          let name = String(decoding: text.utf8.dropFirst(prefix.utf8.count).dropLast(5), as: UTF8.self)
+          if Topics.isName(name) { names.insert(name) }
+        }
+        cursor = next
+      } while cursor != "0"
+      return Array(names)
+    }
+
+    func size(of topic: String) async throws -> LogSize? {
+      let keys = keys(topic)
+      let count = try await reads.send(RedisCommand(["XLEN", keys[0]]), "XLEN").number
+      let bytes = try await reads.send(RedisCommand(["HGET", keys[1], "bytes"]), "HGET").number
+      guard let count, count > 0 else { return nil }
+      return LogSize(count: Int(clamping: count), byteCount: Int(clamping: bytes ?? 0))
+    }
+
+    func trim(_ topic: String, to limits: LogLimits) async throws -> Int {
+      let reply = try await run(RedisScripts.trim, on: appends, keys(topic), Self.arguments(limits))
+      guard let count = reply.number else {
+        throw TopicError.refused("the data of topic \(topic) is not what Sluice writes")
+      }
+      return Int(clamping: count)
+    }
+
+    private static func arguments(_ limits: LogLimits) -> [Bytes] {
+      let age = limits.age.map { max($0.bounded.wholeMilliseconds, 0) } ?? -1
+      return [
+        Bytes("\(max(limits.count, 1))"), Bytes("\(limits.bytes.map { max($0, 0) } ?? -1)"), Bytes("\(age)"),
+      ]
     }
 
     private func run(

@@ -228,7 +228,7 @@
       }
       var row = try begin(topic, life: life)
       let now = WallClock.now
-      let time = now.components.seconds * 1_000_000 + now.components.attoseconds / 1_000_000_000_000
+      let time = Self.microseconds(now)
       for content in batch.contents {
         row.last += 1
         row.count += 1
@@ -248,6 +248,38 @@
         "UPDATE topics SET last = ?, count = ?, bytes = ? WHERE id = ?", .integer(row.last), .integer(row.count),
         .integer(row.bytes), .integer(row.id))
       return Position(epoch: row.epoch, offset: try number(row.last))
+    }
+
+    // MARK: looking after logs
+
+    func names() throws -> [String] {
+      var names: [String] = []
+      try database.query("SELECT name FROM topics WHERE count > 0", []) { row in
+        names.append(row.text(0))
+        return true
+      }
+      return names
+    }
+
+    func size(of topic: String) throws -> LogSize? {
+      guard let row = try row(topic), row.count > 0 else { return nil }
+      return LogSize(count: Int(clamping: row.count), byteCount: Int(clamping: row.bytes))
+    }
+
+    func trim(_ topic: String, to limits: LogLimits) throws -> Int {
+      try database.transaction("BEGIN IMMEDIATE") {
+        guard var row = try row(topic) else { return 0 }
+        let before = row.count
+        try trim(&row, limits, now: Self.microseconds(WallClock.now))
+        try database.run(
+          "UPDATE topics SET count = ?, bytes = ? WHERE id = ?", .integer(row.count), .integer(row.bytes),
+          .integer(row.id))
+        return Int(clamping: before - row.count)
+      }
+    }
+
+    private static func microseconds(_ time: Duration) -> Int64 {
+      time.components.seconds * 1_000_000 + time.components.attoseconds / 1_000_000_000_000
     }
 
     /// Where the writer's newest message is, if the batch is stored.

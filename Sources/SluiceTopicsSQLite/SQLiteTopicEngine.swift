@@ -131,6 +131,21 @@
       }
     }
 
+    // MARK: looking after logs
+
+    func names() async throws -> [String] {
+      try await reading.run { [reading] in try reading.connection().names() }
+    }
+
+    func size(of topic: String) async throws -> LogSize? {
+      try await reading.run { [reading] in try reading.connection().size(of: topic) }
+    }
+
+    func trim(_ topic: String, to limits: LogLimits) async throws -> Int {
+      guard options.access == .readWrite else { throw TopicError.refused("the file was opened for reading only") }
+      return try await writing.run { [writing] in try writing.connection().trim(topic, to: limits) }
+    }
+
     // MARK: following
 
     func follow(

@@ -42,6 +42,7 @@ enum ExitStatus: Int32, CaseIterable {
     case let error as EventSourceError: self.init(error)
     case let error as StreamError: self.init(error)
     case let error as TopicOpenError: self.init(opening: error)
+    case is NoSuchTopic: self = .inputOutput
     case let error as TopicError: self.init(error)
     case let error as IOError: self.init(error)
     case TLSError.invalidOption, ConnectError.invalidProxy, ConnectError.invalidOrigin: self = .usage

@@ -20,7 +20,8 @@ struct SluiceCommand: AsyncParsableCommand {
     abstract: "Connect anything to anything: sockets, WebSockets, files, commands, standard input and output.",
     usage: """
       sluice [OPTIONS] SOURCE [TARGET]
-      sluice demo [--listen HOST:PORT]
+      sluice demo [--listen HOST:PORT] [--topics URL]
+      sluice topics list|info|trim URL
       """,
     discussion: """
       Copies data between SOURCE and TARGET in both directions, each at the pace of the slower side. TARGET defaults to '-', \
@@ -205,6 +206,9 @@ struct SluiceCommand: AsyncParsableCommand {
     // Not as a subcommand of the parser's, which would take the word for a SOURCE.
     if arguments.first == "demo" {
       return await run(DemoCommand.self) { try DemoCommand.parse(Array(arguments.dropFirst())) }
+    }
+    if arguments.first == "topics" {
+      return await run(TopicsCommand.self) { try TopicsCommand.parseAsRoot(Array(arguments.dropFirst())) }
     }
     if arguments.isEmpty {
       // The parser would print the whole help, and what is wrong far above it.

@@ -4,7 +4,7 @@ import Testing
 struct TopicToolTests {
   @Test(
     "its scenarios, on the release build, with a file and a real Redis",
-    arguments: ["file", "reading", "redis", "limits", "outage", "feeds", "rooms", "signals", "command_lines"])
+    arguments: ["file", "reading", "redis", "limits", "outage", "feeds", "rooms", "signals", "care", "command_lines"])
   func scenario(name: String) async throws {
     try await runToolScenario(name, of: "topics.py")
   }

@@ -345,4 +345,40 @@ struct ConformanceTests {
       #expect(throws: TopicError.closed) { try here.topic("another") }
     }
   }
+
+  @Test(
+    "topics are listed with what they have, and trimmed; what is trimmed is lost, and said to be",
+    arguments: EngineUnderTest.all)
+  func summaries(engine: EngineUnderTest) async throws {
+    try await engine.run { one, other, _ in
+      #expect(try await one.names() == [])
+      #expect(try await one.topic("none").summary() == nil)
+      var positions: [Position] = []
+      for text in ["one", "two", "three"] { positions.append(try await one.topic("b").append(text)) }
+      try await one.topic("a").append("x", event: "tick")
+      #expect(try await other.names() == ["a", "b"])
+      let summary = try #require(try await other.topic("b").summary())
+      #expect(summary.count == 3 && summary.byteCount == 11)
+      #expect(summary.newest == positions[2])
+      #expect(
+        try await other.topic("b").messages(from: .after(summary.earliest)).texts(count: 3) == ["one", "two", "three"])
+      let times = try await other.topic("b").messages(from: .earliest).read(count: 3).map(\.time)
+      #expect(summary.earliestTime == times[0] && summary.newestTime == times[2])
+      #expect(try await other.topic("a").summary()?.byteCount == 5)
+      let slow = try await one.topic("b").messages(from: .after(positions[0]))
+      #expect(try await other.topic("b").trim(to: LogLimits(count: .max, bytes: nil)) == 0)
+      #expect(try await other.topic("b").trim(to: LogLimits(count: 1, bytes: nil)) == 2)
+      #expect(try await other.topic("none").trim(to: LogLimits(count: 1)) == 0)
+      let left = try #require(try await one.topic("b").summary())
+      #expect(left.count == 1 && left.byteCount == 5 && left.newest == positions[2])
+      await #expect(throws: TopicError.self) { try await one.topic("b").messages(from: .after(positions[0])) }
+      await #expect(throws: TopicError.self) { try await slow.read() }
+      #expect(try await one.topic("b").append("four").offsetIn(positions[2].epoch) == positions[2].offset + 1)
+    }
+  }
+}
+
+extension Position {
+  /// The number, within an epoch.
+  fileprivate func offsetIn(_ epoch: String) -> UInt64? { self.epoch == epoch ? offset : nil }
 }

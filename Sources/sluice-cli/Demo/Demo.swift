@@ -4,15 +4,32 @@ import Sluice
 final class Demo: Sendable {
   private let room = WebSocketBroadcast()
   private let ticks = Ticks()
+  /// What it shares with other demos; nil if it is alone.
+  private let shared: SharedDemo?
+
+  init(sharing shared: SharedDemo? = nil) { self.shared = shared }
 
   var routes: [HTTPRoute] {
-    [
-      .page("/", Bytes(PackageResources.page_html)),
+    var routes: [HTTPRoute] = [
       .webSocket("/echo", options: options("echo")) { ws in try await self.echo(ws) },
-      .webSocket("/room", options: options("room")) { ws in try await self.join(ws) },
       .webSocket("/playground", options: options("playground")) { ws in try await Playground().run(ws) },
-      .events("/events", options: ticks.options) { events in try await self.ticks.send(to: events) },
     ]
+    let page = String(decoding: PackageResources.page_html, as: UTF8.self)
+    if let shared {
+      routes += [
+        .page("/", Bytes(page.replacing("<body>", with: "<body class=\"shared\">", maxReplacements: 1))),
+        .webSocket("/room", options: options("room")) { ws in try await shared.join(ws) },
+        .webSocket("/control", options: options("control")) { ws in try await shared.control(ws) },
+        .events("/events", options: ticks.options) { events in try await shared.sendTicks(to: events) },
+      ]
+    } else {
+      routes += [
+        .page("/", Bytes(page)),
+        .webSocket("/room", options: options("room")) { ws in try await self.join(ws) },
+        .events("/events", options: ticks.options) { events in try await self.ticks.send(to: events) },
+      ]
+    }
+    return routes
   }
 
   private func options(_ name: String) -> WebSocketHandshakeOptions {

@@ -11,6 +11,12 @@ struct DemoCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The address to listen on; with port 0 the system chooses one.", valueName: "HOST:PORT"))
   var listen = "127.0.0.1:8080"
 
+  @Option(
+    help: ArgumentHelp(
+      "Keep the room and the events on topics, which all demos there share: topic+redis://HOST[:PORT][/DATABASE], topic+sqlite:FILE, … The page shows positions, and has a switch that kills the server.",
+      valueName: "URL"))
+  var topics: String?
+
   func validate() throws {
     do throws(UsageError) { _ = try Endpoint.hostAndPort("//" + listen, in: listen, allowsZero: true) } catch {
       throw ValidationError("--listen must be HOST:PORT: \(error)")
@@ -32,10 +38,21 @@ struct DemoCommand: AsyncParsableCommand {
   private func serve(_ diagnostics: Diagnostics) async throws {
     var options = HTTPServerOptions()
     options.shutdownTimeout = .seconds(1)
+    let opener = try TopicsTLSOptions.parse([]).opener()
+    var shared: SharedDemo?
+    if let topics {
+      shared = try SharedDemo(await opener.topics(try TopicURL.engine(topics), for: .appending))
+    }
     let server = try await HTTPServer.listen("http://\(listen)", options: options)
     diagnostics.notice("open \(server.url) in a browser")
-    let demo = Demo()
-    let running = Task { try await server.run(routes: demo.routes) }
+    let running = Task { [shared] in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        if let shared { group.addTask { try await shared.tick(from: server.url) } }
+        group.addTask { try await server.run(routes: Demo(sharing: shared).routes) }
+        defer { group.cancelAll() }
+        try await group.next()
+      }
+    }
     let interruption = Interruption()
     interruption.watch()
     let stop = interruption.add { running.cancel() }

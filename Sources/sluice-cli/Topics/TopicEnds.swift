@@ -49,10 +49,14 @@ extension TopicMessage {
       "{\"position\":\"\(position)\",\"time\":\"\(timeText)\",\"event\":\((event ?? "message").jsonQuoted),\"data\":\(data)}"
   }
 
-  /// RFC 3339, in UTC, with milliseconds.
+  var timeText: String { time.timeText }
+}
+
+extension Duration {
+  /// A time since 1970-01-01 as RFC 3339 writes it, in UTC, with milliseconds.
   var timeText: String {
     // An engine's clock can be anything: this is until the year 9999.
-    let (seconds, attoseconds) = time.components
+    let (seconds, attoseconds) = components
     let milliseconds =
       Int(min(max(seconds, 0), 253_402_300_799)) * 1000 + Int(max(attoseconds, 0) / 1_000_000_000_000_000)
     let (days, ofDay) = (milliseconds / 86_400_000, milliseconds % 86_400_000)

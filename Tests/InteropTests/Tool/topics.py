@@ -427,6 +427,45 @@ def signals():
             check(socket_client.wait(20) == 0 and events_client.wait(20) == 0, "the clients' ends")
 
 
+def care():
+    """sluice topics: list, info and trim, for people and for programs; nothing is made by them."""
+    with tempfile.TemporaryDirectory() as folder, Redis() as server:
+        for place, separator in ((f"topic+sqlite:{folder}/app.db", "/"), (server.url, "/"), (f"{server.url}/2", "/"), (f"topic+redis+unix:{server.socket}", "/")):
+            if "unix" in place:
+                subprocess.run(["redis-cli", "-p", str(server.port), "flushall"], capture_output=True)
+            log, feed = place + separator + "log", place + separator + "feed.a"
+            run("-", log, data=b"one\ntwo\nthree\nfour\n")
+            run("--event", "tick", "-", feed, data=b"x\n")
+            # Read by somebody, and written by nobody.
+            if place.startswith("topic+redis"):
+                read(place + separator + "nobody")
+            lines = run("topics", "list", place).stdout.decode().splitlines()
+            check([line.split()[:3] for line in lines] == [["NAME", "MESSAGES", "BYTES"], ["feed.a", "1", "5"], ["log", "4", "15"]], f"{place}: {lines}")
+            listed = [json.loads(line) for line in run("topics", "list", "--json", place).stdout.splitlines()]
+            messages = read(log)
+            info = json.loads(run("topics", "info", "--json", log).stdout)
+            check(info == listed[1] and info["topic"] == "log" and info["messages"] == 4 and info["bytes"] == 15, f"{place}: {info} {listed}")
+            check((info["oldest"], info["newest"], info["position"]) == (messages[0]["time"], messages[3]["time"], messages[3]["position"]), info)
+            check(texts(read(log, "--from", info["earliest"])) == ["one", "two", "three", "four"], "before the oldest")
+            said = run("topics", "info", log).stdout.decode()
+            check(re.search(r"^messages +4$", said, re.M) and re.search(r"^behind the newest +" + re.escape(info["position"]) + "$", said, re.M), said)
+            check(run("topics", "trim", "--max-count", "2", log).stdout == b"2 messages were trimmed, 2 are left\n", "a trim")
+            check(texts(read(log)) == ["three", "four"], "what is left")
+            check(run("topics", "trim", "--max-bytes", "1", log).stdout == b"1 messages were trimmed, 1 are left\n", "the newest stays")
+            run("--from", messages[0]["position"], "--no-follow", log, status=4)
+            check(run("topics", "trim", "--max-age", "1h", log).stdout == b"0 messages were trimmed, 1 are left\n", "an hour")
+            check(json.loads(run("topics", "info", "--json", log).stdout)["bytes"] == 4, "the bytes of what is left")
+            for command in (["info"], ["trim", "--max-count", "1"]):
+                check(b"no messages" in run("topics", *command, place + separator + "none", status=7).stderr, f"{command} of a topic that is not there")
+            run("topics", "trim", log, status=64)
+        for command in (["list", f"topic+sqlite:{folder}/none"], ["info", f"topic+sqlite:{folder}/none/log"], ["trim", "--max-count", "1", f"topic+sqlite:{folder}/none/log"]):
+            run("topics", *command, status=7)
+        check(sorted(os.listdir(folder))[0] == "app.db" and not os.path.exists(f"{folder}/none"), os.listdir(folder))
+        run("topics", "list", f"topic+redis://127.0.0.1:{free_port()}", status=5)
+        run("topics", status=0)
+        run("topics", "frob", status=64)
+
+
 def command_lines():
     """What is wrong is said before anything is opened."""
     for arguments, words in (
@@ -454,5 +493,5 @@ def command_lines():
 
 {
     "file": file, "reading": reading, "redis": redis, "limits": limits, "outage": outage, "feeds": feeds, "rooms": rooms, "signals": signals,
-    "command_lines": command_lines,
+    "care": care, "command_lines": command_lines,
 }[name]()
