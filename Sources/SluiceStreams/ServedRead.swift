@@ -11,6 +11,9 @@ package protocol ServedStream: ReaderHolding {
 
   /// A task begins to wait that has not polled: this is dry.
   func willWaitWhileDry()
+
+  /// An element that is there, for whoever is on the loop and may read, independent of the loop's buffers; nil if that is not known without a poll.
+  func takeReady() throws -> Output?
 }
 
 extension ServedStream {
@@ -78,6 +81,7 @@ extension ServedStream {
   /// The beginning of a read, and the end of the wait before it, for the server's own task; any other task is left to `read`.
   @inlinable
   func beginServedRead(_ spare: LoopWaiter?, after wait: ReadWait) throws -> ServedReadStep<Output> {
+    if wait == .none, let element = try takeReady() { return .element(element) }
     guard isOnLoop else {
       // The task gets there behind this, if it goes there.
       if wait != .none { loop.execute { self.detachReader() } }

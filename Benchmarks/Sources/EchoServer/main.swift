@@ -1,4 +1,4 @@
-// The server that the benchmarks measure: `echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]`, `files CERTIFICATE KEY FOLDER` or
+// The server that the benchmarks measure: `echo-server pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]`, `files CERTIFICATE KEY FOLDER` or
 // `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a certificate. All on one thread.
 import Sluice
 
@@ -24,11 +24,11 @@ func run(_ mode: String, _ arguments: [String]) async throws {
         group.addTask { try? await socket.pipe(socket) }
       }
     }
-  case "pipe", "await", "callbacks", "broadcast", "compress": try await serveWebSockets(mode, arguments)
+  case "pipe", "await", "batches", "callbacks", "broadcast", "compress": try await serveWebSockets(mode, arguments)
   default:
     print(
       """
-      usage: echo-server pipe|await|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
+      usage: echo-server pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
       echo-server events shared|shared-gzip|own-gzip SIZE
       """)
   }
@@ -42,6 +42,8 @@ func serveWebSockets(_ mode: String, _ arguments: [String]) async throws {
   try await tell(server.port)
   switch mode {
   case "await": try await server.run { ws in for try await message in ws { try await ws.send(message) } }
+  case "batches":
+    try await server.run { ws in for try await batch in ws.batches { try await ws.send(contentsOf: batch) } }
   case "callbacks": try await server.runCallbacks { ws in ws.onMessage { ws.trySend($0) } }
   case "broadcast":
     let room = WebSocketBroadcast()

@@ -11,7 +11,7 @@
 /// ```
 public struct Bytes: Sendable {
   @usableFromInline let storage: ByteStorage
-  @usableFromInline let start: Int
+  @usableFromInline var start: Int
   @usableFromInline let end: Int
 
   /// The caller vouches that `start ..< end` lies within the storage and was initialised, and that nobody writes
@@ -75,6 +75,14 @@ public struct Bytes: Sendable {
       let span = unsafe Span(_unsafeElements: buffer)
       return unsafe _overrideLifetime(span, borrowing: self)
     }
+  }
+
+  /// Takes bytes from the front, as `dropFirst` does, in place: no reference is counted.
+  /// - Parameter count: 0 to `self.count`.
+  @inlinable
+  package mutating func trimFirst(_ count: Int) {
+    precondition(count >= 0 && count <= end &- start, "trimming more than there is")
+    start &+= count
   }
 
   /// Whether most of the buffer that this slice keeps alive lies outside the slice.

@@ -18,6 +18,7 @@ public struct BytesBuilder: ~Copyable, Sendable {
   }
 
   /// Continues in memory whose only reference is passed in.
+  @inlinable
   package init(reusing storage: consuming ByteStorage) {
     self.storage = storage
     length = 0
@@ -132,6 +133,7 @@ public struct BytesBuilder: ~Copyable, Sendable {
   }
 
   /// Everything appended, without a copy; the builder is empty afterwards.
+  @inlinable
   public mutating func take() -> Bytes {
     guard count > 0, let filled = storage.take() else { return Bytes() }
     let end = count

@@ -4,7 +4,7 @@
   /// Those that nobody uses, counted references; the last one is the next to be used.
   private let free: UnsafeMutablePointer<Unmanaged<ByteStorage>>
   @safe @exclusivity(unchecked) private var freeCount = 0
-  @safe @exclusivity(unchecked) private var smallBuffer = SmallBuffer()
+  @safe @exclusivity(unchecked) @usableFromInline var smallBuffer = SmallBuffer()
   private let size: Int
   private let keep: Int
 
@@ -29,6 +29,7 @@
   }
 
   /// Memory for a small message of so many bytes, or for a larger one; it need not be given back.
+  @inlinable
   package func takeForMessage(_ count: Int) -> BytesBuilder {
     count <= SmallBuffer.capacity ? smallBuffer.take() : BytesBuilder(capacity: count)
   }

@@ -16,11 +16,17 @@ import Synchronization
 /// Handlers must not block: nothing else happens on the loop meanwhile. What happens before its handler is set is kept until then: messages stay in the
 /// connection, whose peer waits when its buffers are full; of pings and pongs, which can't be held back, the latest 16 each are kept.
 // Touched on the loop only, but for what is atomic or `let`.
-public final class WebSocketCallbacks: @unchecked Sendable {
+@safe public final class WebSocketCallbacks: @unchecked Sendable {
   public let loop: any Loop
-  private var state: State
+  private var state: State {
+    didSet { if case .open(let ws) = state { unsafe socket = .passUnretained(ws) } else { socket = nil } }
+  }
+  /// That of `state` while it is open, to be asked for each message without being counted.
+  private var socket: Unmanaged<WebSocket>?
   private var openHandler: (() -> Void)?
-  private var messageHandler: ((Message) -> Void)?
+  private var messageHandler: ((Message) -> Void)? { didSet { handlerNumber &+= 1 } }
+  /// Of those that `messageHandler` was.
+  private var handlerNumber = 0
   private var errorHandler: ((any Error) -> Void)?
   private var closeHandler: ((CloseCode, String) -> Void)?
   private var drainHandler: (() -> Void)?
@@ -30,6 +36,8 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   private var held: Message?
   /// What calls a handler takes it out first.
   @safe @exclusivity(unchecked) private var kept = Deque<Kept>()
+  /// Whether pings or pongs were kept in the midst of reading, which are to be given to their handlers when that has come to its end.
+  private var hasNewControls = false
   private var hadNoRoom = false
   private var isReading = false
   /// While it is open.
@@ -167,6 +175,13 @@ public final class WebSocketCallbacks: @unchecked Sendable {
   public func trySend(_ message: Message) -> Bool {
     if isClosed.load(ordering: .relaxed) { return false }
     guard loop.isCurrent else { return handOver(message) }
+    // It calls nobody who could let go of the connection meanwhile.
+    if let socket = unsafe socket, unsafe socket._withUnsafeGuaranteedRef({ $0.frameShort(message) }) { return true }
+    return trySendOnLoop(message)
+  }
+
+  @inline(never)
+  private func trySendOnLoop(_ message: Message) -> Bool {
     if case .open(let ws) = state {
       if (try? ws.hasRoom()) == true { return push(message, to: ws) }
     } else if hasRoom {
@@ -362,6 +377,7 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     }
     // Not delivered from here: this is in the midst of reading.
     kept.append(event)
+    hasNewControls = true
   }
 
   private func give(_ event: Kept) {
@@ -396,6 +412,8 @@ public final class WebSocketCallbacks: @unchecked Sendable {
         continue
       }
       do {
+        if let messageHandler { try giveBuffered(of: ws, to: messageHandler) }
+        guard isOpen else { break }
         let next = try ws.poll()
         deliverControls()
         switch next {
@@ -413,13 +431,24 @@ public final class WebSocketCallbacks: @unchecked Sendable {
     }
   }
 
+  /// Gives a handler the messages that came together, as long as it is the one that is set: it is not counted for each of them.
+  private func giveBuffered(of ws: WebSocket, to handler: (Message) -> Void) throws {
+    let number = handlerNumber
+    while isOpen, handlerNumber == number, let message = try ws.takeBuffered() {
+      deliverControls()
+      handler(message)
+    }
+  }
+
   private var isOpen: Bool {
     if case .open = state { true } else { false }
   }
 
   /// Pings and pongs that were found on the way came before what was read.
   private func deliverControls() {
-    if !kept.isEmpty { deliverKept() }
+    guard hasNewControls else { return }
+    hasNewControls = false
+    deliverKept()
   }
 
   private func didEnd(_ code: CloseCode, _ reason: String, _ error: (any Error)?) {

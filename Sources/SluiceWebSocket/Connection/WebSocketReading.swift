@@ -10,6 +10,41 @@ extension WebSocket: ServedStream {
     return incoming.bytes.isEmpty && transport.isDry
   }
 
+  /// The next of the messages that came together: what is decoded without asking for anything first.
+  /// - Returns: nil when that is for `poll` to say.
+  @inline(__always)
+  func takeBuffered() throws -> Message? {
+    guard !incoming.bytes.isEmpty, isPlain, !machine.isWatched, isReading, incoming.hasBeenRead,
+      !incoming.isDiscarding, incoming.ahead.isEmpty
+    else { return nil }
+    return try decodeBuffered()
+  }
+
+  @usableFromInline
+  package func takeReady() throws -> Message? {
+    guard !incoming.bytes.isEmpty, isOnLoop, !reader.isTaken, let message = try takeBuffered() else { return nil }
+    if incoming.isUnsettled { settleInput() }
+    return message.bytes.isWasteful ? message.compacted() : message
+  }
+
+  /// Decodes what was read before, as far as the first message, or control frame, on which it acts.
+  @inline(__always)
+  private func decodeBuffered() throws -> Message? {
+    if let message = machine.nextShortMessage(in: &incoming.bytes) { return message }
+    return try decodeAnyBuffered()
+  }
+
+  @inline(never)
+  private func decodeAnyBuffered() throws -> Message? {
+    var message: Message?
+    do {
+      if case .control = try machine.nextMessage(in: &incoming.bytes, &message) { try actOnControl() }
+    } catch {
+      try failReading(error)
+    }
+    return message
+  }
+
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
     incoming.hasBeenRead = true
@@ -50,22 +85,22 @@ extension WebSocket: ServedStream {
   /// - Returns: nil when the machine, or the end, has more to tell.
   private func pollPlain() throws -> Polled<Message>? {
     var message: Message?
-    do {
-      var stop = DecoderStop.nothing
-      if incoming.bytes.isEmpty {
+    if incoming.bytes.isEmpty {
+      do {
+        var stop = DecoderStop.nothing
         switch try receiveLent(&message, &stop) {
         case .used: break
         case .chunk(let chunk): feed(chunk)
         case .pending: return .pending
         case .end: return nil
         }
-      } else {
-        stop = try machine.nextMessage(in: &incoming.bytes, &message)
+        if case .control = stop { try actOnControl() }
+      } catch {
+        try failReading(error)
+        return nil
       }
-      if stop == .control { try actOnControl() }
-    } catch {
-      try failReading(error)
-      return nil
+    } else {
+      message = try decodeBuffered()
     }
     // The application hears of it when nothing is lent any more.
     guard let message else { return nil }

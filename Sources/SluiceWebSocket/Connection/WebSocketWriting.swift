@@ -54,6 +54,18 @@ extension WebSocket {
 
   public func push(_ message: consuming Message) throws { try frame(message) }
 
+  /// Sends a short message where that is no more than to write its frame behind those of this turn: there is room, the end of the turn is asked for,
+  /// and nobody else is to be asked or told. Calls nobody.
+  /// - Returns: whether it was sent, and there is room for another one. If not, nothing was done.
+  @inline(never)
+  func frameShort(_ message: Message) -> Bool {
+    guard outgoing.isFlushScheduled, outgoing.isRoomKnown, isOpen, isPlain, role == .server, !isInsideMessage,
+      !machine.isWatched, heldControls?.senders == nil,
+      outgoing.gathered.count &+ message.bytes.count < options.writeHighWatermark &- FrameHeader.maxEncodedLength
+    else { return false }
+    return outgoing.gathered.append(short: message)
+  }
+
   /// Sends a message that stays the caller's.
   func frame(_ message: Message) throws {
     guard isOpen else {

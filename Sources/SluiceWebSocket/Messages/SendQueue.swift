@@ -23,13 +23,17 @@ final class SendQueue: SingleWaker, @unchecked Sendable {  // touched on its loo
 
 extension WebSocket {
   /// Sends a text message: see `send(_:)` of a message.
-  public nonisolated(nonsending) func send(_ text: String) async throws {
-    try await send(Message(text))
+  @inlinable
+  @inline(__always)
+  public func send(_ text: String, isolation actor: isolated (any Actor)? = #isolation) async throws {
+    try await send(Message(text), isolation: actor)
   }
 
   /// Sends a binary message: see `send(_:)` of a message.
-  public nonisolated(nonsending) func send(_ bytes: Bytes) async throws {
-    try await send(.binary(bytes))
+  @inlinable
+  @inline(__always)
+  public func send(_ bytes: Bytes, isolation actor: isolated (any Actor)? = #isolation) async throws {
+    try await send(.binary(bytes), isolation: actor)
   }
 
   /// Sends a message. Returns when there is room for the next one.
@@ -39,15 +43,20 @@ extension WebSocket {
   /// - Throws: `CancellationError` when the task is cancelled while it waits for its turn; the message was not sent then, and those behind it
   ///   are. `WebSocketError.closed` with the peer's code and reason when the peer has closed, whatever the code; `StreamError.closed` after a
   ///   Close of our own; otherwise what the connection failed with.
-  public nonisolated(nonsending) func send(_ message: Message) async throws {
+  // Inlined, so that what there is room for is sent without a frame of a task. By this form of isolation, because a caller of `nonisolated(nonsending)`
+  // asks for its executor behind each call that is inlined, at 250 instructions.
+  @inlinable
+  @inline(__always)
+  public func send(_ message: Message, isolation actor: isolated (any Actor)? = #isolation) async throws {
     switch try beginSending(message) {
     case .done: return
-    case .full: try await waitInTurn(toSend: nil)
-    case .mustWait: try await waitInTurn(toSend: message)
+    case .full: try await waitInTurn(toSend: nil, isolation: actor)
+    case .mustWait: try await waitInTurn(toSend: message, isolation: actor)
     }
   }
 
-  private enum SendStep {
+  @usableFromInline
+  enum SendStep {
     case done
     /// The message was taken, and there is no room any more.
     case full
@@ -56,9 +65,17 @@ extension WebSocket {
   }
 
   /// What there is room for is taken without suspending.
+  @usableFromInline
   @inline(never)
-  private func beginSending(_ message: Message) throws -> SendStep {
-    guard isOnLoop, heldControls?.senders == nil else { return .mustWait }
+  func beginSending(_ message: Message) throws -> SendStep {
+    guard isOnLoop else { return .mustWait }
+    if frameShort(message) { return .done }
+    return try sendOnLoop(message)
+  }
+
+  @inline(never)
+  private func sendOnLoop(_ message: Message) throws -> SendStep {
+    guard heldControls?.senders == nil else { return .mustWait }
     do {
       guard try hasRoomForMessage() else { return .mustWait }
       return try fill(with: message) ? .done : .full
@@ -69,6 +86,10 @@ extension WebSocket {
   /// - Returns: whether there is room for the next one.
   private func fill(with message: Message) throws -> Bool {
     try frame(message)
+    return try hasRoomAfterSending()
+  }
+
+  func hasRoomAfterSending() throws -> Bool {
     if try hasRoomForMessage() { return true }
     // What was gathered in this turn may be all that there is no room for.
     flush()
@@ -76,8 +97,9 @@ extension WebSocket {
   }
 
   /// - Parameter message: nil if it was taken already: then the wait is for room for the next one, and cancellation ends it without an error.
+  @usableFromInline
   @inline(never)
-  private nonisolated(nonsending) func waitInTurn(toSend message: Message?) async throws {
+  func waitInTurn(toSend message: Message?, isolation actor: isolated (any Actor)?) async throws {
     try await withTaskExecutorPreference(loop) { @concurrent () async throws in
       do { try await self.waitInTurnOnLoop(toSend: message) } catch { throw self.sendingFailure(error) }
     }
@@ -122,7 +144,7 @@ extension WebSocket {
   }
 
   /// To a sender, the peer's own words are why nothing can be sent any more.
-  private func sendingFailure(_ error: any Error) -> any Error {
+  func sendingFailure(_ error: any Error) -> any Error {
     incoming.isEndTold = true
     guard case StreamError.closed = error, let close = machine.life.receivedFirst else { return error }
     return WebSocketError.closed(close.code, reason: close.reason)

@@ -167,12 +167,13 @@ extension FrameDecoder {
   mutating func next<Sink: MessageSink & ~Copyable>(
     in input: inout Bytes, into sink: inout Sink, _ element: inout Sink.Element?
   ) throws(WebSocketProtocolError) -> DecoderStop {
-    let chunk = input
+    // No slice is made of what is masked: the input need not be counted for it.
+    let chunk = parser.role == .server ? nil : input
     var position = 0
     do {
-      let stop = try decode(chunk.span, from: &position, of: chunk, into: &sink, &element)
+      let stop = try decode(input.span, from: &position, of: chunk, into: &sink, &element)
       // An empty slice would hold its whole buffer.
-      input = position == chunk.count ? Bytes() : chunk.dropFirst(position)
+      if position == input.count { input = Bytes() } else { input.trimFirst(position) }
       return stop
     } catch {
       input = Bytes()
@@ -182,7 +183,7 @@ extension FrameDecoder {
 
   /// Gives a part of a message to the sink, unmasked and, if it is text, checked.
   @inline(__always)
-  private mutating func put<Sink: MessageSink & ~Copyable>(
+  mutating func put<Sink: MessageSink & ~Copyable>(
     _ part: DataPart, of input: Span<UInt8>, _ chunk: Bytes?, into sink: inout Sink
   ) throws(WebSocketProtocolError) -> Sink.Element? {
     guard let mark = try sink.begin(part, canSlice: part.maskingKey == nil && chunk != nil) else {
@@ -209,6 +210,9 @@ extension FrameDecoder {
   private mutating func isText(_ bytes: Span<UInt8>, endsMessage: Bool) -> Bool {
     text.consume(bytes) && (!endsMessage || text.isComplete)
   }
+
+  /// Forgets what of a text was looked at that is to be looked at again from its beginning.
+  mutating func forgetText() { text = UTF8Validator() }
 
   private var textError: WebSocketProtocolError { text.isRejected ? .invalidText : .truncatedText }
 

@@ -29,7 +29,7 @@ import SluiceStreams
   var gathered = BytesBuilder()
   /// What small messages take memory from, where there is a loop that has some. Who runs the assembler holds it: counting it for each message would
   /// cost 49 instructions.
-  private let scratch: Unmanaged<ScratchBuffers>?
+  let scratch: Unmanaged<ScratchBuffers>?
 
   /// Bytes of an announced frame that memory is reserved for before they arrive.
   private static let reservedAhead = 1 << 20
@@ -146,6 +146,7 @@ extension MessageAssembler: MessageSink {
 extension FrameDecoder {
   /// Takes the next message from the front of the input, put together.
   /// - Throws: also which limit of the assembler was passed.
+  @inline(__always)
   package mutating func nextMessage(
     in input: inout Bytes, assembling messages: inout MessageAssembler, _ message: inout Message?
   ) throws(WebSocketProtocolError) -> DecoderStop {

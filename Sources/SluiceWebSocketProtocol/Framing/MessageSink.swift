@@ -68,12 +68,12 @@ extension DataPart {
   @inline(__always)
   init?(wholeFrameOf input: Span<UInt8>, at position: Int, isMasked: Bool, limit: Int) {
     let available = input.count &- position
-    guard available >= 2 else { return nil }
-    let first = input[position] &- 0x81
+    guard position >= 0, available >= (isMasked ? 6 : 2) else { return nil }
+    let first = unsafe input[unchecked: position] &- 0x81
     guard first <= 1 else { return nil }
     kind = first == 0 ? .text : .binary
     // Without the mask bit, if it is as it must be.
-    let second = input[position &+ 1] ^ (isMasked ? 0x80 : 0)
+    let second = unsafe input[unchecked: position &+ 1] ^ (isMasked ? 0x80 : 0)
     guard second <= 127 else { return nil }
     var length = Int(second)
     var headerLength = 2

@@ -88,11 +88,24 @@ extension WebSocketMachine {
     }
   }
 
+  /// The next message, if it is short and there as a whole, and stands in the input as it is: see `FrameDecoder.nextShortMessage`.
+  package mutating func nextShortMessage(in input: inout Bytes) -> Message? {
+    isPlain ? decoder.nextShortMessage(in: &input, assembling: assembler) : nil
+  }
+
   /// Decodes as far as the next message, or control frame.
   package mutating func nextMessage(
     in input: inout Bytes, _ message: inout Message?
   ) throws(WebSocketProtocolError) -> DecoderStop {
-    if case .plain = coding { return try decoder.nextMessage(in: &input, assembling: &assembler, &message) }
+    if isPlain { return try decoder.nextMessage(in: &input, assembling: &assembler, &message) }
+    return try nextDecoded(in: &input, &message)
+  }
+
+  /// The same where messages are encoded, or not framed by this decoder.
+  @inline(never)
+  private mutating func nextDecoded(
+    in input: inout Bytes, _ message: inout Message?
+  ) throws(WebSocketProtocolError) -> DecoderStop {
     var piece: DataPiece?
     while true {
       let stop = try nextPiece(in: &input, &piece)
