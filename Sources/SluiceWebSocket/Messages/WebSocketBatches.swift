@@ -6,7 +6,7 @@ extension WebSocket {
   ///
   /// ```swift
   /// for try await batch in ws.batches {
-  ///   for message in batch { count(message) }
+  ///   for message in batch { print(message.text) }
   ///   try await ws.send(contentsOf: batch)
   /// }
   /// ```
