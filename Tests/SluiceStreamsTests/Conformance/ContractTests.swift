@@ -287,10 +287,11 @@ struct ContractTests {
   func cancelledWrite(_ pair: StreamPair) async throws {
     try await pair.run { a, b in
       let taken = Counter()
+      let element = Bytes([UInt8](repeating: 7, count: 500))
       let writing = Task {
         while !Task.isCancelled {
-          try await a.write("0123456789")
-          taken.add(10)
+          try await a.write(element)
+          taken.add(element.count)
         }
       }
       try await untilStanding(taken, on: b)

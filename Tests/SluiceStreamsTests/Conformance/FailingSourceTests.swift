@@ -8,7 +8,8 @@ import Testing
 /// What a source gave before it failed arrives, whatever the source, the failure, the sink and its pace: every source against every sink.
 @Suite("A source that fails behind data", .timeLimit(.minutes(3)))
 struct FailingSourceTests {
-  private static let lines = (0..<40_000).map { "line \($0)\n" }.joined()
+  /// More than the system buffers between two sockets, in lines that are long enough to be few.
+  private static let lines = (0..<4000).map { "line \($0) \(String(repeating: "x", count: 110))\n" }.joined()
 
   @Test(
     "a pipe delivers all that the source gave, and throws why it failed", arguments: FailingSource.allCases,
