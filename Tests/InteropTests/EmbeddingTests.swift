@@ -2,13 +2,13 @@ import Sluice
 import SluiceTestSupport
 import Testing
 
-/// The packages in `Examples/`, which `scripts/test` builds before the tests.
+/// The packages in `Examples/`, which `scripts/test` builds in `.build/examples` before the tests.
 @Suite("Inside SwiftNIO and Hummingbird", .timeLimit(.minutes(3)))
 struct EmbeddingTests {
   enum Example: String, CaseIterable {
-    case nioEcho = "NIOEcho/.build/debug/nio-echo"
-    case hummingbirdChat = "HummingbirdChat/.build/debug/hummingbird-chat"
-    case meteredService = "MeteredService/.build/debug/metered-service"
+    case nioEcho = "nio-echo"
+    case hummingbirdChat = "hummingbird-chat"
+    case meteredService = "metered-service"
 
     /// Where its WebSockets are.
     var path: String { self == .hummingbirdChat ? "/room" : "/" }
@@ -18,7 +18,7 @@ struct EmbeddingTests {
     _ example: Example, _ arguments: [String] = [], _ body: (Int, ChildProcess) async throws -> Void
   ) async throws {
     let process = try await ChildProcess.spawn(
-      ["timeout", "--foreground", "120", "\(Repository.root)/Examples/\(example.rawValue)", "0"] + arguments,
+      ["timeout", "--foreground", "120", "\(Repository.root)/.build/examples/debug/\(example.rawValue)", "0"] + arguments,
       environment: Repository.environment.merging(["SWIFT_BACKTRACE": "enable=no", "LOG_LEVEL": "error"]) { $1 })
     let line = try await process.lines.read() ?? ""
     let result: Result<Void, any Error>
