@@ -62,27 +62,33 @@ final class TopicOpener: Sendable {
 
   private func connect(_ engine: TopicURL.Engine, _ use: Use, _ options: TopicsOptions) async throws -> Topics {
     switch engine {
-    case .memory: return .memory(options: options)
-    case .sqlite(let path):
-      #if SQLite
-        var sqlite = SQLiteOptions()
-        sqlite.access = use == .reading ? .readOnly : .readWrite
-        return try await .sqlite(path, sqlite: sqlite, options: options)
-      #else
-        throw UsageError(
-          "this sluice was built without topics in files (trait SQLite); scripts/build-tool builds it with them")
-      #endif
-    case .redis(let url):
-      #if Redis
-        var redis = RedisOptions()
-        redis.tls = tls
-        redis.password = unsafe getenv("REDISCLI_AUTH").map { unsafe String(cString: $0) }
-        return try await .redis(url, redis: redis, options: options)
-      #else
-        throw UsageError(
-          "this sluice was built without topics on Redis (trait Redis); scripts/build-tool builds it with them")
-      #endif
+    case .memory: .memory(options: options)
+    case .sqlite(let path): try await openFile(path, use, options)
+    case .redis(let url): try await openRedis(url, options)
     }
+  }
+
+  private func openFile(_ path: String, _ use: Use, _ options: TopicsOptions) async throws -> Topics {
+    #if SQLite
+      var sqlite = SQLiteOptions()
+      sqlite.access = use == .reading ? .readOnly : .readWrite
+      return try await .sqlite(path, sqlite: sqlite, options: options)
+    #else
+      throw UsageError(
+        "this sluice was built without topics in files (trait SQLite); scripts/build-tool builds it with them")
+    #endif
+  }
+
+  private func openRedis(_ url: String, _ options: TopicsOptions) async throws -> Topics {
+    #if Redis
+      var redis = RedisOptions()
+      redis.tls = tls
+      redis.password = unsafe getenv("REDISCLI_AUTH").map { unsafe String(cString: $0) }
+      return try await .redis(url, redis: redis, options: options)
+    #else
+      throw UsageError(
+        "this sluice was built without topics on Redis (trait Redis); scripts/build-tool builds it with them")
+    #endif
   }
 
   /// What there is to be read of a topic, as messages or as lines of JSON.
