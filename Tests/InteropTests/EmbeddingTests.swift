@@ -18,7 +18,8 @@ struct EmbeddingTests {
     _ example: Example, _ arguments: [String] = [], _ body: (Int, ChildProcess) async throws -> Void
   ) async throws {
     let process = try await ChildProcess.spawn(
-      ["timeout", "--foreground", "120", "\(Repository.root)/.build/examples/debug/\(example.rawValue)", "0"] + arguments,
+      ["timeout", "--foreground", "120", Repository.root + "/.build/examples/debug/" + example.rawValue, "0"]
+        + arguments,
       environment: Repository.environment.merging(["SWIFT_BACKTRACE": "enable=no", "LOG_LEVEL": "error"]) { $1 })
     let line = try await process.lines.read() ?? ""
     let result: Result<Void, any Error>
