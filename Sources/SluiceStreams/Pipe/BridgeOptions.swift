@@ -9,7 +9,7 @@ public enum BridgeEndPolicy: String, Hashable, Sendable, CaseIterable {
   /// Hold our Close until the other direction has ended, however long it is silent (`halfCloseTimeout` holds). Also, a reader that has gone
   /// ends its own direction only.
   case `defer`
-  /// End both directions at once.
+  /// End both directions at once. What is unread in the other direction is dropped, and so is what its source says from then on.
   case closeBoth = "close-both"
 
   /// Whether a Close waits for the other direction.

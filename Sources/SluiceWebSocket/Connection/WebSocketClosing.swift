@@ -247,8 +247,7 @@ extension WebSocket {
     closing = .done
     // What was held for the reader says nothing any more that the machine does not know.
     if let held = incoming.ahead.popEnd() { loop.cancelTimer(held.limit) }
-    let held = heldControls?.heldBehindParts
-    heldControls?.heldBehindParts = nil
+    let held = heldControls?.heldBehindParts.take()
     heldControls?.pings.fail()
     stopWatching()
     machine.release()
@@ -262,7 +261,7 @@ extension WebSocket {
     observer?.connectionIsOver()
     if serving.isRunning { tellHandler() } else { slot = nil }
     for completion in waiting { completion(error) }
-    for waiting in held?.closes ?? [] { waiting.end(on: loop) }
+    held?.close(on: loop)
     if !isTold { tellOfEnd() }
   }
 

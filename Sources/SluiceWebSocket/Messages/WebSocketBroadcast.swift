@@ -57,13 +57,12 @@ extension WebSocket: BroadcastMember {
 
   /// A message in parts has ended: sends what a broadcast had for this connection meanwhile.
   func pushHeldBroadcasts() {
-    guard let held = heldControls?.heldBehindParts else { return }
-    heldControls?.heldBehindParts = nil
+    guard let held = heldControls?.heldBehindParts.take() else { return }
     // A connection that fails meanwhile says so itself, at the next `hasRoom`.
     for prepared in held.messages { try? push(prepared: prepared) }
     if held.closes.isEmpty { return }
     // Later: who has sent the last part is told first that it is sent.
-    loop.execute { for waiting in held.closes { waiting.end(on: self.loop) } }
+    loop.execute { held.close(on: self.loop) }
   }
 
   /// Closes once what is held behind a message in parts has been sent: when that has ended, the connection is over, or the time for closing has passed.
@@ -75,8 +74,7 @@ extension WebSocket: BroadcastMember {
 
   /// Nothing of what is held will be sent.
   private func closeHeld() {
-    guard let closes = heldControls?.heldBehindParts?.takeCloses() else { return }
-    for waiting in closes { waiting.end(on: loop) }
+    heldControls?.heldBehindParts.take()?.close(on: loop)
   }
 }
 
@@ -90,16 +88,14 @@ struct HeldBroadcasts {
   struct Close {
     let limit: LoopTimer
     let action: @Sendable () -> Void
-
-    func end(on loop: any Loop) {
-      loop.cancelTimer(limit)
-      action()
-    }
   }
 
-  mutating func takeCloses() -> [Close] {
-    defer { closes = [] }
-    return closes
+  /// Has all close who wait for that. Whoever calls this has taken these from the connection: nothing is held behind a message any more.
+  func close(on loop: any Loop) {
+    for close in closes {
+      loop.cancelTimer(close.limit)
+      close.action()
+    }
   }
 
   mutating func append(_ prepared: PreparedMessage) {
