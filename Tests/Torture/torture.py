@@ -16,7 +16,6 @@ import concurrent.futures
 import os
 import random
 import re
-import select
 import shutil
 import signal
 import socket
@@ -96,7 +95,19 @@ class ShortFall(Exception):
     pass
 
 
-class LostReader(ShortFall):
+class Incomplete(ShortFall):
+    pass
+
+
+class LostReader(Incomplete):
+    pass
+
+
+class Outlived(ShortFall):
+    pass
+
+
+class ServedNobody(ShortFall):
     pass
 
 
@@ -105,22 +116,38 @@ def expect(condition, what):
         raise ShortFall(what)
 
 
+# What is started ends with this script, however that ends: strace ends its program when it is told to end.
+BOUND = ["setpriv", "--pdeathsig", "TERM"]
+
+
 class Traced:
     """The tool under strace, in a process group of its own."""
 
     def __init__(self, run, arguments, stdin, stdout=subprocess.PIPE):
         self.group = subprocess.Popen(
-            [*run.tracer, run.tool, *arguments], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True,
+            [*BOUND, *run.tracer, run.tool, *arguments], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True,
             env={**os.environ, "SWIFT_BACKTRACE": "enable=no"}, cwd=run.folder)
         self.deadline = time.monotonic() + TIME_LIMIT
+        self.errors = None
+
+    def first_error_line(self):
+        """The first line of its standard error, or what there is of it after a while; the rest is read beside, so that it never waits for that."""
+        self.errors = Lines(self.group.stderr)
+        return self.errors.first(10)
 
     def finish(self, data=None, allowed=frozenset()):
         """Its status and output, once it has ended by itself."""
+        time_left = max(self.deadline - time.monotonic(), 0.1)
         try:
-            out, err = self.group.communicate(data, timeout=max(self.deadline - time.monotonic(), 0.1))
+            if self.errors:
+                self.group.wait(time_left)
+                out, err = b"", self.errors.all(5)
+            else:
+                out, err = self.group.communicate(data, timeout=time_left)
         except subprocess.TimeoutExpired:
+            has_ended = not children(self.group.pid)
             self.kill()
-            raise ShortFall("did not end")
+            raise Outlived("a program that it has started did not end") if has_ended else ShortFall("did not end")
         self.check_status(err, allowed)
         return self.group.returncode, out, err
 
@@ -135,7 +162,31 @@ class Traced:
             os.killpg(self.group.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        self.group.communicate()
+        self.group.wait()
+
+
+class Lines(threading.Thread):
+    """Reads a pipe to its end."""
+
+    def __init__(self, pipe):
+        super().__init__(daemon=True)
+        self.pipe, self.lines, self.has_line = pipe, [], threading.Event()
+        self.start()
+
+    def run(self):
+        for line in self.pipe:
+            # Of what goes on and on, the end is enough.
+            self.lines = self.lines[-1000:] + [line]
+            self.has_line.set()
+        self.has_line.set()
+
+    def first(self, limit):
+        self.has_line.wait(limit)
+        return self.lines[0].decode() if self.lines else ""
+
+    def all(self, limit):
+        self.join(limit)
+        return b"".join(self.lines)
 
 
 class Sink(threading.Thread):
@@ -192,7 +243,7 @@ def check_sent(status, received, sent, may_lose_reader=False):
     expect(sent.startswith(received), f"what arrived is no beginning of what was sent: {len(received)} of {len(sent)} bytes")
     if status == 0 and received != sent:
         # A reader of standard output that has gone is no failure.
-        raise (LostReader if may_lose_reader else ShortFall)(f"status 0, and {len(received)} of {len(sent)} bytes arrived")
+        raise (LostReader if may_lose_reader else Incomplete)(f"status 0, and {len(received)} of {len(sent)} bytes arrived")
 
 
 def contents(path):
@@ -243,11 +294,11 @@ def server(run, endpoint, target, exchange):
     """A server that must survive the failure: it is asked until it has answered twice in a row."""
     traced = Traced(run, [endpoint, target], subprocess.DEVNULL)
     try:
+        line = traced.first_error_line()
         # The line itself may be what could not be written.
-        if not select.select([traced.group.stderr], [], [], 10)[0]:
+        if not line and traced.group.poll() is None:
             interrupt(traced)
             return
-        line = traced.group.stderr.readline().decode()
         if "listening on " not in line:
             # It could not begin, and says why.
             traced.finish()
@@ -256,7 +307,8 @@ def server(run, endpoint, target, exchange):
         port = int(re.search(r":(\d+)", line.split("listening on ")[1].split("//")[-1])[1])
         answered = 0
         while answered < 2:
-            expect(time.monotonic() < traced.deadline - 10, "a server served nobody any more")
+            if time.monotonic() > traced.deadline - 10:
+                raise ServedNobody("a server served nobody any more")
             expect(traced.group.poll() is None, f"a server ended: {traced.group.returncode}")
             answered = answered + 1 if exchange(port) else 0
         interrupt(traced)
@@ -373,12 +425,34 @@ def injected(trace):
     return calls
 
 
+def caller(call):
+    return next((frame for frame in call[1:] if "/libc.so" not in frame), "")
+
+
 def is_beneath(call):
-    caller = next((frame for frame in call[1:] if "/libc.so" not in frame), "")
-    # Programs that the tool has started are none of ours.
-    if re.match(r"(/usr)?/bin/", caller):
+    return bool(BENEATH.search(caller(call)) or UNSURVIVABLE.search("\n".join(call)))
+
+
+def is_of_program(call):
+    """Whether a program made it that the tool has started, or the child that was to become one."""
+    if re.match(r"(/usr)?/bin/", caller(call)):
         return True
-    return bool(BENEATH.search(caller) or UNSURVIVABLE.search("\n".join(call)))
+    # libuv makes these between fork and exec only.
+    return bool(re.search(r"\b(dup2|execve)\(", call[0]) and "(uv_spawn" in "\n".join(call))
+
+
+def is_excused(problem):
+    """Whether what fell short is none of the tool's: none of the calls that failed was its own, or a program failed that it needs."""
+    own = [call for call in problem.injected if not is_beneath(call)]
+    if problem.injected and not own:
+        return True
+    # A program that has failed may have said nothing; but the tool ends, with a status of its own, or serves the next.
+    if own and all(is_of_program(call) for call in own):
+        if isinstance(problem, ServedNobody):
+            # Each child counts its calls from 1: then no program can be started for anybody.
+            return len({call[0].split()[0] for call in own}) > 2
+        return isinstance(problem, (Incomplete, Outlived))
+    return False
 
 
 def count_calls(tool, echo, scenario):
@@ -414,7 +488,14 @@ def numbers_to_fail(first, last):
     return numbers
 
 
+def end(signal_number, _):
+    # What it has started is told by the system.
+    os._exit(128 + signal_number)
+
+
 def main():
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, end)
     parser = argparse.ArgumentParser()
     parser.add_argument("tool")
     parser.add_argument("--scenario")
@@ -425,7 +506,7 @@ def main():
     options = parser.parse_args()
     tool = os.path.abspath(options.tool)
     echo = subprocess.Popen(
-        [tool, "listen+ws://127.0.0.1:0", "echo:"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        [*BOUND, tool, "listen+ws://127.0.0.1:0", "echo:"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
         address = echo.stderr.readline().decode().split("listening on ")[1].strip()
         sys.exit(torture(tool, address, options))
@@ -473,10 +554,7 @@ def attempt(tool, echo, run):
     except ShortFall as problem:
         if isinstance(problem, LostReader) and error == "EPIPE":
             return None
-        if any(is_beneath(call) for call in problem.injected):
-            return None
-        # What fails in a child is counted by each child: then no program can be started for anybody.
-        if "served nobody" in str(problem) and len({call[0].split()[0] for call in problem.injected}) > 2:
+        if is_excused(problem):
             return None
         calls = ["\n        ".join(call[:8]) for call in problem.injected]
         return f"{problem}\n    " + "\n    ".join(calls)
