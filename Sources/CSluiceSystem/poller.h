@@ -14,10 +14,11 @@
 
 // What a loop waits with: epoll or kqueue. Its descriptors are level-triggered: the system tells again and again while one is ready.
 
-/// What may be done on a descriptor, as flags; that its other side has gone; and that it has failed.
+/// What may be done on a descriptor, as flags; that its other side has gone; that it has failed; and that its other side has ended its half,
+/// behind what may be unread.
 ///
-/// epoll tells of the latter two whatever else it is to tell of, kqueue only with the others.
-enum { SLUICE_READABLE = 1, SLUICE_WRITABLE = 2, SLUICE_GONE = 4, SLUICE_FAILED = 8 };
+/// epoll tells of gone and failed whatever else it is to tell of, kqueue only with the others, and of an ended half only with what is readable.
+enum { SLUICE_READABLE = 1, SLUICE_WRITABLE = 2, SLUICE_GONE = 4, SLUICE_FAILED = 8, SLUICE_ENDED = 16 };
 
 /// What an event is of, where it is no descriptor.
 static const uint64_t SLUICE_TOKEN_THREAD = UINT64_MAX, SLUICE_TOKEN_LIBUV = UINT64_MAX - 1;
@@ -45,7 +46,9 @@ static inline int sluice_poller_watch(
     struct sluice_poller poller, int descriptor, unsigned before, unsigned after, uint64_t token) {
 #ifdef __linux__
   struct epoll_event event = {
-      .events = (after & SLUICE_READABLE ? EPOLLIN : 0u) | (after & SLUICE_WRITABLE ? EPOLLOUT : 0u), .data.u64 = token};
+      .events = (after & SLUICE_READABLE ? EPOLLIN : 0u) | (after & SLUICE_WRITABLE ? EPOLLOUT : 0u)
+                | (after & SLUICE_ENDED ? EPOLLRDHUP : 0u),
+      .data.u64 = token};
   int operation = !before ? EPOLL_CTL_ADD : after ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
   return epoll_ctl(poller.descriptor, operation, descriptor, &event) == 0 ? 0 : -errno;
 #else
@@ -118,11 +121,12 @@ static inline uint64_t sluice_event_token(const sluice_event *event) {
 static inline unsigned sluice_event_flags(const sluice_event *event) {
 #ifdef __linux__
   unsigned flags = (event->events & EPOLLIN ? SLUICE_READABLE : 0u) | (event->events & EPOLLOUT ? SLUICE_WRITABLE : 0u);
-  if (event->events & EPOLLHUP) flags = SLUICE_READABLE | SLUICE_WRITABLE | SLUICE_GONE;
+  if (event->events & EPOLLRDHUP) flags |= SLUICE_ENDED;
+  if (event->events & EPOLLHUP) flags = SLUICE_READABLE | SLUICE_WRITABLE | SLUICE_GONE | SLUICE_ENDED;
   return event->events & EPOLLERR ? flags | SLUICE_FAILED | SLUICE_GONE : flags;
 #else
   if (event->flags & EV_ERROR) return SLUICE_FAILED;
-  if (event->filter != EVFILT_WRITE) return SLUICE_READABLE;
+  if (event->filter != EVFILT_WRITE) return event->flags & EV_EOF ? SLUICE_READABLE | SLUICE_ENDED : SLUICE_READABLE;
   return event->flags & EV_EOF ? SLUICE_WRITABLE | SLUICE_GONE : SLUICE_WRITABLE;
 #endif
 }

@@ -314,6 +314,11 @@
     }
   }
 
+  extension ChannelStream: PeerEndWatching {
+    /// NIO reads to the end by itself when the peer has ended.
+    package var hasPeerEnded: Bool { readEnd != nil }
+  }
+
   extension ChannelStream: TransportDescribing {
     package var peerAddress: SluiceStreams.SocketAddress? { .init(channel.remoteAddress) }
     package var localAddress: SluiceStreams.SocketAddress? { .init(channel.localAddress) }

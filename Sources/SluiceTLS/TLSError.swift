@@ -1,3 +1,5 @@
+import SluiceStreams
+
 /// Why a TLS connection failed, before or after its handshake.
 public enum TLSError: Error, Hashable, Sendable {
   /// The peer's certificate is for other names; `names` are those it has.
@@ -38,5 +40,11 @@ extension TLSError: CustomStringConvertible {
     case .timeout(let time): "the TLS handshake took longer than \(time)"
     case .invalidOption(let option, let reason): "\(option): \(reason)"
     }
+  }
+}
+
+extension TLSError: ReadingEndError {
+  package var endsReadingOnly: Bool {
+    if case .truncated = self { true } else { false }
   }
 }

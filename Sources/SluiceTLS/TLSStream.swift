@@ -3,7 +3,7 @@ import SluiceStreams
 
 /// A byte stream inside TLS, over any other byte stream that lives on a loop: a socket, a tunnel through a proxy, another TLS.
 ///
-/// Reading ends with nil when the peer said so (close_notify), and throws `TLSError.truncated` when the connection ended without
+/// Reading ends with nil when the peer said so (close_notify), and throws `TLSError.truncated` when its half ended without
 /// it. The two halves end independently. While it is idle it holds no buffers.
 public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink, @unchecked Sendable {
   // `transport` and `loop` never change; everything else is touched on the loop only.
@@ -105,12 +105,18 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
         case .pending: return .pending
         case .end:
           Reached.mark("tls.truncated")
-          throw TLSError.truncated
+          truncate()
         }
       } catch {
         fail(error)
       }
     }
+  }
+
+  /// The peer has ended its half without close_notify. Nobody knows whether that is all; but it may still read.
+  private func truncate() {
+    readState = .failed(TLSError.truncated)
+    releaseIfDone()
   }
 
   public var isDry: Bool {
@@ -183,19 +189,26 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   public func hasRoom() throws -> Bool {
     switch writeState {
     case .open:
-      do {
-        let hasRoom = try engine.output.count < Self.highWatermark && transport.hasRoom()
-        if !hasRoom { isRoomAwaited = true }
-        return hasRoom
-      } catch {
-        // Whoever is told need not close it.
-        writeState = .failed(error, isOwedMore: isOwedMore)
-        releaseIfDone()
-        throw error
-      }
+      let hasRoom = try transportHasRoom() && engine.output.count < Self.highWatermark
+      if !hasRoom { isRoomAwaited = true }
+      return hasRoom
     case .closed: throw StreamError.closed
     case .failed(let error, _): throw error
     }
+  }
+
+  /// Whether there is room beneath. A transport that has failed has failed this half too: whoever is told need not close it.
+  private func transportHasRoom() throws -> Bool {
+    do { return try transport.hasRoom() } catch {
+      writeState = .failed(error, isOwedMore: isOwedMore)
+      releaseIfDone()
+      throw error
+    }
+  }
+
+  /// Takes note of a transport that has failed while nobody waits to write.
+  private func noteFailureOfTransport() {
+    if case .open = writeState { _ = try? transportHasRoom() }
   }
 
   public func push(_ bytes: consuming Bytes) throws {
@@ -341,8 +354,7 @@ extension TLSStream: Waker {
   public func wakeWriter() {
     if !engine.output.isEmpty { try? sendOutput() }
     isRoomAwaited = false
-    // It may have failed, and nobody waits to write.
-    _ = try? hasRoom()
+    noteFailureOfTransport()
     writer.wake()
     // Reading may have waited for room.
     tellReader()
@@ -363,6 +375,13 @@ final class PlainBuffers: @unchecked Sendable {  // used on its loop only
   func prepare(room: Int) {
     plain.resetIfUnshared()
     if plain.capacity - plain.count < room { plain = BytesBuilder(capacity: Self.size) }
+  }
+}
+
+extension TLSStream: PeerEndWatching {
+  package var hasPeerEnded: Bool {
+    guard case .open = readState else { return true }
+    return (transport as? any PeerEndWatching)?.hasPeerEnded ?? false
   }
 }
 

@@ -329,6 +329,10 @@ extension SimulatedStream: LingeringConnection {
   }
 }
 
+extension SimulatedStream: PeerEndWatching {
+  package var hasPeerEnded: Bool { incoming.end != nil }
+}
+
 extension SimulatedStream: SentByteCounting {
   public var sentByteCount: Int? { sentBytes }
 }

@@ -1,4 +1,6 @@
 import Sluice
+import SluiceStreams
+import SluiceTLS
 import SluiceTestSupport
 import SluiceWebSocketProtocol
 import Testing
@@ -9,31 +11,53 @@ import Testing
 struct HalfClosedPeerTests {
   enum Answer: CaseIterable { case pipe, throughOperator, loop, callbacks, parts, `extension` }
 
+  /// What the peer speaks, over what.
+  enum Speech: CaseIterable {
+    case plain, tls
+    /// The peer ends its half without close_notify, as most that do this do.
+    case tlsCutShort
+    case hixie76
+    /// There, the end is the Close.
+    case hixie75
+
+    var isOld: Bool { self == .hixie75 || self == .hixie76 }
+  }
+
   enum When: CaseIterable {
     /// In one piece with the last message.
     case atOnce
     case later
   }
 
-  @Test("gets the answers to what it sent", arguments: Answer.allCases, When.allCases)
-  func answers(_ answer: Answer, _ when: When) async throws {
-    for size in [3, 30_000] {
+  @Test("gets the answers to what it sent", arguments: Answer.allCases, Speech.allCases)
+  func answers(_ answer: Answer, _ speech: Speech) async throws {
+    // Extensions came with RFC 6455.
+    if speech.isOld, answer == .extension { return }
+    let certificates = try await Certificates.load()
+    let all = [(3, When.atOnce), (3, .later), (10_000, .atOnce), (10_000, .later)]
+    for (size, when) in speech == .plain ? all : [all[0], all[3]] {
       let loop = SimulatedLoop()
       try await loop.simulate {
         var network = SimulatedNetwork(loop: loop)
         network.delay = .milliseconds(1)
         network.window = 8 << 10
         let (near, far) = network.connection()
-        let ws = try await Self.open(near, far, answer)
-        let application = Task(executorPreference: loop) { await Self.run(answer, ws) }
+        let (peer, ws) = try await Self.open(near, far, answer, speech, certificates)
+        let application = Task(executorPreference: loop) { await Self.run(answer, ws, speech) }
         let messages = (0..<5).map { Bytes([UInt8](repeating: UInt8(65 + $0), count: size)) }
         var frames = BytesBuilder()
-        for message in messages { frames.append(frame(0x82, message)) }
-        let received = Task(executorPreference: loop) { try await Self.readAll(near) }
-        try await near.write(frames.take())
+        for message in messages { frames.append(speech.isOld ? Self.oldFrame(message) : frame(0x82, message)) }
+        let received = Task(executorPreference: loop) { try await Self.readAll(peer) }
+        try await peer.write(frames.take())
         if when == .later { try await loop.sleep(for: .seconds(1)) }
-        try await near.close()
-        #expect(try Self.payloads(in: await received.value) == messages, "\(size) bytes each")
+        if speech == .tlsCutShort {
+          peer.flush()
+          try await near.close()
+        } else {
+          try await peer.close()
+        }
+        let all = try await received.value
+        #expect(try Self.payloads(in: all, speech) == messages, "\(size) bytes each, \(when)")
         await application.value
         #expect(ws.readyState == .closed)
         try await loop.sleep(for: .seconds(60))
@@ -44,13 +68,14 @@ struct HalfClosedPeerTests {
 
   @Test("is cut if it takes nothing for `closeTimeout`", arguments: Answer.allCases)
   func stalls(_ answer: Answer) async throws {
+    let certificates = try await Certificates.load()
     let loop = SimulatedLoop()
     try await loop.simulate {
       let network = SimulatedNetwork(loop: loop)
       let (near, far) = network.connection()
-      let ws = try await Self.open(near, far, answer)
+      let (_, ws) = try await Self.open(near, far, answer, .plain, certificates)
       far.stall(true)
-      let application = Task(executorPreference: loop) { await Self.run(answer, ws) }
+      let application = Task(executorPreference: loop) { await Self.run(answer, ws, .plain) }
       try await near.write(frame(0x82, "unheard"))
       try await loop.sleep(for: .seconds(1))
       try await near.close()
@@ -88,20 +113,46 @@ struct HalfClosedPeerTests {
 
   // MARK: the server
 
+  /// - Returns: what the peer writes to and reads, and the server's connection.
   private static func open(
-    _ near: SimulatedStream, _ far: SimulatedStream, _ answer: Answer
-  ) async throws -> WebSocket {
-    guard answer == .extension else { return try await SimulatedWire.open(near, far) }
+    _ near: SimulatedStream, _ far: SimulatedStream, _ answer: Answer, _ speech: Speech, _ certificates: Certificates
+  ) async throws -> (any PolledDuplexStream<Bytes, Bytes>, WebSocket) {
     var options = WebSocketHandshakeOptions()
-    options.extensions = [Slow()]
-    async let accepted = WebSocket.accept(over: far, options: options)
-    try await near.write(SimulatedWire.request(extensions: "x-slow"))
-    _ = try await SimulatedWire.readHead(near)
-    return try await accepted
+    if answer == .extension { options.extensions = [Slow()] }
+    var (peer, transport): (any PolledDuplexStream<Bytes, Bytes>, any PolledDuplexStream<Bytes, Bytes>) = (near, far)
+    if speech == .tls || speech == .tlsCutShort {
+      let (client, server) = (try certificates.client(), try certificates.server())
+      async let secured = server.accept(over: far)
+      peer = try await client.connect(over: near, to: "www.example.com")
+      transport = try await secured
+    }
+    async let accepted = accept(over: transport, options)
+    try await peer.write(Self.request(answer, speech))
+    var head = ""
+    while !head.contains("\r\n\r\n"), let chunk = try await peer.read() { head += chunk.string }
+    // The answer to hixie-76's challenge.
+    if speech == .hixie76, head.hasSuffix("\r\n\r\n") { _ = try await peer.read() }
+    return (peer, try await accepted)
   }
 
-  /// An echo. However it is written, it is told that the connection is lost.
-  private static func run(_ answer: Answer, _ ws: WebSocket) async {
+  private static func accept(
+    over transport: some PolledDuplexStream<Bytes, Bytes>, _ options: WebSocketHandshakeOptions
+  ) async throws -> WebSocket { try await WebSocket.accept(over: transport, options: options) }
+
+  private static func request(_ answer: Answer, _ speech: Speech) -> Bytes {
+    let old: Bytes =
+      "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nOrigin: http://test\r\n"
+    return switch speech {
+    case .hixie75: old.followed(by: "\r\n")
+    case .hixie76:
+      old.followed(
+        by: "Sec-WebSocket-Key1: 4 @1  46546xW%0l 1 5\r\nSec-WebSocket-Key2: 12998 5 Y3 1  .P00\r\n\r\n^n:ds[4U")
+    default: answer == .extension ? SimulatedWire.request(extensions: "x-slow") : SimulatedWire.request
+    }
+  }
+
+  /// An echo. However it is written, it is told that the connection is lost, except where the end is a Close.
+  private static func run(_ answer: Answer, _ ws: WebSocket, _ speech: Speech) async {
     do {
       switch answer {
       case .pipe: try await ws.pipe(ws)
@@ -114,12 +165,15 @@ struct HalfClosedPeerTests {
         await callbacks.waitUntilClosed()
         return
       }
-      Issue.record("\(answer) ended well")
-    } catch WebSocketError.connectionLost(nil) {} catch { Issue.record("\(answer): \(error)") }
+      #expect(speech == .hixie75, "\(answer) ended well")
+    } catch WebSocketError.connectionLost(let underlying) {
+      #expect(underlying as? TLSError == (speech == .tlsCutShort ? .truncated : nil))
+      #expect(speech != .hixie75)
+    } catch { Issue.record("\(answer): \(error)") }
   }
 
   /// Takes its time, and changes nothing.
-  private struct Slow: WebSocketExtension {
+  struct Slow: WebSocketExtension {
     var name: String { "x-slow" }
     var reservedBits: ReservedBits { [] }
 
@@ -141,13 +195,16 @@ struct HalfClosedPeerTests {
 
   // MARK: the peer
 
-  private static func readAll(_ near: SimulatedStream) async throws -> Bytes {
+  private static func readAll(_ near: any PolledDuplexStream<Bytes, Bytes>) async throws -> Bytes {
     var all = BytesBuilder()
     while let chunk = try await near.read() { all.append(chunk) }
     return all.take()
   }
 
-  private static func payloads(in bytes: Bytes) throws -> [Bytes] {
+  private static func oldFrame(_ payload: Bytes) -> Bytes { ([0] as Bytes).followed(by: payload).followed(by: [0xFF]) }
+
+  private static func payloads(in bytes: Bytes, _ speech: Speech) throws -> [Bytes] {
+    if speech.isOld { return bytes.split(separator: 0xFF).map { Bytes($0.drop { $0 == 0 }) }.filter { !$0.isEmpty } }
     var machine = WebSocketMachine(.client, keys: MaskingKeys())
     var (rest, payloads): (Bytes, [Bytes]) = (bytes, [])
     while let event = try machine.nextEvent(in: &rest) {

@@ -73,6 +73,10 @@ extension PrefixedStream: SentByteCounting {
   var sentByteCount: Int? { (base as? any SentByteCounting)?.sentByteCount }
 }
 
+extension PrefixedStream: PeerEndWatching {
+  var hasPeerEnded: Bool { (base as? any PeerEndWatching)?.hasPeerEnded ?? false }
+}
+
 extension PrefixedStream: TransportDescribing {
   private var described: (any TransportDescribing)? { base as? any TransportDescribing }
   var peerAddress: SocketAddress? { described?.peerAddress }

@@ -368,25 +368,38 @@ extension EventStreamConnection: Waker {
         switch try transport.poll() {
         case .element: continue
         case .pending: return
-        // It may have ended its half only, and read on.
-        case .end:
-          Reached.mark("events.clientEnded")
-          closeWhenFlushed { _ in }
-          return cancelHandler()
+        case .end: return clientEnded()
         }
       }
+    } catch let error as any ReadingEndError where error.endsReadingOnly {
+      clientEnded()
     } catch {
-      Reached.mark("events.clientLost")
-      finish(StreamError.closed)
-      didEnd()
-      transport.abort(error)
-      cancelHandler()
+      clientIsLost(error)
     }
+  }
+
+  /// It may have ended its half only, and read on.
+  private func clientEnded() {
+    Reached.mark("events.clientEnded")
+    closeWhenFlushed { _ in }
+    cancelHandler()
+  }
+
+  private func clientIsLost(_ error: any Error) {
+    Reached.mark("events.clientLost")
+    finish(StreamError.closed)
+    didEnd()
+    transport.abort(error)
+    cancelHandler()
   }
 
   /// For the transport: it has room.
   public func wakeWriter() {
     isRoomAwaited = false
+    // What fails in sending has failed: there is nothing to read.
+    if case .open = state {
+      do { _ = try transport.hasRoom() } catch { return clientIsLost(error) }
+    }
     if stallWatch != nil { watchForStall() }
     writer.wake()
   }

@@ -68,6 +68,11 @@ import SluiceStreams
     isClosed ? 0 : poller.start(descriptor, readiness)
   }
 
+  /// Has the owner told of this too when the system has told of something that the owner has no use for.
+  mutating func startLater(_ readiness: Readiness) {
+    if !isClosed { poller.startLater(descriptor, readiness) }
+  }
+
   /// Whether the owner is told of this.
   func awaits(_ readiness: Readiness) -> Bool { !isClosed && poller.awaits(descriptor, readiness) }
 

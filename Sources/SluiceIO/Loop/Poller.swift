@@ -18,6 +18,8 @@ struct Readiness: OptionSet {
   static let writable = Readiness(rawValue: UInt8(SLUICE_WRITABLE))
   /// Nobody is at the other side any more. (kqueue tells only where `writable` is awaited too.)
   static let gone = Readiness(rawValue: UInt8(SLUICE_GONE))
+  /// The other side has ended its half, behind what may be unread. (kqueue tells only where `readable` is awaited too.)
+  static let ended = Readiness(rawValue: UInt8(SLUICE_ENDED))
 }
 
 /// Waits for descriptors to become ready, for libuv and for other threads, on epoll or kqueue. On its loop's thread only, but for `wake`.
@@ -222,6 +224,11 @@ extension Poller {
     let awaited = unsafe entry.pointee.awaited.union(readiness)
     unsafe entry.pointee.awaited = awaited
     return unsafe entry.pointee.registered.isSuperset(of: awaited) ? 0 : register(descriptor, awaited)
+  }
+
+  /// The same from when the system tells of the descriptor next: until then it takes no call.
+  func startLater(_ descriptor: CInt, _ readiness: Readiness) {
+    unsafe entries[Int(descriptor)].awaited.formUnion(readiness)
   }
 
   @inline(__always)

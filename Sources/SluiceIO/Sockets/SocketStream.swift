@@ -35,6 +35,8 @@ public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHoldin
   private let isSocket: Bool
   /// Whether the system has something to read, the end included, that was not looked at yet.
   @safe @exclusivity(unchecked) private var isReadable = false
+  /// Whether the peer has ended its half or is lost, as far as the system has told: that is looked for while nobody reads.
+  @safe @exclusivity(unchecked) package private(set) var hasPeerEnded = false
   /// Whether the system had no room for what is queued.
   @safe @exclusivity(unchecked) private var isSystemFull = false
   @safe @exclusivity(unchecked) @usableFromInline package var isFlushScheduled = false
@@ -123,12 +125,17 @@ public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHoldin
   /// In a turn of the loop.
   private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
     if readiness.contains(.gone) { return didLoseReader() }
+    if hasFailed || readiness.contains(.ended) {
+      hasPeerEnded = true
+      watch.stop(.ended)
+    }
     // What has failed says why to whoever reads or writes.
-    if hasFailed || readiness.contains(.readable) {
+    if hasFailed || !readiness.isDisjoint(with: [.readable, .ended]) {
       if isReadable {
         if case .lingering = readState { return dropReceived() }
         // Nobody has read since the last time: the peer waits.
         watch.stop(.readable)
+        if isSocket, !hasPeerEnded { watch.startLater(.ended) }
       }
       isReadable = true
       tellReader()
@@ -528,6 +535,8 @@ private func withBuffers<R>(
     return unsafe body(UnsafeMutableBufferPointer(rebasing: buffers[..<used]), byteCount)
   }
 }
+
+extension SocketStream: PeerEndWatching {}
 
 extension SocketStream: TransportDescribing {
   package var sendsToSystem: Bool { true }

@@ -406,7 +406,7 @@ import Synchronization
     guard case .open(let ws) = state else { return }
     while isOpen {
       if let message = held {
-        guard let messageHandler else { return }
+        guard let messageHandler else { return ws.foreseeEnd() }
         held = nil
         messageHandler(message)
         continue

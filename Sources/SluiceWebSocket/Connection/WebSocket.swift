@@ -68,6 +68,12 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     var isReadingAhead = false
     /// Whether anybody has read yet: who only writes has no use for the order of a Close behind messages.
     var hasBeenRead = false
+    /// Whether it will be looked soon whether what was read last had more behind it.
+    var isLookDue = false
+    /// Whether an end is known of that lies behind more than is read ahead.
+    var isEndForeseen = false
+    /// How often somebody has asked for a message.
+    var readCount: UInt32 = 0
     /// Whether messages are dropped, because the read half was cancelled.
     var isDiscarding = false
     /// Whether who reads, or writes, was told that this has ended.

@@ -175,9 +175,9 @@ extension WebSocket {
 
   /// The peer has ended its half without a Close. Nothing more comes, so that the connection is lost; but the peer may still read, and what was sent
   /// before leaves.
-  func didEndWithoutClose() {
+  func didEndWithoutClose(_ underlying: (any Error)?) {
     Reached.mark("ws.endedWithoutClose")
-    let error = WebSocketError.connectionLost(underlying: nil)
+    let error = WebSocketError.connectionLost(underlying: underlying)
     let close = takeHeldClose()
     changeLife { $0.cut(error, after: close) }
     heldControls?.pings.fail()

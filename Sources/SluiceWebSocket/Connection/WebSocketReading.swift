@@ -48,6 +48,7 @@ extension WebSocket: ServedStream {
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
     incoming.hasBeenRead = true
+    incoming.readCount &+= 1
     while true {
       if incoming.isDiscarding {
         incoming.isEndTold = true
@@ -258,19 +259,22 @@ extension WebSocket: ServedStream {
       case .pending:
         note(.starved)
         return .pending
-      case .end: afterReceived { self.transportDidEnd() }
+      case .end: afterReceived { self.transportDidEnd(nil) }
       }
+    } catch let error as any ReadingEndError where error.endsReadingOnly {
+      afterReceived { self.transportDidEnd(error) }
     } catch {
       afterReceived { self.didLoseConnection(error) }
     }
     return .end
   }
 
-  private func transportDidEnd() {
+  /// - Parameter error: What the transport has to say of that.
+  private func transportDidEnd(_ error: (any Error)?) {
     // hixie-75 has no other way to close.
-    if machine.mayEnd { return didReceiveClose(nil, "") }
-    if incoming.isReadingAhead && holdsEnd { return hold(.transportEnd) }
-    didEndWithoutClose()
+    if error == nil, machine.mayEnd { return didReceiveClose(nil, "") }
+    if incoming.isReadingAhead && holdsEnd { return hold(.transportEnd(error)) }
+    didEndWithoutClose(error)
   }
 
   @usableFromInline
@@ -301,11 +305,26 @@ extension WebSocket: ServedStream {
     return incoming.hasBeenRead || !incoming.ahead.isEmpty
   }
 
-  /// Keeps the end for the reader, for as long as we may take to answer a Close.
+  /// Keeps the end for the reader.
   private func hold(_ end: ReadAhead.End) {
     Reached.mark("ws.endHeldForReader")
-    let limit = loop.schedule(after: options.closeTimeout) { [weak self] in self?.heedHeldEnd() }
+    keep(end)
+  }
+
+  /// Until the reader has not read for a while, in which the peer heard nothing of us either.
+  private func keep(_ end: ReadAhead.End) {
+    let count = incoming.readCount
+    let limit = loop.schedule(after: patience) { [weak self] in self?.heedHeldEnd(ifNotReadSince: count) }
     incoming.ahead.append(.end(ReadAhead.HeldEnd(end: end, limit: limit)))
+  }
+
+  /// For how long a reader may be busy before the peer's end has its effect: half of the time that we would give the peer to answer a Close, so that
+  /// one which gives us the same gets its answer.
+  private var patience: Duration { options.closeTimeout / 2 }
+
+  private func heedHeldEnd(ifNotReadSince count: UInt32) {
+    guard let held = incoming.ahead.popEnd() else { return }
+    if incoming.readCount == count { heed(held) } else { keep(held.end) }
   }
 
   private func heedHeldEnd() {
@@ -320,13 +339,14 @@ extension WebSocket: ServedStream {
     switch held.end {
     case .close(let code, let reason): didReceiveClose(code, reason)
     case .violation(let error): failProtocol(error)
-    case .transportEnd: didEndWithoutClose()
+    case .transportEnd(let error): didEndWithoutClose(error)
     }
   }
 
   public func detach(_ element: Message) -> Message {
     // What comes behind it may be read in another turn of the loop.
     settleInput()
+    if !incoming.isLookDue { lookForPause() }
     return element.compacted()
   }
 
@@ -350,7 +370,7 @@ extension WebSocket: ServedStream {
   func readAheadIfNeeded() {
     guard !hasReader || incoming.isDiscarding else { return }
     // Extensions keep what they have decoded until it is asked for.
-    if pipeline != nil, !incoming.isDiscarding, !isAnswerAwaited { return }
+    if pipeline != nil, !incoming.isDiscarding, !isAnswerAwaited { return foreseeEnd() }
     if incoming.ahead.hasEnd {
       if !holdsEnd { heedHeldEnd() }
       return
@@ -372,6 +392,58 @@ extension WebSocket: ServedStream {
         return
       }
     }
+    foreseeEnd()
+  }
+
+  /// A task was given a message. If it now does something else, and there is more, a Close or a Ping may be in it, of which nothing else would tell.
+  private func lookForPause() {
+    if incoming.bytes.isEmpty, transport.isDry { return }
+    incoming.isLookDue = true
+    // An object that is weakly referred to is slower to count; a client is so anyway.
+    let server = role == .server ? self : nil
+    _ = loop.schedule(after: Self.pauseLook) { [weak client = role == .client ? self : nil] in
+      (server ?? client)?.readAheadOfPause()
+    }
+  }
+
+  /// After which time a reader that has not come back is read ahead of.
+  private static let pauseLook = Duration.seconds(1)
+
+  private func readAheadOfPause() {
+    incoming.isLookDue = false
+    guard isReading, !hasReader else { return }
+    Reached.mark("ws.pauseLookedAt")
+    readAheadIfNeeded()
+    settleInput()
+  }
+
+  /// No more is read, because nobody asks for it. If the peer is known to have ended, then that waits for the reader for as long as an end does that was
+  /// read: a connection is over with its peer, and not when somebody finds the time to read.
+  package func foreseeEnd() {
+    guard isReading, !incoming.isEndForeseen, isEndKnown else { return }
+    Reached.mark("ws.endForeseen")
+    incoming.isEndForeseen = true
+    let count = incoming.readCount
+    _ = loop.schedule(after: patience) { self.heedForeseenEnd(ifNotReadSince: count) }
+  }
+
+  private var isEndKnown: Bool {
+    if case .sendingFailed = machine.life { return true }
+    return (transport as? any PeerEndWatching)?.hasPeerEnded == true
+  }
+
+  private func heedForeseenEnd(ifNotReadSince count: UInt32) {
+    incoming.isEndForeseen = false
+    guard isReading else { return }
+    // A pipe reads on when its sink has room, for which that has a limit of its own.
+    let isPiped = hasReader && heldControls?.observer == nil
+    guard incoming.readCount == count, !isPiped else {
+      readAheadIfNeeded()
+      return foreseeEnd()
+    }
+    if incoming.ahead.hasEnd { return }
+    Reached.mark("ws.foreseenEndHeeded")
+    didEndWithoutClose(nil)
   }
 
   private func nextPart() throws -> ReadAhead.Part? {
@@ -400,6 +472,7 @@ extension WebSocket: Waker {
   /// For the transport: it has room, or has failed.
   public func wakeWriter() {
     outgoing.isRoomKnown = false
+    noteFailureOfTransport()
     flushControl()
     outgoing.isRoomAwaited = false
     heldControls?.roomAwaitedSince = nil

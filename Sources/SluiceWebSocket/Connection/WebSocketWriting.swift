@@ -48,8 +48,29 @@ extension WebSocket {
   func hasRoomNow() throws -> Bool {
     if let pipeline, !pipeline.hasRoom { return false }
     guard outgoing.gathered.count < options.writeHighWatermark else { return false }
-    if !outgoing.isRoomKnown { outgoing.isRoomKnown = try transport.hasRoom() }
+    if !outgoing.isRoomKnown { outgoing.isRoomKnown = try transportHasRoom() }
     return outgoing.isRoomKnown
+  }
+
+  private func transportHasRoom() throws -> Bool {
+    do { return try transport.hasRoom() } catch {
+      didFailToSend(error)
+      throw isOpen ? error : writingError
+    }
+  }
+
+  /// The transport may have failed while nobody waits to write.
+  func noteFailureOfTransport() {
+    if isOpen { _ = try? transportHasRoom() }
+  }
+
+  /// The transport takes nothing more, and may still give what the peer has sent before, its Close too: that is delivered. The connection is lost behind
+  /// it, when the transport ends, or when nothing has come for `closeTimeout` although we read.
+  private func didFailToSend(_ error: any Error) {
+    guard changeLife({ $0.failSending(WebSocketError.connectionLost(underlying: error)) }) else { return }
+    Reached.mark("ws.sendingFailed")
+    heldControls?.unsentPong = nil
+    keepTimes()
   }
 
   public func push(_ message: consuming Message) throws { try frame(message) }

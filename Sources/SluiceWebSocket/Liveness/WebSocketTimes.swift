@@ -60,7 +60,17 @@ extension WebSocket {
         writer.wake()
       case .silence(let error):
         Reached.mark("ws.silence")
-        cut(error)
+        guard case .sendingFailed(let failure as WebSocketError) = machine.life else {
+          cut(error)
+          break
+        }
+        // Not the peer is silent where it is this side that does not read: how long that may last is for pipes, and for whoever is to hear of an end.
+        if incoming.bytes.isEmpty, transport.isDry {
+          cut(failure)
+        } else {
+          keepTimes()
+          readAheadIfNeeded()
+        }
       }
     }
     setTimer()

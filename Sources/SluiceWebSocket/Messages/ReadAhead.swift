@@ -24,8 +24,8 @@ struct ReadAhead: ~Copyable {
     /// The peer's Close.
     case close(CloseCode?, String)
     case violation(WebSocketProtocolError)
-    /// That of its half of the connection, without a Close.
-    case transportEnd
+    /// That of its half of the connection, without a Close, and what the transport has to say of that.
+    case transportEnd((any Error)?)
   }
 
   /// nil while there is nothing: then an idle connection holds a pointer only.

@@ -11,8 +11,8 @@ public struct WebSocketOptions: Sendable {
   /// frames of 512 bytes.
   public var maxFragments = MessageAssembler.defaultMaxFragments
   /// After our Close, how long the peer may be silent, that is, acknowledge nothing and send nothing, until its own Close and until it ends the
-  /// connection. A slow peer that makes progress has as long as it needs. Also how long the peer's Close, or its violation of the protocol, waits for
-  /// a reader that has not come that far, so that what came before can be answered. Default: 10 seconds.
+  /// connection. A slow peer that makes progress has as long as it needs. For half of it the peer's Close, its
+  /// violation of the protocol, or its end, waits for a reader that reads nothing more, so that what came before can be answered. Default: 10 seconds.
   public var closeTimeout: Duration = .seconds(10)
   /// Bytes that may wait to be written before `send` waits, 1 or more; less counts as 1. As many are read ahead while nobody reads, counting
   /// 160 bytes more for each message, which is what one costs beside its payload. Default: 64 KiB.

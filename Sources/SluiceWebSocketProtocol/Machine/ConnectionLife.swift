@@ -3,6 +3,8 @@ package enum ConnectionLife {
   case open
   /// Our Close is sent, or on its way behind what is sent before it; the peer's has not come.
   indirect case closeSent(CloseCode, String)
+  /// Nothing can be sent any more; what the peer has sent before still counts.
+  indirect case sendingFailed(any Error)
   /// Nothing that the peer sends counts any more, and nothing of ours follows.
   indirect case ended(ReadingEnd, WritingEnd)
 
@@ -41,6 +43,7 @@ package enum ConnectionLife {
     switch self {
     case .open: nil
     case .closeSent(let code, let reason): .closed(code, reason)
+    case .sendingFailed(let error): .failed(error)
     case .ended(_, let writing): writing
     }
   }
@@ -52,6 +55,10 @@ package enum ConnectionLife {
   package var receivedFirst: CloseStatus? {
     guard let readingEnd, !readingEnd.isAnswer else { return nil }
     return readingEnd.close
+  }
+
+  private var isCloseSent: Bool {
+    if case .closeSent = self { true } else { false }
   }
 
   // MARK: what happens
@@ -68,7 +75,7 @@ package enum ConnectionLife {
   /// - Returns: whether it is to be answered, with its own code (RFC 6455 §5.5.1).
   package mutating func receiveClose(_ code: CloseCode, _ reason: String) -> Bool {
     let wasOpen = isOpen
-    end(Self.end(by: CloseStatus(code, reason), isAnswer: !wasOpen), .closed(code, ""))
+    end(Self.end(by: CloseStatus(code, reason), isAnswer: isCloseSent), .closed(code, ""))
     return wasOpen
   }
 
@@ -84,8 +91,16 @@ package enum ConnectionLife {
   /// - Parameter close: The peer's Close, if it came and had no effect yet.
   package mutating func cut(_ error: any Error, after close: CloseStatus? = nil) {
     let reading =
-      close.map { Self.end(by: $0, isAnswer: !isOpen) } ?? ReadingEnd(close: nil, isAnswer: false, error: error)
+      close.map { Self.end(by: $0, isAnswer: isCloseSent) } ?? ReadingEnd(close: nil, isAnswer: false, error: error)
     end(reading, .failed(error))
+  }
+
+  /// The transport takes nothing more.
+  /// - Returns: whether that is news: the connection was open.
+  package mutating func failSending(_ error: any Error) -> Bool {
+    guard isOpen else { return false }
+    self = .sendingFailed(error)
+    return true
   }
 
   /// What came before the peer's Close turns out to be wrong.

@@ -142,21 +142,10 @@ final class ChainRecord: Sendable {
     } else {
       if case .failed(let error) = state.end { broken.append("the reader was told of a failure: \(error)") }
       for (joint, error) in state.jointFailures.sorted(by: { $0.key < $1.key }) {
-        if isLateReset(error, joint: joint) { continue }
         broken.append("joint \(joint) failed: \(error)")
       }
     }
     return broken
-  }
-
-  /// A client that has sent all, and closes with the server's session tickets unread, resets the connection; all has arrived then, and only the
-  /// other direction, in which nothing goes, hears of it.
-  private func isLateReset(_ error: String, joint: Int) -> Bool {
-    guard joint > 0 else { return false }
-    switch plan.hops[joint - 1] {
-    case .tls, .tlsInTLS: return error == "\(ConnectionReset())"
-    default: return false
-    }
   }
 }
 

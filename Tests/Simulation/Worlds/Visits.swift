@@ -260,10 +260,7 @@ struct Visits: World {
   private func judge(_ log: Log, _ stage: Stage) {
     stage.outcome("visit: \(handler), \(parting)")
     if isRefused, log.closeCode != nil { stage.violate("a handler ran for a request that was refused") }
-    // Nobody notices the end of a connection in which more waits than is read ahead, where each piece counts 160 bytes more.
-    let bytes = messages * (size + 20)
-    let fits = bytes + 160 * (messages + bytes / wire.pieceSize) < WebSocketOptions().writeHighWatermark
-    if log.hasSlept, fits { stage.violate("a handler slept on when its connection was over") }
+    if log.hasSlept { stage.violate("a handler slept on when its connection was over") }
     guard faults.allSatisfy(\.isHarmless), shutsDown == nil, !isRefused else { return }
     // Who has read and takes its time is given as much of it as the client gives before it cuts the connection.
     if parting == .forgets, isReading, log.failure == nil, let code = log.closeCode, code != .goingAway {
