@@ -429,6 +429,11 @@ def caller(call):
     return next((frame for frame in call[1:] if "/libc.so" not in frame), "")
 
 
+# What the system never does: to refuse the wake of a thread, or a byte of the pipes by which libuv tells of signals and of children.
+IMPOSSIBLE = re.compile(
+    r"(read|write)\(\d+<anon_inode:\[eventfd\]>|(read|write)\(\d+<pipe:\[\d+\]>[^\n]*\n([^\n]*/libc[^\n]*\n)*[^\n]*/libuv\.so")
+
+
 def is_beneath(call):
     return bool(BENEATH.search(caller(call)) or UNSURVIVABLE.search("\n".join(call)))
 
@@ -443,6 +448,8 @@ def is_of_program(call):
 
 def is_excused(problem):
     """Whether what fell short is none of the tool's: none of the calls that failed was its own, or a program failed that it needs."""
+    if any(IMPOSSIBLE.search("\n".join(call)) for call in problem.injected):
+        return True
     own = [call for call in problem.injected if not is_beneath(call)]
     if problem.injected and not own:
         return True
