@@ -119,6 +119,7 @@ extension WebSocket {
   /// - Returns: nil when something else comes first.
   private func pollFrames() -> Polled<Batch>? {
     incoming.hasBeenRead = true
+    incoming.readCount &+= 1
     var frames = context.takeScratch()
     defer { context.giveBack(frames.move()) }
     if incoming.bytes.isEmpty {

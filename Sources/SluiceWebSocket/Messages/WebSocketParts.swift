@@ -59,6 +59,7 @@ extension WebSocket {
       return .end
     }
     incoming.hasBeenRead = true
+    incoming.readCount &+= 1
     while let held = incoming.ahead.popFirst() {
       switch held {
       case .message(let message): return .element(MessagePart(message))
