@@ -412,12 +412,15 @@ import Synchronization
         continue
       }
       do {
-        if let messageHandler { try giveBuffered(of: ws, to: messageHandler) }
-        guard isOpen else { break }
         let next = try ws.poll()
         deliverControls()
         switch next {
-        case .element(let message): if let messageHandler { messageHandler(message) } else { held = ws.detach(message) }
+        case .element(let message):
+          if let messageHandler {
+            try give(message, andBufferedOf: ws, to: messageHandler)
+          } else {
+            held = ws.detach(message)
+          }
         case .pending: return
         case .end: didEnd(ws.received?.code ?? .noStatus, ws.received?.reason ?? "", nil)
         }
@@ -431,9 +434,10 @@ import Synchronization
     }
   }
 
-  /// Gives a handler the messages that came together, as long as it is the one that is set: it is not counted for each of them.
-  private func giveBuffered(of ws: WebSocket, to handler: (Message) -> Void) throws {
+  /// Gives a handler a message and those that came together with it, as long as it is the one that is set: it is not counted for each of them.
+  private func give(_ message: Message, andBufferedOf ws: WebSocket, to handler: (Message) -> Void) throws {
     let number = handlerNumber
+    handler(message)
     while isOpen, handlerNumber == number, let message = try ws.takeBuffered() {
       deliverControls()
       handler(message)
