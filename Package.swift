@@ -20,6 +20,7 @@ let package = Package(
     .library(name: "SluiceTopics", targets: ["SluiceTopics"]),
     .library(name: "SluiceTopicsRedis", targets: ["SluiceTopicsRedis"]),
     .library(name: "SluiceTopicsSQLite", targets: ["SluiceTopicsSQLite"]),
+    .library(name: "SluiceTopicsNATS", targets: ["SluiceTopicsNATS"]),
     .library(name: "SluiceTopicsConnections", targets: ["SluiceTopicsConnections"]),
     .library(name: "SluiceNIO", targets: ["SluiceNIO"]),
     .library(name: "SluiceHummingbird", targets: ["SluiceHummingbird"]),
@@ -33,6 +34,7 @@ let package = Package(
       name: "Hummingbird", description: "SluiceHummingbird: WebSockets and event streams as routes of Hummingbird 2.",
       enabledTraits: ["NIO"]),
     .trait(name: "Metrics", description: "SluiceMetrics: what connections do, counted with swift-metrics."),
+    .trait(name: "NATS", description: "SluiceTopicsNATS: topics on NATS JetStream, with libnats."),
     .trait(name: "Redis", description: "SluiceTopicsRedis: topics on Redis, with libhiredis."),
     .trait(name: "SQLite", description: "SluiceTopicsSQLite: topics in a file, with libsqlite3."),
     .trait(name: "ServiceLifecycle", description: "SluiceLifecycle: servers as services of swift-service-lifecycle."),
@@ -155,6 +157,8 @@ let package = Package(
     .systemLibrary(name: "CSluiceHiredis", providers: [.apt(["libhiredis-dev"]), .brew(["hiredis"])]),
     // A database in a file (libsqlite3-dev), with the trait SQLite only.
     .systemLibrary(name: "CSluiceSQLite", providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
+    // NATS' client (libnats-dev), with the trait NATS only.
+    .systemLibrary(name: "CSluiceNATS", providers: [.apt(["libnats-dev"]), .brew(["cnats"])]),
     // Logs with names and positions, for many readers: the contract, the ring, and the engine in memory.
     .target(
       name: "SluiceTopics",
@@ -182,6 +186,15 @@ let package = Package(
       name: "SluiceTopicsSQLite",
       dependencies: [
         "SluiceTopics", "SluiceStreams", .target(name: "CSluiceSQLite", condition: .when(traits: ["SQLite"])),
+      ],
+      swiftSettings: settings),
+    // Empty without the trait NATS.
+    .target(
+      name: "SluiceTopicsNATS",
+      dependencies: [
+        "SluiceTopics", "SluiceStreams", "SluiceHTTP",
+        .target(name: "CSluiceNATS", condition: .when(traits: ["NATS"])),
+        .product(name: "DequeModule", package: "swift-collections"),
       ],
       swiftSettings: settings),
     // Empty without the trait NIO.
@@ -285,7 +298,7 @@ let package = Package(
       name: "SluiceTopicsTests",
       dependencies: [
         "Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis", "SluiceTopicsSQLite",
-        "SluiceStreams", "SluiceIO", "topics-server",
+        "SluiceTopicsNATS", "SluiceStreams", "SluiceIO", "SluiceTestSupport", "topics-server",
       ],
       exclude: ["Server"], swiftSettings: settings),
     // Of which two stand on one Redis there, or on one file.

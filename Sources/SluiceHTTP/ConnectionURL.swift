@@ -62,6 +62,7 @@ public struct ConnectionURL: Hashable, Sendable {
     case "wss", "https": 443
     case "socks5", "socks5h": 1080
     case "redis", "rediss": 6379
+    case "nats", "tls+nats": 4222
     default: 80
     }
   }

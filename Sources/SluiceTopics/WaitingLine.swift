@@ -2,7 +2,7 @@ import DequeModule
 import Synchronization
 
 /// Tasks that wait for something that there is a limited amount of, first come, first served.
-final class WaitingLine: Sendable {
+package final class WaitingLine: Sendable {
   private struct State {
     var waiting = Deque<(number: Int, continuation: CheckedContinuation<Void, Never>)>()
     var given: Set<Int> = []
@@ -19,11 +19,11 @@ final class WaitingLine: Sendable {
   private let state: Mutex<State>
 
   /// - Parameter free: 1 or more.
-  init(_ free: Int) { state = Mutex(State(free: max(free, 1))) }
+  package init(_ free: Int) { state = Mutex(State(free: max(free, 1))) }
 
   /// Takes one, and waits until there is one.
   /// - Throws: `CancellationError`; nothing was taken then.
-  nonisolated(nonsending) func enter() async throws {
+  package nonisolated(nonsending) func enter() async throws {
     try Task.checkCancellation()
     let number = state.withLock { state -> Int? in
       if state.take() { return nil }
@@ -57,7 +57,7 @@ final class WaitingLine: Sendable {
   }
 
   /// Gives one back: to the first who waits.
-  func leave() {
+  package func leave() {
     let next = state.withLock { state -> CheckedContinuation<Void, Never>? in
       guard let first = state.waiting.popFirst() else {
         state.free += 1

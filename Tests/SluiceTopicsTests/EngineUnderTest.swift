@@ -18,6 +18,9 @@ struct EngineUnderTest: Sendable, CustomTestStringConvertible {
     #if Redis
       all.append(redis)
     #endif
+    #if NATS
+      all.append(nats)
+    #endif
     return all
   }()
 }

@@ -1,0 +1,82 @@
+#if NATS
+  import SluiceStreams
+  import SluiceTopics
+  import Synchronization
+
+  /// Logs as streams of JetStream.
+  ///
+  /// Two connections at the most: one for appends and reads, and one for what is new in all topics that somebody reads.
+  final class NATSTopicEngine: TopicEngine {
+    private let server: NATSServer
+    private let link: NATSLink
+    private let follower: NATSFollower
+    private let logs = Mutex<[String: NATSLog]>([:])
+    /// Of how many topics something is remembered. What is forgotten is asked for again.
+    private static let maxLogs = 4096
+    /// A batch, and what a record has beside it.
+    private static let minPayload = 640 << 10
+    private static let maxNumber: UInt64 = 1 << 53
+
+    init(_ server: NATSServer, _ observer: (any TopicObserver)?) {
+      self.server = server
+      link = NATSLink(server, observer)
+      follower = NATSFollower(server, observer)
+    }
+
+    /// Whether the server is there, and permits what is needed.
+    func check() async throws {
+      let connection = try await link.connection()
+      guard connection.maxPayload >= Self.minPayload else {
+        throw TopicError.refused(
+          "the server's max_payload is \(connection.maxPayload) bytes, and \(Self.minPayload) are needed")
+      }
+      let denial = Mutex<String?>(nil)
+      // The answers that are waited for here come behind a denial.
+      let subject = server.names.live("sluice:check")
+      let listener = connection.listen(to: subject) { message in
+        if message.status == NATSMessage.denied { denial.withLock { $0 = message.bytes.string } }
+      }
+      defer { connection.silence(listener, on: subject) }
+      do { _ = try await connection.currentLife(server) } catch TopicError.unavailable(let reason) {
+        guard connection.isOpen else { throw TopicError.unavailable(reason) }
+        throw TopicError.unavailable("is JetStream enabled? \(reason)")
+      }
+      if let denial = denial.withLock({ $0 }) { throw TopicError.refused(denial) }
+    }
+
+    private func log(_ topic: String) -> NATSLog {
+      logs.withLock { logs in
+        if let log = logs[topic] { return log }
+        let log = NATSLog(topic, server)
+        if logs.count >= Self.maxLogs { logs = logs.filter { $0.value.isInUse } }
+        logs[topic] = log
+        return log
+      }
+    }
+
+    func state(of topic: String) async throws -> LogState {
+      try await read(topic, after: 0, maxCount: 0, maxBytes: 0).state
+    }
+
+    func read(_ topic: String, after offset: UInt64, maxCount: Int, maxBytes: Int) async throws -> LogSlice {
+      let connection = try await link.connection()
+      return try await log(topic).read(after: offset, maxCount: maxCount, maxBytes: maxBytes, by: connection)
+    }
+
+    func append(_ batch: AppendBatch, to topic: String, limits: LogLimits) async throws -> Position {
+      guard batch.lastNumber <= Self.maxNumber else { throw TopicError.refused("a writer's number is up to 2^53") }
+      return try await log(topic).append(batch, limits: limits, by: link)
+    }
+
+    func follow(
+      _ topic: String, after position: Position, _ deliver: @escaping @Sendable (Delivery) -> Void
+    ) -> any Following {
+      follower.follow(topic, log(topic), after: position, deliver)
+    }
+
+    func close() async {
+      follower.close()
+      link.close()
+    }
+  }
+#endif
