@@ -53,6 +53,18 @@
 
     // MARK: the newest record
 
+    /// As the stream has it now; nil where there is none.
+    private func existingTail(by connection: NATSConnection) async throws -> Tail? {
+      let stream = names.stream(topic)
+      switch try await connection.last(of: stream, on: names.subjects(topic), names) {
+      case .success(let stored):
+        guard let record = NATSRecord(stored.bytes, withContents: true) else { throw foreign }
+        return Tail(sequence: stored.sequence, record: record)
+      case .failure(let error) where [NATSError.noSuchStream, NATSError.noSuchMessage].contains(error.code): return nil
+      case .failure(let error): throw error.topicError("STREAM.MSG.GET \(stream)")
+      }
+    }
+
     /// As the stream has it now; the stream is made where there is none.
     func tail(by connection: NATSConnection) async throws -> Tail {
       let stream = names.stream(topic)
@@ -306,34 +318,86 @@
         }
         throw TopicError.refused("the server's max_payload is too small: \(connection.maxPayload) bytes")
       }
-      let epoch = record.epochs[record.epochs.count - 1]
-      let isSameEpoch = epoch.name == tail.record.epochs.last?.name
       state.withLock { state in
-        state.tail = nil
         // The one before it has been looked for, and is not stored and will not be.
         state.doubts[batch.writer] = Doubt(firstNumber: batch.firstNumber, sequence: tail.sequence + 1)
       }
+      guard try await put(record, encoded, behind: tail, connection) else { return nil }
+      state.withLock { $0.doubts[batch.writer] = nil }
+      return Position(epoch: record.epochs[record.epochs.count - 1].name, offset: record.last)
+    }
+
+    /// - Returns: false if somebody else was faster, or the stream is not there any more.
+    private func put(
+      _ record: NATSRecord, _ encoded: Bytes, behind tail: Tail, _ connection: NATSConnection
+    ) async throws -> Bool {
+      let epoch = record.epochs[record.epochs.count - 1]
+      let isSameEpoch = epoch.name == tail.record.epochs.last?.name
+      state.withLock { $0.tail = nil }
       let outcome = try await connection.store(
         encoded, on: names.subject(topic, epoch: epoch.name), behind: tail.sequence,
         lastOnSubject: isSameEpoch ? tail.sequence : 0)
       switch outcome {
       case .success(let sequence)?:
         let mustPurge = state.withLock { state in
-          state.doubts[batch.writer] = nil
           var kept = record
           kept.contents = []
-          state.tail = (Tail(sequence: sequence, record: kept), id)
+          state.tail = (Tail(sequence: sequence, record: kept), ObjectIdentifier(connection))
           guard record.base.sequence > state.purged else { return false }
           state.purged = record.base.sequence
           return record.base.sequence > tail.record.base.sequence
         }
         if mustPurge { purge(before: record.base.sequence, connection) }
-        return Position(epoch: epoch.name, offset: epoch.last)
-      case .failure(let error)? where error.code == NATSError.wrongLastSequence: return nil
+        return true
+      case .failure(let error)? where error.code == NATSError.wrongLastSequence: return false
       // No stream has the subject: it was deleted, or has no leader.
-      case nil: return nil
+      case nil: return false
       case .failure(let error)?: throw error.topicError("an append to \(names.stream(topic))")
       }
+    }
+
+    // MARK: looking after it
+
+    /// See `TopicEngine.size`.
+    func size(by connection: NATSConnection) async throws -> LogSize? {
+      for _ in 0..<8 {
+        guard let tail = try await existingTail(by: connection), let earliest = tail.record.earliest,
+          let log = tail.record.state
+        else { return nil }
+        guard let sequence = try await place(of: earliest, tail, connection),
+          let first = sequence == tail.sequence
+            ? tail.record : try await record(sequence, withContents: true, by: connection)
+        else { continue }
+        let gone = zip(first.firstOffset..., first.contents).reduce(first.bytesBefore) {
+          $1.0 < earliest ? $0 + UInt64($1.1.byteCount) : $0
+        }
+        let all = tail.record.bytesBefore + UInt64(tail.record.byteCount)
+        guard gone <= all else { throw foreign }
+        return LogSize(count: Int(clamping: log.messageCount), byteCount: Int(clamping: all - gone))
+      }
+      throw TopicError.unavailable("stream \(names.stream(topic)) is trimmed faster than it is read")
+    }
+
+    /// See `TopicEngine.trim`: by a record without messages.
+    func trim(to limits: LogLimits, by link: NATSLink) async throws -> Int {
+      try await line.enter()
+      defer { line.leave() }
+      let deadline = ContinuousClock.now + server.options.commandTimeout.bounded
+      while ContinuousClock.now < deadline {
+        let connection = try await link.connection()
+        let life = try await connection.currentLife(server)
+        guard let tail = try await existingTail(by: connection), tail.record.earliest != nil,
+          let before = tail.record.state
+        else { return 0 }
+        let record = try await record(
+          of: AppendBatch([], writer: "", firstNumber: 0), behind: tail, before, limits, life: life, writers: nil,
+          connection)
+        guard let after = record.state else { throw foreign }
+        let gone = Int(clamping: before.messageCount) - Int(clamping: after.messageCount)
+        if gone == 0 { return 0 }
+        if try await put(record, record.encoded, behind: tail, connection) { return gone }
+      }
+      throw TopicError.unavailable("stream \(names.stream(topic)) changes faster than this process can trim it")
     }
 
     /// Where a batch is that was sent before, if it is stored.
@@ -446,23 +510,45 @@
         }
         if isKept(base, last: last) { (high, kept) = (middle, base) } else { low = middle + 1 }
       }
+      var newest = record
+      if record.count == 0, kept.offset > record.last {
+        // None that is kept has a message: the one with the newest stays.
+        guard let sequence = try await place(of: record.last, tail, connection),
+          let found = sequence == tail.sequence
+            ? tail.record : try await self.record(sequence, withContents: true, by: connection)
+        else { throw TopicError.unavailable("stream \(names.stream(topic)) is trimmed by somebody else") }
+        newest = found
+        kept = .init(sequence: sequence, offset: found.firstOffset, bytes: found.bytesBefore, time: found.time)
+      } else if kept != own {
+        record.base = kept
+        record.earliest = max(earliest, kept.offset)
+        return
+      }
       record.base = kept
-      record.earliest = max(earliest, kept.offset)
-      guard kept == own, let maxBytes else { return }
-      // Of its own messages too, but the last.
-      var (first, rest) = (record.last, UInt64(0))
-      for content in record.contents.reversed() {
+      // Of its messages too, but the last.
+      var (first, rest) = (newest.last, UInt64(0))
+      for content in newest.contents.reversed() {
         rest += UInt64(content.byteCount)
-        if rest > maxBytes { break }
+        if rest > maxBytes ?? .max { break }
         first -= 1
       }
-      record.earliest = max(record.earliest ?? 0, min(first + 1, record.last))
+      record.earliest = max(earliest, kept.offset, min(first + 1, newest.last))
     }
 
     /// What counts as gone goes. If it does not, it goes the next time.
     private func purge(before sequence: UInt64, _ connection: NATSConnection) {
       let request = names.request("STREAM.PURGE", names.stream(topic))
       _ = connection.begin(request, Bytes("{\"seq\":\(sequence)}"))
+    }
+  }
+
+  extension LogState {
+    fileprivate var messageCount: UInt64 {
+      guard let earliest else { return 0 }
+      return epochs.reduce(0) { count, epoch in
+        let first = max(epoch.first, earliest)
+        return epoch.last < first ? count : count + epoch.last - first + 1
+      }
     }
   }
 #endif

@@ -116,6 +116,14 @@
       String(decoding: topic.utf8.map { $0 == UInt8(ascii: ".") ? UInt8(ascii: "=") : $0 }, as: UTF8.self)
     }
 
+    /// - Returns: nil for a stream that is not a topic's.
+    func topic(_ stream: String) -> String? {
+      let start = prefix + "_"
+      guard stream.utf8.starts(with: start.utf8) else { return nil }
+      let name = stream.utf8.dropFirst(start.utf8.count).map { $0 == UInt8(ascii: "=") ? UInt8(ascii: ".") : $0 }
+      return String(decoding: name, as: UTF8.self)
+    }
+
     func stream(_ topic: String) -> String { "\(prefix)_\(token(topic))" }
     func subjects(_ topic: String) -> String { subject(topic, epoch: "*") }
     /// Each epoch has a subject of its own, so that what is meant for one can't be stored in another.
@@ -126,6 +134,7 @@
     func making(_ stream: String) -> String { "\(prefix).make.\(stream)" }
     var lifeStream: String { "\(prefix)=life" }
     var lifeSubject: String { "\(prefix).life" }
+    var list: String { interface + "STREAM.NAMES" }
     func request(_ name: String, _ stream: String) -> String { "\(interface)\(name).\(stream)" }
   }
 

@@ -68,6 +68,33 @@
       return try await log(topic).append(batch, limits: limits, by: link)
     }
 
+    // MARK: looking after logs
+
+    func names() async throws -> [String] {
+      let connection = try await link.connection()
+      var names: [String] = []
+      var seen = 0
+      while true {
+        let answer = try await connection.ask(server.names.list, "{\"offset\":\(seen)}")
+        if let error = NATSError(answer) { throw error.topicError("STREAM.NAMES") }
+        let streams = answer["streams"]?.array?.compactMap(\.text) ?? []
+        for name in streams.compactMap(server.names.topic) where Topics.isName(name) {
+          if try await size(of: name) != nil { names.append(name) }
+        }
+        seen += streams.count
+        guard !streams.isEmpty, let total = answer["total"]?.number, seen < total else { return names }
+      }
+    }
+
+    func size(of topic: String) async throws -> LogSize? {
+      let connection = try await link.connection()
+      return try await log(topic).size(by: connection)
+    }
+
+    func trim(_ topic: String, to limits: LogLimits) async throws -> Int {
+      try await log(topic).trim(to: limits, by: link)
+    }
+
     func follow(
       _ topic: String, after position: Position, _ deliver: @escaping @Sendable (Delivery) -> Void
     ) -> any Following {
