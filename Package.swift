@@ -255,8 +255,11 @@ let package = Package(
     .executableTarget(
       name: "sluice-cli",
       dependencies: [
-        "Sluice", "SluiceTopics", "SluiceTopicsConnections", "SluiceTopicsRedis", "SluiceTopicsSQLite",
+        "Sluice", "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket", "SluiceEventSource",
+        "SluiceIO", "SluiceTLS", "SluiceClient", "SluiceServer", "SluiceTopics", "SluiceTopicsConnections",
+        "SluiceTopicsRedis", "SluiceTopicsSQLite",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
       ],
       resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
     // The README's examples, compiled with everything else.

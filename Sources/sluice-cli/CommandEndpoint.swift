@@ -35,9 +35,10 @@ struct CommandRunner: Sendable {
   /// What is in our environment for us alone.
   private static let secrets: Set = ["SLUICE_BASIC_AUTH", "SLUICE_KEY_PASSPHRASE"]
 
-  /// - Parameter connection: What the command is told of the connection that it serves; nil if it serves none.
-  func run(_ command: String, for connection: CGIVariables?) async throws -> ChildProcess {
-    let child = try await ChildProcess.shell(command, environment: connection.map(environment), ending: ending)
+  /// - Parameter visit: The connection that the command serves, of which it is told; nil if it serves none.
+  func run(_ command: String, for visit: Visit?) async throws -> ChildProcess {
+    let environment = if let visit { environment(await visit.variables) } else { nil as [String: String]? }
+    let child = try await ChildProcess.shell(command, environment: environment, ending: ending)
     let id = interruption.add { child.end() }
     Task {
       _ = try? await child.waitForExit()
@@ -53,27 +54,5 @@ struct CommandRunner: Sendable {
       variables["REMOTE_USER"] = user
     }
     return variables.added(to: ChildProcess.inheritedEnvironment.filter { !Self.secrets.contains($0.key) })
-  }
-}
-
-/// A connection of a server, and what a command that serves it is told.
-struct Visit: Sendable {
-  let endpoint: OpenEndpoint
-  let variables: CGIVariables
-
-  init(_ socket: WebSocket) async {
-    endpoint = .messages(.socket(socket))
-    variables = await socket.cgiVariables
-  }
-
-  /// - Parameter origin: Where it comes from, if a load balancer says so.
-  init(_ socket: SocketStream, from origin: IPAddress? = nil) async {
-    endpoint = .bytes(socket)
-    variables = await socket.cgiVariables(from: origin)
-  }
-
-  init(_ stream: TLSStream, from origin: IPAddress?) async {
-    endpoint = .bytes(stream)
-    variables = await stream.cgiVariables(from: origin)
   }
 }

@@ -2,6 +2,7 @@ import Sluice
 import SluiceStreams
 import SluiceWebSocket
 import SluiceWebSocketProtocol
+import Synchronization
 
 /// Connects two open endpoints, by the options of the command line.
 struct Connector: Sendable {
@@ -16,6 +17,11 @@ struct Connector: Sendable {
   private let waitsForAnswer: Bool
   private let interruption: Interruption
   let progress: Progress?
+  /// When a connection that is silent ends.
+  private let silenceLimit: SilenceLimit?
+
+  /// Whether nothing is asked for between a source and its sink.
+  var isPlain: Bool { progress == nil && !oneMessage && linger == .zero && silenceLimit == nil }
 
   init(_ command: SluiceCommand, interruption: Interruption) {
     framing = command.framing.framing
@@ -31,26 +37,59 @@ struct Connector: Sendable {
     oneMessage = command.webSocket.oneMessage
     progress = command.progress ? Progress() : nil
     self.interruption = interruption
+    // A WebSocket of a server sees to that itself, and says why it closes.
+    let cut = (try? Endpoint(command.source))?.isMessageBased == false ? command.serving.idleTimeout : nil
+    silenceLimit =
+      command.ending.quietAfter.map { .ends(after: .seconds($0)) } ?? cut.map { .cuts(after: .seconds($0)) }
   }
 
   func connect(_ source: OpenEndpoint, _ target: OpenEndpoint) async throws {
+    guard let silenceLimit else { return try await connect(source, target, Passage()) }
+    let silence = Silence()
+    let hasIdled = Atomic(false)
+    let watch = Task(executorPreference: UVLoop.shared) {
+      try await silence.wait(for: silenceLimit.time)
+      switch silenceLimit {
+      case .ends: for endpoint in [source, target] { endpoint.endInOrder() }
+      case .cuts(let time):
+        hasIdled.store(true, ordering: .relaxed)
+        source.giveUp(IdleConnection(limit: time))
+      }
+    }
+    defer { watch.cancel() }
+    let result: Result<Void, any Error>
+    do { result = .success(try await connect(source, target, Passage(silence: silence))) } catch {
+      result = .failure(error)
+    }
+    if hasIdled.load(ordering: .relaxed) { throw IdleConnection(limit: silenceLimit.time) }
+    try result.get()
+  }
+
+  /// What is noted of one connection as it passes.
+  private struct Passage: Sendable {
+    var silence: Silence?
+  }
+
+  private func connect(_ source: OpenEndpoint, _ target: OpenEndpoint, _ passage: Passage) async throws {
     switch (source, target) {
-    case (.messages(let a), .messages(let b)): try await join(Ends(a.stream), Ends(b.stream), sockets: [a, b])
+    case (_, .room(let room)): try await join(source, room, passage)
+    case (.messages(let a), .messages(let b)): try await join(Ends(a.stream), Ends(b.stream), sockets: [a, b], passage)
     case (.messages(let a), .messageSource), (.messages(let a), .messageSink):
-      try await join(Ends(a.stream), messages(of: target), sockets: [a])
+      try await join(Ends(a.stream), messages(of: target), sockets: [a], passage)
     case (.messageSource, .messages(let b)), (.messageSink, .messages(let b)):
-      try await join(messages(of: source), Ends(b.stream), sockets: [b])
-    case (.messageSource, .messageSink): try await join(messages(of: source), messages(of: target), sockets: [])
-    case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a.stream), sockets: [a])
+      try await join(messages(of: source), Ends(b.stream), sockets: [b], passage)
+    case (.messageSource, .messageSink):
+      try await join(messages(of: source), messages(of: target), sockets: [], passage)
+    case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a.stream), sockets: [a], passage)
     case (.messages(let a), _):
-      if let ends = byteEnds(of: a) { return try await join(ends, bytes(of: target), sockets: [a]) }
-      try await join(Ends(a.stream), messages(of: target), sockets: [a])
+      if let ends = byteEnds(of: a) { return try await join(ends, bytes(of: target), sockets: [a], passage) }
+      try await join(Ends(a.stream), messages(of: target), sockets: [a], passage)
     case (_, .messages(let b)):
-      if let ends = byteEnds(of: b) { return try await join(bytes(of: source), ends, sockets: [b]) }
-      try await join(messages(of: source), Ends(b.stream), sockets: [b])
-    case (.bytes, .echo): try await echo(bytes(of: source), sockets: [])
-    case (.echo, .bytes): try await echo(bytes(of: target), sockets: [])
-    default: try await join(bytes(of: source), bytes(of: target), sockets: [])
+      if let ends = byteEnds(of: b) { return try await join(bytes(of: source), ends, sockets: [b], passage) }
+      try await join(messages(of: source), Ends(b.stream), sockets: [b], passage)
+    case (.bytes, .echo): try await echo(bytes(of: source), sockets: [], passage)
+    case (.echo, .bytes): try await echo(bytes(of: target), sockets: [], passage)
+    default: try await join(bytes(of: source), bytes(of: target), sockets: [], passage)
     }
   }
 
@@ -97,7 +136,7 @@ struct Connector: Sendable {
     case .sink(let stream): Ends(writable: stream)
     case .messageSource(let stream): Ends(readable: encoded(stream))
     case .messageSink(let stream): Ends(writable: decoding(stream))
-    case .echo, .messages: Ends(readable: SequenceStream([]), writable: Writable { _ in })
+    case .echo, .messages, .room: Ends(readable: SequenceStream([]), writable: Writable { _ in })
     }
   }
 
@@ -125,11 +164,11 @@ struct Connector: Sendable {
     }
     let bytes = bytes(of: endpoint)
     return Ends(
-      readable: bytes.readable.map { decode($0) }, writable: bytes.writable.map { encode($0) },
+      readable: bytes.readable.map { decode($0, as: kind) }, writable: bytes.writable.map { encode($0) },
       endsWithReader: bytes.endsWithReader)
   }
 
-  private func decode(_ stream: some ReadableStream<Bytes>) -> any ReadableStream<Message> {
+  private func decode(_ stream: some ReadableStream<Bytes>, as kind: MessageKind) -> any ReadableStream<Message> {
     stream.pipe(through: MessageDecoder(framing, kind: kind, limit: maxMessage))
   }
 
@@ -148,9 +187,9 @@ struct Connector: Sendable {
   // MARK: connecting
 
   private func join<Element: Sendable & ByteCounted>(
-    _ a: Ends<Element>, _ b: Ends<Element>, sockets: [MessageEndpoint]
+    _ a: Ends<Element>, _ b: Ends<Element>, sockets: [MessageEndpoint], _ passage: Passage
   ) async throws {
-    let (a, b) = (prepare(a, sockets), prepare(b, sockets))
+    let (a, b) = (prepare(a, sockets, passage), prepare(b, sockets, passage))
     try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
       // A file goes one way only. What comes back from a stream that is written to is dropped.
       var a = a
@@ -183,8 +222,10 @@ struct Connector: Sendable {
     }
   }
 
-  private func echo<Element: Sendable & ByteCounted>(_ ends: Ends<Element>, sockets: [MessageEndpoint]) async throws {
-    let ends = prepare(ends, sockets)
+  private func echo<Element: Sendable & ByteCounted>(
+    _ ends: Ends<Element>, sockets: [MessageEndpoint], _ passage: Passage
+  ) async throws {
+    let ends = prepare(ends, sockets, passage)
     guard let readable = ends.readable, let writable = ends.writable else { return }
     try await whileWatching(sockets, cancelling: [readable]) {
       try await pipe(readable, writable)
@@ -192,11 +233,54 @@ struct Connector: Sendable {
     }
   }
 
+  // MARK: rooms
+
+  /// Lets a connection hear what is said in a room, and say something itself, until it ends or the room does.
+  private func join(_ endpoint: OpenEndpoint, _ room: Room, _ passage: Passage) async throws {
+    switch endpoint {
+    case .messages(.socket(let socket)):
+      try await join(room, Ends(socket), sockets: [.socket(socket)], passage) { try await room.serve(socket, $0) }
+    case .bytes(let stream):
+      guard let sink = stream as? any PolledWritableStream<Bytes> else { fallthrough }
+      let ends = Ends<Message>(
+        readable: decode(stream, as: room.isBetweenMembers ? .binary : kind), writable: encode(stream))
+      try await join(room, ends, sockets: [], passage) { try await room.serve(sink, $0) }
+    default: throw UsageError("only the connections of a listening endpoint can share something")
+    }
+  }
+
+  private func join(
+    _ room: Room, _ ends: Ends<Message>, sockets: [MessageEndpoint], _ passage: Passage,
+    _ serve: @escaping @Sendable (() async throws -> Void) async throws -> Void
+  ) async throws {
+    let ends = prepare(ends, sockets, passage)
+    guard let readable = ends.readable else { return }
+    try await whileWatching(sockets, cancelling: [readable]) {
+      do {
+        try await serve { try await readable.pipe(Writable { try await room.say($0) }) }
+      } catch StreamError.closed {
+        // What all share has ended.
+      }
+      try await ends.writable?.close()
+      try await checkCloses(sockets)
+    }
+  }
+
+  /// An endpoint as what all connections of a server share.
+  func share(
+    _ endpoint: OpenEndpoint, _ slow: SlowConnection, readsToEnd: Bool, onEnd: @escaping @Sendable () -> Void
+  ) -> SharedTarget {
+    let ends = if case .messages(let socket) = endpoint { Ends(socket.stream) } else { messages(of: endpoint) }
+    return SharedTarget(
+      slow, framing: framing, source: ends.readable, sink: ends.writable, readsToEnd: readsToEnd, onEnd: onEnd)
+  }
+
   /// Adds what the options ask for between the source of these ends and its sink.
   private func prepare<Element: Sendable & ByteCounted>(
-    _ ends: Ends<Element>, _ sockets: [MessageEndpoint]
+    _ ends: Ends<Element>, _ sockets: [MessageEndpoint], _ passage: Passage
   ) -> Ends<Element> {
     var ends = ends
+    if let silence = passage.silence { ends.readable = ends.readable.map { noted($0, by: silence) } }
     if let progress { ends.readable = ends.readable.map { counted($0, progress) } }
     if oneMessage {
       ends.readable = ends.readable.map { source in
@@ -215,6 +299,15 @@ struct Connector: Sendable {
     // What ends in both directions at once takes nothing more, however long one stays.
     if linger > .zero && !ends.endsAsOne { ends.readable = ends.readable.map { lingering($0) } }
     return ends
+  }
+
+  private func noted<Element: Sendable>(
+    _ source: some ReadableStream<Element>, by silence: Silence
+  ) -> any ReadableStream<Element> {
+    source.map { element in
+      silence.end()
+      return element
+    }
   }
 
   private func counted<Element: Sendable & ByteCounted>(

@@ -23,7 +23,7 @@ struct Diagnostics: Sendable {
   func notice(_ text: String) { if !isQuiet { write("sluice: \(text)") } }
 
   func tellOfExhaustion(_ error: any Error) {
-    notice("out of file descriptors (ulimit -n), accepting paused: \(error)")
+    notice("accepting paused: out of file descriptors (ulimit -n): \(error)")
   }
 
   func verbose(_ text: @autoclosure () -> String) { if isVerbose { write("sluice: \(text())") } }

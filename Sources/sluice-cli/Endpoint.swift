@@ -2,7 +2,7 @@ import Sluice
 import SluiceHTTP
 
 /// One end of a pipe, as it is named on the command line.
-enum Endpoint: Equatable {
+enum Endpoint: Hashable, Sendable {
   case standardIO
   case webSocket(url: String)
   case tcp(host: String, port: Int)
@@ -12,6 +12,8 @@ enum Endpoint: Equatable {
   case exec(command: String)
   case echo
   case null
+  case room(name: String)
+  indirect case shared(Endpoint)
   case eventSource(url: String)
   case broadcast(url: String)
   case topic(TopicURL)
@@ -20,25 +22,24 @@ enum Endpoint: Equatable {
   case listenTLS(host: String, port: Int)
   case listenUnix(path: String)
 
-  static let forms = """
-    -, ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH], ws+unix:SOCKET[:/PATH], tcp://HOST:PORT, tls://HOST:PORT, \
-    unix:PATH, file:PATH, exec:COMMAND, echo:, null:, listen+ws://HOST:PORT[/PATH], listen+wss://HOST:PORT[/PATH], \
-    listen+tcp://HOST:PORT, listen+tls://HOST:PORT, listen+unix:PATH, sse+http://HOST[:PORT][/PATH], sse+https://…, \
-    listen+sse+http://HOST:PORT[/PATH], listen+sse+https://…, \(TopicURL.forms)
-    """
-
   init(_ text: String) throws(UsageError) {
     if text == "-" {
       self = .standardIO
       return
     }
     guard let colon = text.firstIndex(of: ":") else {
-      throw UsageError("'\(text)' is not an endpoint; for a file, write file:\(text). Endpoints are: \(Self.forms)")
+      throw UsageError(
+        "'\(text)' is not an endpoint; for a file, write file:\(text). Endpoints are: \(EndpointForm.list)")
     }
     let scheme = text[..<colon].lowercased()
     let rest = String(text[text.index(after: colon)...])
     switch scheme {
-    case "ws", "wss", "ws+unix", "wss+unix": self = .webSocket(url: text)
+    case "ws", "wss", "ws+unix", "wss+unix":
+      // A client that chooses the host would have this program connect anywhere.
+      guard Self.authority(of: text)?.contains("{") != true else {
+        throw UsageError("a name in braces can't stand for the host in '\(text)'")
+      }
+      self = .webSocket(url: text)
     case "listen+ws", "listen+wss":
       try Self.checkListening(rest, in: text)
       self = .listenWebSocket(url: scheme.dropFirst(7) + ":" + rest)
@@ -62,11 +63,22 @@ enum Endpoint: Equatable {
       }
       self = scheme == "echo" ? .echo : .null
     case _ where scheme.hasPrefix(TopicURL.prefix): self = .topic(try TopicURL(text))
+    case "room": self = .room(name: rest)
+    case "shared":
+      let shared = try Endpoint(rest)
+      switch shared {
+      case .standardIO, .exec, .webSocket, .tcp, .tls, .unix, .file: self = .shared(shared)
+      default: throw UsageError("\(shared.name) can't be shared: -, exec:, ws:, tcp:, tls:, unix: and file: can")
+      }
     case "http", "https":
       throw UsageError(
         "unknown scheme '\(scheme)': write sse+\(scheme)://… for an event stream, \(scheme == "http" ? "ws" : "wss")://… for a WebSocket"
       )
-    default: throw UsageError("unknown scheme '\(scheme)'. Endpoints are: \(Self.forms)")
+    default:
+      if let meant = ForeignNames.endpoint(scheme, rest) {
+        throw UsageError("unknown scheme '\(scheme)': write \(meant)")
+      }
+      throw UsageError("unknown scheme '\(scheme)'. Endpoints are: \(EndpointForm.list)")
     }
   }
 
@@ -82,6 +94,8 @@ enum Endpoint: Equatable {
     case .exec: "exec:"
     case .echo: "echo:"
     case .null: "null:"
+    case .room: "room:"
+    case .shared(let endpoint): "shared:" + (endpoint == .standardIO ? "-" : endpoint.name)
     case .eventSource: "sse+http:"
     case .broadcast: "listen+sse+http:"
     case .topic(let url): "\(url.scheme):"
@@ -96,9 +110,21 @@ enum Endpoint: Equatable {
   var isRemote: Bool {
     switch self {
     case .webSocket, .tcp, .tls, .unix, .eventSource: true
+    case .shared(let endpoint): endpoint.isRemote
     default: false
     }
   }
+
+  /// Whether connections meet in it, so that only a listening endpoint can have it as a TARGET.
+  var isMeetingPlace: Bool {
+    switch self {
+    case .room, .shared: true
+    default: false
+    }
+  }
+
+  /// What is opened for it: the endpoint that is shared.
+  var opened: Endpoint { if case .shared(let endpoint) = self { endpoint } else { self } }
 
   /// Whether it serves connections, each with a target of its own.
   var isListener: Bool {
@@ -149,6 +175,25 @@ enum Endpoint: Equatable {
     case .webSocket(let url), .eventSource(let url): Self.authority(of: url)?.contains("@") ?? false
     default: false
     }
+  }
+
+  /// The path of a listening endpoint's URL, as it is written; "/" where there is none.
+  var listeningPath: String {
+    guard case .listenWebSocket(let url) = self, let authority = Self.authority(of: url) else { return "/" }
+    let path = url[authority.endIndex...]
+    return path.isEmpty ? "/" : String(path)
+  }
+
+  /// The URL of a listening endpoint without its path.
+  static func withoutPath(_ url: String) -> String {
+    authority(of: url).map { String(url[..<$0.endIndex]) } ?? url
+  }
+
+  /// A WebSocket's URL with the path and query of a request behind its own path.
+  func asking(for target: String) -> Endpoint {
+    guard case .webSocket(let url) = self, let authority = Self.authority(of: url) else { return self }
+    let base = url[authority.endIndex...].prefix { $0 != "?" }
+    return .webSocket(url: url[..<authority.endIndex] + (base.hasSuffix("/") ? base.dropLast() : base) + target)
   }
 
   /// What stands between "//" and the path; nil for a URL without.

@@ -75,10 +75,12 @@ struct EventCommandOptions: ParsableArguments {
   private static let maxPostedBytes = 64 << 20
 
   /// A sink whose lines go to all who listen.
-  func broadcast(_ url: String, _ service: EventService) async throws -> any WritableStream<Bytes> {
+  func broadcast(
+    _ url: String, _ service: EventService, _ slow: SlowConnection
+  ) async throws -> any WritableStream<Bytes> {
     let server = try await EventSourceServer.listen(url, options: service.events, server: service.server)
     service.diagnostics.notice("listening on sse+\(server.url)")
-    let broadcast = EventBroadcast(whenSlow: .waitUpTo(EventService.patience))
+    let broadcast = EventBroadcast(whenSlow: slow.policy(of: EventStreamConnection.self))
     Task {
       do { try await server.run { try await broadcast.serve($0) } } catch {
         service.diagnostics.notice("no longer accepting clients: \(error)")
@@ -96,8 +98,6 @@ struct EventService: Sendable {
   var events = EventSourceServerOptions()
   var server = HTTPServerOptions()
   let diagnostics: Diagnostics
-  /// How long a client that takes nothing holds the others.
-  static let patience = Duration.seconds(10)
 
   /// - Parameters:
   ///   - headers: Added to each answer.

@@ -1,5 +1,4 @@
 import Sluice
-import SluiceHTTP
 import SluiceStreams
 
 typealias ByteStream = any DuplexStream<Bytes, Bytes>
@@ -17,6 +16,8 @@ enum OpenEndpoint: Sendable {
   /// A topic that messages are appended to.
   case messageSink(any WritableStream<Message>)
   case echo
+  /// Where several connections hear the same.
+  case room(Room)
 }
 
 /// Opens endpoints as the command line has them.
@@ -28,20 +29,24 @@ struct EndpointOpener: Sendable {
   let service: EventService
   let commands: CommandRunner
   let topics: TopicOpener
+  let gatherings: Gatherings
   /// nil if what is lost is lost.
   let reconnection: Reconnection?
+  let greeting: Greeting
 
   enum Role {
     case source, target
   }
 
-  /// - Parameter connection: What a command is told of the connection that it is opened for, if it is.
-  func open(_ endpoint: Endpoint, as role: Role, for connection: CGIVariables? = nil) async throws -> OpenEndpoint {
+  /// - Parameter visit: The connection that it is opened for, if it is, of which a command is told.
+  func open(_ endpoint: Endpoint, as role: Role, for visit: Visit? = nil) async throws -> OpenEndpoint {
     switch endpoint {
     case .standardIO: return .bytes(standardIO())
     case .webSocket(let url):
       if let reconnection { return try await reconnection.webSocket(url) }
-      return .messages(.socket(try await WebSocket.connect(url, protocols: protocols, options: client)))
+      let socket = try await WebSocket.connect(url, protocols: protocols, options: client)
+      try await greeting.say(to: socket)
+      return .messages(.socket(socket))
     case .tcp(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: false))
     case .tls(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: true))
     case .unix(let path): return try await connect(Origin(host: "localhost", port: 0, isSecure: false), path)
@@ -51,7 +56,7 @@ struct EndpointOpener: Sendable {
       case .source: return .source(try await File.open(path))
       case .target: return .sink(try await appends ? File.append(path) : File.create(path))
       }
-    case .exec(let command): return .bytes(try await commands.run(command, for: connection))
+    case .exec(let command): return .bytes(try await commands.run(command, for: visit))
     case .eventSource(let url):
       guard role == .source else { throw UsageError("an event stream can only be read: write it first") }
       return .source(try await events.source(url, client, reconnection))
@@ -59,11 +64,15 @@ struct EndpointOpener: Sendable {
       guard role == .target else {
         throw UsageError("listen+sse+… can only be written: write it second, sluice SOURCE listen+sse+http://…")
       }
-      return .sink(try await events.broadcast(url, service))
+      return .sink(try await events.broadcast(url, service, gatherings.slow))
     case .topic(let url): return role == .source ? try await topics.source(url) : try await topics.sink(url)
     case .echo: return .echo
     // As a file that is empty: it neither answers nor ends the other direction.
     case .null: return role == .source ? .source(SequenceStream([])) : .sink(DiscardingSink<Bytes>(on: UVLoop.shared))
+    case .room(let name): return .room(gatherings.room(name))
+    case .shared(let endpoint):
+      guard let room = gatherings.room(of: endpoint) else { throw StreamError.closed }
+      return .room(room)
     case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix:
       throw UsageError("a listening endpoint comes first: sluice listen+… TARGET")
     }
@@ -77,7 +86,9 @@ struct EndpointOpener: Sendable {
     if unixSocket == nil, case .through = client.proxy { options.proxy = client.proxy }
     options.unixSocket = unixSocket
     if let reconnection { return try await reconnection.bytes(origin, options) }
-    return .bytes(try await Connect.open(origin, options: options))
+    let stream = try await Connect.open(origin, options: options)
+    try await greeting.say(to: stream)
+    return .bytes(stream)
   }
 
   /// Standard output and an input that has ended.
@@ -96,5 +107,33 @@ struct EndpointOpener: Sendable {
   func standardOutput() -> any WritableStream<Bytes> {
     let output = StandardStream.output()
     return output.isTerminal ? output.behind(TerminalEscape()) : output
+  }
+}
+
+extension OpenEndpoint {
+  /// Ends it as if its peer had ended.
+  func endInOrder() {
+    switch self {
+    case .bytes(let stream): stream.cancel(nil)
+    case .source(let stream): stream.cancel(nil)
+    case .messageSource(let stream): stream.cancel(nil)
+    case .messages(let endpoint): Task { try? await endpoint.stream.close() }
+    case .sink, .messageSink, .echo, .room: break
+    }
+  }
+
+  /// Ends what is open and can't be used.
+  func giveUp(_ reason: any Error) {
+    switch self {
+    case .bytes(let stream):
+      stream.abort(reason)
+      stream.cancel(reason)
+    case .source(let stream): stream.cancel(reason)
+    case .sink(let stream): stream.abort(reason)
+    case .messageSource(let stream): stream.cancel(reason)
+    case .messageSink(let stream): stream.abort(reason)
+    case .messages(let endpoint): endpoint.giveUp(reason)
+    case .echo, .room: break
+    }
   }
 }

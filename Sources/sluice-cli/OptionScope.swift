@@ -15,7 +15,7 @@ struct OptionScope: Sendable {
 
   /// An option for endpoints of certain kinds, at either place.
   private init(_ options: [String], forAny place: String, _ includes: @escaping @Sendable (Endpoint) -> Bool) {
-    self.init(options, for: place) { includes($0.source) || includes($0.target) }
+    self.init(options, for: place) { $0.all.contains(where: includes) }
   }
 
   /// Every option that does not go with all endpoints. The others are --linger, --progress, --verbose and --quiet.
@@ -45,11 +45,28 @@ struct OptionScope: Sendable {
       $0.isListener && !$0.isUnix || $0.isBroadcast
     },
     OptionScope(["--reconnect"], for: "ws:, wss:, tcp:, tls:, unix: and sse+http:, without a listening endpoint") {
-      !$0.source.isListener && ($0.source.isRemote || $0.target.isRemote)
+      !$0.source.isListener && $0.all.contains(where: \.isRemote)
     },
+    OptionScope(["--route", "--files", "--health"], for: "listen+ws: and listen+wss:") {
+      if case .listenWebSocket = $0.source { true } else { false }
+    },
+    OptionScope(["--pass-path"], for: "listen+ws: and listen+wss: with ws: and wss:") { endpoints in
+      if case .listenWebSocket = endpoints.source { endpoints.targets.contains(where: \.isHTTPClient) } else { false }
+    },
+    OptionScope(["--when-slow"], for: "room:, shared: and listen+sse+http:") {
+      $0.gathers || $0.targets.contains(where: \.isBroadcast)
+    },
+    OptionScope(["--max-connections", "--max-connections-per-address", "--allow"], for: "listening endpoints") {
+      $0.source.isListener || $0.targets.contains(where: \.isBroadcast)
+    },
+    OptionScope(["--idle-timeout"], for: "listening endpoints other than listen+sse+http:") { $0.source.isListener },
     OptionScope(["--max-reconnect-delay"], for: "--reconnect") { $0.reconnects },
     OptionScope(["--basic-auth"], forAny: "ws:, wss:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
       $0.isHTTPClient || $0.isHTTPServer
+    },
+    OptionScope(["--say"], forAny: "ws:, wss:, tcp:, tls: and unix:") { $0.isRemote && !$0.isEventSource },
+    OptionScope(["--quiet-after"], for: "runs without a listening endpoint") {
+      !$0.source.isListener && !$0.targets.contains(where: \.isBroadcast)
     },
     OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix: and sse+http:") { $0.isRemote },
     OptionScope(["--event"], for: "sse+http:, listen+sse+http: with a SOURCE, and topics that are not served") {
@@ -72,7 +89,7 @@ struct OptionScope: Sendable {
     OptionScope(
       ["--key", "--ca", "--alpn", "--tls-profile"],
       for: "TLS: wss:, tls:, sse+https:, listen+wss:, listen+tls: and listen+sse+https:"
-    ) { $0.connectsInTLS || $0.target.servesTLS || $0.source.servesTLS },
+    ) { $0.connectsInTLS || $0.all.contains(where: \.servesTLS) },
     OptionScope(["--cert"], forAny: "listen+wss:, listen+tls: and listen+sse+https:") { $0.servesTLS },
     OptionScope(["--client-cert", "--insecure", "--sni"], for: "wss:, tls: and sse+https:") { $0.connectsInTLS },
     OptionScope(["--proxy"], forAny: "ws:, wss:, tcp:, tls: and sse+http:") { $0.connectsOverTCP },
@@ -88,20 +105,26 @@ struct OptionScope: Sendable {
     OptionScope(["--terminate-after", "--kill-after"], forAny: "exec:") {
       if case .exec = $0 { true } else { false }
     },
-    OptionScope(["--no-input"], for: "'-' as TARGET") { $0.target == .standardIO && $0.source != .standardIO },
-    OptionScope(["--append"], for: "file: as TARGET") { $0.target.isFile },
+    OptionScope(["--no-input"], for: "'-' as TARGET") {
+      $0.targets.contains(.standardIO) && $0.source != .standardIO
+    },
+    OptionScope(["--append"], for: "file: as TARGET") { $0.targets.contains(where: \.isFile) },
   ]
 
   /// - Parameter arguments: The command line, which the parser has accepted.
   /// - Throws: `UsageError` for the first option that means nothing for these endpoints.
-  static func check(_ arguments: some Sequence<String>, _ source: Endpoint, _ target: Endpoint) throws(UsageError) {
+  static func check(
+    _ arguments: some Sequence<String>, _ source: Endpoint, _ destinations: Destinations
+  ) throws(UsageError) {
     // The parser takes no value that looks like an option, but a number's: each of these is an option.
     let given = Set(arguments.prefix { $0 != "--" }.map { String($0.prefix { $0 != "=" }) })
     let endpoints = CommandEndpoints(
-      source: source, target: target, given: given)
+      source: source, targets: destinations.endpoints.map(\.opened),
+      gathers: destinations.endpoints.contains(where: \.isMeetingPlace), given: given)
     for scope in all where !scope.includes(endpoints) {
       guard let option = scope.options.first(where: given.contains) else { continue }
-      throw UsageError("\(option) does not apply to \(source.name) with \(target.name); it applies to \(scope.place)")
+      let target = destinations.endpoints.first.map { " with \($0.name)" } ?? ""
+      throw UsageError("\(option) does not apply to \(source.name)\(target); it applies to \(scope.place)")
     }
   }
 }
@@ -109,20 +132,31 @@ struct OptionScope: Sendable {
 /// The endpoints of a command line, as its options see them.
 private struct CommandEndpoints {
   let source: Endpoint
-  let target: Endpoint
+  /// TARGET, and what stands at routes.
+  let targets: [Endpoint]
+  /// Whether connections meet at one of these.
+  let gathers: Bool
   /// Options that stand on the command line.
   let given: Set<String>
+
+  var all: [Endpoint] { [source] + targets }
 
   /// Then bytes are cut too, where a lost connection goes on.
   var reconnects: Bool { given.contains("--reconnect") }
 
-  var hasWebSocket: Bool { source.isMessageBased || target.isMessageBased }
+  var hasWebSocket: Bool { all.contains(where: \.isMessageBased) }
 
-  /// Whether messages become bytes between the two, or the other way round. An echo gives messages back as they are.
+  /// Whether messages become bytes somewhere, or the other way round. An echo gives messages back as they are, and so does a room.
   var framesMessages: Bool {
     if servesTopic || readsTopic && given.contains("--json") { return false }
-    return source.movesMessages != target.movesMessages && source != .echo && target != .echo
+    return targets.contains { target in
+      if case .room = target { return !source.isMessageBased }
+      return source.movesMessages != target.movesMessages && source != .echo && target != .echo
+    } || gathers && !source.isMessageBased
   }
+
+  /// TARGET, or what stands at the first route.
+  var target: Endpoint { targets.first ?? .null }
 
   /// Whether clients are connected to a topic.
   var servesTopic: Bool {
@@ -132,17 +166,20 @@ private struct CommandEndpoints {
   var readsTopic: Bool { source.isTopic && !target.isBroadcast }
   var appendsToTopic: Bool { target.isTopic && !source.isBroadcast }
 
-  /// Whether something comes back from the target.
+  /// Whether something comes back from a target.
   var isTwoWay: Bool {
-    let answers =
-      !source.isTopic && !target.isTopic && !target.isFile && !target.isBroadcast && target != .null && target != .echo
-      && source != .echo
-    return answers && !(source == .standardIO && target == .standardIO)
+    !gathers && !source.isTopic
+      && targets.contains { target in
+        let answers =
+          !target.isTopic && !target.isFile && !target.isBroadcast && target != .null && target != .echo
+          && source != .echo
+        return answers && !(source == .standardIO && target == .standardIO)
+      }
   }
 
   /// Whether it speaks TLS as a client, or might once it is redirected.
   var connectsInTLS: Bool {
-    [source, target].contains {
+    all.contains {
       switch $0 {
       case .tls, .eventSource: true
       case .topic(let url): url.isSecure

@@ -24,6 +24,7 @@ struct Reconnection: Sendable {
   let protocols: [String]
   let framing: MessageFraming
   let maxDelay: Duration
+  let greeting: Greeting
   let diagnostics: Diagnostics
 
   private var options: ReconnectOptions {
@@ -39,13 +40,25 @@ struct Reconnection: Sendable {
 
   /// - Throws: the final error if there is no first connection.
   func webSocket(_ url: String) async throws -> OpenEndpoint {
-    let stream = WebSocket.reconnecting(url, protocols: protocols, options: client, reconnect: options)
+    let connections = WebSocket.connections(to: url, protocols: protocols, options: client, reconnect: options)
+    let greeted = Readable<WebSocket>(
+      onCancel: { connections.cancel($0) },
+      {
+        guard let socket = try await connections.read() else { return nil }
+        // One that is lost meanwhile is found to be when it is used.
+        try? await greeting.say(to: socket)
+        return socket
+      })
+    let stream = WebSocket.stream(over: greeted, on: UVLoop.shared)
     try await stream.open()
     return .messages(.reconnecting(stream))
   }
 
   func bytes(_ origin: Origin, _ connect: ConnectOptions) async throws -> OpenEndpoint {
-    let stream = Connect.reconnecting(to: origin, options: connect, reconnect: options, resumingAt: resumePoint)
+    let stream = Connect.reconnecting(to: origin, options: connect, reconnect: options, resumingAt: resumePoint) {
+      stream in
+      try? await greeting.say(to: stream)
+    }
     try await stream.open()
     return .bytes(stream)
   }

@@ -32,45 +32,7 @@ struct SluiceCommand: AsyncParsableCommand {
       'sluice - ENDPOINT' always sends standard input, and its end.
 
       ENDPOINTS
-        -                    standard input and output
-        ws://HOST[:PORT][/PATH]
-                             a WebSocket; wss:// over TLS, ws+unix:SOCKET[:/PATH]
-                             over a Unix socket
-        tcp://HOST:PORT      a TCP connection
-        tls://HOST:PORT      a TLS connection
-        unix:PATH            a Unix socket; unix:@NAME for an abstract one
-        file:PATH            a file: read as SOURCE, written as TARGET
-        exec:COMMAND         the standard input and output of a shell command;
-                             after a listening endpoint, its environment
-                             describes the connection, as in CGI
-        echo:                returns everything it receives
-        null:                sends nothing, discards everything
-        listen+ws://HOST:PORT[/PATH]
-                             serves WebSockets, each connected to a new
-                             TARGET; listen+wss:// over TLS
-        listen+tcp://HOST:PORT
-                             serves TCP connections in the same way; with port
-                             0 the system chooses one, printed on standard error
-        listen+tls://HOST:PORT
-                             serves TLS connections
-        listen+unix:PATH     serves a Unix socket
-        sse+http://HOST[:PORT][/PATH]
-                             as SOURCE: the events of an event stream
-                             (EventSource), read once, or continuously with
-                             --reconnect; sse+https:// over TLS
-        listen+sse+http://HOST:PORT[/PATH]
-                             as TARGET: sends each line of SOURCE as an event to
-                             all connected clients; listen+sse+https:// over TLS
-        topic+sqlite:FILE/NAME
-                             a topic, a log with positions, in a file: read as
-                             SOURCE, appended to as TARGET. After listen+ws:,
-                             each client is joined to it: what one sends, all
-                             get; after listen+sse+http:, each client reads it,
-                             and resumes by Last-Event-ID
-        topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME
-                             the same on Redis, for any number of machines;
-                             topic+rediss:// over TLS,
-                             topic+redis+unix:SOCKET/NAME over a Unix socket
+      \(EndpointForm.table)
 
       EXAMPLES
         An echo server:
@@ -89,6 +51,13 @@ struct SluiceCommand: AsyncParsableCommand {
           echo '{"get":"time"}' | sluice --one-message ws://127.0.0.1:8000
         A WebSocket in front of a TCP service:
           sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
+        A chat room:
+          sluice listen+ws://127.0.0.1:8000 room:
+        Several things at one port:
+          sluice --route '/echo=echo:' --route '/rooms/{r}=room:{r}' \\
+            --files /=public listen+ws://127.0.0.1:8000
+        Subscribe on each connection:
+          sluice --reconnect --no-input --say '{"subscribe":"x"}' wss://example.com/feed
         With compression:
           sluice --compress ws://127.0.0.1:8000
         Through a proxy, over TLS:
@@ -130,8 +99,8 @@ struct SluiceCommand: AsyncParsableCommand {
   @Argument(help: "The first endpoint.")
   var source: String
 
-  @Argument(help: "The second endpoint.")
-  var target: String = "-"
+  @Argument(help: "The second endpoint. Default: -")
+  var target: String?
 
   @OptionGroup(title: "MESSAGES ON BYTE STREAMS")
   var framing: FramingOptions
@@ -147,6 +116,9 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "TLS AND PROXIES")
   var security: SecurityOptions
+
+  @OptionGroup(title: "SERVING")
+  var serving: ServingOptions
 
   @OptionGroup(title: "LOAD BALANCERS")
   var balancing: LoadBalancerOptions
@@ -234,8 +206,22 @@ struct SluiceCommand: AsyncParsableCommand {
     } catch let status as ExitCode {
       ProcessEnd.leave(with: status.rawValue)
     } catch {
+      tellOfForeignOption(error)
       // The parser's own errors end with 64 too (EX_USAGE).
       type.exit(withError: error)
+    }
+  }
+}
+
+extension SluiceCommand {
+  /// Ends with what an option of another tool is called here, if that is what the parser does not know.
+  @MainActor fileprivate static func tellOfForeignOption(_ error: any Error) {
+    let told = message(for: error)
+    for word in CommandLine.arguments.dropFirst().prefix(while: { $0 != "--" }) where word.hasPrefix("-") {
+      let name = String(word.prefix { $0 != "=" })
+      guard told.contains("option '\(name)'"), let advice = ForeignNames.advice(onOption: name) else { continue }
+      Diagnostics(isVerbose: false, isQuiet: false).error(UsageError("unknown option '\(name)': write \(advice)"))
+      ProcessEnd.leave(with: ExitStatus.usage.rawValue)
     }
   }
 }
@@ -319,6 +305,13 @@ struct WebSocketCommandOptions: ParsableArguments {
     help: ArgumentHelp("Time limit for connecting, including handshakes.", valueName: "SECONDS"))
   var connectTimeout: Double = 10
 
+  @Option(
+    name: .customLong("say"),
+    help: ArgumentHelp(
+      "Send this first on each connection that is made to an endpoint, again after reconnecting; may be repeated.",
+      valueName: "TEXT"))
+  var greetings: [String] = []
+
   @Flag(help: "Exit after one message in each direction.")
   var oneMessage = false
 
@@ -400,7 +393,14 @@ struct EndingOptions: ParsableArguments {
       "How long one direction may be silent after the other has ended; 0 for no limit.", valueName: "SECONDS"))
   var halfCloseTimeout: Double = 30
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "End, with status 0, once nothing has passed in either direction for this long.", valueName: "SECONDS"))
+  var quietAfter: Double?
+
   func validate() throws {
+    try checkSeconds("--quiet-after", quietAfter, above: 0)
     try checkSeconds("--linger", linger, above: -.leastNonzeroMagnitude)
     try checkSeconds("--half-close-timeout", halfCloseTimeout, above: -.leastNonzeroMagnitude)
     try checkSeconds("--answer-timeout", answerTimeout, above: 0)

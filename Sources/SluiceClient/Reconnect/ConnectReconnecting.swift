@@ -16,9 +16,22 @@ extension Connect {
     to origin: Origin, options: ConnectOptions = ConnectOptions(), reconnect: ReconnectOptions = ReconnectOptions(),
     resumingAt resumePoint: ResumePoint<Bytes> = .byte, on loop: UVLoop = .shared
   ) -> ReconnectingStream<Bytes, Bytes> {
+    reconnecting(to: origin, options: options, reconnect: reconnect, resumingAt: resumePoint, on: loop) { _ in }
+  }
+
+  /// - Parameter begin: Is given each connection before it is used.
+  package static func reconnecting(
+    to origin: Origin, options: ConnectOptions, reconnect: ReconnectOptions, resumingAt resumePoint: ResumePoint<Bytes>,
+    on loop: UVLoop = .shared, _ begin: @escaping @Sendable (ByteStream) async -> Void
+  ) -> ReconnectingStream<Bytes, Bytes> {
     let name = options.unixSocket.map { "unix:\($0)" } ?? "\(origin.isSecure ? "tls" : "tcp")://\(origin.authority)"
     let reconnector = Reconnector<ByteStream>(
-      reconnect, url: name, on: loop, connect: { _ in try await open(origin, options: options, on: loop) },
+      reconnect, url: name, on: loop,
+      connect: { _ in
+        let stream = try await open(origin, options: options, on: loop)
+        await begin(stream)
+        return stream
+      },
       end: { await end(of: $0) })
     return ReconnectingStream(over: reconnector.connections, resumingAt: resumePoint, on: loop)
   }

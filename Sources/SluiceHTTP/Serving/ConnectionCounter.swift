@@ -13,10 +13,13 @@ package final class ConnectionCounter: Sendable {
   private let maxPerAddress: Int?
   private let trustedProxies: [IPNetwork]
   private let forwardedFields: ForwardedFields
+  private let allowedClients: [IPNetwork]
 
   package init(
-    maxConnections: Int, maxPerAddress: Int?, trustedProxies: [IPNetwork], forwardedFields: ForwardedFields = .either
+    maxConnections: Int, maxPerAddress: Int?, trustedProxies: [IPNetwork], forwardedFields: ForwardedFields = .either,
+    allowedClients: [IPNetwork] = []
   ) {
+    self.allowedClients = allowedClients
     self.forwardedFields = forwardedFields
     self.maxConnections = maxConnections
     self.maxPerAddress = maxPerAddress
@@ -36,6 +39,7 @@ package final class ConnectionCounter: Sendable {
         status: 503, reason: "too many connections (limit \(maxConnections))")
     }
     let slot = ConnectionSlot(self, address)
+    try check(address)
     try slot.move(to: address, isCounted: address.map { !isTrusted($0) } ?? false)
     return slot
   }
@@ -44,6 +48,7 @@ package final class ConnectionCounter: Sendable {
   func move(_ slot: ConnectionSlot, to request: HTTPRequest, from peer: IPAddress) throws(RequestRejection) {
     guard isTrusted(peer) else { return }
     let client = client(of: request, from: peer)
+    try check(client)
     try slot.move(to: client, isCounted: client.map { !isTrusted($0) } ?? false)
   }
 
@@ -59,6 +64,14 @@ package final class ConnectionCounter: Sendable {
       farthest = hop
     }
     return farthest
+  }
+
+  /// - Parameter address: nil if it is not known, which is none of those that may connect. A trusted proxy may: it says who asks.
+  private func check(_ address: IPAddress?) throws(RequestRejection) {
+    if allowedClients.isEmpty { return }
+    guard let address, isTrusted(address) || allowedClients.contains(where: { $0.contains(address) }) else {
+      throw RequestRejection(status: 403, reason: "this address may not connect")
+    }
   }
 
   private func isTrusted(_ address: IPAddress) -> Bool {

@@ -37,8 +37,10 @@ public struct HTTPRoute: Sendable {
   private let pattern: RoutePattern
   let action: Action
 
-  private init(path: String, action: Action) {
-    pattern = RoutePattern(path)
+  private init(path: String, action: Action) { self.init(pattern: RoutePattern(path), action: action) }
+
+  private init(pattern: RoutePattern, action: Action) {
+    self.pattern = pattern
     self.action = action
   }
 
@@ -80,6 +82,23 @@ public struct HTTPRoute: Sendable {
   public static func files(_ path: String, in folder: FilePath, links: FileLinks = .withinFolder) -> HTTPRoute {
     let files = StaticFiles(folder: folder, links: links)
     return respond(path) { try await files.respond(to: $0) }
+  }
+
+  /// This route, if it answers requests, for those that pass a check, and with fields in its answers.
+  package func guarded(
+    adding fields: Headers, _ check: @escaping @Sendable (HTTPRequest) throws -> Void
+  ) -> HTTPRoute {
+    guard case .respond(let methods, let respond) = action else { return self }
+    return HTTPRoute(
+      pattern: pattern,
+      action: .respond(methods) { request in
+        try check(request.head)
+        var response = try await respond(request)
+        for (name, value) in fields {
+          if let name = HTTPField.Name(name) { response.fields.append(HTTPField(name: name, value: value)) }
+        }
+        return response
+      })
   }
 
   /// Whether a request is one that this route is for, rather than one that it would refuse.

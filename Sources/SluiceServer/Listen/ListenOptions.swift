@@ -11,6 +11,9 @@ public struct ListenOptions: Sendable {
   /// The same per address: an IPv4 address, or the first 64 bits of an IPv6 address, which one customer has. More are answered with 429. Default:
   /// nil, no limit, because all clients behind a proxy share its address.
   public var maxConnectionsPerAddress: Int?
+  /// Addresses and networks whose clients are served; others are answered with 403, or disconnected in TLS. A client behind a trusted proxy counts by
+  /// the address that this names. Default: none, which means all.
+  public var allowedClients: [IPNetwork] = []
   /// Addresses of proxies whose fields say where a request comes from: the client is the last address of their list that is not one of theirs. Fields
   /// from other addresses are ignored. An address, or a network such as `10.0.0.0/8`. Default: none.
   public var trustedProxies: [IPNetwork] = []
@@ -36,6 +39,6 @@ public struct ListenOptions: Sendable {
   package func counter() -> ConnectionCounter {
     ConnectionCounter(
       maxConnections: maxConnections, maxPerAddress: maxConnectionsPerAddress, trustedProxies: trustedProxies,
-      forwardedFields: forwardedFields)
+      forwardedFields: forwardedFields, allowedClients: allowedClients)
   }
 }

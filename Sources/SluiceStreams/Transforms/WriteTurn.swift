@@ -1,13 +1,15 @@
 import Synchronization
 
 /// One at a time writes: a second `write` is refused, and a `close` waits until it can begin, also behind another one.
-final class WriteTurn: Sendable {
+package final class WriteTurn: Sendable {
   private struct State {
     var isTaken = false
     var waiting: [(id: Int, continuation: CheckedContinuation<Bool, Never>)] = []
     var lastID = 0
   }
   private let state = Mutex(State())
+
+  package init() {}
 
   /// - Throws: `StreamError.concurrentWrite` while it is taken.
   func begin() throws {
@@ -19,7 +21,7 @@ final class WriteTurn: Sendable {
 
   /// Waits while it is taken.
   /// - Throws: `CancellationError`.
-  func beginWhenFree() async throws {
+  package func beginWhenFree() async throws {
     let id = state.withLock { state in
       state.lastID += 1
       return state.lastID
@@ -47,7 +49,7 @@ final class WriteTurn: Sendable {
   }
 
   /// The next one's turn begins at once.
-  func end() {
+  package func end() {
     let next = state.withLock { state in
       if state.waiting.isEmpty {
         state.isTaken = false

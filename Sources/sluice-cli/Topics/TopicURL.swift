@@ -2,9 +2,9 @@ import SluiceHTTP
 import SluiceTopics
 
 /// A topic as the command line names it: `topic+ENGINE/NAME`.
-struct TopicURL: Equatable, Sendable {
+struct TopicURL: Hashable, Sendable {
   /// Where topics are kept.
-  enum Engine: Equatable, Sendable {
+  enum Engine: Hashable, Sendable {
     /// This process.
     case memory
     case sqlite(path: String)
@@ -122,8 +122,8 @@ struct TopicURL: Equatable, Sendable {
 }
 
 /// The name of a topic, in which `{name}` stands for what a visitor's path has there.
-struct TopicName: Equatable, Sendable {
-  private enum Part: Equatable {
+struct TopicName: Hashable, Sendable {
+  private enum Part: Hashable {
     case text(String)
     case parameter(String)
   }

@@ -170,6 +170,22 @@ def command_lines():
         run("file:/dev/null", "file:/dev/null")
 
 
+def foreign_names():
+    """Who types what another tool calls it is told what it is called here."""
+    for words, told in [
+            (["-H", "A: b", "ws://h"], b"--header"), (["-b", "ws://h"], b"--binary"), (["-k", "wss://h"], b"--insecure"),
+            (["-1", "ws://h"], b"--one-message"), (["--origin", "https://h", "ws://h"], b"--header 'Origin: "),
+            (["--origin=https://h", "ws://h"], b"--header 'Origin: "), (["--ping-interval", "5", "ws://h"], b"--ping SECONDS"),
+            (["--cacert", "x", "wss://h"], b"--ca FILE"), (["-s", "1234"], b"listen+ws://127.0.0.1:PORT"),
+            (["tcp-l:127.0.0.1:80", "echo:"], b"listen+tcp://127.0.0.1:80"), (["TCP-LISTEN:80,fork,reuseaddr", "-"], b"listen+tcp://127.0.0.1:80"),
+            (["ws-l:0.0.0.0:80", "mirror:"], b"listen+ws://0.0.0.0:80"), (["stdio", "tcp://h:1"], b"write -"),
+            (["-", "unix-connect:/x"], b"unix:/x"), (["-", "abstract-connect:x"], b"unix:@x"), (["-", "sh-c:ls | wc"], b"exec:ls | wc"),
+            (["listen+ws://127.0.0.1:0", "mirror:"], b"echo:"), (["listen+ws://127.0.0.1:0", "broadcast:"], b"room:"),
+            (["-", "openssl:h:443"], b"tls://h:443"), (["autoreconnect:ws://h"], b"--reconnect ws://h")]:
+        stderr = run(*words, status=64).stderr
+        check(told in stderr and stderr.count(b"\n") == 1, f"{words}: {stderr}")
+
+
 def closed_descriptors():
     """What the caller has closed is not written to, or read, under another's number."""
     for words, redirection in [("file:/etc/hostname", ">&-"), ("- null:", "<&-")]:
@@ -438,19 +454,24 @@ OPTION_PLACES = {
         "lines", "null", "length-prefixed", "chunks", "binary", "text", "header", "protocol", "compress", "max-message", "ping",
         "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout",
         "answer-timeout"],
-    ("listen+ws://BUSY", "-"): ["response-header", "allow-origin", "proxy-protocol-from"],
+    ("listen+ws://BUSY", "-"): [
+        "response-header", "allow-origin", "proxy-protocol-from", "max-connections", "max-connections-per-address", "allow",
+        "idle-timeout"],
+    ("listen+ws://BUSY", "room:"): ["when-slow", "route", "files", "health"],
+    ("listen+ws://BUSY", "ws://127.0.0.1:1"): ["pass-path"],
     ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json", "max-event", "post"],
     ("listen+tls://BUSY", "-"): ["cert"],
     ("wss://127.0.0.1:1", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni", "tls-profile"],
     ("-", "file:/dev/null"): ["append"],
-    ("tcp://127.0.0.1:1", "-"): ["no-input"],
+    ("tcp://127.0.0.1:1", "-"): ["no-input", "say"],
     ("-", "exec:cat"): ["terminate-after", "kill-after"],
     # These would go on for ever; reconnect.py has them.
     None: ["reconnect", "max-reconnect-delay"],
 }
-OPTIONS_FOR_ALL = ["linger", "progress", "verbose", "quiet", "help", "version"]
+OPTIONS_FOR_ALL = ["linger", "quiet-after", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
-                 "basic-auth": "a:b", "tls-profile": "system"}
+                 "basic-auth": "a:b", "when-slow": "drop", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
+                 "tls-profile": "system"}
 
 
 def option_scopes():

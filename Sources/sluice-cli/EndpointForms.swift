@@ -1,0 +1,85 @@
+/// How an endpoint is written, and what it means: for the help text, and for messages.
+struct EndpointForm {
+  let form: String
+  let meaning: String
+
+  init(_ form: String, _ meaning: String) {
+    self.form = form
+    self.meaning = meaning
+  }
+
+  static let all = [
+    EndpointForm("-", "standard input and output"),
+    EndpointForm(
+      "ws://HOST[:PORT][/PATH]", "a WebSocket; wss:// over TLS, ws+unix:SOCKET[:/PATH] over a Unix socket"),
+    EndpointForm("tcp://HOST:PORT", "a TCP connection"),
+    EndpointForm("tls://HOST:PORT", "a TLS connection"),
+    EndpointForm("unix:PATH", "a Unix socket; unix:@NAME for an abstract one"),
+    EndpointForm("file:PATH", "a file: read as SOURCE, written as TARGET"),
+    EndpointForm(
+      "exec:COMMAND",
+      "the standard input and output of a shell command; after a listening endpoint, its environment describes the connection, as in CGI"
+    ),
+    EndpointForm("echo:", "returns everything it receives"),
+    EndpointForm("null:", "sends nothing, discards everything"),
+    EndpointForm(
+      "room:[NAME]",
+      "as the TARGET of a listening endpoint: what one connection says, all in the room hear, itself too"),
+    EndpointForm(
+      "shared:ENDPOINT",
+      "as the TARGET of a listening endpoint: one '-', exec:, ws:, tcp:, tls:, unix: or file: for all connections; each hears all that it gives"
+    ),
+    EndpointForm(
+      "listen+ws://HOST:PORT[/PATH]", "serves WebSockets, each connected to a new TARGET; listen+wss:// over TLS"),
+    EndpointForm(
+      "listen+tcp://HOST:PORT",
+      "serves TCP connections in the same way; with port 0 the system chooses one, printed on standard error"),
+    EndpointForm("listen+tls://HOST:PORT", "serves TLS connections"),
+    EndpointForm("listen+unix:PATH", "serves a Unix socket"),
+    EndpointForm(
+      "sse+http://HOST[:PORT][/PATH]",
+      "as SOURCE: the events of an event stream (EventSource), read once, or continuously with --reconnect; sse+https:// over TLS"
+    ),
+    EndpointForm(
+      "topic+sqlite:FILE/NAME",
+      "a topic, a log with positions, in a file: read as SOURCE, appended to as TARGET. After listen+ws:, each client is joined to it: what one sends, all get; after listen+sse+http:, each client reads it, and resumes by Last-Event-ID"
+    ),
+    EndpointForm(
+      "topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME",
+      "the same on Redis, for any number of machines; topic+rediss:// over TLS, topic+redis+unix:SOCKET/NAME over a Unix socket"
+    ),
+    EndpointForm(
+      "listen+sse+http://HOST:PORT[/PATH]",
+      "as TARGET: sends each line of SOURCE as an event to all connected clients; listen+sse+https:// over TLS"),
+  ]
+
+  /// In one line.
+  static var list: String { all.map(\.form).joined(separator: ", ") }
+
+  /// A column of forms beside one of meanings.
+  static var table: String {
+    let (indent, column, width) = ("  ", 23, 79)
+    var lines: [String] = []
+    for form in all {
+      var words = form.meaning.split(separator: " ")[...]
+      var line = indent + form.form
+      if line.count + 2 > column {
+        lines.append(line)
+        line = ""
+      }
+      line += String(repeating: " ", count: column - line.count)
+      var isFirst = true
+      while let word = words.popFirst() {
+        if !isFirst && line.count + 1 + word.count > width {
+          lines.append(line)
+          line = String(repeating: " ", count: column)
+          isFirst = true
+        }
+        line += (isFirst ? "" : " ") + word
+        isFirst = false
+      }
+      lines.append(line)
+    }
+    return lines.joined(separator: "\n")
+  }
+}

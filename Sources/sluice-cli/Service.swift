@@ -1,0 +1,307 @@
+import Sluice
+import SluiceHTTP
+import SluiceServer
+import SluiceStreams
+import SluiceWebSocket
+import Synchronization
+
+/// The listening side of a run: accepts connections, and gives each its target.
+struct Service: Sendable {
+  let source: Endpoint
+  let destinations: Destinations
+  let opener: EndpointOpener
+  let connector: Connector
+  let options: WebSocketServerOptions
+  let tls: TLSServerContext?
+  let balancing: LoadBalancerOptions
+  let gatherings: Gatherings
+  /// Whether standard input is left alone, where it is the target's.
+  let hasNoInput: Bool
+  /// Whether each connection asks its target for what it was asked for.
+  let passesPath: Bool
+  let credentials: CredentialUse
+  let responseHeaders: Headers
+  let diagnostics: Diagnostics
+  let interruption: Interruption
+
+  func run() async throws {
+    let stop = Stop()
+    for endpoint in destinations.shared {
+      let opened =
+        endpoint == .standardIO && hasNoInput ? receiving() : try await opener.open(endpoint, as: .target)
+      gatherings.share(
+        endpoint, connector.share(opened, gatherings.slow, readsToEnd: endpoint != .standardIO) { stop.stop() })
+    }
+    do { try await listen(stop) } catch {
+      try? await gatherings.finish()
+      throw error
+    }
+    try await gatherings.finish()
+  }
+
+  private func listen(_ stop: Stop) async throws {
+    switch source {
+    case .listenWebSocket(let url):
+      if destinations.haveRoutes { return try await serveRoutes(url, stop) }
+      let server = try await WebSocketServer.listen(url, options: options)
+      diagnostics.notice("listening on \(server.url)")
+      if destinations.target == .echo && connector.isPlain { return try await serveEcho(server, stop) }
+      server.onExhaustion(tellOfExhaustion)
+      try await serve(server.connections, stop, open: { Visit($0) })
+    case .listenTCP(let host, let port):
+      let listener = try await TCP.listen(host, port: port)
+      listener.onExhaustion(tellOfExhaustion)
+      diagnostics.notice("listening on tcp://\(listener.name)")
+      let counter = options.listen.counter()
+      try await serve(
+        listener, stop,
+        open: { socket in
+          try await interruption.cancelling {
+            let origin = try await origin(of: socket)
+            return Visit(socket, from: origin, try admit(socket, from: origin, counter))
+          }
+        })
+    case .listenTLS(let host, let port):
+      guard let tls else { return }
+      let listener = try await TCP.listen(host, port: port)
+      listener.onExhaustion(tellOfExhaustion)
+      diagnostics.notice("listening on tls://\(listener.name)")
+      let counter = options.listen.counter()
+      try await serve(
+        listener, stop,
+        open: { socket in
+          try await interruption.cancelling {
+            let origin = try await origin(of: socket)
+            // A refusal is not worth a TLS handshake.
+            let slot = try admit(socket, from: origin, counter)
+            return Visit(try await tls.accept(over: socket), from: origin, slot)
+          }
+        })
+    case .listenUnix(let path):
+      let listener = try await UnixSocket.listen(path)
+      listener.onExhaustion(tellOfExhaustion)
+      diagnostics.notice("listening on unix:\(path)")
+      let counter = options.listen.counter()
+      try await serve(listener, stop, open: { Visit($0, try admit($0, from: nil, counter)) })
+    default: return
+    }
+  }
+
+  private func admit(
+    _ socket: SocketStream, from origin: IPAddress?, _ counter: ConnectionCounter
+  ) throws -> ConnectionSlot? {
+    var admission = Admission(counter: counter, peer: origin)
+    do { try admission.enter() } catch {
+      socket.abort(error)
+      throw UsageLimit(description: error.reason)
+    }
+    return admission.slot
+  }
+
+  /// Why a connection was not served.
+  private struct UsageLimit: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  // MARK: WebSockets that the library's server serves
+
+  /// An echo needs nothing of the tool's: it is the library's own pipe, with what that costs.
+  private func serveEcho(_ server: WebSocketServer, _ stop: Stop) async throws {
+    let (diagnostics, logger) = (diagnostics, DiagnosticsLog.logger(diagnostics))
+    try await untilStopped(stop) {
+      try await server.run(logger: logger) { ws in
+        do { try await ws.pipe(ws) } catch {
+          if !(error is CancellationError) { diagnostics.notice("connection failed: \(error)") }
+        }
+      }
+    }
+  }
+
+  private func serveRoutes(_ url: String, _ stop: Stop) async throws {
+    var server = HTTPServerOptions()
+    server.listen = options.listen
+    server.shutdownTimeout = options.connection.closeTimeout
+    let bare = "http" + Endpoint.withoutPath(url).dropFirst(2)
+    let logger = DiagnosticsLog.logger(diagnostics)
+    let listening = try await HTTPServer.listen(bare, options: server)
+    diagnostics.notice("listening on ws\(listening.url.dropFirst(4))")
+    try await untilStopped(stop) { try await listening.run(routes: httpRoutes, logger: logger) }
+  }
+
+  private var httpRoutes: [HTTPRoute] {
+    var routes = destinations.routes.map { route in webSocketRoute(route.path, route.endpoint) }
+    let (fields, credentials) = (responseHeaders, credentials)
+    if let health = destinations.health { routes.append(.respond(health) { _ in .text("ok\n") }) }
+    for (path, folder) in destinations.files {
+      routes.append(HTTPRoute.files(path, in: folder).guarded(adding: fields) { try credentials.check($0) })
+    }
+    if let target = destinations.target {
+      let path = source.listeningPath
+      routes.append(webSocketRoute(path == "/" ? "/*" : path, target))
+    }
+    return routes
+  }
+
+  private func webSocketRoute(_ path: String, _ endpoint: Endpoint) -> HTTPRoute {
+    .webSocket(path, options: options.handshake) { ws in
+      diagnostics.verbose("accepted a connection")
+      await serve(Visit(ws), by: endpoint)
+    }
+  }
+
+  /// Runs what serves until a signal comes, or what all connections share has ended.
+  private func untilStopped(_ stop: Stop, _ body: @escaping @Sendable () async throws -> Void) async throws {
+    let running = Task(executorPreference: UVLoop.shared) { try await body() }
+    stop.set { running.cancel() }
+    let id = interruption.add { running.cancel() }
+    defer { interruption.remove(id) }
+    do { try await running.value } catch is CancellationError {}
+  }
+
+  // MARK: connections that the tool takes one by one
+
+  /// Gives each connection a target of its own. Standard input can be given once: then one connection is served, as `nc -l` does.
+  private func serve<Connection: Sendable>(
+    _ connections: any ReadableStream<Connection>, _ stop: Stop,
+    open endpoint: @escaping @Sendable (Connection) async throws -> Visit
+  ) async throws {
+    guard let target = destinations.target else { return }
+    stop.set { connections.cancel(nil) }
+    let id = interruption.add { connections.cancel(nil) }
+    defer { interruption.remove(id) }
+    if target == .standardIO {
+      guard let opened = try await first(of: connections, open: endpoint) else { return }
+      return try await connector.connect(
+        opened, hasNoInput ? receiving() : try await opener.open(target, as: .target))
+    }
+    try await withThrowingDiscardingTaskGroup { group in
+      while let connection = try await connections.read() {
+        diagnostics.verbose("accepted a connection")
+        group.addTask(executorPreference: UVLoop.shared) {
+          do { await serve(try await endpoint(connection), by: target) } catch { tell(error) }
+        }
+      }
+    }
+  }
+
+  private func tell(_ error: any Error) {
+    if !(error is CancellationError) { diagnostics.notice("connection failed: \(error)") }
+  }
+
+  /// The first connection that can be used. A visitor that only looks whether somebody is there, or says something else than it should, ends
+  /// nothing, and one that says nothing keeps no other waiting.
+  /// - Returns: nil if the listening was ended before.
+  private func first<Connection: Sendable>(
+    of connections: any ReadableStream<Connection>,
+    open endpoint: @escaping @Sendable (Connection) async throws -> Visit
+  ) async throws -> OpenEndpoint? {
+    let chosen = FirstConnection()
+    try await withThrowingDiscardingTaskGroup { group in
+      while let connection = try await connections.read() {
+        group.addTask(executorPreference: UVLoop.shared) {
+          do {
+            let opened = try await endpoint(connection).endpoint
+            if chosen.take(opened) { connections.cancel(nil) } else { opened.giveUp(StreamError.aborted) }
+          } catch { tell(error) }
+        }
+      }
+      group.cancelAll()
+    }
+    return chosen.connection
+  }
+
+  /// Where what is received goes, when nothing is sent.
+  func receiving() -> OpenEndpoint {
+    diagnostics.verbose("standard input is not read; receiving only")
+    return .sink(opener.standardOutput())
+  }
+
+  private func tellOfExhaustion(_ error: any Error) {
+    diagnostics.tellOfExhaustion(error)
+  }
+
+  /// What a load balancer says of a connection, which is behind that then.
+  private func origin(of socket: SocketStream) async throws -> IPAddress? {
+    let origin = try await balancing.origin(of: socket)
+    if let origin { diagnostics.verbose("client address: \(origin)") }
+    return origin
+  }
+
+  /// One connection of a server, with a target of its own.
+  private func serve(_ visit: Visit, by target: Endpoint) async {
+    do {
+      let opened: OpenEndpoint
+      do { opened = try await open(target, for: visit) } catch {
+        visit.endpoint.giveUp(error)
+        throw error
+      }
+      try await connector.connect(visit.endpoint, opened)
+      diagnostics.verbose("connection ended")
+    } catch { tell(error) }
+    withExtendedLifetime(visit) {}
+  }
+
+  private func open(_ target: Endpoint, for visit: Visit) async throws -> OpenEndpoint {
+    var target = target.filled(with: visit.parameters)
+    if passesPath, let asked = visit.requestTarget { target = target.asking(for: asked) }
+    let filled = target
+    // What opens at once is not left to another task: a WebSocket's messages and the Close behind them may be here already, and once that
+    // is answered nothing can be given back.
+    guard RegularFile.mayWait(toOpen: filled) else { return try await opener.open(filled, as: .target, for: visit) }
+    return try await interruption.cancelling { try await opener.open(filled, as: .target) }
+  }
+}
+
+/// What stops listening, once there is something that listens.
+private final class Stop: Sendable {
+  private enum State {
+    case waiting
+    case set(@Sendable () -> Void)
+    case stopped
+  }
+  private let state = Mutex(State.waiting)
+
+  func set(_ action: @escaping @Sendable () -> Void) {
+    let isStopped = state.withLock { state in
+      if case .stopped = state { return true }
+      state = .set(action)
+      return false
+    }
+    if isStopped { action() }
+  }
+
+  func stop() {
+    let last = state.withLock { state in
+      defer { state = .stopped }
+      return state
+    }
+    if case .set(let action) = last { action() }
+  }
+}
+
+/// Where connections of a server meet.
+final class Gatherings: Sendable {
+  let slow: SlowConnection
+  private let rooms: Rooms
+  private let shared = Mutex<[Endpoint: SharedTarget]>([:])
+
+  init(_ slow: SlowConnection, framing: MessageFraming) {
+    self.slow = slow
+    rooms = Rooms(slow, framing: framing)
+  }
+
+  func share(_ endpoint: Endpoint, _ target: SharedTarget) { shared.withLock { $0[endpoint] = target } }
+
+  func room(_ name: String) -> Room { rooms.enter(name) }
+
+  func room(of endpoint: Endpoint) -> Room? { shared.withLock { $0[endpoint] }?.room }
+
+  /// Ends what is shared, when nobody is connected any more.
+  func finish() async throws {
+    var failure: (any Error)?
+    for target in shared.withLock({ $0.values.map { $0 } }) {
+      do { try await target.finish() } catch { failure = failure ?? error }
+    }
+    if let failure { throw failure }
+  }
+}

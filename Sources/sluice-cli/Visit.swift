@@ -1,0 +1,58 @@
+import Sluice
+import SluiceHTTP
+
+/// A connection of a server, as its target is told of it.
+struct Visit: Sendable {
+  let endpoint: OpenEndpoint
+  private let connection: Connection
+  /// Its place among those that are served, where the tool counts these itself.
+  private let slot: ConnectionSlot?
+
+  private enum Connection: Sendable {
+    case webSocket(WebSocket)
+    case socket(SocketStream, origin: IPAddress?)
+    case secure(TLSStream, origin: IPAddress?)
+  }
+
+  init(_ socket: WebSocket) {
+    endpoint = .messages(.socket(socket))
+    connection = .webSocket(socket)
+    slot = nil
+  }
+
+  /// - Parameter origin: Where it comes from, if a load balancer says so.
+  init(_ socket: SocketStream, from origin: IPAddress? = nil, _ slot: ConnectionSlot?) {
+    endpoint = .bytes(socket)
+    connection = .socket(socket, origin: origin)
+    self.slot = slot
+  }
+
+  init(_ stream: TLSStream, from origin: IPAddress?, _ slot: ConnectionSlot?) {
+    endpoint = .bytes(stream)
+    connection = .secure(stream, origin: origin)
+    self.slot = slot
+  }
+
+  /// What a command that serves it is told, gathered when there is one.
+  var variables: CGIVariables {
+    get async {
+      switch connection {
+      case .webSocket(let socket):
+        var variables = await socket.cgiVariables
+        for (name, value) in socket.parameters { variables[Route.variable(name)] = value }
+        return variables
+      case .socket(let socket, let origin): return await socket.cgiVariables(from: origin)
+      case .secure(let stream, let origin): return await stream.cgiVariables(from: origin)
+      }
+    }
+  }
+
+  /// What stands in its path for the names of its route.
+  var parameters: [String: String] { if case .webSocket(let socket) = connection { socket.parameters } else { [:] } }
+
+  /// The path and query that it has asked for.
+  var requestTarget: String? {
+    guard case .webSocket(let socket) = connection else { return nil }
+    return socket.path + (socket.query.map { "?" + $0 } ?? "")
+  }
+}

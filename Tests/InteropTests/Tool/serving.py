@@ -1,0 +1,277 @@
+"""What the tool serves to many: serving.py NAME TOOL. Exits 1 and says why when something differs."""
+import base64
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from toolkit import LIMIT, Line, Server, WebSocket, check, get, name, run, tool, within
+
+ANY = "listen+ws://127.0.0.1:0"
+
+
+def rooms():
+    """All in a room hear what one says, whatever it is that listens; other rooms do not."""
+    with Server(ANY, "room:") as server:
+        members = [WebSocket(server.port) for _ in range(5)]
+        time.sleep(0.2)
+        for index, member in enumerate(members):
+            member.send(f"from {index}")
+            for other in members:
+                check(other.receive() == f"from {index}", "a message to all")
+        members[0].close()
+        members[1].socket.close()
+        members[2].send("left")
+        for other in members[2:]:
+            check(other.receive() == "left", "those who stay")
+        members[2].send(b"\0\1", opcode=2)
+        check([member.receive() for member in members[2:]] == [b"\0\1"] * 3, "binary messages stay so")
+    for listener in ["listen+tcp://127.0.0.1:0", "listen+unix:@sluice-rooms"]:
+        with Server(listener, "room:") as server:
+            place = server.port or "\0sluice-rooms"
+            members = [Line(place) for _ in range(3)]
+            time.sleep(0.2)
+            # Lines stay whole, however they come.
+            members[0].send(b"half ")
+            members[1].send(b"other\r\n")
+            for member in members:
+                check(member.receive() == b"other\n", "a line to all")
+            members[0].send(b"line\xff\n")
+            for member in members:
+                check(member.receive() == b"half line\xff\n", "a line in two parts")
+            members[0].socket.shutdown(socket.SHUT_WR)
+            check(members[0].receive() == b"", "whose input has ended leaves")
+            members[1].send(b"still\n")
+            check(members[2].receive() == b"still\n", "the others go on")
+            server.stop()
+            check(members[1].receive() == b"still\n" and members[1].receive() == b"", "the end of the room")
+    with Server(ANY + "/rooms/{r}", "room:{r}") as server:
+        blue = [WebSocket(server.port, "/rooms/blue"), WebSocket(server.port, "/rooms/%62lue")]
+        red = WebSocket(server.port, "/rooms/red")
+        check(WebSocket(server.port, "/rooms").status == 404, "a path without the segment")
+        time.sleep(0.2)
+        blue[0].send("blue")
+        red.send("red")
+        check([socket.receive() for socket in blue] == ["blue"] * 2 and red.receive() == "red", "rooms by name")
+        server.stop()
+        check(red.receive() == 1001, "1001 at the end")
+
+
+def slow():
+    """One that reads nothing holds the others as long as it may, or not at all."""
+    for policy, survives in [("disconnect", False), ("wait:0.3", False), ("drop", True)]:
+        with Server("--when-slow", policy, ANY, "room:") as server:
+            deaf, sender, other = WebSocket(server.port), WebSocket(server.port), WebSocket(server.port)
+            # Small buffers: it is slow soon.
+            deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            time.sleep(0.2)
+            heard = []
+
+            def hear(member):
+                while isinstance(message := member.receive(), str):
+                    heard.append(message)
+                    if message == "last":
+                        return
+
+            hearers = [threading.Thread(target=hear, args=(member,)) for member in (sender, other)]
+            for hearer in hearers:
+                hearer.start()
+            for index in range(400):
+                sender.send("x" * 20000)
+            sender.send("last")
+            for hearer in hearers:
+                hearer.join(LIMIT)
+                check(not hearer.is_alive(), f"{policy}: who reads has not heard all")
+            check(len(heard) == 802 or survives, f"{policy}: {len(heard)} messages")
+            deaf.socket.settimeout(10)
+            got = 0
+            last = None
+            try:
+                while got < 400 and (frame := deaf.frame()) and frame[1] is not None:
+                    got += 1
+                    last = frame[1]
+                    if survives and got > 3:
+                        break
+            except (ConnectionResetError, TypeError):
+                got = -1
+            check(survives or got < 400, f"{policy}: the deaf one heard all: {got}")
+
+
+def shared():
+    """One command, one standard input and output, one connection for all."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = f"exec:echo started >>{folder}/starts; while read line; do echo \"<$line>\"; done"
+        for listener in [ANY, "listen+tcp://127.0.0.1:0"]:
+            with Server(listener, "shared:" + command) as server:
+                kind = WebSocket if listener == ANY else lambda port: Line(port)
+                members = [kind(server.port) for _ in range(3)]
+                time.sleep(0.2)
+                for index, member in enumerate(members):
+                    text = f"{index}" if listener == ANY else f"{index}\n".encode()
+                    member.send(text)
+                    expected = f"<{index}>" if listener == ANY else f"<{index}>\n".encode()
+                    for other in members:
+                        check((got := other.receive()) == expected, f"{listener}: {got}, not {expected}")
+        with open(folder + "/starts") as file:
+            check(file.read() == "started\n" * 2, "one command for all")
+    # The command's end ends all, with its status.
+    with Server(ANY, "shared:exec:read line; echo bye; exit 3", status=7) as server:
+        members = [WebSocket(server.port) for _ in range(2)]
+        time.sleep(0.2)
+        members[0].send("x")
+        for member in members:
+            check(member.receive() == "bye" and member.receive() == 1000, "the last words, and a Close")
+            member.close()
+        server.process.wait(LIMIT)
+    with Server(ANY, "shared:-", stdin=subprocess.PIPE) as server:
+        members = [WebSocket(server.port) for _ in range(2)]
+        time.sleep(0.2)
+        server.process.stdin.write(b"to all\n")
+        server.process.stdin.flush()
+        check([member.receive() for member in members] == ["to all"] * 2, "standard input goes to all")
+        members[0].send("one")
+        check(server.process.stdout.readline() == b"one\n", "to standard output")
+        members[1].send("two")
+        check(server.process.stdout.readline() == b"two\n", "to standard output")
+        server.process.stdin.close()
+        check([member.receive() for member in members] == [1000] * 2, "its end is the end of all")
+        for member in members:
+            member.close()
+        check(server.process.wait(LIMIT) == 0, "the end of the tool")
+    # Without an input it listens only.
+    with Server(ANY, "shared:-") as server:
+        member = WebSocket(server.port)
+        member.send("heard")
+        check(server.process.stdout.readline() == b"heard\n", "without standard input")
+    with Server(ANY, "echo:") as behind, Server(ANY, "shared:" + behind.url) as server:
+        members = [WebSocket(server.port) for _ in range(2)]
+        time.sleep(0.2)
+        members[1].send("through one")
+        check([member.receive() for member in members] == ["through one"] * 2, "a WebSocket for all")
+    for wrong in [["shared:echo:", b"can't be shared"], ["shared:room:", b"can't be shared"]]:
+        check(wrong[1] in run(ANY, wrong[0], status=64).stderr, f"{wrong}")
+    check(b"listening endpoint" in run("-", "room:", status=64).stderr, "a room without a listener")
+    check(b"comes second" in run("room:", status=64).stderr, "a room as SOURCE")
+
+
+def routes():
+    """Several endpoints, files and a health check at one port."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(folder + "/public")
+        with open(folder + "/public/index.html", "w") as file:
+            file.write("<p>hello")
+        with open(folder + "/secret", "w") as file:
+            file.write("secret")
+        os.symlink("../secret", folder + "/public/link")
+        with open(folder + "/public/.hidden", "w") as file:
+            file.write("hidden")
+        with Server("--route", "/echo=echo:", "--route", "/sh/{word}=exec:echo $ROUTE_WORD $PATH_INFO; cat", "--route",
+                    "/rooms/{r}=room:{r}", "--files", "/=" + folder + "/public", "--health", "/health", "--response-header",
+                    "X-Answer: 7", ANY) as server:
+            echo = WebSocket(server.port, "/echo")
+            echo.send("hi")
+            check(echo.receive() == "hi" and b"X-Answer: 7" in echo.head, f"an echo: {echo.head}")
+            command = WebSocket(server.port, "/sh/a%2Fb%3Bid")
+            check(command.receive() == "a/b;id /sh/a/b;id", "a command with a variable")
+            members = [WebSocket(server.port, "/rooms/x") for _ in range(2)]
+            time.sleep(0.2)
+            members[0].send("hello")
+            check([member.receive() for member in members] == ["hello"] * 2, "a room")
+            status, head, body = get(server.port, "/")
+            check((status, body) == (200, b"<p>hello") and b"X-Answer: 7" in head, f"a file: {status} {head}")
+            check(get(server.port, "/health")[::2] == (200, b"ok\n"), "a health check")
+            for path in ["/link", "/.hidden", "/../secret", "/%2e%2e/secret", "/nothing", "/..%2fsecret"]:
+                check(get(server.port, path)[0] in (400, 404), f"{path}: {get(server.port, path)}")
+            check(WebSocket(server.port, "/other").status == 404, "a path without a route")
+            server.stop()
+            check(echo.receive() == 1001, "1001 at the end")
+        # A TARGET is for all other paths; credentials are asked for everywhere but for a health check.
+        with Server("--route", "/a=null:", "--files", "/files=" + folder + "/public", "--health", "/health", "--basic-auth", "ann:x", ANY,
+                    "echo:") as server:
+            ann = f"Authorization: Basic {base64.b64encode(b'ann:x').decode()}\r\n"
+            check(WebSocket(server.port, "/b").status == 401 and get(server.port, "/files/")[0] == 401, "credentials")
+            check(get(server.port, "/files/", ann)[0] == 200 and get(server.port, "/health")[0] == 200, "with them")
+            echo = WebSocket(server.port, "/b/c", ann)
+            echo.send("other")
+            check(echo.receive() == "other", "another path")
+    for words, told in [(["--route", "echo=echo:", ANY], b"/PATH=ENDPOINT"), (["--route", "/x=", ANY], b"nothing stands"),
+                        (["--route", "/x=bogus:", ANY], b"bogus"), (["--route", "/x=-", ANY], b"shared:-"),
+                        (["--route", "/{a}=room:{b}", ANY], b"{b}"), (["--route", "/{a}=ws://{a}:80", ANY], b"host"),
+                        (["--route", "/x=echo:", "listen+tcp://127.0.0.1:0", "echo:"], b"--route does not apply"),
+                        (["--health", "x", ANY, "echo:"], b"--health")]:
+        check(told in run(*words, status=64).stderr, f"{words}: {run(*words, status=64).stderr}")
+
+
+def passed_paths():
+    """A WebSocket in front of another asks for what it was asked for, if it is told to."""
+    with Server(ANY, "exec:echo $REQUEST_URI") as behind:
+        base = behind.url.rstrip("/")
+        for target, asked, expected in [(base, "/a/b?c=d", "/a/b?c=d"), (base + "/v1", "/a%20b", "/v1/a%20b"), (base + "/v1/", "/", "/v1/")]:
+            with Server("--pass-path", ANY, target) as front:
+                check((got := WebSocket(front.port, asked).receive()) == expected, f"{target} asked for {asked}: {got}")
+        with Server(ANY, base + "/fixed") as front:
+            check(WebSocket(front.port, "/other").receive() == "/fixed", "not asked to")
+        with Server("--route", "/v/{name}=" + base + "/x/{name}?q={name}", ANY) as front:
+            check((got := WebSocket(front.port, "/v/a%2Fb%26c").receive()) == "/x/a%2Fb&c?q=a%2Fb%26c", f"by name: {got}")
+
+
+def limits():
+    """How many are served, whom, and for how long in silence."""
+    for listener, kind in [(ANY, WebSocket), ("listen+tcp://127.0.0.1:0", Line)]:
+        def refused(server, source=None):
+            client = kind(server.port, source=source)
+            return client.status in (403, 429, 503) if kind is WebSocket else client.receive() == b""
+
+        def works(client):
+            client.send("x" if kind is WebSocket else b"x\n")
+            return client.receive() in ("x", b"x\n")
+
+        with Server("--max-connections", "2", listener, "echo:") as server:
+            first, second = kind(server.port), kind(server.port)
+            check(works(first) and works(second) and refused(server), f"{listener}: a third of two")
+            first.close()
+            within("a place is free again", lambda: not refused(server))
+        with Server("--max-connections-per-address", "1", listener, "echo:") as server:
+            first = kind(server.port)
+            check(works(first) and refused(server), f"{listener}: a second of one address")
+            check(works(kind(server.port, source="127.0.0.2")), f"{listener}: another address")
+        with Server("--allow", "127.0.0.2/31", listener, "echo:") as server:
+            check(refused(server) and works(kind(server.port, source="127.0.0.3")), f"{listener}: --allow")
+        with Server("--idle-timeout", "0.5", listener, "echo:") as server:
+            start = time.monotonic()
+            client = kind(server.port)
+            check(works(client), "works")
+            time.sleep(0.3)
+            check(works(client) and client.receive() in (1001, b""), f"{listener}: an idle client")
+            check(time.monotonic() - start > 0.7, f"{listener}: cut too soon")
+            client.socket.close()
+
+
+def greetings():
+    """What is said on each connection, and how long a silence may be."""
+    for listener in [ANY, "listen+tcp://127.0.0.1:0"]:
+        with Server(listener, "exec:read a; read b; echo $a $b; exit 0") as server:
+            done = run("--say", "one", "--say", "two", "--on-end", "defer", server.url) if listener == ANY else run(
+                "--say", "one", "--say", "two", server.url)
+            check(done.stdout == b"one two\n", f"what is said first: {done.stdout}")
+        # It is lost each time, and told anew.
+        with Server(listener, "exec:read a; echo got $a; kill -9 $$" if listener == ANY else "exec:read a; echo got $a") as server:
+            client = subprocess.Popen(
+                [tool, "--reconnect", "--max-reconnect-delay", "0.05", "--no-input", "--say", "hello", server.url],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            for _ in range(3):
+                check((got := client.stdout.readline()) == b"got hello\n", f"{listener}: said again: {got}")
+            client.kill()
+            client.wait()
+    with Server(ANY, "exec:echo a; sleep 0.3; echo b; sleep 60", "--terminate-after", "0", "--kill-after", "0") as server:
+        start = time.monotonic()
+        done = run("--quiet-after", "1", "--no-input", server.url)
+        check(done.stdout == b"a\nb\n" and 1.2 < time.monotonic() - start < 20, f"quiet: {done.stdout}")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        run("--quiet-after", "0.3", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+
+
+globals()[name]()
