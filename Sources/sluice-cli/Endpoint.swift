@@ -28,6 +28,9 @@ enum Endpoint: Hashable, Sendable {
       return
     }
     guard let colon = text.firstIndex(of: ":") else {
+      if let meant = ForeignNames.endpoint(text.lowercased(), "") {
+        throw UsageError("'\(text)' is not an endpoint: write \(meant)")
+      }
       throw UsageError(
         "'\(text)' is not an endpoint; for a file, write file:\(text). Endpoints are: \(EndpointForm.list)")
     }

@@ -465,6 +465,8 @@ OPTION_PLACES = {
     ("-", "file:/dev/null"): ["append"],
     ("tcp://127.0.0.1:1", "-"): ["no-input", "say"],
     ("-", "exec:cat"): ["terminate-after", "kill-after"],
+    ("topic+sqlite:/nonexistent/x/log", "-"): ["from", "no-follow"],
+    ("-", "topic+sqlite:/nonexistent/x/log"): ["max-age", "max-bytes", "max-count", "append-timeout"],
     # These would go on for ever; reconnect.py has them.
     None: ["reconnect", "max-reconnect-delay"],
 }
