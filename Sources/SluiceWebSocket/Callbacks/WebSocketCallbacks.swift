@@ -40,6 +40,9 @@ import Synchronization
   private var hasNewControls = false
   private var hadNoRoom = false
   private var isReading = false
+  /// Whether it is open, and there was no handler to be told so. Not kept as the others are: few servers have that handler, and each connection would hold
+  /// the memory of a queue.
+  private var isOpenUntold = false
   /// While it is open.
   private var attendant: Attendant?
   /// Whether the connection is over, though what it has received may still be unread.
@@ -70,7 +73,6 @@ import Synchronization
 
   /// What happened and had no handler.
   private enum Kept {
-    case open
     case error(any Error)
     case close(CloseCode, String)
     case drain
@@ -325,8 +327,8 @@ import Synchronization
     ws.publishBufferedAmount()
     shared.withLock { $0 = ws }
     queuedForOpen.store(0, ordering: .relaxed)
-    keep(.open)
-    read()
+    isOpenUntold = true
+    deliver()
   }
 
   /// - Throws: `StreamError.concurrentRead` or `.concurrentWrite` if somebody else uses the connection.
@@ -352,12 +354,16 @@ import Synchronization
   }
 
   private func deliverKept() {
+    if isOpenUntold, let handler = openHandler {
+      isOpenUntold = false
+      openHandler = nil
+      handler()
+    }
     while let index = kept.firstIndex(where: hasHandler) { give(kept.remove(at: index)) }
   }
 
   private func hasHandler(for event: Kept) -> Bool {
     switch event {
-    case .open: openHandler != nil
     // Whoever looks at closes alone has no use for the error before.
     case .error: errorHandler != nil || closeHandler != nil
     case .close: closeHandler != nil
@@ -382,10 +388,6 @@ import Synchronization
 
   private func give(_ event: Kept) {
     switch event {
-    case .open:
-      let handler = openHandler
-      openHandler = nil
-      handler?()
     case .error(let error): errorHandler?(error)
     case .drain: drainHandler?()
     case .ping(let payload): pingHandler?(payload)
