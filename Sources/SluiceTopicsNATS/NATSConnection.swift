@@ -137,7 +137,7 @@
           { handle, _, status, closure in
             guard status == NATS_NOT_PERMITTED else { return }
             unsafe NATSConnection.numbered(closure)?.wasNotPermitted(
-              NATSConnection.lastError(handle) ?? "not permitted")
+              NATSConnection.calledBackError ?? NATSConnection.lastError(handle))
           }, number))
       var connected: OpaquePointer?
       let status = unsafe natsConnection_Connect(&connected, options)
@@ -184,6 +184,13 @@
       }
     }
 
+    /// What a callback for an error is called for. The connection's own last error may be a later one already.
+    private static var calledBackError: String? {
+      guard let text = unsafe nats_GetLastError(nil) else { return nil }
+      let string = unsafe String(cString: text)
+      return string.utf8.firstRange(of: "ermissions".utf8) == nil ? nil : string
+    }
+
     private static func lastError(_ handle: OpaquePointer?) -> String? {
       var text: UnsafePointer<CChar>?
       guard let handle = unsafe handle, unsafe natsConnection_GetLastError(handle, &text) != NATS_OK,
@@ -215,7 +222,9 @@
     }
 
     /// The server drops what it does not permit, and says so without an answer.
-    private func wasNotPermitted(_ text: String) {
+    /// - Parameter text: nil where it is not known what that was: it may be whatever is waited for.
+    private func wasNotPermitted(_ text: String?) {
+      guard let text else { return fail(TopicError.refused("a permission is missing")) }
       let refused = TopicError.refused(text)
       if text.utf8.firstRange(of: inbox.utf8) != nil { return fail(refused) }
       func names(_ subject: String) -> Bool { text.utf8.firstRange(of: "\"\(subject)\"".utf8) != nil }
