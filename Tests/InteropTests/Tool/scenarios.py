@@ -473,7 +473,7 @@ OPTION_PLACES = {
 OPTIONS_FOR_ALL = ["linger", "quiet-after", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
                  "basic-auth": "a:b", "when-slow": "drop", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
-                 "tls-profile": "system"}
+                 "tls-profile": "system", "from": "earliest", "max-age": "1d"}
 
 
 def option_scopes():
