@@ -68,24 +68,12 @@ def slow():
             # Small buffers: it is slow soon.
             deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             time.sleep(0.2)
-            heard = []
-
-            def hear(member):
-                while isinstance(message := member.receive(), str):
-                    heard.append(message)
-                    if message == "last":
-                        return
-
-            hearers = [threading.Thread(target=hear, args=(member,)) for member in (sender, other)]
-            for hearer in hearers:
-                hearer.start()
+            # One after the other: whoever reads is never slow, however busy the machine is.
             for index in range(400):
-                sender.send("x" * 20000)
-            sender.send("last")
-            for hearer in hearers:
-                hearer.join(LIMIT)
-                check(not hearer.is_alive(), f"{policy}: who reads has not heard all")
-            check(len(heard) == 802 or survives, f"{policy}: {len(heard)} messages")
+                text = f"{index}" + "x" * 20000
+                sender.send(text)
+                for member in (sender, other):
+                    check(member.receive() == text, f"{policy}: message {index} of who reads")
             deaf.socket.settimeout(10)
             got = 0
             last = None
@@ -222,8 +210,12 @@ def limits():
     """How many are served, whom, and for how long in silence."""
     for listener, kind in [(ANY, WebSocket), ("listen+tcp://127.0.0.1:0", Line)]:
         def refused(server, source=None):
-            client = kind(server.port, source=source)
-            return client.status in (403, 429, 503) if kind is WebSocket else client.receive() == b""
+            try:
+                client = kind(server.port, source=source)
+                return client.status in (403, 429, 503) if kind is WebSocket else client.receive() == b""
+            except ConnectionResetError:
+                # It may come before the connection is seen to be there.
+                return kind is Line
 
         def works(client):
             client.send("x" if kind is WebSocket else b"x\n")
