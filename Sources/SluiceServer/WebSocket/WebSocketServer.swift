@@ -48,8 +48,8 @@ public struct WebSocketServer: Sendable {
   /// alone to cancel: a wait for a message hears of nobody else, unless it is a child task that waits.
   ///
   /// A handler whose connection is over finds that where it reads or sends. The task of one that does neither is cancelled: at once if it has
-  /// read nothing, two seconds later if it has read all that came, and after the close timeout if it has not, however much that is; `WebSocket.waitUntilClosed` is there
-  /// for those who wait for this alone. A connection counts for `maxConnections` until its handler has returned.
+  /// read nothing, two seconds later if it has read all that came, after the close timeout if it has not, and after `stallTimeout` if that is more than is
+  /// read ahead; `WebSocket.waitUntilClosed` is there for those who wait for this alone. A connection counts for `maxConnections` until its handler has returned.
   /// - Throws: `CancellationError`, or an `IOError` of the listening socket.
   public func run(
     logger: Logger = Logger(label: "sluice.websocket.server"),

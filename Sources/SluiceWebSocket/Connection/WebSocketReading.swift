@@ -417,14 +417,15 @@ extension WebSocket: ServedStream {
     settleInput()
   }
 
-  /// No more is read, because nobody asks for it. If the peer is known to have ended, then that waits for the reader for as long as an end does that was
-  /// read: a connection is over with its peer, and not when somebody finds the time to read.
+  /// No more is read, because nobody asks for it. If the peer is known to have ended, then that waits for a reader that reads within `stallTimeout`: a
+  /// connection is over with its peer, and not when somebody finds the time to read. Longer than an end that was read waits: with this one, what lies before
+  /// it is lost.
   package func foreseeEnd() {
-    guard isReading, !incoming.isEndForeseen, isEndKnown else { return }
+    guard isReading, !incoming.isEndForeseen, isEndKnown, let limit = options.stallTimeout else { return }
     Reached.mark("ws.endForeseen")
     incoming.isEndForeseen = true
     let count = incoming.readCount
-    _ = loop.schedule(after: patience) { self.heedForeseenEnd(ifNotReadSince: count) }
+    _ = loop.schedule(after: limit) { self.heedForeseenEnd(ifNotReadSince: count) }
   }
 
   private var isEndKnown: Bool {
