@@ -55,6 +55,7 @@
       let ends = Mutex(0)
       var options = WebSocketHandshakeOptions()
       options.connection.closeTimeout = .milliseconds(200)
+      options.connection.stallTimeout = .milliseconds(200)
       let upgrader = WebSocketUpgrader(options: options) { ws in
         defer { ends.withLock { $0 += 1 } }
         try await Task.sleep(for: .seconds(50))
@@ -62,6 +63,7 @@
       try await NIOServer.run(upgrader: upgrader) { server in
         var clientOptions = WebSocketClientOptions()
         clientOptions.request.connection.closeTimeout = .milliseconds(200)
+        clientOptions.request.connection.stallTimeout = .milliseconds(200)
         let client = try await WebSocket.connect("ws://127.0.0.1:\(server.port)/ws", options: clientOptions)
         for _ in 0..<100 { try await client.send(Bytes([UInt8](repeating: 1, count: 1000))) }
         try await Task.sleep(for: .milliseconds(50))
