@@ -17,6 +17,7 @@ extension WebSocket: ServedStream {
     guard !incoming.bytes.isEmpty, isPlain, !machine.isWatched, isReading, incoming.hasBeenRead,
       !incoming.isDiscarding, incoming.ahead.isEmpty
     else { return nil }
+    incoming.readCount &+= 1
     return try decodeBuffered()
   }
 
