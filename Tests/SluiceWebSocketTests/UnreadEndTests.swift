@@ -51,7 +51,8 @@ struct UnreadEndTests {
             #expect(answer, "\(over): the Close was not answered")
           }
           peer.abort(StreamError.aborted)
-          try await loop.sleep(for: .seconds(60))
+          // Half of what an end waits for that may be known of: its timer ends with the connection.
+          try await loop.sleep(for: .seconds(30))
           #expect(loop.openTimers == 0, "\(over), \(messages) messages")
         }
       }
@@ -135,6 +136,33 @@ struct UnreadEndTests {
       }
       await #expect(throws: WebSocketError.self) { try await server.read() }
       try await loop.sleep(for: .seconds(60))
+      #expect(loop.openTimers == 0)
+    }
+  }
+
+  @Test("and so does one that takes its time over messages that came together", arguments: [nil, Duration.seconds(60)])
+  func lateLoop(stallTimeout: Duration?) async throws {
+    var options = WebSocketHandshakeOptions()
+    options.connection.stallTimeout = stallTimeout
+    try await SimulatedWire.run(pieceSize: 64 << 10, delay: .milliseconds(1)) { [options] near, far, loop in
+      let server = try await SimulatedWire.open(near, far, options: options)
+      var wire = BytesBuilder()
+      // Of 16 bytes, so that one read of the transport has hundreds of them, in more bytes than are read ahead.
+      for number in 0..<4000 { wire.append(frame(0x82, Bytes([UInt8](repeating: UInt8(number % 251), count: 16)))) }
+      try await near.write(wire.take())
+      try await near.close()
+      var count = 0
+      do {
+        for try await message in server {
+          #expect(message.bytes.first == UInt8(count % 251))
+          count += 1
+          // Half a minute for each hundred: none of them is too late, all of them take twenty minutes.
+          if count % 100 == 0 { try await loop.sleep(for: .seconds(30)) }
+        }
+        Issue.record("an end without a Close is a loss")
+      } catch is WebSocketError {}
+      #expect(count == 4000)
+      try await loop.sleep(for: .seconds(30))
       #expect(loop.openTimers == 0)
     }
   }

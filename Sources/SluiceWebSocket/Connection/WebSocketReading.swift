@@ -418,15 +418,15 @@ extension WebSocket: ServedStream {
     settleInput()
   }
 
-  /// No more is read, because nobody asks for it. If the peer is known to have ended, then that waits for a reader that reads within `stallTimeout`: a
-  /// connection is over with its peer, and not when somebody finds the time to read. Longer than an end that was read waits: with this one, what lies before
-  /// it is lost.
+  /// No more is read, because nobody asks for it. If the peer is known to have ended, then that waits for a reader that reads within `stallTimeout`, or
+  /// its default where peers may stall for ever: a connection is over with its peer, and not when somebody finds the time to read. Longer than an end that
+  /// was read waits: with this one, what lies before it is lost.
   package func foreseeEnd() {
-    guard isReading, !incoming.isEndForeseen, isEndKnown, let limit = options.stallTimeout else { return }
+    guard isReading, heldControls?.foreseenEnd == nil, isEndKnown else { return }
     Reached.mark("ws.endForeseen")
-    incoming.isEndForeseen = true
     let count = incoming.readCount
-    _ = loop.schedule(after: limit) { self.heedForeseenEnd(ifNotReadSince: count) }
+    let limit = options.stallTimeout ?? WebSocketOptions.defaultStallTimeout
+    controls.foreseenEnd = loop.schedule(after: limit) { self.heedForeseenEnd(ifNotReadSince: count) }
   }
 
   private var isEndKnown: Bool {
@@ -435,7 +435,7 @@ extension WebSocket: ServedStream {
   }
 
   private func heedForeseenEnd(ifNotReadSince count: UInt32) {
-    incoming.isEndForeseen = false
+    heldControls?.foreseenEnd = nil
     guard isReading else { return }
     // A pipe reads on when its sink has room, for which that has a limit of its own.
     let isPiped = hasReader && heldControls?.observer == nil

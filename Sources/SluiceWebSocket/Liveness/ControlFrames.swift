@@ -18,6 +18,8 @@ final class ControlFrames {
   var observer: (any ControlObserver)?
   /// For the machine's times, where it keeps any.
   var timer: LoopTimer?
+  /// For an end that is known of and lies behind more than is read ahead.
+  var foreseenEnd: LoopTimer?
   /// Whether what waits to be sent is above the watermark, as the observer knows.
   var isFull = false
   /// Who waits in `waitUntilClosed`.

@@ -86,6 +86,7 @@ extension WebSocket {
   func stopWatching() {
     stopStallWatch()
     stopTimer()
+    if let timer = heldControls?.foreseenEnd.take() { loop.cancelTimer(timer) }
     machine.stopTimes()
   }
 

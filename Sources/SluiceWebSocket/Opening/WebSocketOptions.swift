@@ -20,8 +20,10 @@ public struct WebSocketOptions: Sendable {
     didSet { writeHighWatermark = max(writeHighWatermark, 1) }
   }
   /// How long the peer may read nothing while a writer waits for room, before it is disconnected. A slow peer that reads something is not
-  /// disconnected; one that sends, or answers pings, without reading is. nil: no limit. Default: 60 seconds.
-  public var stallTimeout: Duration? = .seconds(60)
+  /// disconnected; one that sends, or answers pings, without reading is. For as long, and for the default where this is nil, an end of the peer that lies
+  /// behind more than is read ahead waits for our reader. nil: no limit. Default: 60 seconds.
+  public var stallTimeout: Duration? = defaultStallTimeout
+  static let defaultStallTimeout = Duration.seconds(60)
 
   /// Pings a silent peer, and disconnects one that does not respond. Default: nil, no pings.
   public var keepalive: Keepalive?
