@@ -86,8 +86,10 @@ public protocol PolledReadableStream<Output>: ReadableStream, LoopBound {
   func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == Output
 }
 
-/// Two polled halves.
-public protocol PolledDuplexStream<Output, Input>: DuplexStream, PolledReadableStream, PolledWritableStream {}
+/// Two polled halves. It is an object, so that whatever keeps one, as each connection keeps its transport, keeps a reference and not a box of any size.
+public protocol PolledDuplexStream<Output, Input>: AnyObject, DuplexStream, PolledReadableStream,
+  PolledWritableStream
+{}
 
 extension PolledLending {
   /// Where nothing was lent.

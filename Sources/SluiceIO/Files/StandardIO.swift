@@ -159,7 +159,7 @@ extension StandardStream {
 /// ```swift
 /// try await bridge(StandardIO(), socket)
 /// ```
-public struct StandardIO: PolledDuplexStream {
+public final class StandardIO: PolledDuplexStream {
   public typealias Output = Bytes
   public typealias Input = Bytes
 

@@ -70,8 +70,6 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
     var hasBeenRead = false
     /// Whether it will be looked soon whether what was read last had more behind it.
     var isLookDue = false
-    /// Whether an end is known of that lies behind more than is read ahead.
-    var isEndForeseen = false
     /// How often somebody has asked for a message.
     var readCount: UInt32 = 0
     /// Whether messages are dropped, because the read half was cancelled.

@@ -15,10 +15,12 @@ extension WebSocket {
 }
 
 /// See `WebSocket.parts`.
-public struct WebSocketParts: PolledDuplexStream {
+public final class WebSocketParts: PolledDuplexStream {
   public typealias Output = MessagePart
   public typealias Input = MessagePart
   let socket: WebSocket
+
+  init(socket: WebSocket) { self.socket = socket }
 
   public var loop: any Loop { socket.loop }
   public var endsAsOne: Bool { true }

@@ -21,12 +21,13 @@ struct WebSocketOpening: Sendable {
     /// Any of these, where the application has accepted the request with a value.
     indirect case accepted(value: any Sendable, Head)
   }
-  private let agreedHead: Head
+  // In this order they take 32 bytes of each connection, and 40 in others.
+  /// Who the peer is, as far as it is known.
+  private(set) var remoteAddress: IPAddress?
   let version: WebSocketVersion
   /// Whether this server's side of it is in TLS.
   let isSecure: Bool
-  /// Who the peer is, as far as it is known.
-  private(set) var remoteAddress: IPAddress?
+  private let agreedHead: Head
 
   /// The same with the peer's address.
   func with(_ address: IPAddress?) -> WebSocketOpening {
