@@ -56,6 +56,14 @@ struct EndpointForm {
   /// In one line.
   static var list: String { all.map(\.form).joined(separator: ", ") }
 
+  /// What their names begin with, as far as it is the same for all of a form: for completions.
+  static var prefixes: [String] {
+    all.map { form in
+      let fixed = form.form.prefix { !$0.isUppercase && $0 != "[" }
+      return String(fixed)
+    }
+  }
+
   /// A column of forms beside one of meanings.
   static var table: String {
     let (indent, column, width) = ("  ", 23, 79)

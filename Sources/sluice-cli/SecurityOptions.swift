@@ -13,22 +13,26 @@ import SluiceTLS
 
 /// What the command line says of TLS, proxies and credentials.
 struct SecurityOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("As a server, use the certificate chain in this PEM file, leaf first.", valueName: "FILE"))
+  @Option(
+    help: ArgumentHelp("As a server, use the certificate chain in this PEM file, leaf first.", valueName: "FILE"),
+    completion: .file())
   var cert: String?
 
   @Option(
     help: ArgumentHelp(
       "The private key for --cert or --client-cert; defaults to the same file. SLUICE_KEY_PASSPHRASE holds the passphrase of an encrypted key.",
-      valueName: "FILE"))
+      valueName: "FILE"), completion: .file())
   var key: String?
 
   @Option(
     help: ArgumentHelp(
       "Trust only the certificates in this PEM file. As a server, require client certificates signed by them.",
-      valueName: "FILE"))
+      valueName: "FILE"), completion: .file())
   var ca: String?
 
-  @Option(help: ArgumentHelp("As a client, use this certificate (PEM) if the server requests one.", valueName: "FILE"))
+  @Option(
+    help: ArgumentHelp("As a client, use this certificate (PEM) if the server requests one.", valueName: "FILE"),
+    completion: .file())
   var clientCert: String?
 
   @Flag(help: "Do not verify the server's certificate: anyone on the network path can read and change everything.")
@@ -45,7 +49,7 @@ struct SecurityOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Ciphers and curves: 'intermediate' (ECDHE with AES-GCM or ChaCha20, on X25519, P-256 and P-384), or whatever the 'system' allows, for old peers.",
-      valueName: "intermediate|system"))
+      valueName: "intermediate|system"), completion: .list(["intermediate", "system"]))
   var tlsProfile = TLSProfile.intermediate
 
   @Option(

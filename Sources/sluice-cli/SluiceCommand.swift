@@ -94,12 +94,12 @@ struct SluiceCommand: AsyncParsableCommand {
           7  input, output, a command or listening on a port failed
          64  invalid command line
         130  interrupted twice, or before anything was open (143 by SIGTERM)
-      """, version: "0.1.0")
+      """, version: Version.current)
 
-  @Argument(help: "The first endpoint.")
+  @Argument(help: "The first endpoint.", completion: .list(EndpointForm.prefixes))
   var source: String
 
-  @Argument(help: "The second endpoint. Default: -")
+  @Argument(help: "The second endpoint. Default: -", completion: .list(EndpointForm.prefixes))
   var target: String?
 
   @OptionGroup(title: "MESSAGES ON BYTE STREAMS")
@@ -175,12 +175,19 @@ struct SluiceCommand: AsyncParsableCommand {
     // The first process of a container is given the orphans of all others.
     if getpid() == 1 { Task { try await Orphans.reap() } }
     let arguments = CommandLine.arguments.dropFirst()
-    // Not as a subcommand of the parser's, which would take the word for a SOURCE.
-    if arguments.first == "demo" {
-      return await run(DemoCommand.self) { try DemoCommand.parse(Array(arguments.dropFirst())) }
-    }
-    if arguments.first == "topics" {
-      return await run(TopicsCommand.self) { try TopicsCommand.parseAsRoot(Array(arguments.dropFirst())) }
+    if let first = arguments.first {
+      if Subcommands.names.contains(first) {
+        return await run(Subcommands.self) { try Subcommands.parseAsRoot(Array(arguments)) }
+      }
+      if first == "help" {
+        let words = arguments.dropFirst()
+        if words.isEmpty { return await run(Self.self) { try Self.parseAsRoot(["--help"]) } }
+        return await run(Subcommands.self) { try Subcommands.parseAsRoot(words + ["--help"]) }
+      }
+      // Completions and the manual page are made of all that can be typed.
+      if first.hasPrefix("--generate-completion-script") || first == "--experimental-dump-help" {
+        return await run(WholeCommandLine.self) { try WholeCommandLine.parseAsRoot(Array(arguments)) }
+      }
     }
     if arguments.isEmpty {
       // The parser would print the whole help, and what is wrong far above it.
@@ -372,7 +379,8 @@ struct EndingOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "When one direction ends: close the WebSocket 'after-answer', once the other direction has ended or been silent for --answer-timeout; 'close' it at once, after the data; 'defer' until the other direction has ended; or 'close-both' directions.",
-      valueName: "after-answer|close|defer|close-both"))
+      valueName: "after-answer|close|defer|close-both"),
+    completion: .list(["after-answer", "close", "defer", "close-both"]))
   var onEnd = BridgeEndPolicy.afterAnswer
 
   @Option(

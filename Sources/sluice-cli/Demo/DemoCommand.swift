@@ -4,7 +4,7 @@ import Sluice
 /// `sluice demo`: a page that shows what Sluice does, for a browser.
 struct DemoCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "sluice demo",
+    commandName: "demo",
     abstract: "Serve a demo page: a WebSocket, an event stream, a chat room, and backpressure to play with.",
     discussion: "Open the printed address in one or more browser tabs. Press Ctrl-C to stop.")
 

@@ -6,7 +6,7 @@ import SluiceTopics
 /// `sluice topics`: looks after logs.
 struct TopicsCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "sluice topics",
+    commandName: "topics",
     abstract: "List topics, show what one has, and trim it.",
     discussion: """
       A URL is topic+sqlite:FILE, topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], topic+rediss://… or \
