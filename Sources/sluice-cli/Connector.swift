@@ -17,13 +17,17 @@ struct Connector: Sendable {
   private let waitsForAnswer: Bool
   private let interruption: Interruption
   let progress: Progress?
+  let recorder: Recorder?
   /// When a connection that is silent ends.
   private let silenceLimit: SilenceLimit?
 
   /// Whether nothing is asked for between a source and its sink.
-  var isPlain: Bool { progress == nil && !oneMessage && linger == .zero && silenceLimit == nil }
+  var isPlain: Bool {
+    progress == nil && recorder == nil && !oneMessage && linger == .zero && silenceLimit == nil
+  }
 
-  init(_ command: SluiceCommand, interruption: Interruption) {
+  init(_ command: SluiceCommand, recorder: Recorder?, interruption: Interruption) {
+    self.recorder = recorder
     framing = command.framing.framing
     kind = command.framing.kind
     maxMessage = command.webSocket.maxMessage
@@ -44,8 +48,15 @@ struct Connector: Sendable {
   }
 
   func connect(_ source: OpenEndpoint, _ target: OpenEndpoint) async throws {
-    guard let silenceLimit else { return try await connect(source, target, Passage()) }
+    var passage = Passage()
+    do { passage.recording = try await recorder?.connection() } catch {
+      for endpoint in [source, target] { endpoint.giveUp(error) }
+      throw error
+    }
+    guard let silenceLimit else { return try await connect(source, target, passage) }
     let silence = Silence()
+    passage.silence = silence
+    let noted = passage
     let hasIdled = Atomic(false)
     let watch = Task(executorPreference: UVLoop.shared) {
       try await silence.wait(for: silenceLimit.time)
@@ -58,7 +69,7 @@ struct Connector: Sendable {
     }
     defer { watch.cancel() }
     let result: Result<Void, any Error>
-    do { result = .success(try await connect(source, target, Passage(silence: silence))) } catch {
+    do { result = .success(try await connect(source, target, noted)) } catch {
       result = .failure(error)
     }
     if hasIdled.load(ordering: .relaxed) { throw IdleConnection(limit: silenceLimit.time) }
@@ -68,6 +79,7 @@ struct Connector: Sendable {
   /// What is noted of one connection as it passes.
   private struct Passage: Sendable {
     var silence: Silence?
+    var recording: ConnectionRecording?
   }
 
   private func connect(_ source: OpenEndpoint, _ target: OpenEndpoint, _ passage: Passage) async throws {
@@ -80,15 +92,16 @@ struct Connector: Sendable {
       try await join(messages(of: source), Ends(b.stream), sockets: [b], passage)
     case (.messageSource, .messageSink):
       try await join(messages(of: source), messages(of: target), sockets: [], passage)
-    case (.messages(let a), .echo), (.echo, .messages(let a)): try await echo(Ends(a.stream), sockets: [a], passage)
+    case (.messages(let a), .echo): try await echo(Ends(a.stream), at: .source, sockets: [a], passage)
+    case (.echo, .messages(let b)): try await echo(Ends(b.stream), at: .target, sockets: [b], passage)
     case (.messages(let a), _):
       if let ends = byteEnds(of: a) { return try await join(ends, bytes(of: target), sockets: [a], passage) }
       try await join(Ends(a.stream), messages(of: target), sockets: [a], passage)
     case (_, .messages(let b)):
       if let ends = byteEnds(of: b) { return try await join(bytes(of: source), ends, sockets: [b], passage) }
       try await join(messages(of: source), Ends(b.stream), sockets: [b], passage)
-    case (.bytes, .echo): try await echo(bytes(of: source), sockets: [], passage)
-    case (.echo, .bytes): try await echo(bytes(of: target), sockets: [], passage)
+    case (.bytes, .echo): try await echo(bytes(of: source), at: .source, sockets: [], passage)
+    case (.echo, .bytes): try await echo(bytes(of: target), at: .target, sockets: [], passage)
     default: try await join(bytes(of: source), bytes(of: target), sockets: [], passage)
     }
   }
@@ -142,8 +155,8 @@ struct Connector: Sendable {
 
   /// A WebSocket that passes bytes as they come, so that messages of any length pass in constant memory; nil if messages matter.
   private func byteEnds(of endpoint: MessageEndpoint) -> Ends<Bytes>? {
-    // What may have to be sent again is kept as messages.
-    guard passesBytes, case .socket(let socket) = endpoint else { return nil }
+    // What may have to be sent again is kept as messages, and what is recorded is played back as such.
+    guard passesBytes, recorder == nil, case .socket(let socket) = endpoint else { return nil }
     return Ends(
       readable: socket.parts.map { $0.bytes },
       writable: socket.behind(MessageDecoder(framing, kind: kind, limit: maxMessage)), endsAsOne: true)
@@ -186,10 +199,10 @@ struct Connector: Sendable {
 
   // MARK: connecting
 
-  private func join<Element: Sendable & ByteCounted>(
+  private func join<Element: Sendable & ByteCounted & Recordable>(
     _ a: Ends<Element>, _ b: Ends<Element>, sockets: [MessageEndpoint], _ passage: Passage
   ) async throws {
-    let (a, b) = (prepare(a, sockets, passage), prepare(b, sockets, passage))
+    let (a, b) = (prepare(a, at: .source, sockets, passage), prepare(b, at: .target, sockets, passage))
     try await whileWatching(sockets, cancelling: [a.readable, b.readable]) {
       // A file goes one way only. What comes back from a stream that is written to is dropped.
       var a = a
@@ -222,13 +235,16 @@ struct Connector: Sendable {
     }
   }
 
-  private func echo<Element: Sendable & ByteCounted>(
-    _ ends: Ends<Element>, sockets: [MessageEndpoint], _ passage: Passage
+  private func echo<Element: Sendable & ByteCounted & Recordable>(
+    _ ends: Ends<Element>, at side: Side, sockets: [MessageEndpoint], _ passage: Passage
   ) async throws {
-    let ends = prepare(ends, sockets, passage)
-    guard let readable = ends.readable, let writable = ends.writable else { return }
-    try await whileWatching(sockets, cancelling: [readable]) {
-      try await pipe(readable, writable)
+    let ends = prepare(ends, at: side, sockets, passage)
+    guard var readable = ends.readable, let writable = ends.writable else { return }
+    // What it returns comes from the other side.
+    if let recording = passage.recording { readable = recorded(readable, from: side.other, in: recording) }
+    let source = readable
+    try await whileWatching(sockets, cancelling: [source]) {
+      try await pipe(source, writable)
       try await checkCloses(sockets)
     }
   }
@@ -253,7 +269,7 @@ struct Connector: Sendable {
     _ room: Room, _ ends: Ends<Message>, sockets: [MessageEndpoint], _ passage: Passage,
     _ serve: @escaping @Sendable (() async throws -> Void) async throws -> Void
   ) async throws {
-    let ends = prepare(ends, sockets, passage)
+    let ends = prepare(ends, at: .source, sockets, passage)
     guard let readable = ends.readable else { return }
     try await whileWatching(sockets, cancelling: [readable]) {
       do {
@@ -276,10 +292,13 @@ struct Connector: Sendable {
   }
 
   /// Adds what the options ask for between the source of these ends and its sink.
-  private func prepare<Element: Sendable & ByteCounted>(
-    _ ends: Ends<Element>, _ sockets: [MessageEndpoint], _ passage: Passage
+  private func prepare<Element: Sendable & ByteCounted & Recordable>(
+    _ ends: Ends<Element>, at side: Side, _ sockets: [MessageEndpoint], _ passage: Passage
   ) -> Ends<Element> {
     var ends = ends
+    if let recording = passage.recording {
+      ends.readable = ends.readable.map { recorded($0, from: side, in: recording) }
+    }
     if let silence = passage.silence { ends.readable = ends.readable.map { noted($0, by: silence) } }
     if let progress { ends.readable = ends.readable.map { counted($0, progress) } }
     if oneMessage {
@@ -308,6 +327,12 @@ struct Connector: Sendable {
       silence.end()
       return element
     }
+  }
+
+  private func recorded<Element: Recordable>(
+    _ source: some ReadableStream<Element>, from side: Side, in recording: ConnectionRecording
+  ) -> any ReadableStream<Element> {
+    RecordedStream(source, from: side, in: recording)
   }
 
   private func counted<Element: Sendable & ByteCounted>(

@@ -10,6 +10,7 @@ enum Endpoint: Hashable, Sendable {
   case unix(path: String)
   case file(path: String)
   case exec(command: String)
+  case replay(path: String)
   case echo
   case null
   case room(name: String)
@@ -59,6 +60,7 @@ enum Endpoint: Hashable, Sendable {
     case "unix": self = .unix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "listen+unix": self = .listenUnix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "file": self = .file(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "replay": self = .replay(path: try Self.nonEmpty(rest, "a path", in: text))
     case "exec": self = .exec(command: try Self.nonEmpty(rest, "a command", in: text))
     case "echo", "null":
       guard rest.isEmpty else {
@@ -94,6 +96,7 @@ enum Endpoint: Hashable, Sendable {
     case .tls: "tls:"
     case .unix: "unix:"
     case .file: "file:"
+    case .replay: "replay:"
     case .exec: "exec:"
     case .echo: "echo:"
     case .null: "null:"
@@ -212,6 +215,9 @@ enum Endpoint: Hashable, Sendable {
     default: false
     }
   }
+
+  /// Whether it plays a recording, of messages or of bytes.
+  var isReplay: Bool { if case .replay = self { true } else { false } }
 
   /// Whether what it moves are messages, of a connection or of a log.
   var movesMessages: Bool { isMessageBased || isTopic }

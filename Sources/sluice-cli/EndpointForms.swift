@@ -20,6 +20,7 @@ struct EndpointForm {
       "exec:COMMAND",
       "the standard input and output of a shell command; after a listening endpoint, its environment describes the connection, as in CGI"
     ),
+    EndpointForm("replay:FILE", "plays back what was recorded with --record, and drops what it is sent"),
     EndpointForm("echo:", "returns everything it receives"),
     EndpointForm("null:", "sends nothing, discards everything"),
     EndpointForm(

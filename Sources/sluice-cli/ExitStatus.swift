@@ -35,8 +35,8 @@ enum ExitStatus: Int32, CaseIterable {
       self = .usage
     // The command line's fields were checked: this is one that the peer had us send.
     case is HTTPFieldError: self = .protocolError
-    case is MessageFramingError, is ChildProcessError: self = .inputOutput
-    case is ConnectionEnded: self = .abnormalClose
+    case is MessageFramingError, is ChildProcessError, is RecordingError, is JournalError: self = .inputOutput
+    case is ConnectionEnded, is ReplayedFailure, is MissingAnswer: self = .abnormalClose
     case let error as WebSocketError: self.init(error)
     case let error as WebSocketConnectError: self.init(error)
     case let error as EventSourceError: self.init(error)

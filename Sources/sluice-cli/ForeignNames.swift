@@ -28,6 +28,7 @@ enum ForeignNames {
     "--exec": "exec:COMMAND as TARGET", "--sub-protocol": "--protocol NAME", "--subprotocol": "--protocol NAME",
     "--tls-domain": "--sni NAME", "--servername": "--sni NAME", "--pkcs12-der": "--cert FILE and --key FILE, in PEM",
     "--static-file": "--files /PATH=FOLDER", "-F": "--files /PATH=FOLDER", "--broadcast": "room: as TARGET",
+    "--tee": "--log FILE, or --record FILE", "--dump": "--log FILE", "--replay": "replay:FILE as endpoint",
     "--keep-open": "listen+tcp://HOST:PORT with a TARGET other than '-'", "--max-conns": "--max-connections N",
     "--restrict-uri": "the path in listen+ws://HOST:PORT/PATH",
   ]

@@ -1,14 +1,16 @@
 import Sluice
 
-/// A WebSocket, or one after another.
+/// A WebSocket, or one after another, or what plays one.
 enum MessageEndpoint: Sendable {
   case socket(WebSocket)
   case reconnecting(ReconnectingStream<Message, Message>)
+  case replay(any DuplexStream<Message, Message>)
 
   var stream: any DuplexStream<Message, Message> {
     switch self {
     case .socket(let socket): socket
     case .reconnecting(let stream): stream
+    case .replay(let stream): stream
     }
   }
 
@@ -18,13 +20,23 @@ enum MessageEndpoint: Sendable {
     case .socket(let socket): try await socket.close(as: .goingAway, "")
     case .reconnecting(let stream):
       try await stream.close { connection in try await (connection as? WebSocket)?.close(as: .goingAway, "") }
+    case .replay(let stream): stream.cancel(nil)
     }
+  }
+
+  /// Ends it as if its peer had ended.
+  func endInOrder() {
+    if case .replay(let stream) = self { return stream.cancel(nil) }
+    Task { try? await stream.close() }
   }
 
   func giveUp(_ reason: any Error) {
     switch self {
     case .socket(let socket): socket.cancel(reason)
     case .reconnecting(let stream): stream.abort(reason)
+    case .replay(let stream):
+      stream.abort(reason)
+      stream.cancel(reason)
     }
   }
 }

@@ -33,6 +33,8 @@ struct EndpointOpener: Sendable {
   /// nil if what is lost is lost.
   let reconnection: Reconnection?
   let greeting: Greeting
+  let recordings: RecordingOptions
+  let diagnostics: Diagnostics
 
   enum Role {
     case source, target
@@ -56,6 +58,10 @@ struct EndpointOpener: Sendable {
       case .source: return .source(try await File.open(path))
       case .target: return .sink(try await appends ? File.append(path) : File.create(path))
       }
+    case .replay(let path):
+      let side = recordings.play ?? (role == .source ? .source : .target)
+      let replay = try await Replay(path, as: side, recordings, diagnostics)
+      return replay.movesMessages ? .messages(.replay(replay.messages)) : .bytes(replay.bytes)
     case .exec(let command): return .bytes(try await commands.run(command, for: visit))
     case .eventSource(let url):
       guard role == .source else { throw UsageError("an event stream can only be read: write it first") }
@@ -117,7 +123,7 @@ extension OpenEndpoint {
     case .bytes(let stream): stream.cancel(nil)
     case .source(let stream): stream.cancel(nil)
     case .messageSource(let stream): stream.cancel(nil)
-    case .messages(let endpoint): Task { try? await endpoint.stream.close() }
+    case .messages(let endpoint): endpoint.endInOrder()
     case .sink, .messageSink, .echo, .room: break
     }
   }

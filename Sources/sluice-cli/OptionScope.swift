@@ -102,6 +102,10 @@ struct OptionScope: Sendable {
       $0.hasWebSocket && $0.isTwoWay
     },
     OptionScope(["--half-close-timeout"], for: "endpoints that both read and write") { $0.isTwoWay || $0.hasWebSocket },
+    OptionScope(["--record", "--log"], for: "endpoints other than room:, shared: and topics that are served") {
+      !$0.gathers && !$0.servesTopic
+    },
+    OptionScope(["--speed", "--play", "--play-connection"], forAny: "replay:") { $0.isReplay },
     OptionScope(["--terminate-after", "--kill-after"], forAny: "exec:") {
       if case .exec = $0 { true } else { false }
     },
@@ -151,6 +155,7 @@ private struct CommandEndpoints {
     if servesTopic || readsTopic && given.contains("--json") { return false }
     return targets.contains { target in
       if case .room = target { return !source.isMessageBased }
+      if source.isReplay || target.isReplay { return true }
       return source.movesMessages != target.movesMessages && source != .echo && target != .echo
     } || gathers && !source.isMessageBased
   }

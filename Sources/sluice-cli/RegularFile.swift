@@ -23,16 +23,19 @@ struct RegularFile: Equatable {
 
   /// Whether it may take any time to open an endpoint: to connect it, or to wait for the reader of a named pipe.
   static func mayWait(toOpen endpoint: Endpoint) -> Bool {
-    guard case .file(let path) = endpoint else { return endpoint.isRemote || endpoint.isTopic }
-    var status = stat()
-    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
+    switch endpoint {
+    case .file(let path), .replay(let path):
+      var status = stat()
+      return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
+    default: return endpoint.isRemote || endpoint.isTopic
+    }
   }
 
   private init?(_ endpoint: Endpoint, standard descriptor: CInt) {
     var status = stat()
     let result =
       switch endpoint {
-      case .file(let path): unsafe stat(path, &status)
+      case .file(let path), .replay(let path): unsafe stat(path, &status)
       case .standardIO: unsafe fstat(descriptor, &status)
       default: CInt(-1)
       }

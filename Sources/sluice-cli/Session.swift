@@ -42,7 +42,9 @@ struct Session: Sendable {
     // What a service or a job in the background finds as its input is no answer to what it reads: it must not end that. An input that was
     // named is.
     let hasNoInput =
-      command.noInput || source.isTopic || (source.isRemote || source.isListener) && StandardDescriptors.hasNoInput
+      command.noInput || source.isTopic || source.isReplay && command.recording.speed != .step
+      || (source.isRemote || source.isListener) && StandardDescriptors.hasNoInput
+    try Self.checkRecordings(command.recording, source, destinations)
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, destinations)
     let balancing = command.balancing
     let security = command.security
@@ -102,7 +104,8 @@ struct Session: Sendable {
           client: client, protocols: command.webSocket.protocols, framing: command.framing.framing,
           maxDelay: .seconds(command.reconnecting.maxReconnectDelay), greeting: greeting, diagnostics: diagnostics)
         : nil,
-      greeting: greeting)
+      greeting: greeting, recordings: command.recording, diagnostics: diagnostics)
+    let recorder = Recorder(command.recording, source: source, target: target)
     var server = WebSocketServerOptions()
     server.protocols = command.webSocket.protocols
     server.connection = connection
@@ -122,22 +125,44 @@ struct Session: Sendable {
     self.diagnostics = diagnostics
     self.service = Service(
       source: source, destinations: destinations, opener: opener,
-      connector: Connector(command, interruption: interruption), options: server, tls: tls, balancing: balancing,
+      connector: Connector(command, recorder: recorder, interruption: interruption), options: server, tls: tls,
+      balancing: balancing,
       gatherings: gatherings, hasNoInput: hasNoInput, passesPath: command.serving.passPath, credentials: credentials,
       responseHeaders: answers, diagnostics: diagnostics, interruption: interruption)
   }
 
+  /// A file that is read can't be written anew with what is read of it, nor have two writers.
+  private static func checkRecordings(
+    _ options: RecordingOptions, _ source: Endpoint, _ destinations: Destinations
+  ) throws(UsageError) {
+    if let record = options.record, record == options.log {
+      throw UsageError("--record and --log can't write the same file")
+    }
+    for case (let option, let path?) in [("--record", options.record), ("--log", options.log)] {
+      guard let file = RegularFile.written(by: .file(path: path)) else { continue }
+      for endpoint in [source] + destinations.endpoints
+      where RegularFile.read(by: endpoint) == file || RegularFile.written(by: endpoint) == file {
+        throw UsageError("\(option) can't write the file of \(endpoint.name)")
+      }
+    }
+  }
+
   func run() async throws {
-    do { try await connect() } catch {
-      await opener.topics.close()
+    let result: Result<Void, any Error>
+    do { result = .success(try await connect()) } catch { result = .failure(error) }
+    await opener.topics.close()
+    // What was recorded is written, also of a run that has failed.
+    do { try await service.connector.recorder?.close() } catch {
+      try result.get()
       throw error
     }
-    await opener.topics.close()
+    try result.get()
   }
 
   private func connect() async throws {
     interruption.watch()
     let connector = service.connector
+    try await connector.recorder?.open()
     defer { connector.progress?.finish(diagnostics) }
     let reporter = connector.progress.map { progress in Task { try await progress.report(diagnostics) } }
     defer { reporter?.cancel() }

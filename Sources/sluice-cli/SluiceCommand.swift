@@ -45,6 +45,9 @@ struct SluiceCommand: AsyncParsableCommand {
           sluice --binary - ws://127.0.0.1:8000 <a >b
         Record a feed:
           sluice --append ws://127.0.0.1:8000/feed file:feed.log
+        Record what passes, play the server's part to a client:
+          sluice --record session.jsonl - ws://127.0.0.1:8000
+          sluice listen+ws://127.0.0.1:8001 replay:session.jsonl
         Ship a log, reconnecting as needed:
           tail -f app.log | sluice --reconnect - wss://logs.example/app
         One question, one answer:
@@ -128,6 +131,9 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "COMMANDS")
   var commands: CommandOptions
+
+  @OptionGroup(title: "RECORDING")
+  var recording: RecordingOptions
 
   @OptionGroup(title: "ENDING")
   var ending: EndingOptions

@@ -1,0 +1,9 @@
+import Testing
+
+@Suite("What the tool records and plays back", .timeLimit(.minutes(5)))
+struct RecordingToolTests {
+  @Test("recordings, logs and replays, on the release build", arguments: ["record", "replay", "torn"])
+  func scenario(name: String) async throws {
+    try await runToolScenario(name, of: "recording.py")
+  }
+}
