@@ -257,7 +257,7 @@ let package = Package(
       dependencies: [
         "Sluice", "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket", "SluiceEventSource",
         "SluiceIO", "SluiceTLS", "SluiceClient", "SluiceServer", "SluiceTopics", "SluiceTopicsConnections",
-        "SluiceTopicsRedis", "SluiceTopicsSQLite",
+        "SluiceTopicsRedis", "SluiceTopicsSQLite", "SluiceTopicsNATS",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],

@@ -75,7 +75,7 @@
         isSecure = parsed.scheme == "tls+nats"
         hosts.append(Host(name: parsed.host, port: parsed.port))
         guard let info = parsed.userInfo else { continue }
-        (options.username, options.password, options.token) = (nil, nil, nil)
+        (options.username, options.password, options.token, options.credentialsFile) = (nil, nil, nil, nil)
         if info.password.isEmpty {
           options.token = info.user
         } else {

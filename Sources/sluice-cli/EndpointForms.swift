@@ -50,6 +50,10 @@ struct EndpointForm {
       "the same on Redis, for any number of machines; topic+rediss:// over TLS, topic+redis+unix:SOCKET/NAME over a Unix socket"
     ),
     EndpointForm(
+      "topic+nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,HOST[:PORT]…]/NAME[?credentials=FILE&replicas=N&storage=file|memory&prefix=TEXT&domain=NAME]",
+      "the same on NATS with JetStream; topic+tls+nats:// over TLS"
+    ),
+    EndpointForm(
       "listen+sse+http://HOST:PORT[/PATH]",
       "as TARGET: sends each line of SOURCE as an event to all connected clients; listen+sse+https:// over TLS"),
   ]

@@ -68,7 +68,7 @@ enum ForeignNames {
     case "literal", "literalreply": return "exec:'echo …'"
     case "clogged", "empty", "devnull": return "null:"
     case "sse", "eventsource", "events": return "sse+http://\(address)"
-    case "redis": return "topic+redis://\(address)"
+    case "redis", "nats": return "topic+\(scheme)://\(address)"
     default: return nil
     }
   }

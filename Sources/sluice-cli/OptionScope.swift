@@ -87,11 +87,18 @@ struct OptionScope: Sendable {
       $0.appendsToTopic
     },
     OptionScope(
-      ["--key", "--ca", "--alpn", "--tls-profile"],
-      for: "TLS: wss:, tls:, sse+https:, listen+wss:, listen+tls: and listen+sse+https:"
+      ["--key", "--ca"],
+      for: "TLS: wss:, tls:, sse+https:, topic+rediss:, topic+tls+nats:, listen+wss:, listen+tls: and listen+sse+https:"
     ) { $0.connectsInTLS || $0.all.contains(where: \.servesTLS) },
+    OptionScope(
+      ["--alpn", "--tls-profile"],
+      for: "TLS: wss:, tls:, sse+https:, topic+rediss:, listen+wss:, listen+tls: and listen+sse+https:"
+    ) { $0.connectsInOurTLS || $0.all.contains(where: \.servesTLS) },
     OptionScope(["--cert"], forAny: "listen+wss:, listen+tls: and listen+sse+https:") { $0.servesTLS },
-    OptionScope(["--client-cert", "--insecure", "--sni"], for: "wss:, tls: and sse+https:") { $0.connectsInTLS },
+    OptionScope(["--client-cert"], for: "wss:, tls:, sse+https:, topic+rediss: and topic+tls+nats:") {
+      $0.connectsInTLS
+    },
+    OptionScope(["--insecure", "--sni"], for: "wss:, tls:, sse+https: and topic+rediss:") { $0.connectsInOurTLS },
     OptionScope(["--proxy"], forAny: "ws:, wss:, tcp:, tls: and sse+http:") { $0.connectsOverTCP },
     OptionScope(["--follow-redirects"], forAny: "ws: and wss: (event streams follow up to five)") {
       if case .webSocket = $0 { true } else { false }
@@ -184,10 +191,15 @@ private struct CommandEndpoints {
 
   /// Whether it speaks TLS as a client, or might once it is redirected.
   var connectsInTLS: Bool {
+    connectsInOurTLS || all.contains { if case .topic(let url) = $0 { url.isSecure } else { false } }
+  }
+
+  /// The same without what a library of another's does.
+  var connectsInOurTLS: Bool {
     all.contains {
       switch $0 {
       case .tls, .eventSource: true
-      case .topic(let url): url.isSecure
+      case .topic(let url): url.isSecure && !url.isSecureByNATS
       case .webSocket(let url): url.lowercased().hasPrefix("wss") || given.contains("--follow-redirects")
       default: false
       }

@@ -97,7 +97,10 @@ struct Session: Sendable {
         ending: command.commands.ending, interruption: interruption, user: credentials.asked?.user),
       topics: TopicOpener(
         command.topics, event: command.events.event, writesJSON: command.events.json,
-        maxMessage: command.webSocket.givenMaxMessage, tls: client.tls, diagnostics),
+        maxMessage: command.webSocket.givenMaxMessage,
+        tls: TopicTLS(
+          context: client.tls, authorities: security.ca, certificate: security.clientCert,
+          key: security.key ?? security.clientCert), diagnostics),
       gatherings: gatherings,
       reconnection: command.reconnecting.reconnect
         ? Reconnection(

@@ -3,8 +3,9 @@ import Testing
 @Suite("The tool and topics", .timeLimit(.minutes(10)))
 struct TopicToolTests {
   @Test(
-    "its scenarios, on the release build, with a file and a real Redis",
-    arguments: ["file", "reading", "redis", "limits", "outage", "feeds", "rooms", "signals", "care", "command_lines"])
+    "its scenarios, on the release build, with files and real servers of Redis and NATS",
+    arguments: ["file", "reading", "redis", "nats", "secure", "command_lines"]
+      + ["limits", "outage", "feeds", "rooms", "signals", "care"].flatMap { [$0, $0 + "@nats"] })
   func scenario(name: String) async throws {
     try await runToolScenario(name, of: "topics.py")
   }

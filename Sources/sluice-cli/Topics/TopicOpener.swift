@@ -1,6 +1,7 @@
 import Sluice
 import SluiceTLS
 import SluiceTopics
+import SluiceTopicsNATS
 import SluiceTopicsRedis
 import SluiceTopicsSQLite
 import Synchronization
@@ -21,7 +22,7 @@ final class TopicOpener: Sendable {
   private let writesJSON: Bool
   /// Bytes of a message.
   let maxMessage: Int
-  private let tls: TLSClientContext?
+  private let tls: TopicTLS
   private let diagnostics: Diagnostics
   private let opened = Mutex<[Topics]>([])
 
@@ -33,7 +34,7 @@ final class TopicOpener: Sendable {
   }
 
   init(
-    _ options: TopicCommandOptions, event: String?, writesJSON: Bool, maxMessage: Int?, tls: TLSClientContext?,
+    _ options: TopicCommandOptions, event: String?, writesJSON: Bool, maxMessage: Int?, tls: TopicTLS,
     _ diagnostics: Diagnostics
   ) {
     self.options = options
@@ -65,6 +66,7 @@ final class TopicOpener: Sendable {
     case .memory: .memory(options: options)
     case .sqlite(let path): try await openFile(path, use, options)
     case .redis(let url): try await openRedis(url, options)
+    case .nats(let place): try await openNATS(place, options)
     }
   }
 
@@ -82,13 +84,39 @@ final class TopicOpener: Sendable {
   private func openRedis(_ url: String, _ options: TopicsOptions) async throws -> Topics {
     #if Redis
       var redis = RedisOptions()
-      redis.tls = tls
-      redis.password = unsafe getenv("REDISCLI_AUTH").map { unsafe String(cString: $0) }
+      redis.tls = tls.context
+      redis.password = Self.environment("REDISCLI_AUTH")
       return try await .redis(url, redis: redis, options: options)
     #else
       throw UsageError(
         "this sluice was built without topics on Redis (trait Redis); scripts/build-tool builds it with them")
     #endif
+  }
+
+  private func openNATS(_ place: NATSPlace, _ options: TopicsOptions) async throws -> Topics {
+    #if NATS
+      var nats = NATSOptions()
+      nats.credentialsFile = place.credentialsFile ?? Self.environment("NATS_CREDS")
+      nats.token = Self.environment("NATS_TOKEN")
+      nats.username = Self.environment("NATS_USER")
+      nats.password = Self.environment("NATS_PASSWORD")
+      nats.authorityFile = tls.authorities
+      nats.certificateFile = tls.certificate
+      nats.keyFile = tls.key
+      nats.replicas = place.replicas
+      nats.storage = place.isInMemory ? .memory : .file
+      if let prefix = place.prefix { nats.prefix = prefix }
+      nats.domain = place.domain
+      return try await .nats(place.url, nats: nats, options: options)
+    #else
+      throw UsageError(
+        "this sluice was built without topics on NATS (trait NATS); scripts/build-tool builds it with them")
+    #endif
+  }
+
+  /// What is not shown in the process list.
+  private static func environment(_ name: String) -> String? {
+    unsafe getenv(name).map { unsafe String(cString: $0) }
   }
 
   /// What there is to be read of a topic, as messages or as lines of JSON.
@@ -128,6 +156,14 @@ final class TopicOpener: Sendable {
 
 extension TopicURL.Engine {
   var isFile: Bool { if case .sqlite = self { true } else { false } }
+}
+
+/// How a server of topics is trusted, and trusts us: for what speaks TLS with ours, and for what has its own and takes the paths of PEM files.
+struct TopicTLS: Sendable {
+  var context: TLSClientContext?
+  var authorities: String?
+  var certificate: String?
+  var key: String?
 }
 
 /// Topics could not be opened.

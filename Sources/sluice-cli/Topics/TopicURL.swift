@@ -10,6 +10,7 @@ struct TopicURL: Hashable, Sendable {
     case sqlite(path: String)
     /// As `Topics.redis` takes it.
     case redis(url: String)
+    case nats(NATSPlace)
   }
   let engine: Engine
   let name: TopicName
@@ -28,7 +29,9 @@ struct TopicURL: Hashable, Sendable {
     } else {
       // Behind the host, if there is one.
       let path = rest.hasPrefix("//") && !rest.hasPrefix("///") ? rest.dropFirst(2) : rest[...]
-      guard let slash = path.lastIndex(of: "/") else {
+      // A query may have slashes; elsewhere a question mark can be a file's.
+      let named = scheme.hasSuffix("nats") ? path.prefix { $0 != "?" } : path
+      guard let slash = named.lastIndex(of: "/") else {
         throw UsageError("the topic's name is missing in '\(text)', as in \(Self.example(of: scheme))")
       }
       let (last, query) = Self.dividedQuery(path[path.index(after: slash)...])
@@ -61,7 +64,9 @@ struct TopicURL: Hashable, Sendable {
   private static func engine(
     _ scheme: String, _ place: String, _ query: Substring?, in text: String
   ) throws(UsageError) -> Engine {
-    if query != nil, scheme != "topic+redis+unix" { throw UsageError("'\(text)' must not have a query ('?…')") }
+    if query != nil, scheme != "topic+redis+unix", !scheme.hasSuffix("nats") {
+      throw UsageError("'\(text)' must not have a query ('?…')")
+    }
     switch scheme {
     case "topic+memory": return .memory
     case "topic+sqlite":
@@ -90,13 +95,16 @@ struct TopicURL: Hashable, Sendable {
         throw UsageError("'?\(query)' in '\(text)' must be ?db=NUMBER")
       }
       return .redis(url: "redis+unix://" + path + (query.map { "?" + $0 } ?? ""))
+    case "topic+nats", "topic+tls+nats":
+      return .nats(try NATSPlace(scheme.dropFirst(prefix.count) + ":" + place, query, in: text))
     default: throw UsageError("unknown scheme '\(scheme)'. Topics are: \(forms)")
     }
   }
 
   static let forms = """
     topic+sqlite:FILE/NAME, topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME, topic+rediss://…, \
-    topic+redis+unix:SOCKET/NAME[?db=DATABASE], topic+memory:NAME
+    topic+redis+unix:SOCKET/NAME[?db=DATABASE], topic+nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,…]/NAME[?OPTIONS], \
+    topic+tls+nats://…, topic+memory:NAME
     """
 
   private static func example(of scheme: String) -> String {
@@ -104,19 +112,61 @@ struct TopicURL: Hashable, Sendable {
     case "topic+memory": "topic+memory:feed"
     case "topic+sqlite": "topic+sqlite:app.db/log"
     case "topic+redis+unix": "topic+redis+unix:/run/redis/redis.sock/feed"
+    case "topic+nats", "topic+tls+nats": "\(scheme)://broker:4222/feed"
     default: "\(scheme)://cache:6379/feed"
     }
   }
 
-  /// Whether it is reached in TLS.
-  var isSecure: Bool { scheme == "topic+rediss" }
+  /// Whether it is reached in TLS, and in that of cnats, which knows less of it than our own.
+  var isSecure: Bool { scheme == "topic+rediss" || isSecureByNATS }
+  var isSecureByNATS: Bool { scheme == "topic+tls+nats" }
+}
 
-  /// Whether its URL has a user and a password.
-  var hasCredentials: Bool {
-    if case .redis(let url) = engine {
-      url.prefix { $0 != "?" }.contains("@") && !scheme.hasSuffix("unix")
-    } else {
-      false
+/// Servers of NATS, and what is to be said of them.
+struct NATSPlace: Hashable, Sendable {
+  /// As `Topics.nats` takes it.
+  let url: String
+  private(set) var credentialsFile: String?
+  private(set) var replicas = 1
+  private(set) var isInMemory = false
+  private(set) var prefix: String?
+  private(set) var domain: String?
+
+  /// - Parameters:
+  ///   - url: `nats://…` or `tls+nats://…`, without a path.
+  ///   - query: `NAME=VALUE&…`
+  ///   - text: All of it, for messages.
+  init(_ url: String, _ query: Substring?, in text: String) throws(UsageError) {
+    self.url = url
+    guard let slashes = url.firstRange(of: "://") else {
+      throw UsageError("'//' is missing after the colon in '\(text)', as in topic+nats://broker/feed")
+    }
+    let hosts = url[slashes.upperBound...]
+    let start = hosts.lastIndex(of: "@").map { hosts.index(after: $0) } ?? hosts.startIndex
+    for host in hosts[start...].split(separator: ",", omittingEmptySubsequences: false) {
+      do {
+        let parsed = try ConnectionURL(String(url[..<start]) + host, schemes: ["nats", "tls+nats"])
+        guard parsed.target == "/" else { throw UsageError("'\(text)' has more of a path than the topic's name") }
+      } catch { throw error as? UsageError ?? UsageError("\(error)") }
+    }
+    for field in (query ?? "").split(separator: "&") {
+      let parts = field.split(separator: "=", maxSplits: 1).map { String($0) }
+      guard parts.count == 2 else { throw UsageError("'\(field)' in '\(text)' must have the form NAME=VALUE") }
+      switch (parts[0], parts[1]) {
+      case ("credentials", let file): credentialsFile = file
+      case ("replicas", let count):
+        guard let count = Int(count), (1...5).contains(count) else {
+          throw UsageError("'\(field)' in '\(text)': a stream has 1 to 5 replicas")
+        }
+        replicas = count
+      case ("storage", "file"): isInMemory = false
+      case ("storage", "memory"): isInMemory = true
+      case ("prefix", let text): prefix = text
+      case ("domain", let text): domain = text
+      default:
+        throw UsageError(
+          "'\(field)' in '\(text)' must be one of credentials=FILE, replicas=N, storage=file|memory, prefix=TEXT, domain=NAME")
+      }
     }
   }
 }

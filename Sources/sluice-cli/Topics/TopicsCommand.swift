@@ -9,8 +9,9 @@ struct TopicsCommand: AsyncParsableCommand {
     commandName: "topics",
     abstract: "List topics, show what one has, and trim it.",
     discussion: """
-      A URL is topic+sqlite:FILE, topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], topic+rediss://… or \
-      topic+redis+unix:SOCKET[?db=DATABASE], and for one topic with /NAME, as in sluice --help.
+      A URL is topic+sqlite:FILE, topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], topic+rediss://…, \
+      topic+redis+unix:SOCKET[?db=DATABASE], topic+nats://HOST[:PORT] or topic+tls+nats://…, and for one topic with /NAME, as in \
+      sluice --help.
       """,
     subcommands: [List.self, Info.self, Trim.self])
 
@@ -161,16 +162,21 @@ struct NoSuchTopic: Error, CustomStringConvertible {
 
 /// How a server of topics is trusted.
 struct TopicsTLSOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Trust only the certificates in this PEM file, for topic+rediss:.", valueName: "FILE"))
+  @Option(
+    help: ArgumentHelp(
+      "Trust only the certificates in this PEM file, for topic+rediss: and topic+tls+nats:.", valueName: "FILE"))
   var ca: String?
 
   func opener() throws -> TopicOpener {
-    var tls = TLSClientOptions()
-    if let ca { tls.trust = .file(FilePath(ca)) }
+    var tls = TopicTLS(authorities: ca)
+    if let ca {
+      var options = TLSClientOptions()
+      options.trust = .file(FilePath(ca))
+      tls.context = try TLSClientContext(options)
+    }
     return TopicOpener(
       try TopicCommandOptions.parse([]), event: nil, writesJSON: false, maxMessage: nil,
-      tls: ca == nil ? nil : try TLSClientContext(tls),
-      Diagnostics(isVerbose: false, isQuiet: true))
+      tls: tls, Diagnostics(isVerbose: false, isQuiet: true))
   }
 }
 
