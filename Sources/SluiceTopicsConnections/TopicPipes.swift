@@ -10,7 +10,14 @@ extension TopicReader {
   /// A client that is slow holds nobody: what it has no room for is read again from the ring, or the log.
   /// - Throws: As every pipe; `TopicError.positionLost`, behind which the client is told with 1011.
   public func pipe(_ socket: WebSocket, options: PipeOptions = PipeOptions()) async throws {
-    let outcome = await deliver(to: socket) { WebSocket.prepare(Message($0)) }
+    try await pipe(socket, as: { Message($0) }, options: options)
+  }
+
+  /// As `pipe`, with what `form` makes of each message, which must be the same for all who read the topic in this process: it is made once.
+  package func pipe(
+    _ socket: WebSocket, as form: @escaping @Sendable (TopicMessage) -> Message, options: PipeOptions = PipeOptions()
+  ) async throws {
+    let outcome = await deliver(to: socket) { WebSocket.prepare(form($0)) }
     try await settle(outcome, self, socket, options)
   }
 
@@ -125,6 +132,13 @@ private final class EndWatch: SingleWaker, Sendable {
 /// Returns when the WebSocket has ended and all that it sent is stored.
 /// - Throws: What either direction fails with first.
 public func bridge(_ socket: WebSocket, _ topic: JoinedTopic) async throws {
+  try await bridge(socket, topic) { Message($0) }
+}
+
+/// - Parameter form: See `TopicReader.pipe`.
+package func bridge(
+  _ socket: WebSocket, _ topic: JoinedTopic, as form: @escaping @Sendable (TopicMessage) -> Message
+) async throws {
   guard let reader = topic.readableHalf as? TopicReader, let writer = topic.writableHalf as? TopicWriter else { return }
   let failure = await withTaskGroup(of: Outcome.self) { group in
     group.addTask {
@@ -132,7 +146,7 @@ public func bridge(_ socket: WebSocket, _ topic: JoinedTopic) async throws {
       return .toTopic(nil)
     }
     group.addTask {
-      do { try await reader.pipe(socket) } catch { return .toSocket(error) }
+      do { try await reader.pipe(socket, as: form) } catch { return .toSocket(error) }
       return .toSocket(nil)
     }
     guard let first = await group.next() else { return (any Error)?.none }

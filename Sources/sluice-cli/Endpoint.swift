@@ -185,9 +185,13 @@ enum Endpoint: Hashable, Sendable {
 
   /// The path of a listening endpoint's URL, as it is written; "/" where there is none.
   var listeningPath: String {
-    guard case .listenWebSocket(let url) = self, let authority = Self.authority(of: url) else { return "/" }
-    let path = url[authority.endIndex...]
-    return path.isEmpty ? "/" : String(path)
+    switch self {
+    case .listenWebSocket(let url), .broadcast(let url):
+      guard let authority = Self.authority(of: url) else { return "/" }
+      let path = url[authority.endIndex...]
+      return path.isEmpty ? "/" : String(path)
+    default: return "/"
+    }
   }
 
   /// The URL of a listening endpoint without its path.

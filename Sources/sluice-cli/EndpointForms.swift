@@ -43,15 +43,15 @@ struct EndpointForm {
     ),
     EndpointForm(
       "topic+sqlite:FILE/NAME",
-      "a topic, a log with positions, in a file: read as SOURCE, appended to as TARGET. After listen+ws:, each client is joined to it: what one sends, all get; after listen+sse+http:, each client reads it, and resumes by Last-Event-ID"
+      "a topic, a log with positions, in a file: read as SOURCE, appended to as TARGET. After listen+ws:, each client is joined to it: what one sends, all get; after listen+sse+http:, each client reads it, and resumes by Last-Event-ID; at a --route, both"
     ),
     EndpointForm(
       "topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME",
       "the same on Redis, for any number of machines; topic+rediss:// over TLS, topic+redis+unix:SOCKET/NAME over a Unix socket"
     ),
     EndpointForm(
-      "topic+nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,HOST[:PORT]…]/NAME[?credentials=FILE&replicas=N&storage=file|memory&prefix=TEXT&domain=NAME]",
-      "the same on NATS with JetStream; topic+tls+nats:// over TLS"
+      "topic+nats://[USER:PASSWORD@]HOST[:PORT][,…]/NAME[?OPTIONS]",
+      "the same on NATS with JetStream, or TOKEN@ instead of a user; topic+tls+nats:// over TLS. Options of the URL: credentials=FILE, replicas=N, storage=file or memory, prefix=TEXT, domain=NAME, with & between them"
     ),
     EndpointForm(
       "listen+sse+http://HOST:PORT[/PATH]",

@@ -15,7 +15,10 @@ struct EventCommandOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Start after the event with this id.", valueName: "ID"))
   var lastEventID: String?
 
-  @Flag(help: "Write each event as a line of JSON: event, data, id; of a topic: position, time, event, data.")
+  @Flag(
+    help:
+      "Write each event as a line of JSON: event, data, id; of a topic: position, time, event, data. A topic behind listen+ws: is sent to its clients so."
+  )
   var json = false
 
   @Option(

@@ -19,10 +19,14 @@ struct Greeting: Sendable {
   }
 
   func say(to stream: some WritableStream<Bytes>) async throws {
-    for message in messages {
-      var output = TransformOutput<Bytes>()
-      try MessageEncoder(framing).transform(message, into: &output)
-      while let bytes = output.popFirst() { try await stream.write(bytes) }
-    }
+    for message in messages { try await stream.write(message, as: framing) }
+  }
+}
+
+extension WritableStream<Bytes> {
+  func write(_ message: Message, as framing: MessageFraming) async throws {
+    var output = TransformOutput<Bytes>()
+    try MessageEncoder(framing).transform(message, into: &output)
+    while let bytes = output.popFirst() { try await write(bytes) }
   }
 }

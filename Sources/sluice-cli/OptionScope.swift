@@ -75,8 +75,8 @@ struct OptionScope: Sendable {
     OptionScope(["--max-event"], for: "sse+http:, and listen+sse+http: with a SOURCE") {
       !$0.servesTopic && [$0.source, $0.target].contains { $0.isEventSource || $0.isBroadcast }
     },
-    OptionScope(["--json"], for: "sse+http:, and a topic as SOURCE") {
-      $0.source.isEventSource || $0.target.isEventSource || $0.readsTopic
+    OptionScope(["--json"], for: "sse+http:, a topic as SOURCE, and topics served by listen+ws:") {
+      $0.source.isEventSource || $0.target.isEventSource || $0.readsTopic || $0.joinsTopic
     },
     OptionScope(["--last-event-id", "--post"], forAny: "sse+http: (for a topic, see --from)") { $0.isEventSource },
     OptionScope(["--from"], for: "a topic as SOURCE, or served by listen+ws: or listen+sse+http:") {
@@ -159,8 +159,10 @@ private struct CommandEndpoints {
 
   /// Whether messages become bytes somewhere, or the other way round. An echo gives messages back as they are, and so does a room.
   var framesMessages: Bool {
-    if servesTopic || readsTopic && given.contains("--json") { return false }
+    if servesTopic && !joinsTopic || readsTopic && given.contains("--json") { return false }
     return targets.contains { target in
+      // A WebSocket's messages are a topic's.
+      if target.isTopic && source.isMessageBased { return false }
       if case .room = target { return !source.isMessageBased }
       if source.isReplay || target.isReplay { return true }
       return source.movesMessages != target.movesMessages && source != .echo && target != .echo
@@ -172,11 +174,16 @@ private struct CommandEndpoints {
 
   /// Whether clients are connected to a topic.
   var servesTopic: Bool {
-    target.isTopic && (source.isHTTPServer) || source.isTopic && target.isBroadcast
+    joinsTopic || source.isBroadcast && target.isTopic || source.isTopic && target.isBroadcast
+  }
+
+  /// Whether WebSockets are.
+  var joinsTopic: Bool {
+    if case .listenWebSocket = source { targets.contains(where: \.isTopic) } else { false }
   }
 
   var readsTopic: Bool { source.isTopic && !target.isBroadcast }
-  var appendsToTopic: Bool { target.isTopic && !source.isBroadcast }
+  var appendsToTopic: Bool { targets.contains(where: \.isTopic) && !source.isBroadcast }
 
   /// Whether something comes back from a target.
   var isTwoWay: Bool {

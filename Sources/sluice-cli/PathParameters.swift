@@ -7,7 +7,7 @@ enum PathParameters {
     pieces(of: text).compactMap { if case .name(let name) = $0 { String(name) } else { nil } }
   }
 
-  /// The text with the values in the places of their names.
+  /// The text with the values in the places of their names. A name without a value stays.
   static func fill(
     _ text: String, with values: [String: String], encoding encode: (String) -> String = { $0 }
   ) -> String {
@@ -56,12 +56,13 @@ enum PathParameters {
 }
 
 extension Endpoint {
-  /// The names of `{NAME}` in what may have them: names of rooms, and URLs. A shell gives braces a meaning of its own, and would run what a client
+  /// The names of `{NAME}` in what may have them: names of rooms and topics, and URLs. A shell gives braces a meaning of its own, and would run what a client
   /// has chosen; commands find the values in their environment.
   var parameterNames: [String] {
     switch self {
     case .room(let name): PathParameters.names(in: name)
     case .webSocket(let url) where url.contains("://"): PathParameters.names(in: url)
+    case .topic(let url): PathParameters.names(in: url.name)
     default: []
     }
   }

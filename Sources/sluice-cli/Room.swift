@@ -42,11 +42,7 @@ final class Room: Sendable {
   /// Gives all members a message.
   func tell(_ message: Message) async throws {
     if sockets.count > 0 { try await sockets.write(message) }
-    if streams.count > 0 {
-      var output = TransformOutput<Bytes>()
-      try MessageEncoder(framing).transform(message, into: &output)
-      while let bytes = output.popFirst() { try await streams.write(bytes) }
-    }
+    if streams.count > 0 { try await streams.write(message, as: framing) }
   }
 
   /// Lets a connection hear while `body` runs.

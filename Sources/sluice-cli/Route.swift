@@ -7,11 +7,14 @@ struct Route: Sendable {
   let endpoint: Endpoint
 
   init(_ path: String, _ endpoint: Endpoint) throws(UsageError) {
+    guard !path.contains("?") else { throw UsageError("the path '\(path)' must not have a query ('?…')") }
     self.path = path
     self.endpoint = endpoint
     let known = Set(PathParameters.names(in: path))
     if let unknown = endpoint.parameterNames.first(where: { !known.contains($0) }) {
-      throw UsageError("{\(unknown)} is not in the path '\(path)', so \(endpoint.name) can't use it")
+      throw UsageError(
+        "{\(unknown)} is not in the path '\(path)', so \(endpoint.name) can't use it; write it as a segment, as in /rooms/{\(unknown)}"
+      )
     }
   }
 
@@ -47,6 +50,8 @@ struct Destinations: Sendable {
 
   /// Whether requests are told apart by more than the one path of a listening endpoint.
   var haveRoutes: Bool { !routes.isEmpty || !files.isEmpty || health != nil }
+
+  var topics: [TopicURL] { endpoints.compactMap { if case .topic(let url) = $0 { url } else { nil } } }
 
   var endpoints: [Endpoint] { routes.map(\.endpoint) + (target.map { [$0] } ?? []) }
 

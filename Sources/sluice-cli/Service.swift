@@ -42,7 +42,7 @@ struct Service: Sendable {
   private func listen(_ stop: Stop) async throws {
     switch source {
     case .listenWebSocket(let url):
-      if destinations.haveRoutes { return try await serveRoutes(url, stop) }
+      if destinations.haveRoutes || !destinations.topics.isEmpty { return try await serveRoutes(url, stop) }
       let server = try await WebSocketServer.listen(url, options: options)
       diagnostics.notice("listening on \(server.url)")
       if destinations.target == .echo && connector.isPlain { return try await serveEcho(server, stop) }
@@ -93,13 +93,13 @@ struct Service: Sendable {
     var admission = Admission(counter: counter, peer: origin)
     do { try admission.enter() } catch {
       socket.abort(error)
-      throw UsageLimit(description: error.reason)
+      throw RefusedAdmission(description: error.reason)
     }
     return admission.slot
   }
 
   /// Why a connection was not served.
-  private struct UsageLimit: Error, CustomStringConvertible {
+  private struct RefusedAdmission: Error, CustomStringConvertible {
     let description: String
   }
 
@@ -122,22 +122,49 @@ struct Service: Sendable {
     server.listen = options.listen
     server.shutdownTimeout = options.connection.closeTimeout
     let bare = "http" + Endpoint.withoutPath(url).dropFirst(2)
-    let logger = DiagnosticsLog.logger(diagnostics)
-    let listening = try await HTTPServer.listen(bare, options: server)
-    diagnostics.notice("listening on ws\(listening.url.dropFirst(4))")
-    try await untilStopped(stop) { try await listening.run(routes: httpRoutes, logger: logger) }
+    let topics = try await TopicService(destinations.topics, for: .appending, opener.topics, diagnostics)
+    try await serve(bare, server, "ws", httpRoutes(topics), stop)
   }
 
-  private var httpRoutes: [HTTPRoute] {
-    var routes = destinations.routes.map { route in webSocketRoute(route.path, route.endpoint) }
+  /// Serves a topic to event streams alone.
+  func serveEvents(_ url: String, of topic: TopicURL) async throws {
+    let (events, path) = (opener.service, Endpoint.broadcast(url: url).listeningPath)
+    let topics = try await TopicService([topic], for: .reading, opener.topics, diagnostics)
+    let route = topics.eventRoute(path == "/" ? "/*" : path, topic, events.events)
+    try await serve(Endpoint.withoutPath(url), events.server, "sse+http", [route], Stop(), below: path)
+  }
+
+  /// - Parameter scheme: What takes the place of "http" in the address.
+  private func serve(
+    _ url: String, _ options: HTTPServerOptions, _ scheme: String, _ routes: [HTTPRoute], _ stop: Stop,
+    below path: String = "/"
+  ) async throws {
+    let listening = try await HTTPServer.listen(url, options: options)
+    diagnostics.notice("listening on \(scheme)\(listening.url.dropFirst(4))\(path == "/" ? "" : path)")
+    let logger = DiagnosticsLog.logger(diagnostics)
+    try await untilStopped(stop) { try await listening.run(routes: routes, logger: logger) }
+  }
+
+  private func httpRoutes(_ topics: TopicService) -> [HTTPRoute] {
+    var routes = destinations.routes.flatMap { route in
+      guard case .topic(let url) = route.endpoint else { return [webSocketRoute(route.path, route.endpoint)] }
+      return [
+        topics.webSocketRoute(route.path, url, options.handshake),
+        topics.eventRoute(route.path, url, opener.service.events),
+      ]
+    }
     let (fields, credentials) = (responseHeaders, credentials)
     if let health = destinations.health { routes.append(.respond(health) { _ in .text("ok\n") }) }
     for (path, folder) in destinations.files {
       routes.append(HTTPRoute.files(path, in: folder).guarded(adding: fields) { try credentials.check($0) })
     }
     if let target = destinations.target {
-      let path = source.listeningPath
-      routes.append(webSocketRoute(path == "/" ? "/*" : path, target))
+      let path = source.listeningPath == "/" ? "/*" : source.listeningPath
+      if case .topic(let url) = target {
+        routes.append(topics.webSocketRoute(path, url, options.handshake))
+      } else {
+        routes.append(webSocketRoute(path, target))
+      }
     }
     return routes
   }

@@ -8,7 +8,7 @@ struct ServingOptions: ParsableArguments {
   @Option(
     name: .customLong("route"),
     help: ArgumentHelp(
-      "As listen+ws:, connect what asks for this path to this endpoint; may be repeated. {NAME} is any one segment of the path, and its value in the names of rooms and URLs. Without a TARGET, other paths get 404.",
+      "As listen+ws:, connect what asks for this path to this endpoint; may be repeated. {NAME} is any one segment of the path, and its value in the names of rooms and topics, and URLs. A topic is served to WebSockets and to event streams. Without a TARGET, other paths get 404.",
       valueName: "/PATH=ENDPOINT"))
   var routes: [String] = []
 
@@ -81,10 +81,7 @@ struct ServingOptions: ParsableArguments {
       guard health.hasPrefix("/") else { throw UsageError("--health must begin with '/', not '\(health)'") }
       destinations.health = health
     }
-    // What serves a topic has an eye on the path itself.
-    if let target, target.isTopic {
-      destinations.target = target
-    } else if let target, !PathParameters.names(in: path).isEmpty {
+    if let target, !PathParameters.names(in: path).isEmpty {
       destinations.routes.append(try Route(path, target))
     } else {
       if let target { _ = try Route(path, target) }

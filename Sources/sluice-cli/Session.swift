@@ -30,7 +30,6 @@ struct Session: Sendable {
         throw UsageError(
           "\(endpoint.name) needs a listening endpoint before it: sluice listen+ws://HOST:PORT \(endpoint.name)")
       }
-      if endpoint.isTopic && isRouting { throw UsageError("\(endpoint.name) can't stand at a route") }
       if endpoint.isBroadcast && isRouting { throw UsageError("\(endpoint.name) can't stand at a route") }
     }
     if source.isMeetingPlace {
@@ -46,6 +45,10 @@ struct Session: Sendable {
       || (source.isRemote || source.isListener) && StandardDescriptors.hasNoInput
     try Self.checkRecordings(command.recording, source, destinations)
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, destinations)
+    if target.isBroadcast { _ = try Route(target.listeningPath, source) }
+    if command.events.event == TopicService.lossEvent, target.isTopic {
+      throw UsageError("--event \(TopicService.lossEvent) is what clients are told by; choose another type")
+    }
     let balancing = command.balancing
     let security = command.security
     let credentials = try security.credentials(source, target)
@@ -170,10 +173,8 @@ struct Session: Sendable {
     let reporter = connector.progress.map { progress in Task { try await progress.report(diagnostics) } }
     defer { reporter?.cancel() }
     switch (source, target) {
-    case (.listenWebSocket(let url), .topic(let topic)):
-      return try await topicService(topic).serveWebSockets(url, service.options)
     case (.broadcast(let url), .topic(let topic)), (.topic(let topic), .broadcast(let url)):
-      return try await topicService(topic).serveEvents(url, opener.service)
+      return try await service.serveEvents(url, of: topic)
     case (_, _) where source.isListener: return try await service.run()
     default: break
     }
@@ -202,11 +203,6 @@ struct Session: Sendable {
     // A command finds the end of its input, as one that is started so itself.
     if case .exec = source { return .bytes(opener.standardOutputWithoutInput()) }
     return service.receiving()
-  }
-
-  /// For a topic and what serves it.
-  private func topicService(_ topic: TopicURL) -> TopicService {
-    TopicService(topic: topic, opener: opener.topics, interruption: interruption, diagnostics: diagnostics)
   }
 
   private func openTarget() async throws -> OpenEndpoint {

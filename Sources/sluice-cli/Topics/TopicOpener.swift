@@ -19,18 +19,23 @@ final class TopicOpener: Sendable {
   let options: TopicCommandOptions
   /// The type of what is appended, or of what is read alone; nil: none, and all.
   private let event: String?
-  private let writesJSON: Bool
+  let writesJSON: Bool
   /// Bytes of a message.
   let maxMessage: Int
   private let tls: TopicTLS
   private let diagnostics: Diagnostics
-  private let opened = Mutex<[Topics]>([])
+  private let opened = Mutex<[Opening: Topics]>([:])
 
   /// What is to be done with an engine's topics.
   enum Use {
     /// What is not there is not made.
     case reading
     case appending
+  }
+
+  private struct Opening: Hashable {
+    let engine: TopicURL.Engine
+    let use: Use
   }
 
   init(
@@ -45,7 +50,10 @@ final class TopicOpener: Sendable {
     self.diagnostics = diagnostics
   }
 
+  /// Those that are asked for again are the same.
   func topics(_ engine: TopicURL.Engine, for use: Use) async throws -> Topics {
+    let opening = Opening(engine: engine, use: use)
+    if let topics = opened.withLock({ $0[opening] }) { return topics }
     let observer = TopicDiagnostics(diagnostics)
     var topicsOptions = TopicsOptions()
     topicsOptions.limits = options.limits.limits
@@ -57,7 +65,7 @@ final class TopicOpener: Sendable {
       throw TopicOpenError(error, isFile: engine.isFile)
     }
     observer.begin()
-    opened.withLock { $0.append(topics) }
+    opened.withLock { $0[opening] = topics }
     return topics
   }
 
@@ -138,7 +146,7 @@ final class TopicOpener: Sendable {
   }
 
   private func topic(_ url: TopicURL, for use: Use) async throws -> Topic {
-    guard let name = url.name.filled(with: [:]) else {
+    guard let name = url.name(with: [:]) else {
       throw UsageError(
         "'{…}' in a topic's name is what the path of a client has, for listen+ws: and listen+sse+http: alone")
     }
@@ -150,7 +158,7 @@ final class TopicOpener: Sendable {
 
   /// Lets go of all that was opened.
   func close() async {
-    for topics in opened.withLock({ $0 }) { await topics.close() }
+    for topics in opened.withLock({ $0.values.map { $0 } }) { await topics.close() }
   }
 }
 

@@ -5,38 +5,57 @@ import SluiceTopics
 import SluiceTopicsConnections
 import SluiceWebSocket
 
-/// Serves topics: each WebSocket is joined to the one that its path names, each event stream reads it.
+/// Topics as routes of a server: each WebSocket is joined to the one that its path names, each event stream reads it.
 struct TopicService: Sendable {
-  let topic: TopicURL
-  let opener: TopicOpener
-  let interruption: Interruption
-  let diagnostics: Diagnostics
+  private let topics: [TopicURL.Engine: Topics]
+  private let opener: TopicOpener
+  private let diagnostics: Diagnostics
 
   /// An application's code for what 410 says: the position that the client asked for is lost. The reason is where the log is whole from.
   private static let positionLost = CloseCode(rawValue: 4410)
+  /// The type of the event that says the same, and of no event that is appended. It has no position as its id, as all that is read from a topic has: so what
+  /// another program has appended as this type is told from it.
+  static let lossEvent = "position-lost"
 
-  func serveWebSockets(_ url: String, _ options: WebSocketServerOptions) async throws {
-    let path = try ServedPath(url, topic.name)
-    var options = options
-    options.connection.maxMessageSize = opener.maxMessage
-    let check = options.onRequest
-    options.onRequest = { request in
-      let acceptance = try await check?(request) ?? [:]
-      _ = try path.topic(of: request.pathAndQuery.path)
-      return acceptance
-    }
-    let topics = try await opener.topics(topic.engine, for: .appending)
-    let server = try await WebSocketServer.listen(path.base, options: options)
-    server.onExhaustion { diagnostics.tellOfExhaustion($0) }
-    diagnostics.notice("listening on \(path.url(listening: server.url))")
-    try await untilInterrupted { try await server.run { await join($0, path, topics) } }
+  /// Connects to all that the topics are kept by.
+  init(
+    _ urls: [TopicURL], for use: TopicOpener.Use, _ opener: TopicOpener, _ diagnostics: Diagnostics
+  ) async throws {
+    var topics: [TopicURL.Engine: Topics] = [:]
+    for url in urls { topics[url.engine] = try await opener.topics(url.engine, for: use) }
+    self.topics = topics
+    self.opener = opener
+    self.diagnostics = diagnostics
   }
 
-  private func join(_ ws: WebSocket, _ path: ServedPath, _ topics: Topics) async {
+  // MARK: WebSockets
+
+  func webSocketRoute(_ path: String, _ url: TopicURL, _ options: WebSocketHandshakeOptions) -> HTTPRoute {
+    var options = options
+    options.connection.maxMessageSize = opener.maxMessage
+    let (check, pattern) = (options.onRequest, RoutePattern(path))
+    options.onRequest = { request in
+      let acceptance = try await check?(request) ?? [:]
+      try Self.check(request, pattern, url)
+      return acceptance
+    }
+    return .webSocket(path, options: options) { ws in await join(ws, url) }
+  }
+
+  private func join(_ ws: WebSocket, _ url: TopicURL) async {
     do {
-      let topic = try topics.topic(path.topic(of: ws.path))
+      let topic = try topic(url, ws.parameters)
       diagnostics.verbose("a client has joined \(topic.name)")
-      try await bridge(ws, topic.joined(from: ws.resumePosition ?? opener.options.beginning))
+      let joined = try await topic.joined(from: ws.resumePosition ?? opener.options.beginning)
+      if opener.writesJSON {
+        // So that one who has heard nothing yet can come back, too.
+        if let position = (joined.readableHalf as? TopicReader)?.position {
+          try await ws.send("{\"position\":\"\(position)\"}")
+        }
+        try await bridge(ws, joined) { Message($0.json) }
+      } else {
+        try await bridge(ws, joined)
+      }
       diagnostics.verbose("a client has left \(topic.name)")
     } catch TopicError.positionLost(let asked, let earliest) {
       diagnostics.verbose("a client asked for what is lost, behind \(asked)")
@@ -47,26 +66,22 @@ struct TopicService: Sendable {
     }
   }
 
-  func serveEvents(_ url: String, _ service: EventService) async throws {
-    let path = try ServedPath(url, topic.name)
-    var options = service.events
-    let check = options.onRequest
+  // MARK: event streams
+
+  func eventRoute(_ path: String, _ url: TopicURL, _ options: EventSourceServerOptions) -> HTTPRoute {
+    var options = options
+    let (check, pattern) = (options.onRequest, RoutePattern(path))
     options.onRequest = { request in
       let headers = try await check?(request) ?? [:]
-      _ = try path.topic(of: request.pathAndQuery.path)
+      try Self.check(request, pattern, url)
       return headers
     }
-    let topics = try await opener.topics(topic.engine, for: .reading)
-    let server = try await EventSourceServer.listen(path.base, options: options, server: service.server)
-    diagnostics.notice("listening on sse+\(path.url(listening: server.url))")
-    try await untilInterrupted {
-      try await server.run { events in
-        do { try await send(topics.topic(path.topic(of: events.path)), to: events) } catch StreamError.closed {
-          // The client has left.
-        } catch {
-          if !(error is CancellationError) { diagnostics.verbose("event stream failed: \(error)") }
-          events.abort(error)
-        }
+    return .events(path, options: options) { events in
+      do { try await send(topic(url, events.parameters), to: events) } catch StreamError.closed {
+        // The client has left.
+      } catch {
+        if !(error is CancellationError) { diagnostics.verbose("event stream failed: \(error)") }
+        events.abort(error)
       }
     }
   }
@@ -76,62 +91,28 @@ struct TopicService: Sendable {
     do {
       reader = try await topic.messages(from: events.resumePosition ?? opener.options.beginning)
     } catch TopicError.positionLost(let asked, let earliest) {
-      // Refused, it would come back with the same position for ever. It is told, and gets what there is.
-      try await events.send("{\"asked\":\"\(asked)\",\"earliest\":\"\(earliest)\"}", event: "position-lost")
+      // Refused, it would never come back. It is told, and gets what there is.
+      try await events.send("{\"asked\":\"\(asked)\",\"earliest\":\"\(earliest)\"}", event: Self.lossEvent)
       reader = try await topic.messages(from: .after(earliest), onLoss: .resume(from: .earliest))
     }
     try await reader.pipe(events)
   }
 
-  private func untilInterrupted(_ body: @escaping @Sendable () async throws -> Void) async throws {
-    let running = Task(executorPreference: UVLoop.shared) { try await body() }
-    let stop = interruption.add { running.cancel() }
-    defer { interruption.remove(stop) }
-    do { try await running.value } catch is CancellationError {
-      // Ended as it was asked to.
-    }
-  }
-}
+  // MARK: names
 
-/// The paths that a server of topics is for, and which topic each of them names.
-struct ServedPath: Sendable {
-  /// The URL to listen at, without a path.
-  let base: String
-  private let path: String
-  /// nil: all paths, as for every server whose URL has none.
-  private let pattern: RoutePattern?
-  private let name: TopicName
-
-  init(_ url: String, _ name: TopicName) throws(UsageError) {
-    // Behind "ws://".
-    let authority = url.drop { $0 != ":" }.dropFirst(3)
-    let slash = authority.firstIndex { $0 == "/" || $0 == "?" } ?? url.endIndex
-    base = String(url[..<slash])
-    path = String(url[slash...])
-    guard !path.contains("?") else { throw UsageError("'\(url)' must not have a query ('?…')") }
-    pattern = path.isEmpty || path == "/" ? nil : RoutePattern(path)
-    self.name = name
-    let missing = name.parameters.subtracting(pattern?.parameterNames ?? [])
-    if let first = missing.sorted().first {
-      throw UsageError(
-        "the topic's name has {\(first)}, and the path '\(path.isEmpty ? "/" : path)' has not; write it as a segment, as in /rooms/{\(first)}"
-      )
-    }
-  }
-
-  func url(listening url: String) -> String { (url.hasSuffix("/") ? String(url.dropLast()) : url) + path }
-
-  /// - Parameter path: Of a request, as it came.
-  /// - Throws: `RequestRejection`, 404, for a path that names none.
-  func topic(of path: String) throws(RequestRejection) -> String {
-    var values: [String: String] = [:]
-    if let pattern {
-      guard let path = RequestPath.normalized(path.wire), let match = pattern.match(path) else { throw Self.notFound }
-      values = match.parameters
-    }
-    guard let name = name.filled(with: values) else { throw Self.notFound }
-    return name
+  /// - Throws: `RequestRejection`, 404, for a path that names no topic.
+  private static func check(
+    _ request: HTTPRequest, _ pattern: RoutePattern, _ url: TopicURL
+  ) throws(RequestRejection) {
+    guard let path = RequestPath.normalized(request.pathAndQuery.path.wire), let match = pattern.match(path),
+      url.name(with: match.parameters) != nil
+    else { throw notFound }
   }
 
   private static let notFound = RequestRejection(status: 404, reason: "not found")
+
+  private func topic(_ url: TopicURL, _ parameters: [String: String]) throws -> Topic {
+    guard let name = url.name(with: parameters), let topics = topics[url.engine] else { throw Self.notFound }
+    return try topics.topic(name)
+  }
 }

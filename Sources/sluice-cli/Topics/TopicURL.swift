@@ -1,4 +1,5 @@
 import SluiceHTTP
+import SluiceStreams
 import SluiceTopics
 
 /// A topic as the command line names it: `topic+ENGINE/NAME`.
@@ -13,7 +14,8 @@ struct TopicURL: Hashable, Sendable {
     case nats(NATSPlace)
   }
   let engine: Engine
-  let name: TopicName
+  /// `{name}` in it stands for what a visitor's path has there.
+  let name: String
   /// "topic+redis", as it stands in messages.
   let scheme: String
 
@@ -41,7 +43,28 @@ struct TopicURL: Hashable, Sendable {
     guard !name.isEmpty else {
       throw UsageError("the topic's name is missing in '\(text)', as in \(Self.example(of: scheme))")
     }
-    self.name = try TopicName(String(name), in: text)
+    self.name = String(name)
+    // Every one of its names with some value.
+    let filled = PathParameters.names(in: self.name).reduce(into: [:]) { $0[$1] = "x" }
+    guard self.name(with: filled) != nil else {
+      throw UsageError(
+        name.contains { "{}".contains($0) }
+          ? "braces in '\(text)' must enclose the name of a part of the path, as in rooms.{room}"
+          : "'\(name)' in '\(text)' is not a topic's name: 1 to 200 letters, digits and . _ - :")
+    }
+  }
+
+  /// - Parameter values: What a visitor's path has, decoded.
+  /// - Returns: nil if a value is missing, or is anything but 1 to 64 letters, digits, `_` and `-`: with a dot or a colon, a visitor could name a topic of another
+  ///   pattern.
+  func name(with values: [String: String]) -> String? {
+    let name = PathParameters.fill(name, with: values.filter { Self.isPlain($0.value) })
+    return Topics.isName(name) ? name : nil
+  }
+
+  private static func isPlain(_ value: String) -> Bool {
+    (1...64).contains(value.utf8.count)
+      && value.utf8.allSatisfy { ASCII.isLetter($0) || ASCII.isDigit($0) || "_-".utf8.contains($0) }
   }
 
   /// An engine without a topic, as `sluice topics list` takes it.
@@ -103,7 +126,7 @@ struct TopicURL: Hashable, Sendable {
 
   static let forms = """
     topic+sqlite:FILE/NAME, topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME, topic+rediss://…, \
-    topic+redis+unix:SOCKET/NAME[?db=DATABASE], topic+nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,…]/NAME[?OPTIONS], \
+    topic+redis+unix:SOCKET/NAME[?db=DATABASE], topic+nats://[USER:PASSWORD@]HOST[:PORT][,…]/NAME[?OPTIONS], \
     topic+tls+nats://…, topic+memory:NAME
     """
 
@@ -165,77 +188,9 @@ struct NATSPlace: Hashable, Sendable {
       case ("domain", let text): domain = text
       default:
         throw UsageError(
-          "'\(field)' in '\(text)' must be one of credentials=FILE, replicas=N, storage=file|memory, prefix=TEXT, domain=NAME")
+          "'\(field)' in '\(text)' must be one of credentials=FILE, replicas=N, storage=file|memory, prefix=TEXT, domain=NAME"
+        )
       }
     }
-  }
-}
-
-/// The name of a topic, in which `{name}` stands for what a visitor's path has there.
-struct TopicName: Hashable, Sendable {
-  private enum Part: Hashable {
-    case text(String)
-    case parameter(String)
-  }
-  private let parts: [Part]
-
-  init(_ text: String, in url: String) throws(UsageError) {
-    var parts: [Part] = []
-    var rest = text[...]
-    while !rest.isEmpty {
-      let literal = rest.prefix { $0 != "{" && $0 != "}" }
-      if !literal.isEmpty { parts.append(.text(String(literal))) }
-      rest = rest[literal.endIndex...]
-      guard let brace = rest.popFirst() else { break }
-      guard brace == "{", let end = rest.firstIndex(of: "}"), Self.isPlain(rest[..<end]) else {
-        throw UsageError("braces in '\(url)' must enclose the name of a part of the path, as in rooms.{room}")
-      }
-      parts.append(.parameter(String(rest[..<end])))
-      rest = rest[rest.index(after: end)...]
-    }
-    self.parts = parts
-    guard Topics.isName(filled { _ in "x" } ?? "") else {
-      throw UsageError("'\(text)' in '\(url)' is not a topic's name: 1 to 200 letters, digits and . _ - :")
-    }
-  }
-
-  /// The names in braces.
-  var parameters: Set<String> {
-    Set(parts.compactMap { if case .parameter(let name) = $0 { name } else { nil } })
-  }
-
-  /// - Parameter values: What a visitor's path has, decoded.
-  /// - Returns: nil if a value is missing, or is anything but 1 to 64 letters, digits, `_` and `-`: with a dot or a colon, a visitor could name a topic of another
-  ///   pattern.
-  func filled(with values: [String: String]) -> String? {
-    guard let name = filled({ values[$0].flatMap { Self.isPlain($0[...]) ? $0 : nil } }), Topics.isName(name) else {
-      return nil
-    }
-    return name
-  }
-
-  private func filled(_ value: (String) -> String?) -> String? {
-    var name = ""
-    for part in parts {
-      switch part {
-      case .text(let text): name += text
-      case .parameter(let parameter):
-        guard let value = value(parameter) else { return nil }
-        name += value
-      }
-    }
-    return name
-  }
-
-  private static func isPlain(_ text: Substring) -> Bool {
-    (1...64).contains(text.utf8.count)
-      && text.utf8.allSatisfy { byte in
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"):
-          true
-        default: false
-        }
-      }
   }
 }

@@ -110,7 +110,7 @@ struct TopicsCommand: AsyncParsableCommand {
     _ url: String, _ tls: TopicsTLSOptions, for use: TopicOpener.Use
   ) async throws -> (Topics, Topic) {
     let parsed = try TopicURL(url)
-    guard let name = parsed.name.filled(with: [:]) else {
+    guard let name = parsed.name(with: [:]) else {
       throw UsageError("'{…}' in a topic's name stands for nothing here")
     }
     let topics = try await tls.opener().topics(parsed.engine, for: use)

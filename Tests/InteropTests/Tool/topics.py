@@ -564,6 +564,25 @@ def rooms():
             for process in (*people, elsewhere, late):
                 process.kill()
                 process.wait()
+            # A server at whose routes there are topics: for WebSockets, with positions, and for event streams.
+            with Server("--from", "last:50", "--json", "--route", f"/chat/{{r}}={topic.replace('room', 'r', 2).replace('rs.', 'rooms.')}", "--route", "/echo=echo:",
+                        "listen+ws://127.0.0.1:0") as third:
+                member = subprocess.Popen([tool, f"ws://127.0.0.1:{third.port}/chat/lobby"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                before = json.loads(member.stdout.readline())
+                told = [json.loads(member.stdout.readline()) for _ in people]
+                check(set(before) == {"position"} and told == read(f"{server.url}/rooms.lobby"), f"positions: {before} {told}")
+                member.kill()
+                again = subprocess.Popen([tool, f"ws://127.0.0.1:{third.port}/chat/lobby?lastEventId={told[0]['position']}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                check([json.loads(again.stdout.readline()) for _ in range(3)] == [{"position": told[0]["position"]}, *told[1:]], "behind a position")
+                again.kill()
+                curl = ["curl", "-sN", "--max-time", "1", "-H", f"Last-Event-ID: {told[0]['position']}", f"http://127.0.0.1:{third.port}/chat/lobby"]
+                got = subprocess.run(curl, capture_output=True).stdout
+                check(re.findall(rb"data: (.*)\n", got) == [line.strip() for line in heard[0][1:]], f"an event stream at a route: {got}")
+                check(run(f"ws://127.0.0.1:{third.port}/echo", data=b"me\n").stdout == b"me\n", "another route")
+                for path in ("/chat/a.b", "/chat/", "/chat", "/chat/..%2fsecret", "/"):
+                    check(answer(third.port, path).startswith("HTTP/1.1 404 "), path)
+                    code = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--path-as-is", f"http://127.0.0.1:{third.port}{path}"], capture_output=True)
+                    check(code.stdout == b"404", f"events at {path}: {code}")
             # A position from elsewhere, and one that is lost.
             position = read(f"{server.url}/rooms.lobby")[1]["position"]
             back = client(other.port, f"lobby?lastEventId={position}")
@@ -588,6 +607,10 @@ def rooms():
     # In one process, without anything else.
     with Server("listen+ws://127.0.0.1:0/{room}", "topic+memory:{room}") as alone:
         check(run(f"ws://127.0.0.1:{alone.port}/a", data=b"me\n").stdout == b"me\n", "in memory")
+    # What stands at two routes is one topic.
+    with Server("--from", "earliest", "--route", "/a=topic+memory:x", "--route", "/{b}=topic+memory:{b}", "listen+ws://127.0.0.1:0") as alone:
+        run(f"ws://127.0.0.1:{alone.port}/a", data=b"me\n")
+        check(run(f"ws://127.0.0.1:{alone.port}/x").stdout == b"me\n", "the same topic")
 
 
 def signals():
@@ -667,6 +690,9 @@ def command_lines():
         (["topic+redis://cache/{x}"], "{"), (["topic+redis://cache/{x"], "braces"), (["topic+redis://cache/{}"], "braces"),
         (["topic+memory:feed"], "listen+ws:"), (["-", "topic+memory:feed"], "listen+ws:"),
         (["listen+ws://127.0.0.1:0/{a}", "topic+redis://cache/{b}"], "{b}"), (["listen+ws://127.0.0.1:0/a?b", "topic+memory:feed"], "query"),
+        (["listen+sse+http://127.0.0.1:0/{a}", "topic+redis://cache/{b}"], "{b}"), (["topic+redis://cache/{b}", "listen+sse+http://127.0.0.1:0/{a}"], "{b}"),
+        (["--route", "/{a}=topic+memory:{b}", "listen+ws://127.0.0.1:0"], "{b}"), (["--event", "position-lost", "-", "topic+redis://cache/feed"], "another type"),
+        (["--lines", "--route", "/a=topic+memory:a", "listen+ws://127.0.0.1:0"], "--lines"),
         (["listen+sse+http://127.0.0.1:0", "-"], "second"), (["--from", "last:0", "topic+redis://cache/feed"], "--from"),
         (["--from", "yesterday", "topic+redis://cache/feed"], "--from"), (["--from", "now", "-", "topic+redis://cache/feed"], "--from"),
         (["--no-follow", "-", "topic+redis://cache/feed"], "--no-follow"), (["--max-age", "7d", "topic+redis://cache/feed"], "--max-age"),
