@@ -140,7 +140,8 @@ struct Service: Sendable {
     below path: String = "/"
   ) async throws {
     let listening = try await HTTPServer.listen(url, options: options)
-    diagnostics.notice("listening on \(scheme)\(listening.url.dropFirst(4))\(path == "/" ? "" : path)")
+    let address = Endpoint.withoutPath(listening.url).dropFirst(4)
+    diagnostics.notice("listening on \(scheme)\(address)\(path)")
     let logger = DiagnosticsLog.logger(diagnostics)
     try await untilStopped(stop) { try await listening.run(routes: routes, logger: logger) }
   }

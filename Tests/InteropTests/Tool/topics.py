@@ -492,6 +492,7 @@ def feeds():
         run("-", url, data=b"before\n")
         first = read(url)[0]["position"]
         one, other = (Server("listen+sse+http://127.0.0.1:0/feed", url) for _ in range(2))
+        check(one.url == f"sse+http://127.0.0.1:{one.port}/feed", f"the address: {one.url}")
         clients = [Reader([one.port, other.port] if number % 2 == 0 else [other.port, one.port], first) for number in range(readers)]
         threads = [threading.Thread(target=client.run, args=(count,), daemon=True) for client in clients]
         for thread in threads:
