@@ -87,15 +87,19 @@ struct TopicService: Sendable {
   }
 
   private func send(_ topic: Topic, to events: EventStreamConnection) async throws {
-    let reader: TopicReader
-    do {
-      reader = try await topic.messages(from: events.resumePosition ?? opener.options.beginning)
-    } catch TopicError.positionLost(let asked, let earliest) {
-      // Refused, it would never come back. It is told, and gets what there is.
-      try await events.send("{\"asked\":\"\(asked)\",\"earliest\":\"\(earliest)\"}", event: Self.lossEvent)
-      reader = try await topic.messages(from: .after(earliest), onLoss: .resume(from: .earliest))
+    // What is lost from there on cuts the stream: the client comes back, and is told.
+    try await reader(of: topic, for: events).pipe(events)
+  }
+
+  private func reader(of topic: Topic, for events: EventStreamConnection) async throws -> TopicReader {
+    var beginning = events.resumePosition ?? opener.options.beginning
+    while true {
+      do { return try await topic.messages(from: beginning) } catch TopicError.positionLost(let asked, let earliest) {
+        // Refused, it would never come back. It is told, and gets what there is.
+        try await events.send("{\"asked\":\"\(asked)\",\"earliest\":\"\(earliest)\"}", event: Self.lossEvent)
+        beginning = .after(earliest)
+      }
     }
-    try await reader.pipe(events)
   }
 
   // MARK: names
