@@ -172,7 +172,8 @@ public final class WebSocket: PolledDuplexStream, ReaderHolding, WriterHolding, 
       role, version: opening.version, coding: coding, allowedReservedBits: extensions.reservedBits,
       keys: context.maskingKeys, maxMessageSize: options.maxMessageSize, maxFragments: options.maxFragments,
       scratch: context.scratch)
-    machine.isWatched = options.keepalive != nil || options.idleTimeout != nil || options.observer != nil
+    machine.isObserved = options.observer != nil
+    machine.isWatched = machine.isObserved || options.keepalive != nil || options.idleTimeout != nil
     outgoing.isSentToSystem = (transport as? any TransportDescribing)?.sendsToSystem ?? false
     feed(head)
     // A server's connection is kept alive by its transport until both have ended. A client's ends when nobody has it any more.

@@ -14,11 +14,13 @@ extension WebSocket: ServedStream {
   /// - Returns: nil when that is for `poll` to say.
   @inline(__always)
   func takeBuffered() throws -> Message? {
-    guard !incoming.bytes.isEmpty, isPlain, !machine.isWatched, isReading, incoming.hasBeenRead,
+    guard !incoming.bytes.isEmpty, isPlain, !machine.isObserved, isReading, incoming.hasBeenRead,
       !incoming.isDiscarding, incoming.ahead.isEmpty
     else { return nil }
     incoming.readCount &+= 1
-    return try decodeBuffered()
+    guard let message = try decodeBuffered() else { return nil }
+    note(.data)
+    return message
   }
 
   @usableFromInline

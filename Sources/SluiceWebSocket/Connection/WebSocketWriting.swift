@@ -81,10 +81,12 @@ extension WebSocket {
   @inline(never)
   func frameShort(_ message: Message) -> Bool {
     guard outgoing.isFlushScheduled, outgoing.isRoomKnown, isOpen, isPlain, role == .server, !isInsideMessage,
-      !machine.isWatched, heldControls?.senders == nil,
-      outgoing.gathered.count &+ message.bytes.count < options.writeHighWatermark &- FrameHeader.maxEncodedLength
+      !machine.isObserved, heldControls?.senders == nil,
+      outgoing.gathered.count &+ message.bytes.count < options.writeHighWatermark &- FrameHeader.maxEncodedLength,
+      outgoing.gathered.append(short: message)
     else { return false }
-    return outgoing.gathered.append(short: message)
+    note(.data)
+    return true
   }
 
   /// Sends a message that stays the caller's.

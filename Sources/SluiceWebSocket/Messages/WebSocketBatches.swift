@@ -104,7 +104,7 @@ extension WebSocket {
 
   private func pollBatch() throws -> Polled<Batch> {
     // What comes with a Close can still be answered: nothing is decoded behind the first thing that is no whole message.
-    if isPlain, !machine.isWatched, isReading, !incoming.isDiscarding, incoming.ahead.isEmpty, let polled = pollFrames()
+    if isPlain, !machine.isObserved, isReading, !incoming.isDiscarding, incoming.ahead.isEmpty, let polled = pollFrames()
     {
       return polled
     }
@@ -134,7 +134,9 @@ extension WebSocket {
       if count == incoming.bytes.count { incoming.bytes = Bytes() } else { incoming.bytes.trimFirst(count) }
     }
     settleInput()
-    return frames.isEmpty ? nil : .element(Batch(content: .frames(Bytes(copying: frames.span))))
+    if frames.isEmpty { return nil }
+    note(.data)
+    return .element(Batch(content: .frames(Bytes(copying: frames.span))))
   }
 
   private func relay(_ input: Span<UInt8>, to frames: inout BytesBuilder) -> Int {
@@ -165,7 +167,7 @@ extension WebSocket {
 
   /// Sends the messages of a batch as the frames that they are; `mustWait` where that can't be, and they are to be sent one by one.
   private func beginSending(_ batch: Batch) throws -> SendStep {
-    guard case .frames(let frames) = batch.content, isOnLoop, isOpen, isPlain, role == .server, !machine.isWatched,
+    guard case .frames(let frames) = batch.content, isOnLoop, isOpen, isPlain, role == .server, !machine.isObserved,
       heldControls?.senders == nil
     else { return .mustWait }
     do {
@@ -175,6 +177,7 @@ extension WebSocket {
         output.append(frames)
         return nil
       }
+      note(.data)
       return try hasRoomAfterSending() ? .done : .full
     } catch { throw sendingFailure(error) }
   }

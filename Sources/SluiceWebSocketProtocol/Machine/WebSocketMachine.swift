@@ -34,6 +34,8 @@ package struct WebSocketMachine: ~Copyable {
   package var life = ConnectionLife.open
   /// Whether somebody wants to know what happens: times that are kept, or an observer.
   package var isWatched = false
+  /// Whether there is an observer, who is to be told of each message.
+  package var isObserved = false
   private var watch: Watch?
 
   /// What stands between messages and frames. Extensions other than compression, which take whole messages and their time, do so outside.
