@@ -1,13 +1,16 @@
-// The server that the benchmarks measure: `echo-server pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]`, `files CERTIFICATE KEY FOLDER` or
-// `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a certificate. All on one thread.
+// The server that the benchmarks measure: `echo-server [--keepalive] pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]`,
+// `files CERTIFICATE KEY FOLDER` or `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a
+// certificate. All on one thread.
 import Sluice
 
 try UVLoop.runShared {
-  let arguments = CommandLine.arguments.dropFirst()
-  try await run(arguments.first ?? "", Array(arguments.dropFirst()))
+  var arguments = CommandLine.arguments.dropFirst()
+  let keepsAlive = arguments.first == "--keepalive"
+  if keepsAlive { arguments.removeFirst() }
+  try await run(arguments.first ?? "", Array(arguments.dropFirst()), keepsAlive: keepsAlive)
 }
 
-func run(_ mode: String, _ arguments: [String]) async throws {
+func run(_ mode: String, _ arguments: [String], keepsAlive: Bool) async throws {
   switch mode {
   case "files" where arguments.count == 3:
     var options = HTTPServerOptions()
@@ -24,19 +27,24 @@ func run(_ mode: String, _ arguments: [String]) async throws {
         group.addTask { try? await socket.pipe(socket) }
       }
     }
-  case "pipe", "await", "batches", "callbacks", "broadcast", "compress": try await serveWebSockets(mode, arguments)
+  case "pipe", "await", "batches", "callbacks", "broadcast", "compress":
+    try await serveWebSockets(mode, arguments, keepsAlive: keepsAlive)
   default:
     print(
       """
-      usage: echo-server pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
+      usage: echo-server [--keepalive] pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
       echo-server events shared|shared-gzip|own-gzip SIZE
       """)
   }
 }
 
-func serveWebSockets(_ mode: String, _ arguments: [String]) async throws {
+func serveWebSockets(_ mode: String, _ arguments: [String], keepsAlive: Bool) async throws {
   var options = WebSocketServerOptions()
   options.tls = try context(arguments)
+  if keepsAlive {
+    options.connection.keepalive = .init()
+    options.connection.idleTimeout = .seconds(300)
+  }
   if mode == "compress" { options.extensions = [PermessageDeflate()] }
   let server = try await WebSocketServer.listen("\(options.tls == nil ? "ws" : "wss")://127.0.0.1:0", options: options)
   try await tell(server.port)

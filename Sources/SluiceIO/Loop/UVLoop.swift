@@ -43,6 +43,8 @@ import Synchronization
   /// The first of the timers; to be found anew when `timersChanged`.
   private var nextDeadline: Duration?
   private var timersChanged = false
+  /// `timeOfTurn`, once it was asked for in this turn.
+  @safe @exclusivity(unchecked) private var knownTime: Duration?
   /// Whether something was begun or ended on libuv, so that it has to run before anything is waited for.
   private var isLibuvTouched = true
   @safe @exclusivity(unchecked) private var depth = 0
@@ -286,6 +288,7 @@ extension UVLoop {
   private func runOnce() {
     if isLibuvTouched { runLibuv() }
     poller.wait(milliseconds: waitingTime)
+    knownTime = nil
     while poller.hasEvents { turn { poller.tellOwners(ofEvents: Self.eventsPerTurn) } }
     let awakening = poller.awakening
     if awakening.contains(.byThread) { takeInbox() }
@@ -473,6 +476,12 @@ extension UVLoop.Inbox {
 
 extension UVLoop {
   public var now: Duration { .nanoseconds(Int64(clamping: uv_hrtime())) }
+  public var timeOfTurn: Duration {
+    if let knownTime { return knownTime }
+    let now = now
+    knownTime = now
+    return now
+  }
 
   public func schedule(after delay: Duration, _ work: @escaping @Sendable () -> Void) -> LoopTimer {
     assert(isCurrent, "timers and turns belong to the loop's thread")

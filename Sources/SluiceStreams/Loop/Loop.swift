@@ -17,6 +17,10 @@ public protocol Loop: TaskExecutor, AnyObject {
   /// May be called on the loop only.
   var now: Duration { get }
 
+  /// What `now` was when this turn of the loop was first asked for it: for what happens often and need not be known to the millisecond, since reading
+  /// the clock takes as long as half of a short message. On the loop only. Default: `now`.
+  var timeOfTurn: Duration { get }
+
   /// Runs `work` on the loop soon. From any thread; in order for each caller.
   func execute(_ work: @escaping @Sendable () -> Void)
 
@@ -55,6 +59,8 @@ public protocol EndOfTurn: AnyObject, Sendable {
 }
 
 extension Loop {
+  public var timeOfTurn: Duration { now }
+
   /// Runs `work` on the loop: at once if the caller is on it, soon otherwise.
   public func perform(_ work: @escaping @Sendable () -> Void) {
     if isCurrent { work() } else { execute(work) }

@@ -11,7 +11,7 @@ extension WebSocket {
   private func noteWatched(_ what: Activity) {
     // What is dropped says nothing of a reader.
     if what == .data, incoming.isDiscarding { return }
-    machine.note(what, at: loop.now)
+    machine.note(what, at: loop.timeOfTurn)
   }
 
   func startWatching() {

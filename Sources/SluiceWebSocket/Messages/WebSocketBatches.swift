@@ -104,9 +104,8 @@ extension WebSocket {
 
   private func pollBatch() throws -> Polled<Batch> {
     // What comes with a Close can still be answered: nothing is decoded behind the first thing that is no whole message.
-    if isPlain, !machine.isObserved, isReading, !incoming.isDiscarding, incoming.ahead.isEmpty, let polled = pollFrames()
-    {
-      return polled
+    if isPlain, !machine.isObserved, isReading, !incoming.isDiscarding, incoming.ahead.isEmpty {
+      if let polled = pollFrames() { return polled }
     }
     switch try poll() {
     case .element(let message): return .element(Batch(content: .message(detach(message))))

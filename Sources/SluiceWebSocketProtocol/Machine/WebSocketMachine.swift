@@ -49,7 +49,7 @@ package struct WebSocketMachine: ~Copyable {
 
   /// In memory of its own: most connections have no times to keep until they close.
   private final class Watch {
-    var times: ConnectionTimes
+    @exclusivity(unchecked) var times: ConnectionTimes
 
     init(_ times: ConnectionTimes) { self.times = times }
   }
