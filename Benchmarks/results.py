@@ -10,6 +10,22 @@ from pathlib import Path
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 
 
+# What each section measures, by the beginning of its name: everything in it is stale when one of these changes.
+STREAMS = ["Sources/SluiceStreams", "Sources/SluiceIO"]
+WEB_SOCKETS = [*STREAMS, "Sources/SluiceHTTP", "Sources/SluiceServer", "Sources/SluiceWebSocket", "Sources/SluiceWebSocketProtocol", "Sources/SluiceZlib"]
+MEASURED = {
+    "echo": WEB_SOCKETS,
+    "tls": [*WEB_SOCKETS, "Sources/SluiceTLS"],
+    "events": [*STREAMS, "Sources/SluiceHTTP", "Sources/SluiceServer", "Sources/SluiceEventSource", "Sources/SluiceZlib"],
+    "topics": [*STREAMS, "Sources/SluiceTopics", "Sources/SluiceTopicsRedis"],
+}
+
+
+def measured(name):
+    """The folders that a section's figures depend on; all where nobody has said."""
+    return next((folders for begin, folders in MEASURED.items() if name.startswith(begin)), ["Sources"])
+
+
 def first_line(*command):
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
