@@ -17,6 +17,7 @@ MEASURED = {
     "echo": WEB_SOCKETS,
     "tls": [*WEB_SOCKETS, "Sources/SluiceTLS"],
     "events": [*STREAMS, "Sources/SluiceHTTP", "Sources/SluiceServer", "Sources/SluiceEventSource", "Sources/SluiceZlib"],
+    "tool": ["Sources"],
     "topics": [*STREAMS, "Sources/SluiceTopics", "Sources/SluiceTopicsRedis"],
 }
 
