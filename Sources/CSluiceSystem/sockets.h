@@ -209,6 +209,35 @@ static inline int sluice_listen(const struct sockaddr *address, socklen_t length
   return failure;
 }
 
+enum { SLUICE_LISTENING, SLUICE_CONNECTED };
+
+/// Has a stream socket that was inherited not be inherited any more, nor block if it listens: which of these it is, or a negative errno.
+static inline int sluice_own_socket(int descriptor) {
+  int type, listens = 0;
+  socklen_t length = sizeof type;
+  if (getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &length) != 0) return -errno;
+  if (type != SOCK_STREAM) return -EPROTOTYPE;
+  length = sizeof listens;
+  if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0) return -errno;
+  if (fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0) return -errno;
+  if (listens) {
+    int status = sluice_unblock(descriptor);
+    return status < 0 ? status : SLUICE_LISTENING;
+  }
+  struct sockaddr_storage peer;
+  length = sizeof peer;
+  // A peer that has gone already leaves a connection, whose end is read.
+  bool is_connected = getpeername(descriptor, (struct sockaddr *)&peer, &length) == 0 || errno == EINVAL;
+  return is_connected ? SLUICE_CONNECTED : -EINVAL;
+}
+
+/// Gives the file of a socket an owner and a group (-1: as they are), then a mode (-1: as it is): 0, or a negative errno. Nothing that a link points at.
+static inline int sluice_set_access(const char *path, long mode, uid_t owner, gid_t group) {
+  if ((owner != (uid_t)-1 || group != (gid_t)-1) && lchown(path, owner, group) != 0) return -errno;
+  if (mode >= 0 && fchmodat(AT_FDCWD, path, (mode_t)mode, AT_SYMLINK_NOFOLLOW) != 0) return -errno;
+  return 0;
+}
+
 /// Accepts a connection: its descriptor, which does not block and is not inherited, or a negative errno.
 static inline int sluice_accept(int listener) {
   int descriptor;

@@ -16,6 +16,18 @@ struct CommandOptions: ParsableArguments {
     help: ArgumentHelp("Send SIGKILL this long after SIGTERM.", valueName: "SECONDS"))
   var killAfter: Double = 2
 
+  @Option(
+    help: ArgumentHelp(
+      "The size of the window of pty:. Default: that of the terminal that sluice is run in, as it changes, or 80x24.",
+      valueName: "COLUMNSxROWS"))
+  var window: WindowArgument?
+
+  @Flag(
+    help:
+      "Pass the terminal that '-' is through: each key as it is typed, without echo, and what comes to it unescaped. As it always is with pty:."
+  )
+  var raw = false
+
   func validate() throws {
     try checkSeconds("--terminate-after", terminateAfter, above: -.leastNonzeroMagnitude)
     try checkSeconds("--kill-after", killAfter, above: -.leastNonzeroMagnitude)
@@ -39,12 +51,28 @@ struct CommandRunner: Sendable {
   func run(_ command: String, for visit: Visit?) async throws -> ChildProcess {
     let environment = if let visit { environment(await visit.variables) } else { nil as [String: String]? }
     let child = try await ChildProcess.shell(command, environment: environment, ending: ending)
+    watch(child)
+    return child
+  }
+
+  /// Runs it in a terminal.
+  func terminal(
+    _ command: String, _ window: ChildProcess.WindowSize, for visit: Visit?
+  ) async throws -> ChildProcess {
+    var environment = if let visit { environment(await visit.variables) } else { ChildProcess.inheritedEnvironment }
+    // A service has none. Pages and terminals of today all understand this one.
+    if environment["TERM"] == nil || environment["TERM"] == "dumb" { environment["TERM"] = "xterm-256color" }
+    let child = try await ChildProcess.terminal(command, window: window, environment: environment, ending: ending)
+    watch(child)
+    return child
+  }
+
+  private func watch(_ child: ChildProcess) {
     let id = interruption.add { child.end() }
     Task {
       _ = try? await child.waitForExit()
       interruption.remove(id)
     }
-    return child
   }
 
   private func environment(_ connection: CGIVariables) -> [String: String] {

@@ -26,7 +26,7 @@ struct Connector: Sendable {
     progress == nil && recorder == nil && !oneMessage && linger == .zero && silenceLimit == nil
   }
 
-  init(_ command: SluiceCommand, recorder: Recorder?, interruption: Interruption) {
+  init(_ command: SluiceCommand, source: Endpoint, recorder: Recorder?, interruption: Interruption) {
     self.recorder = recorder
     framing = command.framing.framing
     kind = command.framing.kind
@@ -42,7 +42,7 @@ struct Connector: Sendable {
     progress = command.progress ? Progress() : nil
     self.interruption = interruption
     // A WebSocket of a server sees to that itself, and says why it closes.
-    let cut = (try? Endpoint(command.source))?.isMessageBased == false ? command.serving.idleTimeout : nil
+    let cut = source.isMessageBased ? nil : command.serving.idleTimeout
     silenceLimit =
       command.ending.quietAfter.map { .ends(after: .seconds($0)) } ?? cut.map { .cuts(after: .seconds($0)) }
   }
@@ -165,7 +165,7 @@ struct Connector: Sendable {
   private var passesBytes: Bool {
     switch framing {
     case .none, .chunks: !limitsMessages && !oneMessage
-    case .lines, .nullTerminated, .lengthPrefixed: false
+    case .lines, .nullTerminated, .lengthPrefixed, .contentLength, .separated: false
     }
   }
 

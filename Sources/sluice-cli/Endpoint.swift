@@ -10,6 +10,7 @@ enum Endpoint: Hashable, Sendable {
   case unix(path: String)
   case file(path: String)
   case exec(command: String)
+  case pty(command: String)
   case replay(path: String)
   case echo
   case null
@@ -61,6 +62,7 @@ enum Endpoint: Hashable, Sendable {
     case "listen+unix": self = .listenUnix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "file": self = .file(path: try Self.nonEmpty(rest, "a path", in: text))
     case "replay": self = .replay(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "pty": self = .pty(command: try Self.nonEmpty(rest, "a command", in: text))
     case "exec": self = .exec(command: try Self.nonEmpty(rest, "a command", in: text))
     case "echo", "null":
       guard rest.isEmpty else {
@@ -72,9 +74,11 @@ enum Endpoint: Hashable, Sendable {
     case "shared":
       let shared = try Endpoint(rest)
       switch shared {
-      case .standardIO, .exec, .webSocket, .tcp, .tls, .unix, .file: self = .shared(shared)
-      default: throw UsageError("\(shared.name) can't be shared: -, exec:, ws:, tcp:, tls:, unix: and file: can")
+      case .standardIO, .exec, .pty, .webSocket, .tcp, .tls, .unix, .file: self = .shared(shared)
+      default: throw UsageError("\(shared.name) can't be shared: -, exec:, pty:, ws:, tcp:, tls:, unix: and file: can")
       }
+    case _ where scheme.hasPrefix("listen+") && scheme.hasSuffix("fd"):
+      throw UsageError("a listening endpoint comes first: sluice \(text) TARGET")
     case "http", "https":
       throw UsageError(
         "unknown scheme '\(scheme)': write sse+\(scheme)://… for an event stream, \(scheme == "http" ? "ws" : "wss")://… for a WebSocket"
@@ -98,6 +102,7 @@ enum Endpoint: Hashable, Sendable {
     case .file: "file:"
     case .replay: "replay:"
     case .exec: "exec:"
+    case .pty: "pty:"
     case .echo: "echo:"
     case .null: "null:"
     case .room: "room:"
@@ -219,6 +224,9 @@ enum Endpoint: Hashable, Sendable {
     default: false
     }
   }
+
+  /// Whether it is a command in a terminal.
+  var isTerminal: Bool { if case .pty = self { true } else { false } }
 
   /// Whether it plays a recording, of messages or of bytes.
   var isReplay: Bool { if case .replay = self { true } else { false } }

@@ -20,6 +20,10 @@ struct EndpointForm {
       "exec:COMMAND",
       "the standard input and output of a shell command; after a listening endpoint, its environment describes the connection, as in CGI"
     ),
+    EndpointForm(
+      "pty:COMMAND",
+      "a shell command in a terminal of its own, for prompts and job control. With '-' on a terminal, that is passed through, with the size of its window"
+    ),
     EndpointForm("replay:FILE", "plays back what was recorded with --record, and drops what it is sent"),
     EndpointForm("echo:", "returns everything it receives"),
     EndpointForm("null:", "sends nothing, discards everything"),
@@ -37,6 +41,10 @@ struct EndpointForm {
       "serves TCP connections in the same way; with port 0 the system chooses one, printed on standard error"),
     EndpointForm("listen+tls://HOST:PORT", "serves TLS connections"),
     EndpointForm("listen+unix:PATH", "serves a Unix socket"),
+    EndpointForm(
+      "listen+[SCHEME+]fd:N[/PATH]",
+      "serves a socket that sluice was started with, descriptor N or systemd's name for it: listen+fd: TCP or Unix, listen+tls+fd:, listen+ws+fd: and so on; a connection that was accepted already (inetd) is served alone"
+    ),
     EndpointForm(
       "sse+http://HOST[:PORT][/PATH]",
       "as SOURCE: the events of an event stream (EventSource), read once, or continuously with --reconnect; sse+https:// over TLS"

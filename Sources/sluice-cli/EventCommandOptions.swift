@@ -82,7 +82,7 @@ struct EventCommandOptions: ParsableArguments {
     _ url: String, _ service: EventService, _ slow: SlowConnection
   ) async throws -> any WritableStream<Bytes> {
     let server = try await EventSourceServer.listen(url, options: service.events, server: service.server)
-    service.diagnostics.notice("listening on sse+\(server.url)")
+    service.tellListening("sse+\(server.url)")
     let broadcast = EventBroadcast(whenSlow: slow.policy(of: EventStreamConnection.self))
     Task {
       do { try await server.run { try await broadcast.serve($0) } } catch {
@@ -100,7 +100,17 @@ struct EventCommandOptions: ParsableArguments {
 struct EventService: Sendable {
   var events = EventSourceServerOptions()
   var server = HTTPServerOptions()
+  /// Whether it is one connection that is served, and nothing listens.
+  var servesConnection = false
   let diagnostics: Diagnostics
+
+  func tellListening(_ place: String) {
+    if servesConnection {
+      diagnostics.verbose("serving a connection at \(place)")
+    } else {
+      diagnostics.notice("listening on \(place)")
+    }
+  }
 
   /// - Parameters:
   ///   - headers: Added to each answer.

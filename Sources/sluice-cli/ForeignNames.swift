@@ -28,7 +28,9 @@ enum ForeignNames {
     "--exec": "exec:COMMAND as TARGET", "--sub-protocol": "--protocol NAME", "--subprotocol": "--protocol NAME",
     "--tls-domain": "--sni NAME", "--servername": "--sni NAME", "--pkcs12-der": "--cert FILE and --key FILE, in PEM",
     "--static-file": "--files /PATH=FOLDER", "-F": "--files /PATH=FOLDER", "--broadcast": "room: as TARGET",
-    "--tee": "--log FILE, or --record FILE", "--dump": "--log FILE", "--replay": "replay:FILE as endpoint",
+    "--inetd": "listen+ws+fd:0, or listen+fd:0, as SOURCE", "--accept-fd": "listen+fd:N as SOURCE",
+    "--chmod": "--socket-mode MODE", "--tee": "--log FILE, or --record FILE", "--dump": "--log FILE",
+    "--replay": "replay:FILE as endpoint",
     "--keep-open": "listen+tcp://HOST:PORT with a TARGET other than '-'", "--max-conns": "--max-connections N",
     "--restrict-uri": "the path in listen+ws://HOST:PORT/PATH",
   ]
@@ -55,6 +57,7 @@ enum ForeignNames {
     case "ws-c", "ws-connect": return "ws://\(address)"
     case "unix-l", "unix-listen", "l-unix", "abstract-listen", "listen-unix":
       return "listen+unix:\(scheme.hasPrefix("abstract") ? "@" : "")\(place)"
+    case "accept-fd", "systemd", "l-systemd", "sd-listen": return "listen+fd:\(place.isEmpty ? "3" : place)"
     case "unix-connect", "unix-client", "unix-c", "connect-unix": return "unix:\(place)"
     case "abstract-connect", "abstract-client", "abstract": return "unix:@\(place)"
     case "sh-c", "system", "cmd", "shell": return "exec:\(rest)"

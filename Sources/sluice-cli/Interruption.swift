@@ -34,7 +34,10 @@ final class Interruption: Sendable {
     }
     // With nothing open there is nothing to end in order.
     // Not `exit`, which waits for what reads a file.
-    if count > 1 || actions.isEmpty { _exit(128 + signal.number) }
+    if count > 1 || actions.isEmpty {
+      PassedTerminal.restore()
+      _exit(128 + signal.number)
+    }
     for action in actions { action() }
   }
 

@@ -34,6 +34,10 @@ struct EndpointOpener: Sendable {
   let reconnection: Reconnection?
   let greeting: Greeting
   let recordings: RecordingOptions
+  /// The user's own terminal, if it is passed through.
+  let passedTerminal: PassedTerminal?
+  /// Of the terminals of commands.
+  let window: ChildProcess.WindowSize
   let diagnostics: Diagnostics
 
   enum Role {
@@ -62,6 +66,7 @@ struct EndpointOpener: Sendable {
       let side = recordings.play ?? (role == .source ? .source : .target)
       let replay = try await Replay(path, as: side, recordings, diagnostics)
       return replay.movesMessages ? .messages(.replay(replay.messages)) : .bytes(replay.bytes)
+    case .pty(let command): return .bytes(try await commands.terminal(command, window, for: visit))
     case .exec(let command): return .bytes(try await commands.run(command, for: visit))
     case .eventSource(let url):
       guard role == .source else { throw UsageError("an event stream can only be read: write it first") }
@@ -104,15 +109,15 @@ struct EndpointOpener: Sendable {
 
   private func standardIO() -> ByteStream {
     let output = StandardStream.output()
-    return output.isTerminal
+    return output.isTerminal && passedTerminal == nil
       ? JoinedStream(
         reading: StandardStream.input(), writing: output.behind(TerminalEscape()), endsWithReader: true) : StandardIO()
   }
 
-  /// What a peer sends to a terminal is shown, never obeyed.
+  /// What a peer sends to a terminal is shown, never obeyed, unless the terminal is passed through.
   func standardOutput() -> any WritableStream<Bytes> {
     let output = StandardStream.output()
-    return output.isTerminal ? output.behind(TerminalEscape()) : output
+    return output.isTerminal && passedTerminal == nil ? output.behind(TerminalEscape()) : output
   }
 }
 

@@ -21,7 +21,10 @@ struct OptionScope: Sendable {
   /// Every option that does not go with all endpoints. The others are --linger, --progress, --verbose and --quiet.
   private static let all = [
     OptionScope(
-      ["--lines", "--null", "--length-prefixed", "--chunks", "--binary", "--text"],
+      [
+        "--lines", "--null", "--length-prefixed", "--length-form", "--content-length", "--separator", "--chunks",
+        "--binary", "--text",
+      ],
       for: "a WebSocket or a topic connected to a byte stream, or byte streams with --reconnect"
     ) { $0.framesMessages || $0.reconnects },
     OptionScope(["--protocol", "--compress", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:") {
@@ -59,6 +62,7 @@ struct OptionScope: Sendable {
     OptionScope(["--max-connections", "--max-connections-per-address", "--allow"], for: "listening endpoints") {
       $0.source.isListener || $0.targets.contains(where: \.isBroadcast)
     },
+    OptionScope(["--socket-mode", "--socket-owner"], for: "listen+unix:") { $0.source.isUnix },
     OptionScope(["--idle-timeout"], for: "listening endpoints other than listen+sse+http:") { $0.source.isListener },
     OptionScope(["--max-reconnect-delay"], for: "--reconnect") { $0.reconnects },
     OptionScope(["--basic-auth"], forAny: "ws:, wss:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
@@ -113,9 +117,14 @@ struct OptionScope: Sendable {
       !$0.gathers && !$0.servesTopic
     },
     OptionScope(["--speed", "--play", "--play-connection"], forAny: "replay:") { $0.isReplay },
-    OptionScope(["--terminate-after", "--kill-after"], forAny: "exec:") {
-      if case .exec = $0 { true } else { false }
+    OptionScope(["--terminate-after", "--kill-after"], forAny: "exec: and pty:") {
+      switch $0 {
+      case .exec, .pty: true
+      default: false
+      }
     },
+    OptionScope(["--window"], forAny: "pty:") { $0.isTerminal },
+    OptionScope(["--raw"], forAny: "'-'") { $0 == .standardIO },
     OptionScope(["--no-input"], for: "'-' as TARGET") {
       $0.targets.contains(.standardIO) && $0.source != .standardIO
     },

@@ -80,7 +80,7 @@ struct Reconnection: Sendable {
     switch framing {
     case .lines: .behind(UInt8(ascii: "\n"))
     case .nullTerminated: .behind(0)
-    case .lengthPrefixed, .chunks, .none: .byte
+    case .lengthPrefixed, .contentLength, .separated, .chunks, .none: .byte
     }
   }
 

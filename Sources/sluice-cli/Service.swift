@@ -1,5 +1,6 @@
 import Sluice
 import SluiceHTTP
+import SluiceIO
 import SluiceServer
 import SluiceStreams
 import SluiceWebSocket
@@ -21,6 +22,11 @@ struct Service: Sendable {
   let passesPath: Bool
   let credentials: CredentialUse
   let responseHeaders: Headers
+  /// Of a Unix socket.
+  let socketMode: SocketMode?
+  let socketOwner: SocketOwner?
+  /// Whether it is one connection that is served, and nothing listens.
+  let servesConnection: Bool
   let diagnostics: Diagnostics
   let interruption: Interruption
 
@@ -44,14 +50,13 @@ struct Service: Sendable {
     case .listenWebSocket(let url):
       if destinations.haveRoutes || !destinations.topics.isEmpty { return try await serveRoutes(url, stop) }
       let server = try await WebSocketServer.listen(url, options: options)
-      diagnostics.notice("listening on \(server.url)")
+      tellListening(server.url)
       if destinations.target == .echo && connector.isPlain { return try await serveEcho(server, stop) }
       server.onExhaustion(tellOfExhaustion)
       try await serve(server.connections, stop, open: { Visit($0) })
     case .listenTCP(let host, let port):
-      let listener = try await TCP.listen(host, port: port)
-      listener.onExhaustion(tellOfExhaustion)
-      diagnostics.notice("listening on tcp://\(listener.name)")
+      let listener = try await listener(host, port)
+      tellListening(listener.port > 0 ? "tcp://\(listener.name)" : "unix:\(listener.name)")
       let counter = options.listen.counter()
       try await serve(
         listener, stop,
@@ -63,9 +68,8 @@ struct Service: Sendable {
         })
     case .listenTLS(let host, let port):
       guard let tls else { return }
-      let listener = try await TCP.listen(host, port: port)
-      listener.onExhaustion(tellOfExhaustion)
-      diagnostics.notice("listening on tls://\(listener.name)")
+      let listener = try await listener(host, port)
+      tellListening(listener.port > 0 ? "tls://\(listener.name)" : "tls+unix:\(listener.name)")
       let counter = options.listen.counter()
       try await serve(
         listener, stop,
@@ -78,12 +82,31 @@ struct Service: Sendable {
           }
         })
     case .listenUnix(let path):
-      let listener = try await UnixSocket.listen(path)
+      let listener = try await UnixSocket.listen(
+        path, permissions: socketMode.map { .init(rawValue: $0.mode) }, owner: socketOwner?.user,
+        group: socketOwner?.group)
       listener.onExhaustion(tellOfExhaustion)
       diagnostics.notice("listening on unix:\(path)")
       let counter = options.listen.counter()
       try await serve(listener, stop, open: { Visit($0, try admit($0, from: nil, counter)) })
     default: return
+    }
+  }
+
+  private func listener(_ host: String, _ port: Int) async throws -> SocketListener {
+    let listener =
+      if let descriptor = options.listen.descriptor { try await SocketListener.adopt(descriptor) } else {
+        try await TCP.listen(host, port: port)
+      }
+    listener.onExhaustion(tellOfExhaustion)
+    return listener
+  }
+
+  private func tellListening(_ place: String) {
+    if servesConnection {
+      diagnostics.verbose("serving a connection at \(place)")
+    } else {
+      diagnostics.notice("listening on \(place)")
     }
   }
 
@@ -141,7 +164,7 @@ struct Service: Sendable {
   ) async throws {
     let listening = try await HTTPServer.listen(url, options: options)
     let address = Endpoint.withoutPath(listening.url).dropFirst(4)
-    diagnostics.notice("listening on \(scheme)\(address)\(path)")
+    tellListening("\(scheme)\(address)\(path)")
     let logger = DiagnosticsLog.logger(diagnostics)
     try await untilStopped(stop) { try await listening.run(routes: routes, logger: logger) }
   }

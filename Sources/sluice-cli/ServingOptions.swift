@@ -48,6 +48,16 @@ struct ServingOptions: ParsableArguments {
   var idleTimeout: Double?
 
   @Option(
+    help: ArgumentHelp(
+      "The mode of the file of listen+unix:, in octal, which says who may connect. Default: what the umask leaves of 0777.",
+      valueName: "MODE"))
+  var socketMode: SocketMode?
+
+  @Option(
+    help: ArgumentHelp("The owner of the file of listen+unix:, by names or numbers.", valueName: "USER[:GROUP]"))
+  var socketOwner: String?
+
+  @Option(
     name: .customLong("allow"),
     help: ArgumentHelp(
       "Serve only clients of this address or network, such as 10.0.0.0/8; may be repeated.",

@@ -1,5 +1,6 @@
 import Sluice
 import SluiceHTTP
+import SluiceIO
 import SluiceWebSocket
 
 /// One run of the tool: opens the endpoints and connects them, or serves.
@@ -11,11 +12,24 @@ struct Session: Sendable {
   private let service: Service
   private let diagnostics: Diagnostics
   private let interruption: Interruption
+  /// Whether the window of a command's terminal is that of the user's.
+  private let followsWindow: Bool
 
   /// - Throws: `UsageError` for a command line that can't be carried out, before anything is opened.
   init(_ command: SluiceCommand, diagnostics: Diagnostics) throws {
-    source = try Endpoint(command.source)
-    let named = try command.target.map { try Endpoint($0) }
+    let inherited: InheritedSocket?
+    let named: Endpoint?
+    if let (endpoint, socket) = try InheritedSocket.endpoint(command.source) {
+      (source, inherited, named) = (endpoint, socket, try command.target.map { try Endpoint($0) })
+    } else {
+      source = try Endpoint(command.source)
+      // What sends events to all who listen stands second.
+      let given = try command.target.flatMap { try InheritedSocket.endpoint($0) }.flatMap {
+        $0.0.isBroadcast ? $0 : nil
+      }
+      inherited = given?.1
+      named = try given?.0 ?? command.target.map { try Endpoint($0) }
+    }
     let isRouting =
       !(command.serving.routes.isEmpty && command.serving.folders.isEmpty && command.serving.health == nil)
     let destinations = try command.serving.destinations(
@@ -43,6 +57,9 @@ struct Session: Sendable {
     let hasNoInput =
       command.noInput || source.isTopic || source.isReplay && command.recording.speed != .step
       || (source.isRemote || source.isListener) && StandardDescriptors.hasNoInput
+    if let inherited, inherited.wasStandard, destinations.endpoints.contains(.standardIO) {
+      throw UsageError("'-' is the connection itself here: name a TARGET")
+    }
     try Self.checkRecordings(command.recording, source, destinations)
     try OptionScope.check(CommandLine.arguments.dropFirst(), source, destinations)
     if target.isBroadcast { _ = try Route(target.listeningPath, source) }
@@ -90,7 +107,15 @@ struct Session: Sendable {
     events.server.tls = tls
     events.server.proxyProtocolFrom = balancing.networks
     command.serving.apply(to: &events.server.listen)
+    events.server.descriptor = inherited?.descriptor
+    events.servesConnection = inherited?.listens == false
     let gatherings = Gatherings(command.serving.whenSlow, framing: command.framing.framing)
+    // A command in a terminal of its own is the user's, in the user's terminal; what others send there is shown, and not obeyed, unless asked for.
+    let isPassedThrough =
+      command.commands.raw
+      || source.isTerminal && target == .standardIO || source == .standardIO && target.isTerminal
+    let passedTerminal = isPassedThrough ? PassedTerminal() : nil
+    followsWindow = command.commands.window == nil
     let greeting = Greeting(
       command.webSocket.greetings, framing: command.framing.framing, kind: command.framing.kind)
     opener = EndpointOpener(
@@ -110,7 +135,9 @@ struct Session: Sendable {
           client: client, protocols: command.webSocket.protocols, framing: command.framing.framing,
           maxDelay: .seconds(command.reconnecting.maxReconnectDelay), greeting: greeting, diagnostics: diagnostics)
         : nil,
-      greeting: greeting, recordings: command.recording, diagnostics: diagnostics)
+      greeting: greeting, recordings: command.recording, passedTerminal: passedTerminal,
+      window: command.commands.window?.size ?? PassedTerminal.window ?? ChildProcess.WindowSize(),
+      diagnostics: diagnostics)
     let recorder = Recorder(command.recording, source: source, target: target)
     var server = WebSocketServerOptions()
     server.protocols = command.webSocket.protocols
@@ -119,6 +146,7 @@ struct Session: Sendable {
     server.origins = origins
     server.proxyProtocolFrom = balancing.networks
     command.serving.apply(to: &server.listen)
+    server.descriptor = inherited?.descriptor
     server.connection.idleTimeout = command.serving.idleTimeout.map { .seconds($0) }
     // Where there is nothing to ask, a handshake needs no task.
     if credentials.asked != nil || answers.contains(where: { _ in true }) {
@@ -131,10 +159,13 @@ struct Session: Sendable {
     self.diagnostics = diagnostics
     self.service = Service(
       source: source, destinations: destinations, opener: opener,
-      connector: Connector(command, recorder: recorder, interruption: interruption), options: server, tls: tls,
+      connector: Connector(command, source: source, recorder: recorder, interruption: interruption), options: server,
+      tls: tls,
       balancing: balancing,
       gatherings: gatherings, hasNoInput: hasNoInput, passesPath: command.serving.passPath, credentials: credentials,
-      responseHeaders: answers, diagnostics: diagnostics, interruption: interruption)
+      responseHeaders: answers, socketMode: command.serving.socketMode,
+      socketOwner: try command.serving.socketOwner.map { try SocketOwner($0) },
+      servesConnection: inherited?.listens == false, diagnostics: diagnostics, interruption: interruption)
   }
 
   /// A file that is read can't be written anew with what is read of it, nor have two writers.
@@ -194,8 +225,24 @@ struct Session: Sendable {
       opened.giveUp(error)
       throw error
     }
+    if let terminal = opener.passedTerminal {
+      for case .bytes(let stream) in [opened, other] {
+        if followsWindow, let child = stream as? ChildProcess { terminal.resize(child) }
+      }
+      terminal.begin()
+    }
     diagnostics.verbose("\(target.name) is open")
     try await connector.connect(opened, other)
+  }
+
+  /// The exit status of a command in a terminal, which is ours too; nil for other ends.
+  func commandStatus(_ error: any Error) -> Int32? {
+    guard source.isTerminal || target.isTerminal, !source.isListener else { return nil }
+    switch error {
+    case ChildProcessError.exited(_, let status): return Int32(clamping: status)
+    case ChildProcessError.signalled(_, let signal): return 128 + signal
+    default: return nil
+    }
   }
 
   /// Where what is received goes, when nothing is sent.

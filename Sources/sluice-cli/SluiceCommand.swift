@@ -82,8 +82,13 @@ struct SluiceCommand: AsyncParsableCommand {
           sluice --cert cert.pem --key key.pem listen+wss://0.0.0.0:8443 echo:
         A command per connection:
           sluice listen+tcp://127.0.0.1:7000 exec:'sort -r'
+        Started by systemd, on the socket of its .socket unit:
+          sluice listen+ws+fd:3/echo echo:
         Forward a Unix socket:
           sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
+        A shell in a terminal, for a page or another sluice:
+          sluice --binary listen+ws://127.0.0.1:8000 pty:bash
+          sluice --binary --raw - ws://127.0.0.1:8000
         A demo page:
           sluice demo
 
@@ -156,14 +161,21 @@ struct SluiceCommand: AsyncParsableCommand {
   func run() async throws {
     let diagnostics = Diagnostics(isVerbose: verbose, isQuiet: quiet)
     let status: ExitStatus
+    var session: Session?
     do {
-      let session = try Session(self, diagnostics: diagnostics)
-      try await session.run()
+      let opened = try Session(self, diagnostics: diagnostics)
+      session = opened
+      try await opened.run()
       status = .clean
     } catch is CancellationError {
       // Interrupted before all was open.
       status = .interrupted
     } catch {
+      // What runs in the user's terminal is what the user runs.
+      if let code = session?.commandStatus(error) {
+        diagnostics.verbose("\(error)")
+        throw ExitCode(code)
+      }
       diagnostics.error(error)
       status = ExitStatus(error)
     }
@@ -173,6 +185,8 @@ struct SluiceCommand: AsyncParsableCommand {
   // On the main thread: what there is of descriptors is looked at before the runtime has threads.
   @MainActor static func main() async {
     StandardDescriptors.occupy()
+    // While there is one thread: others may read the environment.
+    Activation.prepare()
     do { try StandardDescriptors.checkAvailable() } catch {
       Diagnostics(isVerbose: false, isQuiet: false).error(error)
       Self.exit(withError: ExitCode(ExitStatus(error).rawValue))
@@ -246,8 +260,24 @@ struct FramingOptions: ParsableArguments {
   @Flag(help: "Messages end with a NUL byte.")
   var null = false
 
-  @Flag(help: "Each message follows its length, 4 bytes, big-endian.")
+  @Flag(help: "Each message follows its length, 4 bytes, big-endian, or as --length-form says.")
   var lengthPrefixed = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The length of --length-prefixed: bytes of it (1, 2, 4 or 8), and 'le' for the lowest byte first.",
+      valueName: "1|2|4|8[le]"))
+  var lengthForm: LengthPrefix?
+
+  @Flag(
+    help: "Each message follows a header with its length, as language servers have it (LSP, DAP): Content-Length: N.")
+  var contentLength = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Messages end with this text, in which \\n, \\r, \\t, \\0, \\xNN and \\\\ stand for such bytes.",
+      valueName: "TEXT"))
+  var separator: Separator?
 
   @Option(parsing: .unconditional, help: ArgumentHelp("One message per N bytes.", valueName: "N"))
   var chunks: Int?
@@ -259,8 +289,12 @@ struct FramingOptions: ParsableArguments {
   var text = false
 
   func validate() throws {
-    let named = [lines, null, lengthPrefixed, chunks != nil].filter { $0 }.count
-    if named > 1 { throw ValidationError("--lines, --null, --length-prefixed and --chunks are mutually exclusive.") }
+    let named = [lines, null, lengthPrefixed, contentLength, separator != nil, chunks != nil].filter { $0 }.count
+    if named > 1 {
+      throw ValidationError(
+        "--lines, --null, --length-prefixed, --content-length, --separator and --chunks are mutually exclusive.")
+    }
+    if lengthForm != nil && !lengthPrefixed { throw ValidationError("--length-form needs --length-prefixed.") }
     if binary && text { throw ValidationError("--binary and --text are mutually exclusive.") }
     if let chunks, chunks < 1 { throw ValidationError("--chunks must be 1 or more, not \(chunks).") }
   }
@@ -268,11 +302,52 @@ struct FramingOptions: ParsableArguments {
   var framing: MessageFraming {
     if let chunks { return .chunks(chunks) }
     if null { return .nullTerminated }
-    if lengthPrefixed { return .lengthPrefixed }
+    if lengthPrefixed { return .lengthPrefixed(lengthForm ?? LengthPrefix()) }
+    if contentLength { return .contentLength }
+    if let separator { return .separated(by: separator.bytes) }
     return lines || !binary ? .lines : .none
   }
 
   var kind: MessageKind { binary ? .binary : .text }
+}
+
+extension LengthPrefix: ExpressibleByArgument {
+  /// - Parameter argument: Such as "2" or "2le".
+  public init?(argument: String) {
+    let isLittle = argument.hasSuffix("le")
+    guard let width = Int(isLittle ? String(argument.dropLast(2)) : argument).flatMap(Width.init) else { return nil }
+    self.init(width, isLittleEndian: isLittle)
+  }
+}
+
+/// What ends a message, as the command line says it.
+struct Separator: ExpressibleByArgument, Sendable {
+  let bytes: Bytes
+
+  init?(argument: String) {
+    var found: [UInt8] = []
+    var rest = argument.utf8[...]
+    while let byte = rest.popFirst() {
+      guard byte == UInt8(ascii: "\\") else {
+        found.append(byte)
+        continue
+      }
+      switch rest.popFirst() {
+      case UInt8(ascii: "n"): found.append(0x0A)
+      case UInt8(ascii: "r"): found.append(0x0D)
+      case UInt8(ascii: "t"): found.append(0x09)
+      case UInt8(ascii: "0"): found.append(0)
+      case UInt8(ascii: "\\"): found.append(UInt8(ascii: "\\"))
+      case UInt8(ascii: "x"):
+        guard rest.count >= 2, let value = UInt8(rest.prefix(2).text, radix: 16) else { return nil }
+        rest = rest.dropFirst(2)
+        found.append(value)
+      default: return nil
+      }
+    }
+    if found.isEmpty { return nil }
+    bytes = Bytes(found)
+  }
 }
 
 struct WebSocketCommandOptions: ParsableArguments {

@@ -6,6 +6,14 @@ import Testing
 
 @testable import SluiceServer
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 @Suite("The listening sockets of one server, and their connections", .timeLimit(.minutes(1)))
 struct ServerSocketsTests {
   private func listen(loops: Int) async throws -> ServerSockets {
@@ -42,6 +50,21 @@ struct ServerSocketsTests {
       ended.withLock { $0 += 1 }
     }
     #expect(ended.withLock { $0 } == 2)
+    for listener in sockets.listeners { listener.cancel() }
+  }
+
+  @Test("a socket that was given is served by all loops")
+  func given() async throws {
+    let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+    // Where a socket that is bound to nothing listens, the system chooses: all addresses, and a port.
+    #expect(systemListen(descriptor, 8) == 0)
+    var options = ListenOptions()
+    options.loops = 2
+    options.descriptor = descriptor
+    let sockets = try await ServerSockets.listen(ConnectionURL("http://localhost/x", schemes: ["http"]), options)
+    #expect(sockets.listeners.count == 2 && sockets.port > 0)
+    #expect(Set(sockets.listeners.map(\.port)) == [sockets.port])
+    #expect(sockets.url == "http://0.0.0.0:\(sockets.port)/x")
     for listener in sockets.listeners { listener.cancel() }
   }
 
@@ -101,3 +124,6 @@ private final class FailingSecond<Source: PolledReadableStream>: PolledReadableS
   func detachReader() { source.detachReader() }
   func cancel(_ reason: (any Error)?) { source.cancel(reason) }
 }
+
+/// `listen(2)`, which the method of the same name would hide.
+private func systemListen(_ descriptor: CInt, _ backlog: CInt) -> CInt { listen(descriptor, backlog) }

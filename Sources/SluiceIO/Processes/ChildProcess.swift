@@ -72,6 +72,14 @@ import SluiceStreams
   private let input: SocketStream
   private let output: SocketStream
   private var isInputGrown = false
+  private let isTerminal: Bool
+  /// Of a process in a terminal, until its input has ended: whether what was typed last ends a line.
+  private var typing: Typing?
+
+  private enum Typing {
+    case atLineStart
+    case withinLine
+  }
   /// Whether the output has ended, or nobody will read any more of it.
   private var isOutputOver = false
   private var isCancelled = false
@@ -91,6 +99,16 @@ import SluiceStreams
     _ arguments: [String], environment: [String: String]? = nil, directory: String? = nil,
     errorOutput: ErrorOutput = .inherit, ending: Ending = Ending(), on loop: UVLoop = .shared
   ) async throws -> ChildProcess {
+    try await spawn(
+      arguments, environment: environment, directory: directory, errorOutput: errorOutput, ending: ending, window: nil,
+      on: loop)
+  }
+
+  /// - Parameter window: Of its terminal; nil for a process with pipes.
+  static func spawn(
+    _ arguments: [String], environment: [String: String]?, directory: String? = nil,
+    errorOutput: ErrorOutput = .inherit, ending: Ending, window: WindowSize?, on loop: UVLoop
+  ) async throws -> ChildProcess {
     guard let program = arguments.first, !program.isEmpty else {
       throw IOError(operation: "run", subject: "", code: "EINVAL", reason: "the program name is missing")
     }
@@ -104,7 +122,8 @@ import SluiceStreams
     }
     return try await loop.run {
       try ChildProcess(
-        arguments, environment: environment, directory: directory, errorOutput: errorOutput, ending: ending, on: loop)
+        arguments, environment: environment, directory: directory, errorOutput: errorOutput, ending: ending,
+        window: window, on: loop)
     }
   }
 
@@ -133,12 +152,16 @@ import SluiceStreams
 
   private init(
     _ arguments: [String], environment: [String: String]?, directory: String?, errorOutput: ErrorOutput,
-    ending: Ending, on loop: UVLoop
+    ending: Ending, window: WindowSize?, on loop: UVLoop
   ) throws {
     let uv = try unsafe loop.libuv(for: "run", arguments[0])
     let names = (input: "standard input of \(arguments[0])", output: "standard output of \(arguments[0])")
-    var inputPipe = try ChildPipe.open(names.input, isRead: false, on: loop)
-    var outputPipe = try ChildPipe.open(names.output, isRead: true, on: loop)
+    let terminal = try window.map { try Pseudoterminal($0) }
+    var inputPipe = try ChildPipe.open(names.input, isRead: false, terminal, on: loop)
+    var outputPipe = try ChildPipe.open(names.output, isRead: true, terminal, on: loop)
+    let arguments = arguments.map { argument in
+      if let terminal, argument == Self.terminalPlace { terminal.path } else { argument }
+    }
     let process = UnsafeMutablePointer<uv_process_t>.allocate(capacity: 1)
     let argumentList = CStringArray(arguments)
     let environmentList = environment.map { CStringArray($0.map { "\($0.key)=\($0.value)" }) }
@@ -149,7 +172,7 @@ import SluiceStreams
       unsafe stdio[1].flags = UV_INHERIT_FD
       unsafe stdio[1].data.fd = childsOutput
       unsafe stdio[2].flags = errorOutput == .inherit ? UV_INHERIT_FD : UV_IGNORE
-      unsafe stdio[2].data.fd = 2
+      unsafe stdio[2].data.fd = window == nil ? 2 : childsOutput
       var options = unsafe uv_process_options_t()
       unsafe options.file = unsafe UnsafePointer(argumentList.base[0])
       unsafe options.args = unsafe argumentList.base
@@ -183,6 +206,8 @@ import SluiceStreams
       inputPipe.watch.handOver(), on: loop, name: names.input, direction: .writeOnly, isSocket: false)
     output = SocketStream(
       outputPipe.watch.handOver(), on: loop, name: names.output, direction: .readOnly, isSocket: false)
+    isTerminal = window != nil
+    typing = isTerminal ? .atLineStart : nil
     unsafe process.pointee.data = Unmanaged.passRetained(self).toOpaque()
   }
 
@@ -301,9 +326,20 @@ extension ChildProcess {
   }
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
+    typeEnd()
     input.closeWhenFlushed { error in completion(error.map(Self.inputFailure)) }
     releaseIfUnwanted()
   }
+
+  /// A terminal has no half to close: its user types Control-D, twice where that ends no line but only sends what was typed of it.
+  private func typeEnd() {
+    guard let typing, (try? input.hasRoom()) != nil else { return }
+    self.typing = nil
+    let end = output.endCharacter
+    try? input.push(Bytes(typing == .atLineStart ? [end] : [end, end]))
+  }
+
+  func setWindow(_ window: WindowSize) { output.setWindow(columns: window.columns, rows: window.rows) }
 
   /// The loop lives until the process has exited.
   func loopWillEnd() { abort(IOError("run", command, status: UV_ECANCELED.rawValue)) }
@@ -313,7 +349,11 @@ extension ChildProcess {
 
 extension ChildProcess {
   public func poll() throws -> Polled<Bytes> {
-    let polled = try output.poll()
+    let polled: Polled<Bytes>
+    do { polled = try output.poll() } catch let error as IOError where isTerminal && error.code == "EIO" {
+      // Linux's word for a terminal that nobody has open any more.
+      polled = .end
+    }
     guard case .end = polled else { return polled }
     isOutputOver = true
     guard case .some(let error) = exit else { return .pending }
@@ -347,6 +387,9 @@ extension ChildProcess {
   }
 
   public func push(_ element: consuming Bytes) throws {
+    if typing != nil, let last = element.last {
+      typing = last == UInt8(ascii: "\n") || last == UInt8(ascii: "\r") ? .atLineStart : .withinLine
+    }
     do { try input.push(element) } catch { throw Self.inputFailure(error) }
   }
   public var queuedByteCount: Int { input.queuedByteCount }
@@ -378,7 +421,7 @@ public enum ChildProcessError: Error, Hashable, Sendable, CustomStringConvertibl
   }
 }
 
-/// What connects a child to us: a pipe, which it can open by its name too (`/dev/stdin`).
+/// What connects a child to us: a pipe, which it can open by its name too (`/dev/stdin`), or one half of a terminal.
 private struct ChildPipe: ~Copyable {
   /// Over our end.
   var watch: DescriptorWatch
@@ -386,7 +429,19 @@ private struct ChildPipe: ~Copyable {
   let childsEnd: CInt
 
   /// - Parameter isRead: Whether we read what the child writes.
-  static func open(_ name: String, isRead: Bool, on loop: UVLoop) throws -> ChildPipe {
+  static func open(
+    _ name: String, isRead: Bool, _ terminal: Pseudoterminal?, on loop: UVLoop
+  ) throws -> ChildPipe {
+    let (ours, childs) = try terminal?.anotherHalf() ?? pipe(name, isRead: isRead)
+    do {
+      return ChildPipe(watch: try DescriptorWatch(ours, on: loop, operation: "open", subject: name), childsEnd: childs)
+    } catch {
+      _ = closeDescriptor(childs)
+      throw error
+    }
+  }
+
+  private static func pipe(_ name: String, isRead: Bool) throws -> (ours: CInt, childs: CInt) {
     var ends: (reading: CInt, writing: CInt) = (-1, -1)
     let ourFlags = CInt(UV_NONBLOCK_PIPE.rawValue)
     let status = unsafe withUnsafeMutableBytes(of: &ends) {
@@ -394,13 +449,7 @@ private struct ChildPipe: ~Copyable {
         $0.baseAddress?.assumingMemoryBound(to: uv_file.self), isRead ? ourFlags : 0, isRead ? 0 : ourFlags)
     }
     guard status == 0 else { throw IOError("open", name, status: status) }
-    let (ours, childs) = isRead ? (ends.reading, ends.writing) : (ends.writing, ends.reading)
-    do {
-      return ChildPipe(watch: try DescriptorWatch(ours, on: loop, operation: "open", subject: name), childsEnd: childs)
-    } catch {
-      _ = closeDescriptor(childs)
-      throw error
-    }
+    return isRead ? (ends.reading, ends.writing) : (ends.writing, ends.reading)
   }
 
   deinit { _ = closeDescriptor(childsEnd) }

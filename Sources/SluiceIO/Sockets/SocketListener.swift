@@ -42,6 +42,8 @@ import SluiceStreams
 
   private enum State {
     case open
+    /// It gives this connection, which was accepted elsewhere, and ends.
+    case given(CInt)
     /// There was no descriptor or memory for a connection.
     case paused(LoopTimer)
     case ended
@@ -54,9 +56,10 @@ import SluiceStreams
   private static let exhaustionInterval = Duration.seconds(10)
 
   /// Takes over a descriptor that listens and does not block; closes it if it throws. On the loop only.
+  /// - Parameter connection: What it gives instead of accepting; the first is another descriptor of it.
   init(
     adopting descriptor: CInt, on loop: UVLoop, name: String, port: Int, fileToRemove: SocketFile? = nil,
-    adopt: @escaping (CInt) throws -> SocketStream
+    connection: CInt? = nil, adopt: @escaping (CInt) throws -> SocketStream
   ) throws {
     watch = try DescriptorWatch(descriptor, on: loop, operation: "listen on", subject: name)
     uvLoop = loop
@@ -64,6 +67,7 @@ import SluiceStreams
     self.port = port
     self.fileToRemove = fileToRemove
     self.adopt = adopt
+    if let connection { state = .given(connection) }
     unsafe watch.belong(to: self) { owner, _, _ in
       // The watch keeps the listener alive.
       unsafe Unmanaged<SocketListener>.fromOpaque(owner)._withUnsafeGuaranteedRef { $0.mayAccept() }
@@ -83,6 +87,10 @@ import SluiceStreams
   public func poll() throws -> Polled<SocketStream> {
     switch state {
     case .open: break
+    case .given(let connection):
+      state = .open
+      end(.ended)
+      return .element(try adopt(connection))
     case .paused: return .pending
     case .ended: return .end
     case .failed(let error): throw error
@@ -160,6 +168,7 @@ import SluiceStreams
     switch state {
     case .ended, .failed: return
     case .paused(let timer): uvLoop.cancelTimer(timer)
+    case .given(let connection): _ = closeDescriptor(connection)
     case .open: break
     }
     state = end

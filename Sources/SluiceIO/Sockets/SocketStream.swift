@@ -122,6 +122,14 @@ public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHoldin
     if !watch.isClosed { sluice_grow_pipe(watch.descriptor) }
   }
 
+  /// Tells a terminal the size of its window. On the loop only.
+  func setWindow(columns: UInt16, rows: UInt16) {
+    if !watch.isClosed { sluice_set_window(watch.descriptor, columns, rows) }
+  }
+
+  /// What ends the input of a terminal's program. On the loop only.
+  var endCharacter: UInt8 { watch.isClosed ? 4 : sluice_end_character(watch.descriptor) }
+
   /// In a turn of the loop.
   private func didBecomeReady(_ readiness: Readiness, hasFailed: Bool) {
     if readiness.contains(.gone) { return didLoseReader() }

@@ -1,6 +1,7 @@
 import CSluiceSystem
 import CSluiceUV
 import SluiceStreams
+import SystemPackage
 
 #if canImport(Glibc)
   import Glibc
@@ -41,13 +42,28 @@ public enum UnixSocket {
   /// A socket file at which nobody listens any more, left over by a process that died, is replaced. Of several that begin to listen at one path
   /// at once, one does. Nothing else is ever removed: neither
   /// another kind of file, nor one that has taken the place of this listener's own.
-  /// - Throws: `IOError`: EADDRINUSE if somebody listens there or the file is no socket, EACCES, ENAMETOOLONG …
+  ///
+  /// Who may connect is what permissions, owner and group of the file say (unix(7)). Those that are given here it has before anybody can connect.
+  /// - Parameters:
+  ///   - permissions: nil, the default, is what the process's mask leaves of all.
+  ///   - owner: A user's number; nil, the default, is ours. To name another takes privileges.
+  ///   - group: A group's number; nil, the default, is ours or, as chmod(2) has it, the folder's. One of our groups, or it takes privileges.
+  /// - Throws: `IOError`: EADDRINUSE if somebody listens there or the file is no socket, EACCES, ENAMETOOLONG …, EPERM for an owner or a group that is not
+  ///   ours to give, EINVAL for any of these with an abstract socket, which has none.
   public static func listen(
-    _ path: String, backlog: Int = 1024, on loop: UVLoop = .shared
+    _ path: String, permissions: FilePermissions? = nil, owner: UInt32? = nil, group: UInt32? = nil,
+    backlog: Int = 1024,
+    on loop: UVLoop = .shared
   ) async throws -> SocketListener {
+    let access = Access(permissions: permissions, owner: owner, group: group)
     let address = try UnixAddress(path)
+    if address.isAbstract && !access.isDefault {
+      throw IOError(
+        operation: "listen on", subject: path, code: "EINVAL",
+        reason: "an abstract socket has no permissions and no owner")
+    }
     let lock = address.isAbstract ? nil : try await FolderLock.take(ofFolderOf: path, on: loop)
-    let listener = try await loop.run { try listen(address, backlog: backlog, on: loop) }
+    let listener = try await loop.run { try listen(address, access, backlog: backlog, on: loop) }
     withExtendedLifetime(lock) {}
     return listener
   }
@@ -63,8 +79,21 @@ public enum UnixSocket {
     return SocketStream(watch, on: loop, name: address.path)
   }
 
-  private static func listen(_ address: UnixAddress, backlog: Int, on loop: UVLoop) throws -> SocketListener {
+  /// Who may connect to a socket's file.
+  private struct Access: Sendable {
+    let permissions: FilePermissions?
+    let owner: UInt32?
+    let group: UInt32?
+
+    var isDefault: Bool { permissions == nil && owner == nil && group == nil }
+  }
+
+  private static func listen(
+    _ address: UnixAddress, _ access: Access, backlog: Int, on loop: UVLoop
+  ) throws -> SocketListener {
     let descriptor = try makeSocket("listen on", address)
+    // Linux makes the file with the mode of the socket, as far as the mask lets it; and nobody can connect to one that does not listen yet.
+    if access.permissions != nil { fchmod(descriptor, S_IRUSR | S_IWUSR) }
     var status = unsafe address.use(descriptor, systemBind)
     if status != 0, errno == EADDRINUSE {
       if let file = abandonedFile(of: address) {
@@ -79,12 +108,19 @@ public enum UnixSocket {
       close(descriptor)
       throw IOError("listen on", address.path, status: -failure)
     }
-    guard systemListen(descriptor, CInt(clamping: backlog)) == 0 else {
-      let failure = errno
-      close(descriptor)
-      throw IOError("listen on", address.path, status: -failure)
-    }
     let file = address.isAbstract ? nil : SocketFile(at: address.path)
+    var listening: CInt = 0
+    if !access.isDefault {
+      listening = unsafe sluice_set_access(
+        address.path, access.permissions.map { Int($0.rawValue) } ?? -1, access.owner ?? uid_t.max,
+        access.group ?? gid_t.max)
+    }
+    if listening == 0, systemListen(descriptor, CInt(clamping: backlog)) != 0 { listening = -errno }
+    guard listening == 0 else {
+      close(descriptor)
+      file?.remove()
+      throw IOError("listen on", address.path, status: listening)
+    }
     do {
       return try SocketListener(
         adopting: descriptor, on: loop, name: address.path, port: 0, fileToRemove: file
@@ -111,6 +147,27 @@ public enum UnixSocket {
     let descriptor = sluice_socket(AF_UNIX)
     guard descriptor >= 0 else { throw IOError(operation, address.path, status: descriptor) }
     return descriptor
+  }
+}
+
+extension UnixSocket {
+  /// Where a Unix socket is bound; nil for another kind of socket, and for one without a name.
+  static func path(ofSocket descriptor: CInt) -> String? {
+    var address = sockaddr_un()
+    var length = socklen_t(MemoryLayout<sockaddr_un>.size)
+    let status = unsafe withUnsafeMutableBytes(of: &address) { bytes in
+      unsafe getsockname(descriptor, bytes.assumingMemoryBound(to: sockaddr.self).baseAddress!, &length)
+    }
+    let offset = MemoryLayout<sockaddr_un>.size - MemoryLayout.size(ofValue: address.sun_path)
+    guard status == 0, address.sun_family == sa_family_t(AF_UNIX), Int(length) > offset else { return nil }
+    let count = Int(length) - offset
+    var name = unsafe withUnsafeBytes(of: address.sun_path) { unsafe Array($0.prefix(count)) }
+    if name.first == 0 {
+      name[0] = UInt8(ascii: "@")
+    } else {
+      name = Array(name.prefix { $0 != 0 })
+    }
+    return name.text
   }
 }
 

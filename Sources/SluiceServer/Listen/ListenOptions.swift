@@ -28,6 +28,9 @@ public struct ListenOptions: Sendable {
   public var tls: TLSServerContext?
   /// Options of the sockets.
   public var tcp = TCP.Options()
+  /// A socket that this process was started with, to serve instead of listening at the URL's host and port, whose scheme and path count: see
+  /// `SocketListener.adopt`. Of a connection that was accepted already, that one is served. Default: nil, none.
+  public var descriptor: CInt?
   /// Connections that may wait to be accepted. Default: 1024.
   public var backlog = 1024
   /// Loops that serve, 1 or more, each a thread that shares the port. Default: 1, the shared loop.

@@ -29,8 +29,14 @@ package struct ServerSockets: Sendable {
     do {
       if loops > 1 { for index in 0..<loops { ownLoops.append(try UVLoop(name: "sluice-loop-\(index)")) } }
       for loop in ownLoops.isEmpty ? [loop] : ownLoops {
-        let listener = try await TCP.listen(
-          url.host, port: port, backlog: options.backlog, sharesPort: loops > 1, options: options.tcp, on: loop)
+        let listener: SocketListener
+        if let descriptor = options.descriptor {
+          listener = try await SocketListener.adopt(
+            descriptor, isShared: !listeners.isEmpty, options: options.tcp, on: loop)
+        } else {
+          listener = try await TCP.listen(
+            url.host, port: port, backlog: options.backlog, sharesPort: loops > 1, options: options.tcp, on: loop)
+        }
         port = listener.port
         listeners.append(listener)
       }
@@ -39,7 +45,15 @@ package struct ServerSockets: Sendable {
       for loop in ownLoops { loop.stop() }
       throw error
     }
-    return ServerSockets(listeners: listeners, url: url.description(withPort: port), port: port, ownLoops: ownLoops)
+    let description =
+      options.descriptor == nil ? url.description(withPort: port) : Self.description(of: url, at: listeners[0])
+    return ServerSockets(listeners: listeners, url: description, port: port, ownLoops: ownLoops)
+  }
+
+  /// The URL of a socket that was opened elsewhere.
+  private static func description(of url: ConnectionURL, at listener: SocketListener) -> String {
+    if listener.port > 0 { return "\(url.scheme)://\(listener.name)\(url.target)" }
+    return "\(url.scheme)+unix:\(listener.name)" + (url.target == "/" ? "" : ":" + url.target)
   }
 
   /// Has a closure called when there is no descriptor or memory for a connection: see `SocketListener.onExhaustion`.

@@ -42,10 +42,18 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
       switch try listener.poll() {
       case .element(let transport): open(transport)
       case .pending: return ready.popFirst().map { .element($0) } ?? .pending
-      case .end: return .end
+      case .end:
+        if let socket = ready.popFirst() { return .element(socket) }
+        // A listener that was given a connection has no other: its handshake may be under way.
+        return isOpening && !isCancelled ? .pending : .end
       }
     }
   }
+
+  private var isOpening: Bool { !opening.isEmpty || !securing.isEmpty || balanced > 0 }
+
+  /// A connection was not opened, and may have been the last.
+  private func didNotOpen() { if !isOpening { listener.tellReader() } }
 
   private func open(_ transport: SocketStream) {
     // Beyond this many handshakes and answers that are under way, a connection is cut.
@@ -58,7 +66,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
     balanced += 1
     ProxyProtocol.read(from: transport, timeout: options.handshakeTimeout) { result in
       self.balanced -= 1
-      guard case .success(let source) = result else { return }
+      guard case .success(let source) = result else { return self.didNotOpen() }
       self.open(transport, from: source ?? peer, within: self.options.handshakeTimeout - (self.loop.now - start))
     }
   }
@@ -76,7 +84,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
     let handshake = TLSHandshake.accept(over: transport, tls, within: time) { result in
       if let id { self.securing[id] = nil }
       // What went wrong concerns the peer alone, which was told.
-      guard case .success(let stream) = result else { return }
+      guard case .success(let stream) = result else { return self.didNotOpen() }
       self.open(stream, within: time - (self.loop.now - start), entered)
     }
     guard let handshake, handshake.isUnderWay else { return }
@@ -90,7 +98,7 @@ final class AcceptedWebSockets: PolledReadableStream, @unchecked Sendable {  // 
       time: time, admission: admission
     ) { opening, result in
       self.opening[ObjectIdentifier(opening)] = nil
-      guard case .success(let socket) = result else { return }
+      guard case .success(let socket) = result else { return self.didNotOpen() }
       self.ready.append(socket)
       self.listener.tellReader()
     }

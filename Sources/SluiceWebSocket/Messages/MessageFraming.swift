@@ -7,8 +7,12 @@ public enum MessageFraming: Hashable, Sendable {
   case lines
   /// A message between NUL bytes.
   case nullTerminated
-  /// A message behind its length of 4 bytes, big-endian.
-  case lengthPrefixed
+  /// A message behind its length: 4 bytes, big-endian, unless the prefix has another form.
+  case lengthPrefixed(LengthPrefix = LengthPrefix())
+  /// A message behind a header with its length, as language servers and debug adapters (LSP, DAP) have it: `Content-Length: 5`, an empty line, 5 bytes.
+  case contentLength
+  /// A message between separators, which are one byte or more.
+  case separated(by: Bytes)
   /// A message per so many bytes; received messages are written one behind the other.
   case chunks(Int)
   /// A message per chunk as it is read; received messages are written one behind the other, as they arrive.
@@ -20,6 +24,8 @@ public struct MessageDecoder: Transform {
   private enum Cutter: Sendable {
     case delimiter(DelimiterDecoder)
     case lengthPrefix(LengthPrefixDecoder)
+    case contentLength(ContentLengthDecoder)
+    case separator(SeparatorDecoder)
     case chunks(ChunkTransform)
     case none
   }
@@ -36,7 +42,9 @@ public struct MessageDecoder: Transform {
       switch framing {
       case .lines: .delimiter(DelimiterDecoder(UInt8(ascii: "\n"), dropsCarriageReturn: true, limit: limit))
       case .nullTerminated: .delimiter(DelimiterDecoder(0, limit: limit))
-      case .lengthPrefixed: .lengthPrefix(LengthPrefixDecoder(limit: limit))
+      case .lengthPrefixed(let prefix): .lengthPrefix(LengthPrefixDecoder(prefix, limit: limit))
+      case .contentLength: .contentLength(ContentLengthDecoder(limit: limit))
+      case .separated(let separator): .separator(SeparatorDecoder(separator, limit: limit))
       case .chunks(let size): .chunks(ChunkTransform(size: size))
       case .none: .none
       }
@@ -56,6 +64,14 @@ public struct MessageDecoder: Transform {
       case .chunks(var decoder):
         try decoder.transform(input, into: &pieces)
         cutter = .chunks(decoder)
+      case .contentLength(var decoder):
+        cutter = .none
+        defer { cutter = .contentLength(decoder) }
+        try decoder.transform(input, into: &pieces)
+      case .separator(var decoder):
+        cutter = .none
+        defer { cutter = .separator(decoder) }
+        try decoder.transform(input, into: &pieces)
       case .none: pieces.append(input)
       }
     }
@@ -73,6 +89,14 @@ public struct MessageDecoder: Transform {
       case .chunks(var decoder):
         try decoder.resume(into: &pieces)
         cutter = .chunks(decoder)
+      case .contentLength(var decoder):
+        cutter = .none
+        defer { cutter = .contentLength(decoder) }
+        try decoder.resume(into: &pieces)
+      case .separator(var decoder):
+        cutter = .none
+        defer { cutter = .separator(decoder) }
+        try decoder.resume(into: &pieces)
       case .none: break
       }
     }
@@ -84,6 +108,8 @@ public struct MessageDecoder: Transform {
       case .delimiter(var decoder): try decoder.finish(into: &pieces)
       case .lengthPrefix(var decoder): try decoder.finish(into: &pieces)
       case .chunks(var decoder): try decoder.finish(into: &pieces)
+      case .contentLength(var decoder): try decoder.finish(into: &pieces)
+      case .separator(var decoder): try decoder.finish(into: &pieces)
       case .none: break
       }
     }
@@ -121,7 +147,9 @@ public struct MessageEncoder: Transform {
     switch framing {
     case .lines: DelimiterEncoder(UInt8(ascii: "\n")).transform(input.bytes, into: &output)
     case .nullTerminated: DelimiterEncoder(0).transform(input.bytes, into: &output)
-    case .lengthPrefixed: try LengthPrefixEncoder().transform(input.bytes, into: &output)
+    case .lengthPrefixed(let prefix): try LengthPrefixEncoder(prefix).transform(input.bytes, into: &output)
+    case .contentLength: ContentLengthEncoder().transform(input.bytes, into: &output)
+    case .separated(let separator): SeparatorEncoder(separator: separator).transform(input.bytes, into: &output)
     case .chunks, .none: output.append(input.bytes)
     }
   }
@@ -131,9 +159,12 @@ public struct MessageEncoder: Transform {
 public enum MessageFramingError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The message of this number, counted from 1, is to be text, and is not UTF-8.
   case notText(message: Int)
+  /// The header of the message of this number, counted from 1, has no `Content-Length`, several, or one that is no number.
+  case malformedHeader(message: Int)
 
   public var description: String {
     switch self {
+    case .malformedHeader(let number): "the header of message \(number) does not have one Content-Length"
     case .notText(let number): "message \(number) is not valid UTF-8 and can't be sent as text; send it as binary"
     }
   }

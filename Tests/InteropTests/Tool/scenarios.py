@@ -418,10 +418,33 @@ def framings():
             (["--chunks", "3", "--binary"], b"abcdefgh"),
             (["--lines", "--binary"], b"\xff\n\xfe\n"),
             (["--binary"], os.urandom(1 << 20)),
+            (["--content-length"], b"Content-Length: 5\r\n\r\n{\n\"a\"Content-Length: 0\r\n\r\n" + b"Content-Length: 200000\r\n\r\n" + b"x" * 200000),
+            (["--separator", "\\r\\n--\\x2d"], b"a\r\n-b\r\n---\r\n---c\r\n---"),
+            (["--separator", ";"], b"one;two;;"),
+            (["--length-prefixed", "--length-form", "1", "--binary"], b"\3abc\0\1d"),
+            (["--length-prefixed", "--length-form", "2le", "--binary"], b"\3\0abc\0\0\4\1" + b"x" * 260),
+            (["--length-prefixed", "--length-form", "8", "--binary"], b"\0\0\0\0\0\0\0\2ab"),
             ([], "grüße\n🎈\n".encode()),
         ]
         for options, data in cases:
             check(run(*options, server.url, data=data).stdout == data, f"{options}")
+        # Other fields of a header, in any order; lines end as they may.
+        data = b"Content-Type: x\r\ncontent-length:3\r\n\r\nabcContent-Length: 1\n\nd\r\n"
+        check(run("--content-length", server.url, data=data).stdout == b"Content-Length: 3\r\n\r\nabcContent-Length: 1\r\n\r\nd", "headers")
+        for options, data, status, told in [
+            (["--content-length"], b"Content-Type: x\r\n\r\nabc", 7, b"header of message 1"),
+            (["--content-length"], b"Content-Length: -1\r\n\r\nabc", 7, b"header of message 1"),
+            (["--content-length"], b"Content-Length: 9999999999999999999\r\n\r\n", 7, b"header of message 1"),
+            (["--content-length"], b"Content-Length: 999999999999\r\n\r\n", 3, b"a message"),
+            (["--content-length"], b"Content-Length: 5\r\n\r\nabc", 3, b"a message"),
+            (["--content-length"], b"x" * 5000, 3, b"header"),
+            (["--length-prefixed", "--length-form", "8"], b"\xff" * 9, 3, b"length-prefixed"),
+            (["--length-prefixed", "--length-form", "2"], b"\0\2a", 3, b"length-prefixed")]:
+            check(told in (done := run(*options, server.url, data=data, status=status)).stderr, f"{options} {data[:40]}: {done.stderr}")
+    for words, told in [(["--separator", ""], b"--separator"), (["--separator", "\\q"], b"--separator"), (["--length-form", "3"], b"--length-form"),
+                        (["--length-form", "2"], b"needs --length-prefixed"), (["--separator", "x", "--lines"], b"mutually exclusive")]:
+        check(told in (done := run(*words, "ws://127.0.0.1:1", status=64)).stderr, f"{words}: {done.stderr}")
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
         done = run("--progress", "--on-end", "close", server.url, data=b"a\n" * 1000)
         check(re.fullmatch(rb"2.0 KiB in 2000 messages, \d+ s, .*/s\n", done.stderr), f"--progress said {done.stderr}")
         done = run("--progress", "-", "file:/dev/null", data=b"a\n" * 1000)
@@ -451,7 +474,7 @@ def origins():
 # Where options belong: two endpoints that end at once, because nobody listens at the port 1 and BUSY is taken.
 OPTION_PLACES = {
     ("ws://127.0.0.1:1", "-"): [
-        "lines", "null", "length-prefixed", "chunks", "binary", "text", "header", "protocol", "compress", "max-message", "ping",
+        "lines", "null", "length-prefixed", "content-length", "separator", "chunks", "binary", "text", "header", "protocol", "compress", "max-message", "ping",
         "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout",
         "answer-timeout"],
     ("listen+ws://BUSY", "-"): [
@@ -465,15 +488,19 @@ OPTION_PLACES = {
     ("-", "file:/dev/null"): ["append"],
     ("tcp://127.0.0.1:1", "-"): ["no-input", "say"],
     ("-", "exec:cat"): ["terminate-after", "kill-after"],
+    ("-", "pty:true"): ["window", "raw"],
+    ("replay:/dev/null", "null:"): ["speed", "play", "play-connection"],
+    ("listen+unix:/nonexistent/x/s", "null:"): ["socket-mode", "socket-owner"],
     ("topic+sqlite:/nonexistent/x/log", "-"): ["from", "no-follow"],
     ("-", "topic+sqlite:/nonexistent/x/log"): ["max-age", "max-bytes", "max-count", "append-timeout"],
     # These would go on for ever; reconnect.py has them.
     None: ["reconnect", "max-reconnect-delay"],
 }
-OPTIONS_FOR_ALL = ["linger", "quiet-after", "progress", "verbose", "quiet", "help", "version"]
+# What a recording and a log are refused for, recording.py has.
+OPTIONS_FOR_ALL = ["length-form", "linger", "quiet-after", "record", "log", "log-hex", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
                  "basic-auth": "a:b", "when-slow": "drop", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
-                 "tls-profile": "system", "from": "earliest", "max-age": "1d"}
+                 "tls-profile": "system", "from": "earliest", "max-age": "1d", "window": "80x24", "speed": "max", "play": "source", "socket-mode": "600", "socket-owner": "0"}
 
 
 def option_scopes():

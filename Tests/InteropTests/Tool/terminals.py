@@ -1,0 +1,157 @@
+"""Commands in terminals of their own, and the terminal of the user: terminals.py NAME TOOL. Exits 1 and says why when something differs."""
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+from toolkit import LIMIT, Line, Server, WebSocket, check, name, run, tool, within
+
+ANY = "listen+ws://127.0.0.1:0"
+ANY_TCP = "listen+tcp://127.0.0.1:0"
+
+
+def shown(command, *options, data=b"", status=0, **rest):
+    return run(*options, "-", "pty:" + command, data=data, status=status, **rest).stdout
+
+
+def commands():
+    """A command finds a terminal, is typed to, and its exit status is the tool's."""
+    got = shown("test -t 0 && test -t 1 && test -t 2 && tty && stty size && tty </dev/tty; echo $TERM", env={"PATH": os.environ["PATH"]})
+    check(re.fullmatch(rb"/dev/pts/\d+\r\n24 80\r\n/dev/(tty|pts/\d+)\r\nxterm-256color\r\n", got), f"a terminal: {got}")
+    check(shown("stty size", "--window", "120x50") == b"50 120\r\n", "a window")
+    check(shown("echo $TERM", env={**os.environ, "TERM": "vt100"}) == b"vt100\r\n", "TERM as it is")
+    check((got := shown("read x; echo got $x", data=b"hello\n")) == b"hello\r\ngot hello\r\n", f"echo: {got}")
+    # The end of the input is typed, behind a line that is not ended too.
+    check((got := shown("stty -echo; cat; echo end", data=b"")) == b"end\r\n", f"an end: {got}")
+    for data, expected in [(b"a\nb", b"a\r\nbend\r\n"), (b"a\n", b"a\r\nend\r\n")]:
+        got = shown("stty -echo; echo ready; sleep 0.2; cat; echo end", data=data)
+        check(got.split(b"ready\r\n")[1] == expected, f"an end behind {data}: {got}")
+    # More than the terminal holds at once is typed at its pace.
+    text = b"".join(b"%06d\n" % number for number in range(20000))
+    check(shown("stty -echo raw; head -c 140000 | md5sum; exit 0", data=text).split()[0] ==
+          subprocess.run(["md5sum"], input=text, capture_output=True).stdout.split()[0], "a large input")
+    check(len(shown("stty -opost; head -c 3000000 /dev/zero")) == 3_000_000, "a large output")
+    shown("exit 3", status=3)
+    shown("kill -9 $$", status=137)
+    shown("no-such-command 2>/dev/null", status=127)
+    check(shown("echo error >&2") == b"error\r\n", "standard error")
+    # A shell has job control: it does not say that it has none.
+    got = shown("sh -i", data=b"sleep 60 &\nkill %1\nset -o | grep monitor\nexit 5\n", status=5)
+    check(re.search(rb"monitor\s+on", got) and b"job control" not in got, f"job control: {got}")
+    for words, told in [(["--window", "80", "-", "pty:x"], b"--window"), (["--window", "0x24", "-", "pty:x"], b"--window"),
+                        (["--window", "99999x24", "-", "pty:x"], b"--window"), (["--window", "80x24", "-", "exec:x"], b"--window does not apply"),
+                        (["--raw", "ws://127.0.0.1:1", "null:"], b"--raw does not apply"), (["-", "pty:"], b"a command is missing")]:
+        check(told in (done := run(*words, status=64)).stderr, f"{words}: {done.stderr}")
+
+
+def served():
+    """A terminal for each connection, which ends with it, or one for all."""
+    with Server("--binary", ANY, "pty:echo $$; exec sleep 1000") as server:
+        client = WebSocket(server.port)
+        process = int(client.receive())
+        check(os.path.exists(f"/proc/{process}"), "it runs")
+        client.socket.close()
+        # A hang-up, not the two seconds of --terminate-after and what follows.
+        start = time.monotonic()
+        within("its end with the connection", lambda: not os.path.exists(f"/proc/{process}"))
+        check(time.monotonic() - start < 2, "at once")
+    with Server(ANY_TCP, "pty:trap 'echo interrupted' INT; echo ready; sleep 100; echo after") as server:
+        line = Line(server.port)
+        check(line.receive() == b"ready\r\n", "ready")
+        line.send(b"\x03")
+        check((got := (line.receive(), line.receive())) == (b"^Cinterrupted\r\n", b"after\r\n"), f"Control-C: {got}")
+        check(line.receive() == b"", "its end is the connection's")
+    with Server("--binary", ANY, "shared:pty:stty -echo; while read x; do echo \"<$x>\"; done") as server:
+        members = [WebSocket(server.port) for _ in range(2)]
+        time.sleep(0.2)
+        members[0].send(b"one\n", opcode=2)
+        check([member.receive() for member in members] == [b"<one>\r\n"] * 2, "one for all")
+        for member in members:
+            member.close()
+    before = len(os.listdir("/dev/pts"))
+    with Server(ANY_TCP, "pty:cat") as server:
+        for _ in range(30):
+            line = Line(server.port)
+            line.send(b"x\n")
+            check(line.receive() == b"x\r\n" and line.receive() == b"x\r\n", "an echo, and the answer")
+            line.close()
+        within("no terminal is left", lambda: len(os.listdir("/dev/pts")) <= before)
+
+
+class Terminal:
+    """A tool in a terminal, as a user has it."""
+
+    def __init__(self, *words, rows=33, columns=111):
+        self.ours, self.theirs = pty.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(self.theirs)
+
+        def prepare():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        self.process = subprocess.Popen([tool, *words], stdin=self.theirs, stdout=self.theirs, stderr=self.theirs, preexec_fn=prepare)
+        self.shown = b""
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, data):
+        os.write(self.ours, data)
+
+    def expect(self, text):
+        """Waits until something is shown, and forgets it."""
+        deadline = time.monotonic() + 20
+        while text not in self.shown:
+            check(time.monotonic() < deadline, f"{text} is not shown, but {self.shown}")
+            if select.select([self.ours], [], [], 0.1)[0]:
+                self.shown += os.read(self.ours, 65536)
+        before, self.shown = self.shown.split(text, 1)
+        return before
+
+    def end(self, status):
+        check(self.process.wait(LIMIT) == status, f"it ended with {self.process.returncode}, not {status}: {self.shown}")
+        check(termios.tcgetattr(self.theirs) == self.before, "the terminal is not as it was")
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+def own():
+    """The user's terminal is passed through: keys, control characters, its size and its changes; and put back in the end."""
+    terminal = Terminal("-", "pty:stty size; trap 'stty size' WINCH; while read x; do printf '\\033[1m%s\\033[0m\\n' \"<$x>\"; done; exit 7")
+    terminal.expect(b"33 111\r\n")
+    terminal.type(b"hello\r")
+    # One echo: the command's terminal's.
+    check((got := terminal.expect(b"\x1b[1m<hello>\x1b[0m\r\n")) == b"hello\r\n", f"an echo, once: {got}")
+    terminal.resize(20, 60)
+    terminal.expect(b"20 60")
+    terminal.type(b"x\x7fy\r")
+    terminal.expect(b"<y>")
+    terminal.expect(b"\r\n")
+    terminal.type(b"\x04")
+    terminal.end(7)
+    # SOURCE and TARGET the other way round, and a signal.
+    terminal = Terminal("pty:cat")
+    terminal.type(b"x\r")
+    terminal.expect(b"x\r\nx\r\n")
+    terminal.process.send_signal(signal.SIGTERM)
+    terminal.end(0 if terminal.process.wait(LIMIT) == 0 else terminal.process.returncode)
+    # What others send is shown, unless it is asked for that it is obeyed.
+    with Server("--binary", ANY, "pty:stty -echo; printf '\\033[1mbold\\n'; head -c 1 | od -c; cat") as server:
+        terminal = Terminal("--binary", "--no-input", server.url)
+        terminal.expect(b"\\x1b[1mbold")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.end(0)
+        terminal = Terminal("--binary", "--raw", "-", server.url)
+        terminal.expect(b"\x1b[1mbold\r\n")
+        # Control-C is for the other end: it ends what runs there.
+        terminal.type(b"\x03")
+        terminal.end(0)
+
+
+globals()[name]()
