@@ -149,7 +149,7 @@ class World:
         self.url = self.engine.url.replace(str(self.engine.port), str(self.relay.port)) + "/log" if self.engine else f"topic+sqlite:{self.folder}/app.db/log"
         self.next = {}
         self.lock, self.seen, self.failure, self.ending, self.may_lose = threading.Lock(), {}, None, False, False
-        self.processes, self.written, self.stored, self.faults = {}, {}, {}, []
+        self.processes, self.written, self.stored, self.faults, self.is_closed = {}, {}, {}, [], False
 
     def check(self, condition, what):
         if not condition:
@@ -169,6 +169,9 @@ class World:
     def start(self, name, *arguments, **streams):
         process = subprocess.Popen([self.tool, *arguments], stderr=subprocess.PIPE, **streams)
         self.processes[name] = process
+        # Threads go on for a moment.
+        if self.is_closed:
+            process.kill()
         return process
 
     def thread(self, body, *arguments):
@@ -376,7 +379,7 @@ class World:
                 self.check(len(found.get(writer, [])) == count, f"{writer} was told that {count} lines are stored, and {len(found.get(writer, []))} are there")
 
     def close(self):
-        self.ending = self.ending_of_servers = True
+        self.is_closed = self.ending = self.ending_of_servers = True
         for process in list(self.processes.values()):
             process.kill()
         if self.engine:
