@@ -286,6 +286,7 @@ extension ChildProcess {
   public func end() {
     uvLoop.perform {
       self.isAskedToEnd = true
+      self.typeEnd()
       self.input.closeWhenFlushed { _ in }
       self.release()
     }
