@@ -18,6 +18,50 @@ struct TransformTests {
     #expect(try await numbers().prefix(0).collect(limit: 9) == [])
   }
 
+  @Test(
+    "what a pipe takes at once and has no room for stays, in its order, unless nobody wants it any more",
+    arguments: 0...4)
+  func takenAtOnce(room: Int) throws {
+    let stage = SharedStage(DelimiterDecoder(UInt8(ascii: "\n"), limit: 9))
+    _ = try stage.run { try $0.start() }
+    _ = try stage.run { try $0.accept("a\nb\nc\nd\n") }
+    let taken = stage.takeReady()
+    #expect(taken.map(\.string) == ["a", "b", "c", "d"])
+    #expect(stage.takeReady().isEmpty)
+    stage.putBack(taken[room...])
+    for line in ["a", "b", "c", "d"].dropFirst(room) {
+      guard case .element(let element) = try stage.next() else { return #expect(Bool(false), "no \(line)") }
+      #expect(element.string == line)
+    }
+    guard case .needsInput = try stage.next() else { return #expect(Bool(false), "there is more") }
+    _ = try stage.run { try $0.accept("e\nf\n") }
+    let last = stage.takeReady()
+    stage.drop()
+    #expect(stage.isDropped)
+    stage.putBack(last[...])
+    guard case .end = try stage.next() else { return #expect(Bool(false), "it was dropped") }
+  }
+
+  @Test("a pipe through a transform gives a sink no more than it has room for", arguments: [1, 3, 64, 100])
+  func pipedWithLittleRoom(watermark: Int) async throws {
+    let loop = SimulatedLoop()
+    try await loop.simulate {
+      var network = SimulatedNetwork(loop: loop)
+      network.window = watermark
+      let (near, far) = network.connection()
+      let (source, end) = SimulatedNetwork(loop: loop).connection()
+      let text = (0..<500).map { "\($0)\n" }.joined()
+      let lines = end.pipe(through: DelimiterDecoder(UInt8(ascii: "\n"), limit: 9))
+      let piping = Task(executorPreference: loop) { try await lines.map { Bytes($0.string + "!") }.pipe(near) }
+      try await source.write(Bytes(text))
+      try await source.close()
+      var received = ""
+      while let chunk = try await far.read() { received += chunk.string }
+      try await piping.value
+      #expect(received == (0..<500).map { "\($0)!" }.joined())
+    }
+  }
+
   @Test("the asynchronous forms keep the order")
   func asyncOperators() async throws {
     let slow: @Sendable (Int) async throws -> Int = { number in

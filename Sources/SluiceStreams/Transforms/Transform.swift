@@ -73,6 +73,13 @@ public struct TransformOutput<Element> {
 
   package var isEmpty: Bool { elements.isEmpty }
 
+  /// What was appended first, as much as is enough for one call.
+  mutating func takeFill() -> [Element] {
+    let taken = Array(elements.prefix(Self.fill))
+    elements.removeFirst(taken.count)
+    return taken
+  }
+
   /// Puts back what was taken.
   package mutating func prepend(_ element: consuming Element) { elements.prepend(element) }
 

@@ -99,6 +99,14 @@ struct TransformStage<T: Transform>: Sendable {
     output.prepend(element)
   }
 
+  /// Of what was given already, some at once.
+  mutating func takeReady() -> [T.Output] { output.isEmpty ? [] : output.takeFill() }
+
+  /// Puts back what `takeReady` gave and could not be handed on.
+  mutating func putBack(_ rest: ArraySlice<T.Output>) {
+    for element in rest.reversed() { output.prepend(element) }
+  }
+
   /// Nobody takes what it gives any more.
   /// - Parameter error: What is thrown from now on; nil is an end.
   mutating func drop(_ error: (any Error)? = nil) {
@@ -124,6 +132,7 @@ final class SharedStage<T: Transform>: Sendable {
 
     var error: (any Error)? { if case .failed(let error) = self { error } else { nil } }
   }
+  private let dropped = Atomic<Bool>(false)
   private let state: Mutex<State>
 
   init(_ transform: T) { state = Mutex(State(stage: TransformStage(transform))) }
@@ -152,12 +161,22 @@ final class SharedStage<T: Transform>: Sendable {
     }
   }
 
+  /// Whether nobody takes what it gives any more.
+  var isDropped: Bool { dropped.load(ordering: .relaxed) }
+
+  /// Of what was given already, some at once; nothing from inside of its own transform.
+  func takeReady() -> [T.Output] { state.withLock { $0.stage?.takeReady() ?? [] } }
+
+  /// Puts back what `takeReady` gave and could not be handed on, unless it was dropped meanwhile.
+  func putBack(_ rest: ArraySlice<T.Output>) { state.withLock { if !isDropped { $0.stage?.putBack(rest) } } }
+
   func putBack(_ element: T.Output) { state.withLock { $0.stage?.putBack(element) } }
 
   /// Nobody takes what it gives any more.
   /// - Parameter error: What is thrown from now on; nil is an end.
   func drop(_ error: (any Error)? = nil) {
     state.withLock { state in
+      dropped.store(true, ordering: .relaxed)
       if state.stage == nil { state.drop = error.map { .failed($0) } ?? .ended }
       state.stage?.drop(error)
     }

@@ -78,6 +78,38 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
     }
   }
 
+  public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == T.Output {
+    { self.drain(into: sink) { try self.moveReady(into: sink) ? .some : self.movePolled(into: sink) } }
+  }
+
+  /// Moves what the transform has given already, while there is room. To take one element after the other from a stage of types that are not known
+  /// where this is compiled costs more than making it: lines of 16 bytes became messages in 1.1 µs each, of which 0.6 were for finding metadata.
+  /// - Returns: whether there was anything.
+  private func moveReady<Sink: PolledWritableStream>(into sink: Sink) throws -> Bool where Sink.Input == T.Output {
+    let ready = stage.takeReady()
+    if ready.isEmpty { return false }
+    var count = 0
+    defer { if count < ready.count { stage.putBack(ready[count...]) } }
+    let elements = ready.span
+    repeat {
+      count += 1
+      try sink.push(elements[count - 1])
+    } while try count < elements.count && !stage.isDropped && sink.hasRoom()
+    return true
+  }
+
+  private func movePolled<Sink: PolledWritableStream>(into sink: Sink) throws -> Moved where Sink.Input == T.Output {
+    let next: Polled<T.Output>
+    do { next = try poll() } catch { return .failed(error) }
+    switch next {
+    case .element(let element):
+      try sink.push(element)
+      return .some
+    case .pending: return .pending
+    case .end: return .end
+    }
+  }
+
   public func attachReader(_ waker: any Waker) throws { try source.attachReader(waker) }
   public var hasReader: Bool { source.hasReader }
   public func detachReader() { source.detachReader() }
