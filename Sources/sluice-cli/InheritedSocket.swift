@@ -112,6 +112,8 @@ struct Activation: Sendable {
         "the sockets are for process \(values[0] ?? "?") (LISTEN_PID), and this is \(getpid()): a shell must start sluice with 'exec'"
       return
     }
+    // They are not for commands that are run, those that are not served neither.
+    for descriptor in Self.first..<Self.first + CInt(count) { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
     let given = (values[2] ?? "").split(separator: ":", omittingEmptySubsequences: false).map(String.init)
     names = (0..<count).map { $0 < given.count && !given[$0].isEmpty ? given[$0] : "unknown" }
     reason = nil
