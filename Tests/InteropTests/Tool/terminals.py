@@ -34,8 +34,11 @@ def commands():
         check(got.split(b"ready\r\n")[1] == expected, f"an end behind {data}: {got}")
     # More than the terminal holds at once is typed at its pace.
     text = b"".join(b"%06d\n" % number for number in range(20000))
-    check(shown("stty -echo raw; head -c 140000 | md5sum; exit 0", data=text).split()[0] ==
-          subprocess.run(["md5sum"], input=text, capture_output=True).stdout.split()[0], "a large input")
+    large = subprocess.Popen([tool, "-", "pty:stty -echo raw; echo ready; head -c 140000 | md5sum"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # What is typed before that is edited, and shown.
+    check(large.stdout.readline() == b"ready\n", "a raw terminal")
+    digest = large.communicate(text, timeout=LIMIT)[0].split()[0]
+    check(digest == subprocess.run(["md5sum"], input=text, capture_output=True).stdout.split()[0], f"a large input: {digest}")
     check(len(shown("stty -opost; head -c 3000000 /dev/zero")) == 3_000_000, "a large output")
     shown("exit 3", status=3)
     shown("kill -9 $$", status=137)
