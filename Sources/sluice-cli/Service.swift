@@ -50,13 +50,13 @@ struct Service: Sendable {
     case .listenWebSocket(let url):
       if destinations.haveRoutes || !destinations.topics.isEmpty { return try await serveRoutes(url, stop) }
       let server = try await WebSocketServer.listen(url, options: options)
-      tellListening(server.url)
+      tellListening(server.url, stop)
       if destinations.target == .echo && connector.isPlain { return try await serveEcho(server, stop) }
       server.onExhaustion(tellOfExhaustion)
       try await serve(server.connections, stop, open: { Visit($0) })
     case .listenTCP(let host, let port):
       let listener = try await listener(host, port)
-      tellListening(listener.port > 0 ? "tcp://\(listener.name)" : "unix:\(listener.name)")
+      tellListening(listener.port > 0 ? "tcp://\(listener.name)" : "unix:\(listener.name)", stop)
       let counter = options.listen.counter()
       try await serve(
         listener, stop,
@@ -69,7 +69,7 @@ struct Service: Sendable {
     case .listenTLS(let host, let port):
       guard let tls else { return }
       let listener = try await listener(host, port)
-      tellListening(listener.port > 0 ? "tls://\(listener.name)" : "tls+unix:\(listener.name)")
+      tellListening(listener.port > 0 ? "tls://\(listener.name)" : "tls+unix:\(listener.name)", stop)
       let counter = options.listen.counter()
       try await serve(
         listener, stop,
@@ -86,7 +86,7 @@ struct Service: Sendable {
         path, permissions: socketMode.map { .init(rawValue: $0.mode) }, owner: socketOwner?.user,
         group: socketOwner?.group)
       listener.onExhaustion(tellOfExhaustion)
-      diagnostics.notice("listening on unix:\(path)")
+      tellListening("unix:\(path)", stop)
       let counter = options.listen.counter()
       try await serve(listener, stop, open: { Visit($0, try admit($0, from: nil, counter)) })
     default: return
@@ -102,7 +102,9 @@ struct Service: Sendable {
     return listener
   }
 
-  private func tellListening(_ place: String) {
+  private func tellListening(_ place: String, _ stop: Stop) {
+    // Whoever reads this may send a signal at once.
+    stop.obey(interruption)
     if servesConnection {
       diagnostics.verbose("serving a connection at \(place)")
     } else {
@@ -164,7 +166,7 @@ struct Service: Sendable {
   ) async throws {
     let listening = try await HTTPServer.listen(url, options: options)
     let address = Endpoint.withoutPath(listening.url).dropFirst(4)
-    tellListening("\(scheme)\(address)\(path)")
+    tellListening("\(scheme)\(address)\(path)", stop)
     let logger = DiagnosticsLog.logger(diagnostics)
     try await untilStopped(stop) { try await listening.run(routes: routes, logger: logger) }
   }
@@ -204,8 +206,7 @@ struct Service: Sendable {
   private func untilStopped(_ stop: Stop, _ body: @escaping @Sendable () async throws -> Void) async throws {
     let running = Task(executorPreference: UVLoop.shared) { try await body() }
     stop.set { running.cancel() }
-    let id = interruption.add { running.cancel() }
-    defer { interruption.remove(id) }
+    defer { stop.disobey() }
     do { try await running.value } catch is CancellationError {}
   }
 
@@ -218,8 +219,7 @@ struct Service: Sendable {
   ) async throws {
     guard let target = destinations.target else { return }
     stop.set { connections.cancel(nil) }
-    let id = interruption.add { connections.cancel(nil) }
-    defer { interruption.remove(id) }
+    defer { stop.disobey() }
     if target == .standardIO {
       guard let opened = try await first(of: connections, open: endpoint) else { return }
       return try await connector.connect(
@@ -303,7 +303,7 @@ struct Service: Sendable {
   }
 }
 
-/// What stops listening, once there is something that listens.
+/// What stops listening, once there is something that listens: the first signal, or the end of what all connections share.
 private final class Stop: Sendable {
   private enum State {
     case waiting
@@ -311,6 +311,17 @@ private final class Stop: Sendable {
     case stopped
   }
   private let state = Mutex(State.waiting)
+  private let obeyed = Mutex<(interruption: Interruption, id: Int)?>(nil)
+
+  /// From now on, the first signal stops it.
+  func obey(_ interruption: Interruption) {
+    let id = interruption.add { self.stop() }
+    obeyed.withLock { $0 = (interruption, id) }
+  }
+
+  func disobey() {
+    if let (interruption, id) = obeyed.withLock({ $0.take() }) { interruption.remove(id) }
+  }
 
   func set(_ action: @escaping @Sendable () -> Void) {
     let isStopped = state.withLock { state in
