@@ -1,4 +1,5 @@
 """Sockets that the tool is given, and who may use those that it makes: sockets.py NAME TOOL. Exits 1 and says why when something differs."""
+import atexit
 import grp
 import os
 import shutil
@@ -32,9 +33,13 @@ def passing(sockets):
 
 
 def started(words, sockets, environment=None, **rest):
-    return subprocess.Popen(
-        words, env={**os.environ, **(environment or {})}, preexec_fn=passing(sockets), close_fds=False,
+    """Has these sockets and no others, whatever this process has inherited."""
+    process = subprocess.Popen(
+        words, env={**os.environ, **(environment or {})}, preexec_fn=passing(sockets), pass_fds=range(3, 3 + len(sockets)),
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **rest)
+    # When a check fails, who reads the output of this would wait for the tool's.
+    atexit.register(process.kill)
+    return process
 
 
 def served(process, expected):
