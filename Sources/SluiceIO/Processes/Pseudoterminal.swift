@@ -27,7 +27,7 @@ extension ChildProcess {
   ///
   /// ```swift
   /// let shell = try await ChildProcess.terminal("bash")
-  /// try await bridge(ws, shell)
+  /// try await bridge(shell, ws, framing: .none, kind: .binary)
   /// ```
   ///
   /// Closing it types the end of the input, Control-D, as a user would; when both halves are over, the terminal is hung up (SIGHUP).
