@@ -129,16 +129,21 @@ extension PolledReadableStream {
   /// The default of a pipe's inside, also for a stream that has its own for some sinks.
   @inlinable
   package func drainElements<Sink: PolledWritableStream>(into sink: Sink) -> PipeStep where Sink.Input == Output {
-    drain(into: sink) {
-      let next: Polled<Output>
-      do { next = try poll() } catch { return .failed(error) }
-      switch next {
-      case .element(let element):
-        try sink.push(element)
-        return .some
-      case .pending: return .pending
-      case .end: return .end
-      }
+    drain(into: sink) { try moveNext(into: sink) }
+  }
+
+  /// Polls, and pushes what there is.
+  @inlinable
+  @inline(__always)
+  func moveNext<Sink: PolledWritableStream>(into sink: Sink) throws -> Moved where Sink.Input == Output {
+    let next: Polled<Output>
+    do { next = try poll() } catch { return .failed(error) }
+    switch next {
+    case .element(let element):
+      try sink.push(element)
+      return .some
+    case .pending: return .pending
+    case .end: return .end
     }
   }
 

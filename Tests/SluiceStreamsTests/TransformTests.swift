@@ -1,4 +1,5 @@
 import SluiceTestSupport
+import Synchronization
 import Testing
 
 @testable import SluiceStreams
@@ -295,6 +296,132 @@ struct TransformedSinkTests {
       try await feeder2.write("bad")
       await #expect(throws: TestError.reason) { try await failing.value }
       await #expect(throws: (any Error).self) { try await reader2.read() }
+    }
+  }
+
+  /// Gives so many of each element.
+  private struct Copies: Transform {
+    let count: Int
+    func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) {
+      for number in 0..<count { output.append(Bytes("\(number)\(input.string)")) }
+    }
+  }
+
+  @Test(
+    "what a transform makes of an element arrives in order, however much it is and however little room there is",
+    arguments: [0, 1, 2, 65, 200], [1, 5, 64 << 10])
+  func copies(count: Int, window: Int) async throws {
+    let loop = SimulatedLoop()
+    try await loop.simulate {
+      var network = SimulatedNetwork(loop: loop)
+      network.window = window
+      let (sink, reader) = network.connection()
+      let (feeder, source) = SimulatedNetwork(loop: loop).connection()
+      let piping = Task(executorPreference: loop) {
+        try await source.pipe(through: DelimiterDecoder(10)).pipe(sink.behind(Copies(count: count)))
+      }
+      try await feeder.write("a\nb\nc\n")
+      try await feeder.close()
+      let expected = ["a", "b", "c"].flatMap { letter in (0..<count).map { "\($0)\(letter)" } }.joined()
+      #expect(try await readAll(reader).string == expected)
+      try await piping.value
+    }
+  }
+
+  /// Does something to the stream that it stands in, at the second element.
+  private struct Meddling: Transform {
+    let meddle: @Sendable () -> Void
+    var count = 0
+    mutating func transform(_ input: consuming Bytes, into output: inout TransformOutput<Bytes>) {
+      count += 1
+      output.append(input)
+      if count == 2 { meddle() }
+    }
+  }
+
+  enum Misuse: CaseIterable {
+    case aborts, pushes
+  }
+
+  @Test("a transform that uses its own sink while it runs does not bring it into disorder", arguments: Misuse.allCases)
+  func meddling(_ kind: Misuse) async throws {
+    let loop = SimulatedLoop()
+    try await loop.simulate {
+      let (sink, reader) = SimulatedNetwork(loop: loop).connection()
+      let own = Mutex<TransformedSink<Meddling, SimulatedStream>?>(nil)
+      let error = Mutex<(any Error)?>(nil)
+      let transformed = sink.behind(
+        Meddling {
+          let stream = own.withLock { $0 }
+          switch kind {
+          case .aborts: stream?.abort(TestError.reason)
+          case .pushes: do { try stream?.push("x") } catch let thrown { error.withLock { $0 = thrown } }
+          }
+        })
+      own.withLock { $0 = transformed }
+      defer { own.withLock { $0 = nil } }
+      try await loop.run {
+        try transformed.push("a")
+        switch kind {
+        case .aborts:
+          #expect(throws: (any Error).self) {
+            try transformed.push("b")
+            try transformed.push("c")
+          }
+        case .pushes:
+          try transformed.push("b")
+          #expect(error.withLock { $0 as? StreamError } == .concurrentRead)
+          try transformed.push("c")
+        }
+      }
+      if kind == .pushes {
+        try await transformed.close()
+        #expect(try await readAll(reader) == "abc")
+      }
+    }
+  }
+
+  /// Notes what comes, and does something when the third element does.
+  private final class AtThird: PolledWritableStream {
+    typealias Input = Bytes
+
+    let loop: any Loop
+    private let state = Mutex<(elements: [Bytes], atThird: (@Sendable () -> Void)?)>(([], nil))
+    var elements: [Bytes] { state.withLock { $0.elements } }
+
+    init(loop: any Loop) { self.loop = loop }
+
+    func atThird(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.atThird = body } }
+
+    func hasRoom() -> Bool { true }
+    func push(_ element: consuming Bytes) {
+      var box = Optional(element)
+      let body = state.withLock { state in
+        if let element = box.take() { state.elements.append(element) }
+        return state.elements.count == 3 ? state.atThird : nil
+      }
+      body?()
+    }
+    func flush() {}
+    func attachWriter(_ waker: any Waker) {}
+    func detachWriter() {}
+    func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) { completion(nil) }
+    func close() async {}
+    func abort(_ reason: any Error) {}
+  }
+
+  @Test("a source that is cancelled while its sink takes an element gives no more, of what it has ready neither")
+  func cancelledWithin() async throws {
+    let loop = SimulatedLoop()
+    try await loop.simulate {
+      let (feeder, source) = SimulatedNetwork(loop: loop).connection()
+      let lines = source.pipe(through: DelimiterDecoder(10))
+      let sink = AtThird(loop: loop)
+      sink.atThird { lines.cancel(nil) }
+      let piping = Task(executorPreference: loop) { try await lines.pipe(sink) }
+      try await feeder.write("a\nb\nc\nd\ne\n")
+      try await piping.value
+      #expect(sink.elements == ["a", "b", "c"])
     }
   }
 

@@ -1,4 +1,4 @@
-// The server that the benchmarks measure: `echo-server [--keepalive] pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]`,
+// The server that the benchmarks measure: `echo-server [--keepalive] pipe|await|batches|callbacks|transforms|broadcast|compress|tcp [CERTIFICATE KEY]`,
 // `files CERTIFICATE KEY FOLDER` or `events shared|shared-gzip|own-gzip SIZE`, prints its port and serves until it is killed; in TLS with a
 // certificate. All on one thread.
 import Sluice
@@ -27,12 +27,12 @@ func run(_ mode: String, _ arguments: [String], keepsAlive: Bool) async throws {
         group.addTask { try? await socket.pipe(socket) }
       }
     }
-  case "pipe", "await", "batches", "callbacks", "broadcast", "compress":
+  case "pipe", "await", "batches", "callbacks", "transforms", "broadcast", "compress":
     try await serveWebSockets(mode, arguments, keepsAlive: keepsAlive)
   default:
     print(
       """
-      usage: echo-server [--keepalive] pipe|await|batches|callbacks|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
+      usage: echo-server [--keepalive] pipe|await|batches|callbacks|transforms|broadcast|compress|tcp [CERTIFICATE KEY]; echo-server files CERTIFICATE KEY FOLDER; \
       echo-server events shared|shared-gzip|own-gzip SIZE
       """)
   }
@@ -53,6 +53,10 @@ func serveWebSockets(_ mode: String, _ arguments: [String], keepsAlive: Bool) as
   case "batches":
     try await server.run { ws in for try await batch in ws.batches { try await ws.send(contentsOf: batch) } }
   case "callbacks": try await server.runCallbacks { ws in ws.onMessage { ws.trySend($0) } }
+  case "transforms":
+    try await server.run { ws in
+      try await ws.map { $0 }.pipe(ws.behind(Same()))
+    }
   case "broadcast":
     let room = WebSocketBroadcast()
     try await server.run { ws in
@@ -60,6 +64,11 @@ func serveWebSockets(_ mode: String, _ arguments: [String], keepsAlive: Bool) as
     }
   default: try await server.run { ws in try await ws.pipe(ws) }
   }
+}
+
+/// A transform that changes nothing.
+struct Same: Transform {
+  func transform(_ input: consuming Message, into output: inout TransformOutput<Message>) { output.append(input) }
 }
 
 /// For TLS, if a certificate and its key are named.

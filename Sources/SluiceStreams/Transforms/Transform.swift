@@ -40,7 +40,7 @@ extension Transform {
 public struct TransformOutput<Element> {
   @usableFromInline var elements = Deque<Element>()
   /// Whether nothing will follow, whatever the source still has.
-  package private(set) var hasEnded = false
+  @usableFromInline package private(set) var hasEnded = false
   /// Whether the transform has more to give: it paused.
   public private(set) var isPaused = false
 
@@ -60,6 +60,7 @@ public struct TransformOutput<Element> {
   }
 
   /// Goes on.
+  @usableFromInline
   mutating func unpause() { isPaused = false }
 
   @inlinable
@@ -71,7 +72,7 @@ public struct TransformOutput<Element> {
   @inlinable
   public mutating func popFirst() -> Element? { elements.popFirst() }
 
-  package var isEmpty: Bool { elements.isEmpty }
+  @usableFromInline package var isEmpty: Bool { elements.isEmpty }
 
   /// What was appended first, as much as is enough for one call.
   mutating func takeFill() -> [Element] {

@@ -1,12 +1,12 @@
-import Synchronization
-
 /// A transform and what it has given: the state of a stage, on whichever side of a stream it stands.
+@usableFromInline
 struct TransformStage<T: Transform>: Sendable {
-  private var transform: T
-  private var output = TransformOutput<T.Output>()
-  private var phase = Phase.unstarted
+  @usableFromInline var transform: T
+  @usableFromInline var output = TransformOutput<T.Output>()
+  @usableFromInline var phase = Phase.unstarted
 
-  private enum Phase {
+  @usableFromInline
+  enum Phase: Sendable {
     case unstarted
     case open
     case ended
@@ -21,6 +21,7 @@ struct TransformStage<T: Transform>: Sendable {
     case end
   }
 
+  @inlinable
   init(_ transform: T) { self.transform = transform }
 
   mutating func next() throws -> Next {
@@ -53,6 +54,7 @@ struct TransformStage<T: Transform>: Sendable {
   }
 
   /// - Returns: whether it wants no more.
+  @inlinable
   mutating func accept(_ element: consuming T.Input) throws -> Bool {
     guard case .open = phase else { return true }
     output.unpause()
@@ -64,6 +66,13 @@ struct TransformStage<T: Transform>: Sendable {
     }
     if output.hasEnded { phase = .ended }
     return output.hasEnded
+  }
+
+  /// Whether it takes an element, and has nothing to give before.
+  @inlinable
+  var isSettled: Bool {
+    guard case .open = phase, output.isEmpty else { return false }
+    return !output.isPaused
   }
 
   mutating func finish() throws {
@@ -109,78 +118,9 @@ struct TransformStage<T: Transform>: Sendable {
 
   /// Nobody takes what it gives any more.
   /// - Parameter error: What is thrown from now on; nil is an end.
+  @usableFromInline
   mutating func drop(_ error: (any Error)? = nil) {
     output.elements.removeAll()
     phase = error.map { .failed($0) } ?? .ended
   }
-}
-
-/// The stage that the two ends of a stream share.
-///
-/// A transform is code of the application's, and may use this stream and others as it pleases: it runs while nobody is locked out, and what
-/// happens to its stream meanwhile has its effect when it has returned.
-final class SharedStage<T: Transform>: Sendable {
-  private struct State {
-    /// nil while it runs.
-    var stage: TransformStage<T>?
-    /// It was dropped while it ran, with this error or without one.
-    var drop: Drop?
-  }
-  private enum Drop {
-    case ended
-    case failed(any Error)
-
-    var error: (any Error)? { if case .failed(let error) = self { error } else { nil } }
-  }
-  private let dropped = Atomic<Bool>(false)
-  private let state: Mutex<State>
-
-  init(_ transform: T) { state = Mutex(State(stage: TransformStage(transform))) }
-
-  /// - Throws: what the stage has failed with; `StreamError.concurrentRead` from inside of its own transform.
-  func next() throws -> TransformStage<T>.Next {
-    try state.withLock { state in
-      guard let next = try state.stage?.next() else { throw StreamError.concurrentRead }
-      return next
-    }
-  }
-
-  /// Runs a step of the stage.
-  /// - Throws: what the step throws; `StreamError.concurrentRead` from inside of another one.
-  func run<R>(_ step: (inout TransformStage<T>) throws -> R) throws -> R {
-    guard var stage = state.withLock({ $0.stage.take() }) else { throw StreamError.concurrentRead }
-    defer { giveBack(stage) }
-    return try step(&stage)
-  }
-
-  private func giveBack(_ stage: consuming TransformStage<T>) {
-    var box = Optional(stage)
-    state.withLock { state in
-      state.stage = box.take()
-      if let drop = state.drop.take() { state.stage?.drop(drop.error) }
-    }
-  }
-
-  /// Whether nobody takes what it gives any more.
-  var isDropped: Bool { dropped.load(ordering: .relaxed) }
-
-  /// Of what was given already, some at once; nothing from inside of its own transform.
-  func takeReady() -> [T.Output] { state.withLock { $0.stage?.takeReady() ?? [] } }
-
-  /// Puts back what `takeReady` gave and could not be handed on, unless it was dropped meanwhile.
-  func putBack(_ rest: ArraySlice<T.Output>) { state.withLock { if !isDropped { $0.stage?.putBack(rest) } } }
-
-  func putBack(_ element: T.Output) { state.withLock { $0.stage?.putBack(element) } }
-
-  /// Nobody takes what it gives any more.
-  /// - Parameter error: What is thrown from now on; nil is an end.
-  func drop(_ error: (any Error)? = nil) {
-    state.withLock { state in
-      dropped.store(true, ordering: .relaxed)
-      if state.stage == nil { state.drop = error.map { .failed($0) } ?? .ended }
-      state.stage?.drop(error)
-    }
-  }
-
-  var failure: (any Error)? { state.withLock { $0.stage?.failure } }
 }

@@ -8,15 +8,16 @@ where T.Output == Sink.Input {
   private let stage: SharedStage<T>
   private let turn = WriteTurn()
 
-  init(_ transform: T, _ sink: Sink) {
+  @usableFromInline
+  init(_ stage: SharedStage<T>, _ sink: Sink) {
     self.sink = sink
-    stage = SharedStage(transform)
+    self.stage = stage
   }
 
   public func write(_ element: T.Input) async throws {
     try turn.begin()
     defer { turn.end() }
-    guard try await handOver() else { throw StreamError.closed }
+    if !stage.isSettled, try await !handOver() { throw StreamError.closed }
     do { try advance { _ = try $0.accept(element) } } catch {
       await endAfterOwnFailure(error)
       throw error
@@ -100,7 +101,8 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
 
   /// What the transform still has for the sink comes before the next element: it is given as there is room for it.
   public func hasRoom() throws -> Bool {
-    switch try pushReady(aboveWatermark: false) {
+    if stage.isSettled { return try sink.hasRoom() }
+    return switch try pushReady(aboveWatermark: false) {
     case .needsInput: true
     case .hasMore: false
     case .ended: throw StreamError.closed
@@ -108,15 +110,15 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
   }
 
   public func push(_ element: consuming T.Input) throws {
-    if case .ended = try pushReady(aboveWatermark: true) { throw StreamError.closed }
-    // A closure can't consume what it captures; the box is emptied inside.
-    var box = Optional(element)
-    do { try advance { stage in if let element = box.take() { _ = try stage.accept(element) } } } catch {
+    if !stage.isSettled, case .ended = try pushReady(aboveWatermark: true) { throw StreamError.closed }
+    switch try stage.pass(element, { try sink.push($0) }) {
+    case .settled: break
+    case .hasMore, .ended: _ = try pushReady(aboveWatermark: false)
+    case .failed(let error):
       pushHeld()
       sink.closeWhenFlushed(after: error) { _ in }
       throw error
     }
-    _ = try pushReady(aboveWatermark: false)
   }
 
   /// As `handOverHeld`. A sink that fails meanwhile says so when it is closed.
@@ -184,7 +186,10 @@ extension WritableStream {
   /// ```swift
   /// try await names.pipe(File.create("names").behind(LineEncoder()))
   /// ```
+  // Always inlined: the type of the transform is known where this is called, that of the stream often not.
+  @inlinable
+  @inline(__always)
   public func behind<T: Transform>(_ transform: T) -> TransformedSink<T, Self> where T.Output == Input {
-    TransformedSink(transform, self)
+    TransformedSink(SharedStage(transform), self)
   }
 }

@@ -6,9 +6,10 @@ where T.Input == Source.Output {
   let source: Source
   private let stage: SharedStage<T>
 
-  init(_ source: Source, _ transform: T) {
+  @usableFromInline
+  init(_ source: Source, _ stage: SharedStage<T>) {
     self.source = source
-    stage = SharedStage(transform)
+    self.stage = stage
   }
 
   public func read() async throws -> T.Output? {
@@ -79,7 +80,38 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
   }
 
   public func drainer<Sink: PolledWritableStream>(into sink: Sink) -> () -> PipeStep where Sink.Input == T.Output {
-    { self.drain(into: sink) { try self.moveReady(into: sink) ? .some : self.movePolled(into: sink) } }
+    {
+      self.drain(into: sink) {
+        if let passed = try self.passNext(into: sink) { return passed }
+        return try self.moveReady(into: sink) ? .some : self.moveNext(into: sink)
+      }
+    }
+  }
+
+  /// Takes an element of the source, and moves what the transform makes of it.
+  /// - Returns: nil if there is something else to be given first, or it has come to an end.
+  private func passNext<Sink: PolledWritableStream>(into sink: Sink) throws -> Moved? where Sink.Input == T.Output {
+    guard stage.isSettled else { return nil }
+    let next: Polled<T.Input>
+    do { next = try source.poll() } catch {
+      try stage.run { $0.fail(error) }
+      return nil
+    }
+    switch next {
+    case .element(let element):
+      switch try stage.pass(element, { try sink.push($0) }) {
+      case .settled, .hasMore: break
+      case .ended: source.cancel(nil)
+      case .failed(let error):
+        source.cancel(error)
+        return nil
+      }
+      return .some
+    case .pending: return .pending
+    case .end:
+      take(nil)
+      return nil
+    }
   }
 
   /// Moves what the transform has given already, while there is room. To take one element after the other from a stage of types that are not known
@@ -98,18 +130,6 @@ extension TransformedStream: PolledReadableStream where Source: PolledReadableSt
     return true
   }
 
-  private func movePolled<Sink: PolledWritableStream>(into sink: Sink) throws -> Moved where Sink.Input == T.Output {
-    let next: Polled<T.Output>
-    do { next = try poll() } catch { return .failed(error) }
-    switch next {
-    case .element(let element):
-      try sink.push(element)
-      return .some
-    case .pending: return .pending
-    case .end: return .end
-    }
-  }
-
   public func attachReader(_ waker: any Waker) throws { try source.attachReader(waker) }
   public var hasReader: Bool { source.hasReader }
   public func detachReader() { source.detachReader() }
@@ -124,7 +144,10 @@ extension ReadableStream {
   /// ```swift
   /// for try await line in socket.pipe(through: .lines) { … }
   /// ```
+  // Always inlined: the type of the transform is known where this is called, that of the stream often not.
+  @inlinable
+  @inline(__always)
   public func pipe<T: Transform>(through transform: T) -> TransformedStream<Self, T> where T.Input == Output {
-    TransformedStream(self, transform)
+    TransformedStream(self, SharedStage(transform))
   }
 }
