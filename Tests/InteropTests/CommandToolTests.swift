@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool's commands", .timeLimit(.minutes(10)))
+@Suite("The tool's commands", .timeLimit(.minutes(15)))
 struct CommandToolTests {
   @Test(
     "its scenarios with exec:, on the release build",

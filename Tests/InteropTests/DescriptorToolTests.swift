@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool and its descriptors", .timeLimit(.minutes(10)))
+@Suite("The tool and its descriptors", .timeLimit(.minutes(15)))
 struct DescriptorToolTests {
   @Test(
     "its scenarios with what others share, what is no file, and what runs out, on the release build",

@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool and event streams", .timeLimit(.minutes(10)))
+@Suite("The tool and event streams", .timeLimit(.minutes(15)))
 struct EventToolTests {
   @Test(
     "its scenarios, on the release build",

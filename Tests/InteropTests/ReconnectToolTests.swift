@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool with --reconnect", .timeLimit(.minutes(10)))
+@Suite("The tool with --reconnect", .timeLimit(.minutes(15)))
 struct ReconnectToolTests {
   @Test(
     "its scenarios with servers that go away and come back, on the release build",

@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("What the tool records and plays back", .timeLimit(.minutes(5)))
+@Suite("What the tool records and plays back", .timeLimit(.minutes(15)))
 struct RecordingToolTests {
   @Test("recordings, logs and replays, on the release build", arguments: ["record", "replay", "torn"])
   func scenario(name: String) async throws {

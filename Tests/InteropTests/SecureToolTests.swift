@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool in TLS and through proxies", .timeLimit(.minutes(10)))
+@Suite("The tool in TLS and through proxies", .timeLimit(.minutes(15)))
 struct SecureToolTests {
   @Test(
     "its scenarios with other programs, on the release build",

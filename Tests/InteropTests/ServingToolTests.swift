@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("What the tool serves to many", .timeLimit(.minutes(5)))
+@Suite("What the tool serves to many", .timeLimit(.minutes(15)))
 struct ServingToolTests {
   @Test(
     "rooms, shared endpoints, routes and limits, on the release build",

@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool and sockets that it is given", .timeLimit(.minutes(5)))
+@Suite("The tool and sockets that it is given", .timeLimit(.minutes(15)))
 struct SocketToolTests {
   @Test(
     "socket activation, inetd, and who may use a Unix socket, on the release build",

@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool", .timeLimit(.minutes(10)))
+@Suite("The tool", .timeLimit(.minutes(15)))
 struct ToolTests {
   @Test(
     "its scenarios, on the release build",

@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool and topics", .timeLimit(.minutes(10)))
+@Suite("The tool and topics", .timeLimit(.minutes(15)))
 struct TopicToolTests {
   @Test(
     "its scenarios, on the release build, with files and real servers of Redis and NATS",
