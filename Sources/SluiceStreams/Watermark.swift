@@ -9,13 +9,16 @@
 /// ```
 package struct Watermark: Sendable {
   package var high: Int { Int(limit) }
-  private let limit: UInt32
+  private var limit: UInt32
   private var isAwaited = false
 
   /// - Parameter high: 1 or more; less counts as 1, which is room for one element at a time, and more than 4 GiB as that.
   package init(high: Int) {
     limit = UInt32(clamping: Swift.max(high, 1))
   }
+
+  /// Moves both marks. Whoever waits is woken at the low one as it is then.
+  package mutating func move(high: Int) { limit = UInt32(clamping: Swift.max(high, 1)) }
 
   /// Whether there is room; if not, that somebody waits for it.
   package mutating func hasRoom(queued: Int) -> Bool {

@@ -391,3 +391,8 @@ extension TLSStream: TransportDescribing {
   package var isSecure: Bool { true }
   package var tlsInfo: TLSInfo? { engine.info() }
 }
+
+extension TLSStream: QueueLimiting {
+  /// What is encrypted leaves for the transport at the end of a turn.
+  package func limitQueue(to count: Int) -> Int? { (transport as? any QueueLimiting)?.limitQueue(to: count) }
+}

@@ -48,6 +48,8 @@ final class CatchUpReads: Sendable {
     if let held = state.withLock({ Self.held(in: $0.held, after: position.offset) }),
       held.state.isWhole(behind: position)
     {
+      // The others first, who need the same: who runs ahead of them has them read again what is dropped for what it needs itself.
+      await Task.yield()
       return Self.rest(of: held, after: position.offset)
     }
     let (shared, isOwn) = begin(after: position.offset - position.offset % UInt64(Self.maxCount))
@@ -96,10 +98,7 @@ final class CatchUpReads: Sendable {
   }
 
   private static func hold(_ slice: LogSlice, in state: inout State, limit: Int) {
-    // A part that the end of the log cut off will be more the next time.
-    guard state.readerCount > 0, let last = slice.messages.last, last.position.offset < slice.state.end.offset else {
-      return
-    }
+    guard state.readerCount > 0, !slice.messages.isEmpty else { return }
     state.held.append(slice)
     state.heldBytes += cost(of: slice)
     while state.heldBytes > limit, !state.held.isEmpty { state.heldBytes -= cost(of: state.held.removeFirst()) }

@@ -29,6 +29,8 @@ package final class MemoryTopicEngine: TopicEngine {
     log(topic).append(batch, limits)
   }
 
+  package var appendsAtOnce: Bool { true }
+
   package func appendAtOnce(_ batch: AppendBatch, to topic: String, limits: LogLimits) -> Position? {
     log(topic).append(batch, limits)
   }

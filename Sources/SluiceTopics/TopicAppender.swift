@@ -45,7 +45,8 @@ final class TopicAppender: Sendable {
   }
 
   /// Where nothing waits, and the engine need not wait either.
-  private func appendAtOnce(_ content: TopicContent) throws -> Position? {
+  func appendAtOnce(_ content: TopicContent) throws -> Position? {
+    guard engine.appendsAtOnce else { return nil }
     try check(content)
     return try state.withLock { state in
       if state.isClosed { throw TopicError.closed }

@@ -18,6 +18,9 @@ package protocol TopicEngine: AnyObject, Sendable {
   /// - Throws: `TopicError.unavailable` if that is not known, or may be otherwise soon; anything else is final.
   func append(_ batch: AppendBatch, to topic: String, limits: LogLimits) async throws -> Position
 
+  /// Whether `appendAtOnce` does anything.
+  var appendsAtOnce: Bool { get }
+
   /// As `append`, for an engine that need not wait; nil for one that must.
   func appendAtOnce(_ batch: AppendBatch, to topic: String, limits: LogLimits) throws -> Position?
 
@@ -40,6 +43,8 @@ package protocol TopicEngine: AnyObject, Sendable {
 }
 
 extension TopicEngine {
+  package var appendsAtOnce: Bool { false }
+
   package func appendAtOnce(_ batch: AppendBatch, to topic: String, limits: LogLimits) throws -> Position? { nil }
 
   package func names() async throws -> [String] { throw TopicError.refused("this engine does not list its topics") }

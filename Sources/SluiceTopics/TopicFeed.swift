@@ -19,6 +19,7 @@ package final class TopicFeed: Sendable {
     var revision = 0
     var readerCount = 0
     var waiting: [TopicReader] = []
+    var groups: [LiveGroupKey: (group: any LiveGroup, users: Int)] = [:]
     var opening: SharedResult<Opening>?
     var idle: Task<Void, any Error>?
     var isClosed = false
@@ -35,7 +36,7 @@ package final class TopicFeed: Sendable {
   /// What a reader finds.
   enum Step {
     case messages([TopicMessage])
-    /// It has been registered, and is woken when there may be something.
+    /// There is nothing yet. If it has been registered, it is woken when there may be something.
     case wait
     /// What follows is not here, or its place has to be compared with the log first.
     case behind(revision: Int)
@@ -130,8 +131,8 @@ package final class TopicFeed: Sendable {
   }
 
   private func receive(_ delivery: Delivery, _ generation: Int) {
-    let (waiting, count, readers) = state.withLock { state -> ([TopicReader], Int, Int) in
-      guard state.generation == generation else { return ([], 0, 0) }
+    let (waiting, groups, count, readers) = state.withLock { state -> ([TopicReader], [any LiveGroup], Int, Int) in
+      guard state.generation == generation else { return ([], [], 0, 0) }
       var messages = delivery.messages[...]
       if delivery.behind != state.tail {
         if delivery.behind < state.tail, messages.first?.position.epoch == state.ring.last?.position.epoch {
@@ -155,21 +156,23 @@ package final class TopicFeed: Sendable {
         state.base = oldest.position.offset
       }
       defer { state.waiting = [] }
-      return (state.waiting, messages.count, state.readerCount)
+      return (state.waiting, state.groups.values.map(\.group), messages.count, state.readerCount)
     }
     if count > 0 { options.observer?.didReceive(topic: topic, count: count, readers: readers) }
     for reader in waiting { reader.wake() }
+    for group in groups { group.ringDidChange() }
   }
 
   // MARK: readers
 
-  /// Up to `maxCount` messages behind a place; or registers the reader for a wake.
-  func take(after position: Position, revision: Int, maxCount: Int, for reader: TopicReader) -> Step {
+  /// Up to `maxCount` messages behind a place.
+  /// - Parameter reader: Is registered for a wake where there is nothing yet.
+  func take(after position: Position, revision: Int, maxCount: Int, for reader: TopicReader?) -> Step {
     state.withLock { state in
       if state.isClosed { return .closed }
       guard revision == state.revision, position.offset >= state.base else { return .behind(revision: state.revision) }
       guard position.offset < state.tail else {
-        state.waiting.append(reader)
+        if let reader { state.waiting.append(reader) }
         return .wait
       }
       let start = Self.index(behind: position.offset, in: state.ring)
@@ -194,6 +197,26 @@ package final class TopicFeed: Sendable {
       if ring[middle].position.offset <= offset { low = middle + 1 } else { high = middle }
     }
     return low
+  }
+
+  /// The group of a key, made when it is asked for first, for one user more.
+  func enterGroup<Group: LiveGroup>(_ key: LiveGroupKey, _ make: () -> Group) -> Group {
+    state.withLock { state in
+      if let (group, users) = state.groups[key], let group = group as? Group {
+        state.groups[key] = (group, users + 1)
+        return group
+      }
+      let group = make()
+      state.groups[key] = (group, 1)
+      return group
+    }
+  }
+
+  func leaveGroup(_ key: LiveGroupKey) {
+    state.withLock { state in
+      guard let (group, users) = state.groups[key] else { return }
+      state.groups[key] = users > 1 ? (group, users - 1) : nil
+    }
   }
 
   /// A reader that was woken otherwise is not to be woken for nothing.
@@ -234,16 +257,17 @@ package final class TopicFeed: Sendable {
   }
 
   func close() {
-    let (following, waiting, idle) = state.withLock { state in
+    let (following, waiting, groups, idle) = state.withLock { state in
       state.isClosed = true
       defer {
         state.waiting = []
         state.idle = nil
       }
-      return (Self.end(&state), state.waiting, state.idle)
+      return (Self.end(&state), state.waiting, state.groups.values.map(\.group), state.idle)
     }
     idle?.cancel()
     following?.stop()
     for reader in waiting { reader.wake() }
+    for group in groups { group.ringDidChange() }
   }
 }

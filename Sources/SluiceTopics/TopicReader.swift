@@ -38,7 +38,7 @@ public final class TopicReader: ReadableStream {
 
   private let state: Mutex<State>
   private let core: TopicCore
-  private var feed: TopicFeed { core.feed }
+  var feed: TopicFeed { core.feed }
   private let policy: SlowReaderPolicy
   private let onLoss: LossPolicy
 
@@ -99,15 +99,18 @@ public final class TopicReader: ReadableStream {
   }
 
   /// What is there to be read, up to a count, of which nothing counts as read before `didTake`; waits until there is something.
+  /// - Parameter seat: Where the reader is given what comes, instead of waiting for it: then the caller is on the group's loop.
   /// - Returns: nil at the end; one at least otherwise.
-  package nonisolated(nonsending) func available(maxCount: Int) async throws -> ArraySlice<TopicMessage>? {
+  package nonisolated(nonsending) func available(
+    maxCount: Int, in seat: (any LiveSeat)? = nil
+  ) async throws -> ArraySlice<TopicMessage>? {
     try state.withLock { state in
       if state.isReading { throw StreamError.concurrentRead }
       state.isReading = true
     }
     defer { state.withLock { $0.isReading = false } }
     do {
-      return try await next(maxCount)
+      return try await next(maxCount, seat)
     } catch let error where error is CancellationError || state.withLock({ $0.interruption != nil }) {
       throw error
     } catch {
@@ -130,7 +133,9 @@ public final class TopicReader: ReadableStream {
   /// It will not read for a while: what can be read again is not kept.
   package func dropHeld() { state.withLock { $0.slice = [] } }
 
-  private nonisolated(nonsending) func next(_ maxCount: Int) async throws -> ArraySlice<TopicMessage>? {
+  private nonisolated(nonsending) func next(
+    _ maxCount: Int, _ seat: (any LiveSeat)?
+  ) async throws -> ArraySlice<TopicMessage>? {
     var attempt = 0
     while true {
       let (cursor, revision, held) = try state.withLock { state -> (Position, Int, ArraySlice<TopicMessage>?) in
@@ -144,12 +149,14 @@ public final class TopicReader: ReadableStream {
         return (state.cursor, state.revision, state.slice.isEmpty ? nil : state.slice.prefix(maxCount))
       }
       if let held { return held.isEmpty ? nil : held }
-      switch feed.take(after: cursor, revision: revision, maxCount: maxCount, for: self) {
+      switch feed.take(after: cursor, revision: revision, maxCount: maxCount, for: seat == nil ? self : nil) {
       case .messages(let messages):
         didJoinRing()
         return messages[...]
       case .wait:
         didJoinRing()
+        seat?.join(at: RingPlace(position: cursor, revision: revision))
+        defer { seat?.leave() }
         try await waitForWake()
       case .closed: throw TopicError.closed
       case .behind(let current):
@@ -261,7 +268,7 @@ public final class TopicReader: ReadableStream {
   }
 
   /// There may be something to be read.
-  func wake() {
+  package func wake() {
     let continuation = state.withLock { state -> CheckedContinuation<Void, Never>? in
       defer { state.wait = .woken }
       if case .waiting(let continuation) = state.wait { return continuation }

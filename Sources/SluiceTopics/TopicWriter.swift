@@ -37,6 +37,7 @@ public final class TopicWriter: WritableStream {
       state.isWriting = true
     }
     defer { state.withLock { $0.isWriting = false } }
+    if try writeAtOnce(content) { return }
     let (maxCount, maxBytes) = (max(options.writeWindow, 1), options.writeWindowBytes)
     try await waitForChange { state in
       switch state.end {
@@ -56,6 +57,16 @@ public final class TopicWriter: WritableStream {
       release(byteCount, nil)
       throw error
     }
+  }
+
+  /// Where nothing is under way, and the engine need not wait.
+  private func writeAtOnce(_ content: TopicContent) throws -> Bool {
+    let isIdle = state.withLock { state in
+      if case .open = state.end { state.count == 0 } else { false }
+    }
+    guard isIdle, let position = try core.appender.appendAtOnce(content) else { return false }
+    state.withLock { $0.last = position }
+    return true
   }
 
   private func didAppend(_ result: Result<Position, any Error>, byteCount: Int) {

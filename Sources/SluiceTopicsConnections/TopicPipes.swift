@@ -49,12 +49,19 @@ extension TopicReader {
       let watch = EndWatch(member, self)
       member.attachBroadcast(watch)
       defer { member.detachBroadcast(watch) }
+      let key = LiveGroupKey(loop: member.loop, kind: Member.self)
+      let seat = Seat(group: enterGroup(key) { LiveMembers(member.loop, form) }, reader: self, member: member)
+      defer { leaveGroup(key) }
+      // What can be read again is not queued for who does not take it: the log is the buffer.
+      let queue = member as? any QueueLimiting
+      let limit = queue?.limitQueue(to: 1)
+      defer { if let limit, limit > 1 { _ = queue?.limitQueue(to: limit) } }
       do {
         _ = try member.hasRoomForBroadcast()
         try first()
       } catch { return .sinkFailed(error) }
       while true {
-        switch await deliverOnce(to: member, form) {
+        switch await deliverOnce(to: member, seat, form) {
         case .some(let outcome): return outcome
         case nil: break
         }
@@ -64,11 +71,11 @@ extension TopicReader {
 
   /// - Returns: nil if it goes on.
   private nonisolated(nonsending) func deliverOnce<Member: BroadcastMember>(
-    to member: Member, _ form: @Sendable (TopicMessage) throws -> Member.Prepared
+    to member: Member, _ seat: Seat<Member>, _ form: @Sendable (TopicMessage) throws -> Member.Prepared
   ) async -> PipeOutcome? {
     let isFull: Bool
     do {
-      guard let messages = try await available(maxCount: Self.batch) else {
+      guard let messages = try await available(maxCount: Self.batch, in: seat) else {
         return Task.isCancelled ? .cancelled : .sourceEnded
       }
       do { isFull = try push(messages, to: member, form) } catch { return .sinkFailed(error) }
@@ -93,10 +100,12 @@ extension TopicReader {
   private func push<Member: BroadcastMember>(
     _ messages: ArraySlice<TopicMessage>, to member: Member, _ form: @Sendable (TopicMessage) throws -> Member.Prepared
   ) throws -> Bool {
+    var gathered = 0
     for message in messages {
-      guard try member.hasRoomForBroadcast() else { return true }
+      guard try member.hasRoom(gathered: &gathered) else { return true }
       try member.push(prepared: try message.shared(form))
       didTake(message)
+      gathered += message.byteCount
     }
     return false
   }

@@ -1,6 +1,7 @@
 import Sluice
 import SluiceTopics
 import SluiceTopicsConnections
+import Synchronization
 import Testing
 
 @Suite("Topics into connections, and back", .timeLimit(.minutes(1)))
@@ -98,5 +99,92 @@ struct ConnectionTests {
       await #expect(throws: (any Error).self) { try await late.read() }
       #expect(late.closeStatus?.code.rawValue == 1011)
     }
+  }
+
+  @Test(
+    "connections that come and go, beside those that do not read: each gets a run without a gap and without repetition")
+  func comingAndGoing() async throws {
+    var options = TopicsOptions()
+    // Small enough that who is held up reads the log.
+    options.ringBytes = 32 << 10
+    let topics = Topics.memory(options: options)
+    let feed = try topics.topic("feed")
+    let epoch = try await feed.position().epoch
+    let (count, padding) = (4000, String(repeating: "x", count: 200))
+    try await serving(topics) { address in
+      let stalled = try await WebSocket.connect("ws://\(address)/ws")
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for number in 0..<40 {
+          group.addTask {
+            // From the beginning, and in parts: each goes on where the last one was.
+            var next = 0
+            while next < count {
+              let from = next == 0 ? "" : "?lastEventId=\(try Self.position(of: next - 1, in: epoch))"
+              if number % 2 == 0 {
+                let ws = try await WebSocket.connect("ws://\(address)/ws\(from)")
+                for _ in 0..<(100 + 37 * number) where next < count {
+                  try #require(try await ws.read()?.text.hasPrefix("\(next) ") == true)
+                  next += 1
+                }
+                if number % 4 == 0 { ws.cancel(nil) } else { ws.abort(CancellationError()) }
+              } else {
+                let events = try await EventSource.connect("http://\(address)/events\(from)")
+                for _ in 0..<(100 + 37 * number) where next < count {
+                  try #require(try await events.read()?.data.hasPrefix("\(next) ") == true)
+                  next += 1
+                }
+                events.cancel()
+              }
+            }
+          }
+        }
+        group.addTask {
+          let sink = feed.writer()
+          for number in 0..<count {
+            try await sink.write(TopicContent("\(number) " + padding))
+            if number % 50 == 0 { try await Task.sleep(for: .milliseconds(1)) }
+          }
+          try await sink.close()
+        }
+        try await group.waitForAll()
+      }
+      for number in 0..<count { try #require(try await stalled.read()?.text.hasPrefix("\(number) ") == true) }
+      try await stalled.close(.normal)
+    }
+  }
+
+  /// Of a message of an engine in memory, whose numbers begin with one.
+  private static func position(of number: Int, in epoch: String) throws -> Position {
+    try #require(Position("\(epoch).\(number + 1)"))
+  }
+
+  @Test("a client that reads nothing holds no more than what it has not taken of one turn")
+  func stalledClient() async throws {
+    let topics = Topics.memory()
+    let feed = try topics.topic("feed")
+    let served = Mutex<[WebSocket]>([])
+    let server = try await WebSocketServer.listen("ws://127.0.0.1:0")
+    let running = Task {
+      try await server.run { ws in
+        served.withLock { $0.append(ws) }
+        try await feed.messages(from: .now).pipe(ws)
+      }
+    }
+    defer { running.cancel() }
+    let stalled = try await WebSocket.connect("ws://127.0.0.1:\(server.port)")
+    while served.withLock({ $0.isEmpty }) { try await Task.sleep(for: .milliseconds(1)) }
+    try await Task.sleep(for: .milliseconds(50))
+    let ws = served.withLock { $0[0] }
+    // More than the system takes on both sides, and much more than the watermark of a connection.
+    let (count, padding) = (20_000, String(repeating: "x", count: 1000))
+    let sink = feed.writer()
+    for number in 0..<count {
+      try await sink.write(TopicContent("\(number) " + padding))
+      if number % 20 == 0 { await Task.yield() }
+    }
+    try await sink.close()
+    #expect(try await ws.loop.run { ws.queuedByteCount } < 24 << 10)
+    for number in 0..<count { try #require(try await stalled.read()?.text.hasPrefix("\(number) ") == true) }
+    try await stalled.close(.normal)
   }
 }

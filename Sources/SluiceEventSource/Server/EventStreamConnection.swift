@@ -357,6 +357,10 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
   }
 }
 
+extension EventStreamConnection: QueueLimiting {
+  package func limitQueue(to count: Int) -> Int? { (transport as? any QueueLimiting)?.limitQueue(to: count) }
+}
+
 // MARK: what the transport tells
 
 extension EventStreamConnection: Waker {

@@ -19,6 +19,7 @@ import SluiceStreams
 /// until the peer has ended too, or has taken nothing for 2 seconds, so that nothing that was written is lost by a reset.
 @safe
 public final class SocketStream: PolledDuplexStream, ReaderHolding, WriterHolding, GatheringSink,
+  QueueLimiting,
   @unchecked Sendable
 {
   // `uvLoop`, `name` and the marks never change; everything else is touched on the loop's thread only.
@@ -254,6 +255,11 @@ extension SocketStream {
     assert(uvLoop.isCurrent, "a stream is polled on its loop only")
     guard case .open = writeState else { throw writeState.refusal }
     return watermark.hasRoom(queued: queuedByteCount)
+  }
+
+  package func limitQueue(to count: Int) -> Int? {
+    defer { watermark.move(high: count) }
+    return watermark.high
   }
 
   private var needsFlush: Bool { !isDrained && !isSystemFull }

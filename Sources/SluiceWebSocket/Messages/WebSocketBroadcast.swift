@@ -78,6 +78,13 @@ extension WebSocket: BroadcastMember {
   }
 }
 
+extension WebSocket: QueueLimiting {
+  package func limitQueue(to count: Int) -> Int? {
+    outgoing.isRoomKnown = false
+    return (transport as? any QueueLimiting)?.limitQueue(to: count)
+  }
+}
+
 /// Messages of broadcasts that wait for the end of the one under way.
 struct HeldBroadcasts {
   private(set) var messages: [PreparedMessage] = []
