@@ -15,6 +15,8 @@ public enum TopicError: Error, Hashable, Sendable {
   case unavailable(String)
   /// The engine answered that it does not do this: permissions, its memory, a wrong kind of data. Asking again does not help.
   case refused(String)
+  /// The server's certificate is not to be trusted, or the server does not take ours.
+  case untrusted(String)
   /// `Topics.close` was called.
   case closed
 }
@@ -31,6 +33,7 @@ extension TopicError: CustomStringConvertible {
     case .tooSlow: "the reader was too slow for its policy"
     case .unavailable(let reason): "the topics' engine is not available: \(reason)"
     case .refused(let reason): "the topics' engine refuses: \(reason)"
+    case .untrusted(let reason): "the topics' engine is not trusted: \(reason)"
     case .closed: "the topics were closed"
     }
   }

@@ -175,7 +175,8 @@
         if !detail.isEmpty { text += ": " + detail }
       }
       switch status {
-      case NATS_CONNECTION_AUTH_FAILED, NATS_SSL_ERROR, NATS_SECURE_CONNECTION_WANTED, NATS_SECURE_CONNECTION_REQUIRED,
+      case NATS_SSL_ERROR: throw TopicError.untrusted(text)
+      case NATS_CONNECTION_AUTH_FAILED, NATS_SECURE_CONNECTION_WANTED, NATS_SECURE_CONNECTION_REQUIRED,
         NATS_NOT_PERMITTED, NATS_INVALID_ARG, NATS_ADDRESS_MISSING, NATS_INVALID_SUBJECT, NATS_NOT_FOUND:
         throw TopicError.refused(text)
       // Of a file that can't be read, and of a server that says why it does not want us.

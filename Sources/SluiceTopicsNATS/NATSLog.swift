@@ -39,9 +39,13 @@
     /// What headers and JetStream add to a record.
     static let overhead = 1024
 
-    init(_ topic: String, _ server: NATSServer) {
+    /// Before all messages: where those stand who have read what is not there, and make nothing.
+    private let unwritten: LogEpoch
+
+    init(_ topic: String, _ server: NATSServer, unwritten: LogEpoch) {
       self.topic = topic
       self.server = server
+      self.unwritten = unwritten
     }
 
     /// Whether it knows something that can't be asked for again.
@@ -156,8 +160,10 @@
       for attempt in 0..<8 {
         // What is not there yet, with a copy that is behind, may be there soon.
         if attempt > 0 { try await pause(for: .milliseconds(1 << attempt)) }
-        let tail = try await tail(by: connection)
-        guard let state = tail.record.state else { throw foreign }
+        let found =
+          server.options.readingMakesStreams ? try await tail(by: connection) : try await existingTail(by: connection)
+        guard let tail = found else { return LogSlice([], LogState(epoch: unwritten, earliest: nil)) }
+        guard let state = known(tail.record.state) else { throw foreign }
         guard maxCount > 0, let earliest = state.earliest, offset < tail.record.last else { return LogSlice([], state) }
         let start = max(offset, earliest - 1)
         guard let sequence = try await place(of: start + 1, tail, connection),
@@ -166,6 +172,12 @@
         return LogSlice(messages, state)
       }
       throw TopicError.unavailable("stream \(names.stream(topic)) is trimmed faster than it is read")
+    }
+
+    /// The state with what the positions of this process mean.
+    private func known(_ state: LogState?) -> LogState? {
+      guard let state, !server.options.readingMakesStreams else { return state }
+      return LogState(epochs: [unwritten] + state.epochs, earliest: state.earliest)
     }
 
     /// The record with a number, or the last one before it.

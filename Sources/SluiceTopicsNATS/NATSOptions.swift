@@ -33,6 +33,9 @@
     public var storage = Storage.file
     /// Copies of each stream that is made, 1 to 5, on as many servers of a cluster. Default: 1.
     public var replicas = 1
+    /// Whether the stream of a topic that nobody has appended to is made when somebody reads the topic. If not, it is made by the first append, and until then the
+    /// topic has a position that only this process knows. Default: true.
+    public var readingMakesStreams = true
     /// Bytes of each stream that is made, with everything that JetStream adds; an append that needs more is refused. For accounts that ask for such a limit.
     /// Default: nil, no limit: logs are trimmed by `LogLimits`.
     public var maxStreamBytes: Int?

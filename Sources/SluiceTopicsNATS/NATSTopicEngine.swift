@@ -10,6 +10,7 @@
     private let server: NATSServer
     private let link: NATSLink
     private let follower: NATSFollower
+    private let unwritten = LogEpoch(name: LogEpoch.newName(), first: 1, last: 0)
     private let logs = Mutex<[String: NATSLog]>([:])
     /// Of how many topics something is remembered. What is forgotten is asked for again.
     private static let maxLogs = 4096
@@ -47,7 +48,7 @@
     private func log(_ topic: String) -> NATSLog {
       logs.withLock { logs in
         if let log = logs[topic] { return log }
-        let log = NATSLog(topic, server)
+        let log = NATSLog(topic, server, unwritten: unwritten)
         if logs.count >= Self.maxLogs { logs = logs.filter { $0.value.isInUse } }
         logs[topic] = log
         return log

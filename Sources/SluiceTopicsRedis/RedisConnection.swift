@@ -55,12 +55,18 @@
       try await loop.run { self.server = server }
     }
 
+    /// - Parameter asking: The key is on its way to this server of a cluster: an answer of its own says that we know.
     /// - Throws: `TopicError.unavailable` when the connection is lost, or the answer does not come in time: then it may have been carried out.
-    func send(_ command: RedisCommand, within limit: Duration) async throws -> RedisReply {
+    func send(_ command: RedisCommand, within limit: Duration, asking: Bool = false) async throws -> RedisReply {
       let reply = SharedResult<RedisReply>()
       loop.perform {
         if let failure = self.failure { return reply.finish(.failure(failure)) }
-        self.waiting.append((reply, self.loop.now + limit))
+        let deadline = self.loop.now + limit
+        if asking {
+          self.waiting.append((SharedResult(), deadline))
+          do { try self.stream.push(RedisCommand("ASKING").encoded) } catch { self.fail(error) }
+        }
+        self.waiting.append((reply, deadline))
         self.watchTime()
         do { try self.stream.push(command.encoded) } catch { self.fail(error) }
       }
@@ -138,7 +144,8 @@
       switch code {
       case "LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED", "NOREPLICAS":
         throw TopicError.unavailable("\(command): \(text)")
-      case "MOVED", "ASK", "CROSSSLOT": throw TopicError.refused("\(command): a cluster is not supported: \(text)")
+      // Asked again, it goes to where the key is then.
+      case "MOVED", "ASK": throw TopicError.unavailable("\(command): \(text)")
       default: throw TopicError.refused("\(command): \(text)")
       }
     }
@@ -150,6 +157,8 @@
     var run = ""
     /// The server's number of the connection.
     var connection = ""
+    /// Whether it is one of a cluster.
+    var isClustered = false
 
     init() {}
 
@@ -166,7 +175,7 @@
       guard version.count >= 2, version[0] > 6 || version[0] == 6 && version[1] >= 2 else {
         throw TopicError.refused("Redis 6.2 or later is needed, and this is \(fields["redis_version"] ?? "unknown")")
       }
-      if fields["redis_mode"] == "cluster" { throw TopicError.refused("a Redis cluster is not supported") }
+      isClustered = fields["redis_mode"] == "cluster"
       self.run = String(run)
       self.connection = connection
     }

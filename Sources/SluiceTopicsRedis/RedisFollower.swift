@@ -3,7 +3,8 @@
   import SluiceTopics
   import Synchronization
 
-  /// Waits for what is new in all topics that are followed, with one connection and one blocking XREAD after the other.
+  /// Waits for what is new in all topics that are followed, with one connection and one blocking XREAD after the other. Of a cluster, which does not
+  /// answer for keys of several slots at once, each topic has one of its own.
   final class RedisFollower: Sendable {
     private struct Follow {
       let topic: String
@@ -28,19 +29,27 @@
       var isClosed = false
     }
     private let state = Mutex(State())
-    private let server: RedisServer
+    private let options: RedisOptions
+    private let connect: @Sendable () async throws -> RedisConnection
     /// For what is to be said while the other connection waits.
-    private let commands: RedisLink
-    private let observer: (any TopicObserver)?
+    private let commands: @Sendable () async throws -> RedisLink
+    private let didFail: @Sendable (any Error) -> Void
 
     /// Entries of one topic at a time.
-    private static let maxCount = 512
+    private static let maxCount = 64
 
-    init(_ server: RedisServer, _ commands: RedisLink, _ observer: (any TopicObserver)?) {
-      self.server = server
+    init(
+      _ options: RedisOptions, connect: @escaping @Sendable () async throws -> RedisConnection,
+      commands: @escaping @Sendable () async throws -> RedisLink, didFail: @escaping @Sendable (any Error) -> Void
+    ) {
+      self.options = options
+      self.connect = connect
       self.commands = commands
-      self.observer = observer
+      self.didFail = didFail
     }
+
+    /// Whether nobody follows anything.
+    var isIdle: Bool { state.withLock { $0.follows.isEmpty } }
 
     func follow(
       _ topic: String, after position: Position, _ logState: @escaping @Sendable (String) async throws -> LogState,
@@ -50,7 +59,7 @@
         state.next += 1
         state.added += 1
         state.follows[state.next] = Follow(
-          topic: topic, key: Bytes(server.options.logKey(topic)), position: position, state: logState, deliver: deliver)
+          topic: topic, key: Bytes(options.logKey(topic)), position: position, state: logState, deliver: deliver)
         if state.running == nil, !state.isClosed { state.running = startTask { try await self.run() } }
         return state.next
       }
@@ -80,8 +89,8 @@
     private func unblock() async throws {
       while let blocked = blockedWithoutAll() {
         // Where that is not permitted, it ends by itself within `probeInterval`.
-        let reply = try? await commands.send(RedisCommand("CLIENT", "UNBLOCK", blocked), "CLIENT UNBLOCK")
-        try await pause(for: reply == nil ? server.options.probeInterval : .milliseconds(2))
+        let reply = try? await commands().send(RedisCommand("CLIENT", "UNBLOCK", blocked), "CLIENT UNBLOCK")
+        try await pause(for: reply == nil ? options.probeInterval : .milliseconds(2))
       }
     }
 
@@ -97,7 +106,7 @@
       var failures = 0
       while !Task.isCancelled {
         do {
-          let connection = try await server.connect()
+          let connection = try await connect()
           failures = 0
           defer { connection.close() }
           try await follow(with: connection)
@@ -105,9 +114,9 @@
           throw CancellationError()
         } catch {
           if state.withLock({ $0.isClosed }) { return }
-          observer?.didDisconnect(error)
+          didFail(error)
           failures += 1
-          let longest = min(.milliseconds(50 << min(failures, 10)), server.options.maxDelay)
+          let longest = min(.milliseconds(50 << min(failures, 10)), options.maxDelay)
           try await pause(for: longest * Double.random(in: 0.2...1))
         }
       }
@@ -115,7 +124,7 @@
 
     /// Until the connection is lost.
     private func follow(with connection: RedisConnection) async throws {
-      let interval = server.options.probeInterval
+      let interval = options.probeInterval
       while !Task.isCancelled {
         let (follows, change) = state.withLock { state in
           state.blocked = state.follows.isEmpty ? nil : connection.server.connection
@@ -139,7 +148,7 @@
             "STREAMS",
           ]
             + topics.map(\.key) + topics.map { Bytes("\($0.offset)-0") })
-        let reply = try await connection.send(command, within: interval + server.options.commandTimeout)
+        let reply = try await connection.send(command, within: interval + options.commandTimeout)
         state.withLock { $0.blocked = nil }
         switch reply {
         case .null: continue
@@ -154,7 +163,7 @@
         guard let parts = stream.array, parts.count == 2, let key = parts[0].bytes, let entries = parts[1].array else {
           throw TopicError.unavailable("XREAD: the answer is not understood")
         }
-        let read = entries.compactMap { RedisEntry($0) }
+        let read = entries.flatMap { RedisMessage.all(of: $0) ?? [] }
         let follows = state.withLock { state in state.follows.filter { $0.value.key == key } }
         for (number, follow) in follows {
           let new = read.drop { $0.offset <= follow.position.offset }
@@ -165,7 +174,7 @@
     }
 
     /// - Returns: where the newest stands.
-    private func deliver(_ entries: ArraySlice<RedisEntry>, to follow: Follow) async throws -> Position {
+    private func deliver(_ entries: ArraySlice<RedisMessage>, to follow: Follow) async throws -> Position {
       var position = follow.position
       var rest = entries
       while let first = rest.first {

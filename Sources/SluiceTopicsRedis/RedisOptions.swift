@@ -29,13 +29,39 @@
 
   /// A server and how it is reached.
   struct RedisServer: Sendable {
-    enum Place: Sendable {
+    enum Place: Hashable, Sendable {
       case host(String, port: Int, isSecure: Bool)
       case unixSocket(String)
     }
     let place: Place
     let options: RedisOptions
 
+    init(_ place: Place, _ options: RedisOptions) {
+      self.place = place
+      self.options = options
+    }
+
+    /// The servers that a URL names, with a comma between them: any of one cluster.
+    /// - Throws: `URLError`; `TopicError.refused` for what is no database.
+    static func all(_ url: String, _ options: RedisOptions) throws -> [RedisServer] {
+      guard !url.utf8.starts(with: "redis+unix:".utf8), let start = url.firstRange(of: "://")?.upperBound else {
+        return [try RedisServer(url, options)]
+      }
+      let end = url[start...].firstIndex { "/?#".contains($0) } ?? url.endIndex
+      let first = url[start..<end].lastIndex(of: "@").map { url.index(after: $0) } ?? start
+      let hosts = url[first..<end]
+      return try hosts.split(separator: ",", omittingEmptySubsequences: false).map {
+        try RedisServer(String(url[..<first]) + String($0) + String(url[end...]), options)
+      }
+    }
+
+    /// The same way to another server.
+    func at(_ host: String, port: Int) -> RedisServer {
+      guard case .host(_, _, let isSecure) = place else { return self }
+      return RedisServer(.host(host, port: port, isSecure: isSecure), options)
+    }
+
+    /// One server.
     /// - Throws: `URLError`; `TopicError.refused` for what is no database.
     init(_ url: String, _ options: RedisOptions) throws {
       var options = options
@@ -84,7 +110,7 @@
       } catch is CancellationError {
         throw CancellationError()
       } catch let error as TLSError {
-        throw TopicError.refused("\(error)")
+        throw TopicError.untrusted("\(error)")
       } catch {
         throw TopicError.unavailable("\(error)")
       }
@@ -93,20 +119,21 @@
   }
 
   extension Topics {
-    /// Topics on a Redis server (6.2 or later, or Valkey), for any number of processes and machines.
+    /// Topics on a Redis server (6.2 or later, or Valkey), or on a cluster of them, for any number of processes and machines.
     ///
     /// ```swift
     /// let rooms = try await Topics.redis("redis://cache:6379")
     /// ```
     /// What Redis can lose is what its configuration lets it lose: without persistence everything at a restart, with `appendfsync everysec` up to a second, at a
     /// fail-over what the replica had not got. A position whose message is lost is known as lost: each life of the server's process is an epoch of its own.
+    /// Of a cluster, any servers are named, and the others are found; a topic is on one of its servers, and each topic that is read takes a connection of its own.
     /// The server must not evict the keys (`maxmemory-policy noeviction`, or a limit that is not reached).
-    /// - Parameter url: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://…` for TLS, `redis+unix:///PATH[?db=DATABASE]`.
+    /// - Parameter url: `redis://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DATABASE]`, `rediss://…` for TLS, `redis+unix:///PATH[?db=DATABASE]`.
     /// - Throws: `TopicError.unavailable` if the server is not reached, `.refused` if it is not one to be used, or does not permit it; `URLError`.
     public static func redis(
       _ url: String, redis: RedisOptions = RedisOptions(), options: TopicsOptions = TopicsOptions()
     ) async throws -> Topics {
-      let engine = RedisTopicEngine(try RedisServer(url, redis), options.observer)
+      let engine = RedisTopicEngine(try RedisServer.all(url, redis), options.observer)
       do { try await engine.check() } catch {
         await engine.close()
         throw error

@@ -90,6 +90,7 @@ enum ExitStatus: Int32, CaseIterable {
   private init(opening error: TopicOpenError) {
     switch error.error {
     case .refused: self = error.isFile ? .inputOutput : .handshake
+    case .untrusted: self = .connect
     case .unavailable: self = error.isFile ? .inputOutput : .connect
     default: self.init(error.error)
     }
@@ -98,7 +99,7 @@ enum ExitStatus: Int32, CaseIterable {
   private init(_ error: TopicError) {
     switch error {
     case .invalidName: self = .usage
-    case .positionLost, .appendFailed, .unavailable, .tooSlow: self = .abnormalClose
+    case .positionLost, .appendFailed, .unavailable, .tooSlow, .untrusted: self = .abnormalClose
     case .messageTooLarge: self = .protocolError
     case .refused: self = .inputOutput
     case .closed: self = .failure

@@ -16,10 +16,10 @@ struct EngineUnderTest: Sendable, CustomTestStringConvertible {
       all.append(sqlite)
     #endif
     #if Redis
-      all.append(redis)
+      all += [redis, redisCluster]
     #endif
     #if NATS
-      all.append(nats)
+      all += [nats, natsCluster]
     #endif
     return all
   }()

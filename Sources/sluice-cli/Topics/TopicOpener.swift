@@ -74,7 +74,7 @@ final class TopicOpener: Sendable {
     case .memory: .memory(options: options)
     case .sqlite(let path): try await openFile(path, use, options)
     case .redis(let url): try await openRedis(url, options)
-    case .nats(let place): try await openNATS(place, options)
+    case .nats(let place): try await openNATS(place, use, options)
     }
   }
 
@@ -101,7 +101,7 @@ final class TopicOpener: Sendable {
     #endif
   }
 
-  private func openNATS(_ place: NATSPlace, _ options: TopicsOptions) async throws -> Topics {
+  private func openNATS(_ place: NATSPlace, _ use: Use, _ options: TopicsOptions) async throws -> Topics {
     #if NATS
       var nats = NATSOptions()
       nats.credentialsFile = place.credentialsFile ?? Self.environment("NATS_CREDS")
@@ -112,6 +112,8 @@ final class TopicOpener: Sendable {
       nats.certificateFile = tls.certificate
       nats.keyFile = tls.key
       nats.replicas = place.replicas
+      // A name that was mistyped leaves nothing.
+      nats.readingMakesStreams = use == .appending
       nats.storage = place.isInMemory ? .memory : .file
       if let prefix = place.prefix { nats.prefix = prefix }
       nats.domain = place.domain
@@ -188,7 +190,7 @@ struct TopicOpenError: Error, CustomStringConvertible {
   var description: String {
     switch error {
     // What is meant stands in the reason.
-    case .refused(let reason), .unavailable(let reason): reason
+    case .refused(let reason), .unavailable(let reason), .untrusted(let reason): reason
     default: error.description
     }
   }

@@ -98,7 +98,10 @@ struct TopicURL: Hashable, Sendable {
     case "topic+redis", "topic+rediss":
       let url = scheme.dropFirst(prefix.count) + ":" + place
       do {
-        let database = try ConnectionURL(url, schemes: ["redis", "rediss"]).target.dropFirst()
+        var database = ""[...]
+        for server in Self.servers(url) {
+          database = try ConnectionURL(server, schemes: ["redis", "rediss"]).target.dropFirst()
+        }
         guard database.isEmpty || UInt16(database) != nil else {
           throw UsageError(
             "'\(database)' in '\(text)' is not the number of a database, as in topic+redis://HOST/0/NAME")
@@ -124,8 +127,19 @@ struct TopicURL: Hashable, Sendable {
     }
   }
 
+  /// The URLs of servers of a cluster, which have commas between them.
+  private static func servers(_ url: String) -> [String] {
+    guard let start = url.firstRange(of: "://")?.upperBound else { return [url] }
+    let end = url[start...].firstIndex(of: "/") ?? url.endIndex
+    let first = url[start..<end].lastIndex(of: "@").map { url.index(after: $0) } ?? start
+    let hosts = url[first..<end]
+    return hosts.split(separator: ",", omittingEmptySubsequences: false).map {
+      String(url[..<first]) + String($0) + String(url[end...])
+    }
+  }
+
   static let forms = """
-    topic+sqlite:FILE/NAME, topic+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/NAME, topic+rediss://…, \
+    topic+sqlite:FILE/NAME, topic+redis://[USER:PASSWORD@]HOST[:PORT][,…][/DATABASE]/NAME, topic+rediss://…, \
     topic+redis+unix:SOCKET/NAME[?db=DATABASE], topic+nats://[USER:PASSWORD@]HOST[:PORT][,…]/NAME[?OPTIONS], \
     topic+tls+nats://…, topic+memory:NAME
     """
