@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Whether topics keep their promises while everything around them fails: topic_faults.py TOOL [--engines sqlite,redis,volatile,nats] [--seeds 1] [--first 1] [--seconds 20]
+"""Whether topics keep their promises while everything around them fails: topic_faults.py TOOL [--engines sqlite,redis,volatile,nats,redis-cluster,nats-cluster] [--seeds 1] [--first 1] [--seconds 20]
 
 For each engine and seed: writers number their lines, readers follow by the tool and as event streams of two servers, from the beginning on and wherever they were, while by
 the seed's choice the engine is killed or stands still, connections to it are cut at any byte, servers, readers and writers are killed, and the log is trimmed. Then
 - each reader has a run of the log without a gap and without repetition, or was told of a loss exactly where there is one;
 - a position has one message, whoever read it;
 - each writer's lines are there in order and once, and all that a writer has been told to be stored is there, if nothing was trimmed and the engine keeps what it is given;
-- no loss is told that there was none for: none without a trim or an engine that forgets ("volatile" is a Redis without persistence).
+- no loss is told that there was none for: none without a trim or an engine that forgets ("volatile" is a Redis without persistence; of a Redis cluster, what a replica
+  had not got when its primary died is lost; a NATS cluster of three loses nothing while two live).
+Some runs are told by their seed to have 30 readers more, who come back all at once, again and again; each has one that is some hundred times slower than the writers.
 Exits 1 at the first violation, and says the seed.
 """
 import argparse
@@ -24,7 +26,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from engines import Nats, Redis  # noqa: E402
+from engines import Cluster, Nats, NatsCluster, Redis, RedisCluster  # noqa: E402
 
 LIMIT = 30
 
@@ -144,10 +146,21 @@ class World:
     def __init__(self, tool, kind, seed, seconds):
         self.tool, self.kind, self.random, self.seconds = tool, kind, random.Random(f"{kind}{seed}"), seconds
         self.folder = tempfile.mkdtemp()
-        self.engine = {"redis": lambda: Redis(durable=True), "volatile": Redis, "nats": Nats}.get(kind, lambda: None)()
-        self.relay = Relay(self.engine.port) if self.engine else None
-        self.url = self.engine.url.replace(str(self.engine.port), str(self.relay.port)) + "/log" if self.engine else f"topic+sqlite:{self.folder}/app.db/log"
-        self.next = {}
+        self.engine = {
+            "redis": lambda: Redis(durable=True), "volatile": Redis, "nats": Nats, "redis-cluster": RedisCluster, "nats-cluster": NatsCluster}.get(
+            kind, lambda: None)()
+        self.relay = None
+        if isinstance(self.engine, Cluster):
+            # Servers of a cluster say themselves where they are: nothing stands in between.
+            self.url = self.engine.topic("log")
+        elif self.engine:
+            self.relay = Relay(self.engine.port)
+            self.url = self.engine.url.replace(str(self.engine.port), str(self.relay.port)) + "/log"
+        else:
+            self.url = f"topic+sqlite:{self.folder}/app.db/log"
+        self.next, self.returning, self.connections = {}, [], {}
+        # Up to a tenth of a second for a message: the rest is read when the writers have ended, at the other pace.
+        self.slow_pace = self.random.choice([0.0005, 0.1])
         self.lock, self.seen, self.failure, self.ending, self.may_lose = threading.Lock(), {}, None, False, False
         self.processes, self.written, self.stored, self.faults, self.is_closed = {}, {}, {}, [], False
 
@@ -226,6 +239,9 @@ class World:
 
     # Those who read.
 
+    def rest(self, pace):
+        time.sleep(min(pace, 0.0005) if self.ending else pace)
+
     def read_by_tool(self, record, pace):
         while not record.is_done.is_set():
             start = record.position or "earliest"
@@ -235,7 +251,7 @@ class World:
                     message = json.loads(line)
                     record.add(message["position"], message["data"])
                 if pace:
-                    time.sleep(pace)
+                    self.rest(pace)
                 if record.is_done.is_set():
                     process.kill()
             status, said = process.wait(LIMIT), process.stderr.read().decode()
@@ -271,6 +287,7 @@ class World:
                     if pace:
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                     last = f"Last-Event-ID: {record.position}\r\n" if record.position else ""
+                    self.connections[record.name] = connection
                     connection.sendall(f"GET /log HTTP/1.0\r\nHost: a\r\n{last}\r\n".encode())
                     self.take_events(record, connection.makefile("rb"), pace)
             time.sleep(0.02)
@@ -289,7 +306,7 @@ class World:
                     record.add(event["id"], event["data"])
                 event = {}
                 if pace:
-                    time.sleep(pace)
+                    self.rest(pace)
                 if record.is_done.is_set():
                     return
             elif ": " in line:
@@ -300,8 +317,12 @@ class World:
 
     def fail_once(self):
         choices = ["kill server1", "kill server2", "kill reader", "kill writerA", "trim"]
-        if self.engine:
+        if isinstance(self.engine, Cluster):
+            choices += ["kill node", "kill node", "stop node"]
+        elif self.engine:
             choices += ["kill engine", "stop engine", "cut", "cut", "cut"]
+        if self.returning:
+            choices.append("return")
         what = self.random.choice(choices)
         self.faults.append(what)
         if what == "kill engine":
@@ -314,6 +335,28 @@ class World:
             self.engine.process.send_signal(signal.SIGSTOP)
             time.sleep(self.random.choice([0.2, 1, 7]) if self.seconds > 10 else 0.2)
             self.engine.process.send_signal(signal.SIGCONT)
+        elif what == "kill node":
+            self.may_lose = self.may_lose or self.engine.loses
+            number = self.random.randrange(self.engine.size)
+            self.engine.kill_node(number)
+            # Shorter than a fail-over takes, and longer.
+            time.sleep(self.random.choice([0.1, 1, 4]) if self.seconds > 10 else 0.5)
+            self.engine.start_node(number)
+            # The next one may be the only other one that has everything.
+            time.sleep(2)
+        elif what == "stop node":
+            self.may_lose = self.may_lose or self.engine.loses
+            process = self.random.choice(list(self.engine.processes.values()))
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(self.random.choice([0.2, 2, 7]) if self.seconds > 10 else 0.2)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(2)
+        elif what == "return":
+            for record in self.returning:
+                process = self.connections.pop(record.name, None)
+                if process:
+                    with contextlib.suppress(OSError):
+                        process.shutdown(socket.SHUT_RDWR)
         elif what == "cut":
             self.relay.cut(self.random.choice([0, self.random.randrange(1, 300), self.random.randrange(1, 30_000)]))
         elif what == "trim":
@@ -330,10 +373,13 @@ class World:
         subprocess.run([self.tool, "--append-timeout", "20", "-", self.url], input=b"begin 0\n", check=True, timeout=LIMIT)
         self.stored["begin"] = self.written["begin"] = 1
         records = [Record(self, name) for name in ("reader", "slow reader", "events1", "events2", "slow events")]
+        if self.random.random() < 0.3:
+            self.returning = [Record(self, f"returning events{number}") for number in range(30)]
+            records += self.returning
         writers = [self.thread(self.write, name) for name in ("writerA", "writerB")]
         servers = [self.thread(self.serve, name) for name in ("server1", "server2")]
         readers = [
-            self.thread(self.read_events if "events" in record.name else self.read_by_tool, record, 0.0005 if "slow" in record.name else 0)
+            self.thread(self.read_events if "events" in record.name else self.read_by_tool, record, self.slow_pace if "slow" in record.name else 0)
             for record in records]
         end = time.monotonic() + self.seconds
         while time.monotonic() < end and not self.failure:
@@ -382,9 +428,11 @@ class World:
         self.is_closed = self.ending = self.ending_of_servers = True
         for process in list(self.processes.values()):
             process.kill()
-        if self.engine:
-            self.engine.process.send_signal(signal.SIGCONT)
+        if self.relay:
             self.relay.close()
+        if self.engine:
+            for process in self.engine.processes.values() if isinstance(self.engine, Cluster) else [self.engine.process]:
+                process.send_signal(signal.SIGCONT)
             self.engine.__exit__()
         subprocess.run(["rm", "-r", self.folder])
 
@@ -392,7 +440,7 @@ class World:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tool")
-    parser.add_argument("--engines", default="sqlite,redis,volatile,nats")
+    parser.add_argument("--engines", default="sqlite,redis,volatile,nats,redis-cluster,nats-cluster")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20)
@@ -409,7 +457,7 @@ def main():
                 os._exit(1)
             finally:
                 world.close()
-            counts = ", ".join(f"{record.count}" for record in records)
+            counts = ", ".join(f"{record.count}" for record in records[:5])
             print(f"{kind}, seed {seed}: {len(world.faults)} faults, messages read: {counts}; {sum(record.losses for record in records)} losses told", flush=True)
 
 
