@@ -24,8 +24,18 @@
       follower = NATSFollower(server, observer)
     }
 
-    /// Whether the server is there, and permits what is needed.
+    /// Whether the server is there, and permits what is needed. The servers of a cluster may be about to choose another leader, which takes them up to ten seconds.
     func check() async throws {
+      let deadline = ContinuousClock.now + server.options.commandTimeout.bounded * 4
+      while true {
+        do { return try await checkOnce() } catch TopicError.unavailable(let reason) {
+          guard server.hosts.count > 1, ContinuousClock.now < deadline else { throw TopicError.unavailable(reason) }
+          try await pause(for: .milliseconds(100))
+        }
+      }
+    }
+
+    private func checkOnce() async throws {
       let connection = try await link.connection()
       guard connection.maxPayload >= Self.minPayload else {
         throw TopicError.refused(

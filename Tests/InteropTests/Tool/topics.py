@@ -28,8 +28,8 @@ def check(condition, what):
         sys.exit(1)
 
 
-def run(*arguments, data=b"", status=0, **more):
-    done = subprocess.run([tool, *arguments], input=data, capture_output=True, timeout=LIMIT, **more)
+def run(*arguments, data=b"", status=0, limit=LIMIT, **more):
+    done = subprocess.run([tool, *arguments], input=data, capture_output=True, timeout=limit, **more)
     check(status in (done.returncode, None), f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
     return done
 
@@ -326,7 +326,7 @@ def clusters():
             check(reader.stdout.readline() == b"first\n", "a reader")
             for number in range(3):
                 cluster.kill_node(number)
-                run("--append-timeout", "30", "-", url, data=b"%d\n" % number)
+                run("--append-timeout", "40", "-", url, data=b"%d\n" % number, limit=60)
                 cluster.start_node(number)
                 time.sleep(3)
             for number in range(3):
