@@ -59,3 +59,23 @@ static inline int sluice_make_raw(int descriptor, struct termios *before) {
   cfmakeraw(&raw);
   return tcsetattr(descriptor, TCSADRAIN, &raw) == 0 ? 0 : -errno;
 }
+
+/// Opens a serial line, raw, at a speed in bits per second, or at its own for 0: a descriptor that does not block and is not inherited, or a negative errno.
+static inline int sluice_open_serial(const char *path, unsigned int speed) {
+  // Without waiting for a modem's carrier.
+  int descriptor = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC), failure = 0;
+  if (descriptor < 0) return -errno;
+  struct termios settings;
+  if (tcgetattr(descriptor, &settings) != 0) failure = -errno;
+  if (failure == 0) {
+    cfmakeraw(&settings);
+    settings.c_cflag |= CLOCAL | CREAD;
+    settings.c_cc[VMIN] = 1;
+    settings.c_cc[VTIME] = 0;
+    if (speed > 0 && cfsetspeed(&settings, speed) != 0) failure = -errno;
+  }
+  if (failure == 0 && tcsetattr(descriptor, TCSANOW, &settings) != 0) failure = -errno;
+  if (failure == 0) return descriptor;
+  close(descriptor);
+  return failure;
+}

@@ -28,7 +28,13 @@ struct CommandOptions: ParsableArguments {
   )
   var raw = false
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The speed of tty:, in bits per second. Default: as it is set.", valueName: "N"))
+  var baud: Int?
+
   func validate() throws {
+    if let baud, baud < 1 { throw ValidationError("--baud must be 1 or more, not \(baud).") }
     try checkSeconds("--terminate-after", terminateAfter, above: -.leastNonzeroMagnitude)
     try checkSeconds("--kill-after", killAfter, above: -.leastNonzeroMagnitude)
   }
@@ -41,6 +47,8 @@ struct CommandOptions: ParsableArguments {
 /// Runs `exec:` commands.
 struct CommandRunner: Sendable {
   let ending: ChildProcess.Ending
+  /// Of a serial line; nil for as it is.
+  let baud: Int?
   let interruption: Interruption
   /// Whose password every client has had to give.
   let user: String?

@@ -8,7 +8,13 @@ import Synchronization
 struct Connector: Sendable {
   private let framing: MessageFraming
   private let kind: MessageKind
+  private let form: LineForm
   private let maxMessage: Int
+  /// How WebSockets are closed; nil for the usual.
+  private let close: (code: CloseCode, reason: String)?
+  /// How often the round trip to a WebSocket's peer is told.
+  private let pingInterval: Duration?
+  private let diagnostics: Diagnostics
   private let limitsMessages: Bool
   private let bridgeOptions: BridgeOptions
   private let linger: Duration
@@ -23,10 +29,20 @@ struct Connector: Sendable {
 
   /// Whether nothing is asked for between a source and its sink.
   var isPlain: Bool {
-    progress == nil && recorder == nil && !oneMessage && linger == .zero && silenceLimit == nil
+    progress == nil && recorder == nil && !oneMessage && linger == .zero && silenceLimit == nil && close == nil
+      && pingInterval == nil
   }
 
-  init(_ command: SluiceCommand, source: Endpoint, recorder: Recorder?, interruption: Interruption) {
+  init(
+    _ command: SluiceCommand, source: Endpoint, speaksJSON: Bool, recorder: Recorder?, interruption: Interruption,
+    _ diagnostics: Diagnostics
+  ) {
+    self.diagnostics = diagnostics
+    form = LineForm(
+      content: command.framing.base64 ? .base64 : speaksJSON ? .json : .plain,
+      hasTime: command.framing.timestamps)
+    close = command.webSocket.close
+    pingInterval = diagnostics.isVerbose ? command.webSocket.ping.map { .seconds($0) } : nil
     self.recorder = recorder
     framing = command.framing.framing
     kind = command.framing.kind
@@ -85,21 +101,21 @@ struct Connector: Sendable {
   private func connect(_ source: OpenEndpoint, _ target: OpenEndpoint, _ passage: Passage) async throws {
     switch (source, target) {
     case (_, .room(let room)): try await join(source, room, passage)
-    case (.messages(let a), .messages(let b)): try await join(Ends(a.stream), Ends(b.stream), sockets: [a, b], passage)
+    case (.messages(let a), .messages(let b)): try await join(ends(of: a), ends(of: b), sockets: [a, b], passage)
     case (.messages(let a), .messageSource), (.messages(let a), .messageSink):
-      try await join(Ends(a.stream), messages(of: target), sockets: [a], passage)
+      try await join(ends(of: a), messages(of: target), sockets: [a], passage)
     case (.messageSource, .messages(let b)), (.messageSink, .messages(let b)):
-      try await join(messages(of: source), Ends(b.stream), sockets: [b], passage)
+      try await join(messages(of: source), ends(of: b), sockets: [b], passage)
     case (.messageSource, .messageSink):
       try await join(messages(of: source), messages(of: target), sockets: [], passage)
-    case (.messages(let a), .echo): try await echo(Ends(a.stream), at: .source, sockets: [a], passage)
-    case (.echo, .messages(let b)): try await echo(Ends(b.stream), at: .target, sockets: [b], passage)
+    case (.messages(let a), .echo): try await echo(ends(of: a), at: .source, sockets: [a], passage)
+    case (.echo, .messages(let b)): try await echo(ends(of: b), at: .target, sockets: [b], passage)
     case (.messages(let a), _):
       if let ends = byteEnds(of: a) { return try await join(ends, bytes(of: target), sockets: [a], passage) }
-      try await join(Ends(a.stream), messages(of: target), sockets: [a], passage)
+      try await join(ends(of: a), messages(of: target), sockets: [a], passage)
     case (_, .messages(let b)):
       if let ends = byteEnds(of: b) { return try await join(bytes(of: source), ends, sockets: [b], passage) }
-      try await join(messages(of: source), Ends(b.stream), sockets: [b], passage)
+      try await join(messages(of: source), ends(of: b), sockets: [b], passage)
     case (.bytes, .echo): try await echo(bytes(of: source), at: .source, sockets: [], passage)
     case (.echo, .bytes): try await echo(bytes(of: target), at: .target, sockets: [], passage)
     default: try await join(bytes(of: source), bytes(of: target), sockets: [], passage)
@@ -142,6 +158,14 @@ struct Connector: Sendable {
     }
   }
 
+  private func ends(of endpoint: MessageEndpoint) -> Ends<Message> {
+    var ends = Ends(endpoint.stream)
+    if let close, case .socket(let socket) = endpoint {
+      ends.writable = ClosingSocket(socket: socket, code: close.code, reason: close.reason)
+    }
+    return ends
+  }
+
   private func bytes(of endpoint: OpenEndpoint) -> Ends<Bytes> {
     switch endpoint {
     case .bytes(let stream): Ends(stream)
@@ -156,7 +180,9 @@ struct Connector: Sendable {
   /// A WebSocket that passes bytes as they come, so that messages of any length pass in constant memory; nil if messages matter.
   private func byteEnds(of endpoint: MessageEndpoint) -> Ends<Bytes>? {
     // What may have to be sent again is kept as messages, and what is recorded is played back as such.
-    guard passesBytes, recorder == nil, case .socket(let socket) = endpoint else { return nil }
+    guard passesBytes, form.isPlain, close == nil, recorder == nil, case .socket(let socket) = endpoint else {
+      return nil
+    }
     return Ends(
       readable: socket.parts.map { $0.bytes },
       writable: socket.behind(MessageDecoder(framing, kind: kind, limit: maxMessage)), endsAsOne: true)
@@ -182,11 +208,18 @@ struct Connector: Sendable {
   }
 
   private func decode(_ stream: some ReadableStream<Bytes>, as kind: MessageKind) -> any ReadableStream<Message> {
-    stream.pipe(through: MessageDecoder(framing, kind: kind, limit: maxMessage))
+    if case .plain = form.content {
+      return stream.pipe(through: MessageDecoder(framing, kind: kind, limit: maxMessage))
+    }
+    return stream.pipe(through: MessageDecoder(framing, kind: .binary, limit: maxMessage)).map { [form] line in
+      try form.message(of: line)
+    }
   }
 
   private func encoded(_ stream: some ReadableStream<Message>) -> any ReadableStream<Bytes> {
-    stream.pipe(through: MessageEncoder(framing))
+    form.isPlain
+      ? stream.pipe(through: MessageEncoder(framing))
+      : stream.pipe(through: LineForming(form)).pipe(through: MessageEncoder(framing))
   }
 
   private func decoding(_ stream: some WritableStream<Message>) -> any WritableStream<Bytes> {
@@ -194,7 +227,8 @@ struct Connector: Sendable {
   }
 
   private func encode(_ stream: some WritableStream<Bytes>) -> any WritableStream<Message> {
-    stream.behind(MessageEncoder(framing))
+    let lines = stream.behind(MessageEncoder(framing))
+    return form.isPlain ? lines : lines.behind(LineForming(form))
   }
 
   // MARK: connecting
@@ -285,8 +319,12 @@ struct Connector: Sendable {
   /// An endpoint as what all connections of a server share.
   func share(
     _ endpoint: OpenEndpoint, _ slow: SlowConnection, readsToEnd: Bool, onEnd: @escaping @Sendable () -> Void
-  ) -> SharedTarget {
-    let ends = if case .messages(let socket) = endpoint { Ends(socket.stream) } else { messages(of: endpoint) }
+  ) async throws -> SharedTarget {
+    var ends = if case .messages(let socket) = endpoint { Ends(socket.stream) } else { messages(of: endpoint) }
+    // What it gives is everybody's, and is no connection's.
+    if let recording = try await recorder?.connection() {
+      ends.readable = ends.readable.map { recorded($0, from: .target, in: recording) }
+    }
     return SharedTarget(
       slow, framing: framing, source: ends.readable, sink: ends.writable, readsToEnd: readsToEnd, onEnd: onEnd)
   }
@@ -366,6 +404,20 @@ struct Connector: Sendable {
       for socket in sockets { Task { try? await socket.goAway() } }
     }
     defer { interruption.remove(id) }
+    let pings = pingInterval.map { interval in Task { await tellRoundTrips(of: sockets, every: interval) } }
+    defer { pings?.cancel() }
     try await body()
+  }
+
+  private func tellRoundTrips(of sockets: [MessageEndpoint], every interval: Duration) async {
+    while !Task.isCancelled {
+      do {
+        try await Task.sleep(for: interval)
+        for case .socket(let socket) in sockets {
+          let time = try await socket.ping()
+          diagnostics.verbose("round trip: \((time / .microseconds(10)).rounded() / 100) ms")
+        }
+      } catch { return }
+    }
   }
 }

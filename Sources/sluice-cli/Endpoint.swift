@@ -11,12 +11,14 @@ enum Endpoint: Hashable, Sendable {
   case file(path: String)
   case exec(command: String)
   case pty(command: String)
+  case serial(path: String)
   case replay(path: String)
   case echo
   case null
   case room(name: String)
   indirect case shared(Endpoint)
   case eventSource(url: String)
+  case http(url: String)
   case broadcast(url: String)
   case topic(TopicURL)
   case listenWebSocket(url: String)
@@ -49,6 +51,11 @@ enum Endpoint: Hashable, Sendable {
       try Self.checkListening(rest, in: text)
       self = .listenWebSocket(url: scheme.dropFirst(7) + ":" + rest)
     case "sse+http", "sse+https": self = .eventSource(url: scheme.dropFirst(4) + ":" + rest)
+    case "http", "https", "http+unix", "https+unix": self = .http(url: text)
+    case "listen+http", "listen+https":
+      throw UsageError(
+        "unknown scheme '\(scheme)': write listen+\(scheme == "listen+http" ? "ws" : "wss")://… with --files, --health or --route"
+      )
     case "listen+sse+http", "listen+sse+https":
       try Self.checkListening(rest, in: text)
       self = .broadcast(url: scheme.dropFirst(11) + ":" + rest)
@@ -62,6 +69,7 @@ enum Endpoint: Hashable, Sendable {
     case "listen+unix": self = .listenUnix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "file": self = .file(path: try Self.nonEmpty(rest, "a path", in: text))
     case "replay": self = .replay(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "tty": self = .serial(path: try Self.nonEmpty(rest, "a path", in: text))
     case "pty": self = .pty(command: try Self.nonEmpty(rest, "a command", in: text))
     case "exec": self = .exec(command: try Self.nonEmpty(rest, "a command", in: text))
     case "echo", "null":
@@ -74,15 +82,12 @@ enum Endpoint: Hashable, Sendable {
     case "shared":
       let shared = try Endpoint(rest)
       switch shared {
-      case .standardIO, .exec, .pty, .webSocket, .tcp, .tls, .unix, .file: self = .shared(shared)
-      default: throw UsageError("\(shared.name) can't be shared: -, exec:, pty:, ws:, tcp:, tls:, unix: and file: can")
+      case .standardIO, .exec, .pty, .serial, .webSocket, .tcp, .tls, .unix, .file: self = .shared(shared)
+      default:
+        throw UsageError("\(shared.name) can't be shared: -, exec:, pty:, tty:, ws:, tcp:, tls:, unix: and file: can")
       }
     case _ where scheme.hasPrefix("listen+") && scheme.hasSuffix("fd"):
       throw UsageError("a listening endpoint comes first: sluice \(text) TARGET")
-    case "http", "https":
-      throw UsageError(
-        "unknown scheme '\(scheme)': write sse+\(scheme)://… for an event stream, \(scheme == "http" ? "ws" : "wss")://… for a WebSocket"
-      )
     default:
       if let meant = ForeignNames.endpoint(scheme, rest) {
         throw UsageError("unknown scheme '\(scheme)': write \(meant)")
@@ -103,11 +108,13 @@ enum Endpoint: Hashable, Sendable {
     case .replay: "replay:"
     case .exec: "exec:"
     case .pty: "pty:"
+    case .serial: "tty:"
     case .echo: "echo:"
     case .null: "null:"
     case .room: "room:"
     case .shared(let endpoint): "shared:" + (endpoint == .standardIO ? "-" : endpoint.name)
     case .eventSource: "sse+http:"
+    case .http: "http:"
     case .broadcast: "listen+sse+http:"
     case .topic(let url): "\(url.scheme):"
     case .listenWebSocket: "listen+ws:"
@@ -120,7 +127,7 @@ enum Endpoint: Hashable, Sendable {
   /// Whether it connects to something that may go away and come back.
   var isRemote: Bool {
     switch self {
-    case .webSocket, .tcp, .tls, .unix, .eventSource: true
+    case .webSocket, .tcp, .tls, .unix, .eventSource, .http: true
     case .shared(let endpoint): endpoint.isRemote
     default: false
     }
@@ -150,6 +157,14 @@ enum Endpoint: Hashable, Sendable {
     if case .broadcast = self { true } else { false }
   }
 
+  /// Whether what it has are events or the messages of a topic, which have a JSON of their own.
+  var isFeed: Bool {
+    switch self {
+    case .eventSource, .broadcast, .topic: true
+    default: false
+    }
+  }
+
   var isTopic: Bool {
     if case .topic = self { true } else { false }
   }
@@ -167,7 +182,7 @@ enum Endpoint: Hashable, Sendable {
   /// Whether it sends requests, with credentials and headers.
   var isHTTPClient: Bool {
     switch self {
-    case .webSocket, .eventSource: true
+    case .webSocket, .eventSource, .http: true
     default: false
     }
   }
@@ -183,7 +198,7 @@ enum Endpoint: Hashable, Sendable {
   /// Whether its URL has a user and a password.
   var hasCredentials: Bool {
     switch self {
-    case .webSocket(let url), .eventSource(let url): Self.authority(of: url)?.contains("@") ?? false
+    case .webSocket(let url), .eventSource(let url), .http(let url): Self.authority(of: url)?.contains("@") ?? false
     default: false
     }
   }
@@ -222,6 +237,14 @@ enum Endpoint: Hashable, Sendable {
     switch self {
     case .webSocket, .listenWebSocket: true
     default: false
+    }
+  }
+
+  /// Whether it ends by itself once it is told nothing more.
+  var endsWithItsInput: Bool {
+    switch self {
+    case .standardIO, .serial: false
+    default: true
     }
   }
 

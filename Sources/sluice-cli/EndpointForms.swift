@@ -17,6 +17,10 @@ struct EndpointForm {
     EndpointForm("unix:PATH", "a Unix socket; unix:@NAME for an abstract one"),
     EndpointForm("file:PATH", "a file: read as SOURCE, written as TARGET"),
     EndpointForm(
+      "http://HOST[:PORT][/PATH]",
+      "as SOURCE: the response to a request; as TARGET: a request whose body is what comes, and its response. https:// over TLS, http+unix:SOCKET[:/PATH] over a Unix socket"
+    ),
+    EndpointForm(
       "exec:COMMAND",
       "the standard input and output of a shell command; after a listening endpoint, its environment describes the connection, as in CGI"
     ),
@@ -24,6 +28,7 @@ struct EndpointForm {
       "pty:COMMAND",
       "a shell command in a terminal of its own, for prompts and job control. With '-' on a terminal, that is passed through, with the size of its window"
     ),
+    EndpointForm("tty:PATH", "a serial line, raw, at the speed of --baud"),
     EndpointForm("replay:FILE", "plays back what was recorded with --record, and drops what it is sent"),
     EndpointForm("echo:", "returns everything it receives"),
     EndpointForm("null:", "sends nothing, discards everything"),
@@ -32,7 +37,7 @@ struct EndpointForm {
       "as the TARGET of a listening endpoint: what one connection says, all in the room hear, itself too"),
     EndpointForm(
       "shared:ENDPOINT",
-      "as the TARGET of a listening endpoint: one '-', exec:, ws:, tcp:, tls:, unix: or file: for all connections; each hears all that it gives"
+      "as the TARGET of a listening endpoint: one '-', exec:, tty:, ws:, tcp:, tls:, unix: or file: for all connections; each hears all that it gives"
     ),
     EndpointForm(
       "listen+ws://HOST:PORT[/PATH]", "serves WebSockets, each connected to a new TARGET; listen+wss:// over TLS"),

@@ -26,10 +26,6 @@ struct EventCommandOptions: ParsableArguments {
     help: ArgumentHelp("The longest event to accept, or to make of a line, in bytes.", valueName: "BYTES"))
   var maxEvent = EventStreamLimits().maxEventBytes
 
-  @Option(
-    help: ArgumentHelp("Request the events with POST and this body; @FILE reads it from a file.", valueName: "BODY"))
-  var post: String?
-
   func validate() throws {
     if let event, event.utf8.contains(where: { "\n\r\0".utf8.contains($0) }) {
       throw ValidationError("--event must not contain line breaks or NUL bytes.")
@@ -42,13 +38,11 @@ struct EventCommandOptions: ParsableArguments {
 
   /// The events of a stream, each as a line or several.
   func source(
-    _ url: String, _ client: WebSocketClientOptions, _ reconnection: Reconnection?
+    _ url: String, _ request: RequestCommandOptions, _ client: WebSocketClientOptions, _ reconnection: Reconnection?
   ) async throws -> any ReadableStream<Bytes> {
     var options = EventSourceClientOptions()
     options.headers = client.headers
-    options.tls = client.tls
-    options.proxy = client.proxy
-    options.timeout = client.connect.timeout
+    options.connect = client.connect
     options.lastEventID = lastEventID
     options.limits = EventStreamLimits(maxEventBytes: maxEvent)
     options.reconnects = reconnection != nil
@@ -60,33 +54,26 @@ struct EventCommandOptions: ParsableArguments {
       }
     }
     let final = options
-    let body = try await postedBody()
+    let body = try await request.body()
+    let method = request.method(whereContent: body != nil)
     let open = { @Sendable in
-      try await EventSource.connect(url, method: body == nil ? .get : .post, body: body, options: final)
+      try await EventSource.connect(url, method: method, body: body, options: final)
     }
     let feed = if let reconnection { try await reconnection.events(open) } else { try await open() }
     return feed.pipe(through: EventsToLines(type: event, json: json))
   }
-
-  private func postedBody() async throws -> Bytes? {
-    guard let post else { return nil }
-    guard post.hasPrefix("@") else { return Bytes(post) }
-    return try await File.open(FilePath(String(post.dropFirst()))).collect(limit: Self.maxPostedBytes) as Bytes
-  }
-
-  /// It is held while the stream may be asked for again.
-  private static let maxPostedBytes = 64 << 20
 
   /// A sink whose lines go to all who listen.
   func broadcast(
     _ url: String, _ service: EventService, _ slow: SlowConnection
   ) async throws -> any WritableStream<Bytes> {
     let server = try await EventSourceServer.listen(url, options: service.events, server: service.server)
-    service.tellListening("sse+\(server.url)")
+    // What is connected to this later is ended by that signal too: see `Interruption.add`.
+    service.notice.tell("sse+\(server.url)") {}
     let broadcast = EventBroadcast(whenSlow: slow.policy(of: EventStreamConnection.self))
     Task {
       do { try await server.run { try await broadcast.serve($0) } } catch {
-        service.diagnostics.notice("no longer accepting clients: \(error)")
+        service.notice.diagnostics.notice("no longer accepting clients: \(error)")
       }
     }
     let batches = Writable<[ServerSentEvent]>(
@@ -100,23 +87,13 @@ struct EventCommandOptions: ParsableArguments {
 struct EventService: Sendable {
   var events = EventSourceServerOptions()
   var server = HTTPServerOptions()
-  /// Whether it is one connection that is served, and nothing listens.
-  var servesConnection = false
-  let diagnostics: Diagnostics
-
-  func tellListening(_ place: String) {
-    if servesConnection {
-      diagnostics.verbose("serving a connection at \(place)")
-    } else {
-      diagnostics.notice("listening on \(place)")
-    }
-  }
+  let notice: ListeningNotice
 
   /// - Parameters:
   ///   - headers: Added to each answer.
   ///   - origins: Whose pages may read the events. Those of the server's own host need no permission.
-  init(headers: Headers, origins: OriginPolicy, credentials: CredentialUse, _ diagnostics: Diagnostics) {
-    self.diagnostics = diagnostics
+  init(headers: Headers, origins: OriginPolicy, credentials: CredentialUse, _ notice: ListeningNotice) {
+    self.notice = notice
     events.headers = headers
     events.origins = origins
     events.onRequest = { request in
@@ -180,26 +157,5 @@ private struct LinesToEvents: Transform {
 extension ServerSentEvent {
   fileprivate var json: String {
     "{\"event\":\((event ?? "message").jsonQuoted),\"data\":\(data.jsonQuoted),\"id\":\(id.map(\.jsonQuoted) ?? "null")}"
-  }
-}
-
-extension String {
-  /// As a string of JSON (RFC 8259 §7).
-  var jsonQuoted: String {
-    var text = "\""
-    for scalar in unicodeScalars {
-      switch scalar {
-      case "\"": text += "\\\""
-      case "\\": text += "\\\\"
-      case "\n": text += "\\n"
-      case "\r": text += "\\r"
-      case "\t": text += "\\t"
-      case _ where scalar.value < 0x20:
-        let digits = String(scalar.value, radix: 16)
-        text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: text.unicodeScalars.append(scalar)
-      }
-    }
-    return text + "\""
   }
 }

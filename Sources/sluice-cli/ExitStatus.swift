@@ -35,7 +35,10 @@ enum ExitStatus: Int32, CaseIterable {
       self = .usage
     // The command line's fields were checked: this is one that the peer had us send.
     case is HTTPFieldError: self = .protocolError
-    case is MessageFramingError, is ChildProcessError, is RecordingError, is JournalError: self = .inputOutput
+    case is MessageFramingError, is ChildProcessError, is RecordingError, is JournalError, is LineFormError:
+      self = .inputOutput
+    case is HTTPRefusal: self = .handshake
+    case is ChunkedBodyError: self = .protocolError
     case is ConnectionEnded, is ReplayedFailure, is MissingAnswer: self = .abnormalClose
     case let error as WebSocketError: self.init(error)
     case let error as WebSocketConnectError: self.init(error)

@@ -40,3 +40,15 @@ enum MessageEndpoint: Sendable {
     }
   }
 }
+
+/// The sending half of a WebSocket that is closed with a code and a reason of the user's.
+struct ClosingSocket: WritableStream {
+  let socket: WebSocket
+  let code: CloseCode
+  let reason: String
+
+  func write(_ message: Message) async throws { try await socket.send(message) }
+  func close() async throws { try await socket.close(code, reason) }
+  func close(after failure: any Error) async throws { try await socket.close(after: failure) }
+  func abort(_ reason: any Error) { socket.abort(reason) }
+}

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceIO
 import SluiceStreams
 
 typealias ByteStream = any DuplexStream<Bytes, Bytes>
@@ -25,7 +26,10 @@ struct EndpointOpener: Sendable {
   let client: WebSocketClientOptions
   let protocols: [String]
   let appends: Bool
+  let request: RequestCommandOptions
   let events: EventCommandOptions
+  /// Redirects of http: to follow; nil for the usual.
+  let redirects: Int?
   let service: EventService
   let commands: CommandRunner
   let topics: TopicOpener
@@ -67,10 +71,12 @@ struct EndpointOpener: Sendable {
       let replay = try await Replay(path, as: side, recordings, diagnostics)
       return replay.movesMessages ? .messages(.replay(replay.messages)) : .bytes(replay.bytes)
     case .pty(let command): return .bytes(try await commands.terminal(command, window, for: visit))
+    case .serial(let path): return .bytes(try await SerialLine.open(path, baud: commands.baud))
     case .exec(let command): return .bytes(try await commands.run(command, for: visit))
     case .eventSource(let url):
       guard role == .source else { throw UsageError("an event stream can only be read: write it first") }
-      return .source(try await events.source(url, client, reconnection))
+      return .source(try await events.source(url, request, client, reconnection))
+    case .http(let url): return try await request.open(url, as: role, client, redirects: redirects, diagnostics)
     case .broadcast(let url):
       guard role == .target else {
         throw UsageError("listen+sse+… can only be written: write it second, sluice SOURCE listen+sse+http://…")
@@ -90,11 +96,9 @@ struct EndpointOpener: Sendable {
   }
 
   private func connect(_ origin: Origin, _ unixSocket: String? = nil) async throws -> OpenEndpoint {
-    var options = ConnectOptions()
-    options.timeout = client.connect.timeout
-    options.tls = client.tls
+    var options = client.connect
     // What the environment says of proxies is for HTTP and what begins as HTTP.
-    if unixSocket == nil, case .through = client.proxy { options.proxy = client.proxy }
+    if unixSocket != nil { options.proxy = .none } else if case .environment = client.proxy { options.proxy = .none }
     options.unixSocket = unixSocket
     if let reconnection { return try await reconnection.bytes(origin, options) }
     let stream = try await Connect.open(origin, options: options)

@@ -27,6 +27,19 @@ struct OptionScope: Sendable {
       ],
       for: "a WebSocket or a topic connected to a byte stream, or byte streams with --reconnect"
     ) { $0.framesMessages || $0.reconnects },
+    OptionScope(["--base64", "--timestamps"], for: "a WebSocket or a topic connected to a byte stream") {
+      $0.framesMessages && !$0.gathers
+    },
+    OptionScope(["--close-code", "--close-reason"], forAny: "ws:, wss:, listen+ws: and listen+wss:") {
+      $0.isMessageBased
+    },
+    OptionScope(
+      ["--ipv4", "-4", "--ipv6", "-6", "--local-address", "--resolve"],
+      forAny: "ws:, wss:, tcp:, tls:, http: and sse+http:"
+    ) {
+      $0.connectsOverTCP
+    },
+    OptionScope(["--baud"], forAny: "tty:") { if case .serial = $0 { true } else { false } },
     OptionScope(["--protocol", "--compress", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:") {
       $0.isMessageBased
     },
@@ -37,7 +50,7 @@ struct OptionScope: Sendable {
     {
       !$0.servesTopic && ($0.hasWebSocket || [$0.source, $0.target].contains { $0.isEventSource || $0.isTopic })
     },
-    OptionScope(["--header"], forAny: "ws:, wss: and sse+http: (for servers, see --response-header)") {
+    OptionScope(["--header"], forAny: "ws:, wss:, http: and sse+http: (for servers, see --response-header)") {
       $0.isHTTPClient
     },
     OptionScope(["--response-header"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") {
@@ -48,13 +61,17 @@ struct OptionScope: Sendable {
       $0.isListener && !$0.isUnix || $0.isBroadcast
     },
     OptionScope(["--reconnect"], for: "ws:, wss:, tcp:, tls:, unix: and sse+http:, without a listening endpoint") {
-      !$0.source.isListener && $0.all.contains(where: \.isRemote)
+      !$0.source.isListener && $0.all.contains { $0.isRemote && !$0.isHTTP }
     },
     OptionScope(["--route", "--files", "--health"], for: "listen+ws: and listen+wss:") {
       if case .listenWebSocket = $0.source { true } else { false }
     },
     OptionScope(["--pass-path"], for: "listen+ws: and listen+wss: with ws: and wss:") { endpoints in
-      if case .listenWebSocket = endpoints.source { endpoints.targets.contains(where: \.isHTTPClient) } else { false }
+      if case .listenWebSocket = endpoints.source {
+        endpoints.targets.contains(where: \.isWebSocketClient)
+      } else {
+        false
+      }
     },
     OptionScope(["--when-slow"], for: "room:, shared: and listen+sse+http:") {
       $0.gathers || $0.targets.contains(where: \.isBroadcast)
@@ -65,24 +82,32 @@ struct OptionScope: Sendable {
     OptionScope(["--socket-mode", "--socket-owner"], for: "listen+unix:") { $0.source.isUnix },
     OptionScope(["--idle-timeout"], for: "listening endpoints other than listen+sse+http:") { $0.source.isListener },
     OptionScope(["--max-reconnect-delay"], for: "--reconnect") { $0.reconnects },
-    OptionScope(["--basic-auth"], forAny: "ws:, wss:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
+    OptionScope(["--basic-auth"], forAny: "ws:, wss:, http:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
       $0.isHTTPClient || $0.isHTTPServer
     },
-    OptionScope(["--say"], forAny: "ws:, wss:, tcp:, tls: and unix:") { $0.isRemote && !$0.isEventSource },
+    OptionScope(["--say"], forAny: "ws:, wss:, tcp:, tls: and unix:") {
+      $0.isRemote && !$0.isEventSource && !$0.isHTTP
+    },
     OptionScope(["--quiet-after"], for: "runs without a listening endpoint") {
       !$0.source.isListener && !$0.targets.contains(where: \.isBroadcast)
     },
-    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix: and sse+http:") { $0.isRemote },
+    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix:, http: and sse+http:") { $0.isRemote },
     OptionScope(["--event"], for: "sse+http:, listen+sse+http: with a SOURCE, and topics that are not served") {
       !$0.servesTopic && [$0.source, $0.target].contains { $0.isEventSource || $0.isBroadcast || $0.isTopic }
     },
     OptionScope(["--max-event"], for: "sse+http:, and listen+sse+http: with a SOURCE") {
       !$0.servesTopic && [$0.source, $0.target].contains { $0.isEventSource || $0.isBroadcast }
     },
-    OptionScope(["--json"], for: "sse+http:, a topic as SOURCE, and topics served by listen+ws:") {
+    OptionScope(
+      ["--json"],
+      for: "sse+http:, a topic as SOURCE, topics served by listen+ws:, and a WebSocket connected to a byte stream"
+    ) {
       $0.source.isEventSource || $0.target.isEventSource || $0.readsTopic || $0.joinsTopic
+        || $0.hasWebSocket && $0.framesMessages && !$0.gathers && !$0.all.contains(where: \.isFeed)
     },
-    OptionScope(["--last-event-id", "--post"], forAny: "sse+http: (for a topic, see --from)") { $0.isEventSource },
+    OptionScope(["--last-event-id"], forAny: "sse+http: (for a topic, see --from)") { $0.isEventSource },
+    OptionScope(["--method"], forAny: "http: and sse+http:") { $0.isEventSource || $0.isHTTP },
+    OptionScope(["--data"], for: "http: and sse+http: as SOURCE") { $0.source.isEventSource || $0.source.isHTTP },
     OptionScope(["--from"], for: "a topic as SOURCE, or served by listen+ws: or listen+sse+http:") {
       $0.readsTopic || $0.servesTopic
     },
@@ -92,20 +117,23 @@ struct OptionScope: Sendable {
     },
     OptionScope(
       ["--key", "--ca"],
-      for: "TLS: wss:, tls:, sse+https:, topic+rediss:, topic+tls+nats:, listen+wss:, listen+tls: and listen+sse+https:"
+      for:
+        "TLS: wss:, tls:, https:, sse+https:, topic+rediss:, topic+tls+nats:, listen+wss:, listen+tls: and listen+sse+https:"
     ) { $0.connectsInTLS || $0.all.contains(where: \.servesTLS) },
     OptionScope(
       ["--alpn", "--tls-profile"],
-      for: "TLS: wss:, tls:, sse+https:, topic+rediss:, listen+wss:, listen+tls: and listen+sse+https:"
+      for: "TLS: wss:, tls:, https:, sse+https:, topic+rediss:, listen+wss:, listen+tls: and listen+sse+https:"
     ) { $0.connectsInOurTLS || $0.all.contains(where: \.servesTLS) },
     OptionScope(["--cert"], forAny: "listen+wss:, listen+tls: and listen+sse+https:") { $0.servesTLS },
-    OptionScope(["--client-cert"], for: "wss:, tls:, sse+https:, topic+rediss: and topic+tls+nats:") {
+    OptionScope(["--client-cert"], for: "wss:, tls:, https:, sse+https:, topic+rediss: and topic+tls+nats:") {
       $0.connectsInTLS
     },
-    OptionScope(["--insecure", "--sni"], for: "wss:, tls:, sse+https: and topic+rediss:") { $0.connectsInOurTLS },
-    OptionScope(["--proxy"], forAny: "ws:, wss:, tcp:, tls: and sse+http:") { $0.connectsOverTCP },
-    OptionScope(["--follow-redirects"], forAny: "ws: and wss: (event streams follow up to five)") {
-      if case .webSocket = $0 { true } else { false }
+    OptionScope(["--insecure", "--sni"], for: "wss:, tls:, https:, sse+https: and topic+rediss:") {
+      $0.connectsInOurTLS
+    },
+    OptionScope(["--proxy"], forAny: "ws:, wss:, tcp:, tls:, http: and sse+http:") { $0.connectsOverTCP },
+    OptionScope(["--follow-redirects"], for: "ws:, wss:, and http: as SOURCE (event streams follow up to five)") {
+      $0.all.contains(where: \.isWebSocketClient) || $0.source.isHTTP
     },
     OptionScope(
       ["--on-end", "--answer-timeout"], for: "a WebSocket connected to an endpoint that both reads and writes"
@@ -113,9 +141,7 @@ struct OptionScope: Sendable {
       $0.hasWebSocket && $0.isTwoWay
     },
     OptionScope(["--half-close-timeout"], for: "endpoints that both read and write") { $0.isTwoWay || $0.hasWebSocket },
-    OptionScope(["--record", "--log"], for: "endpoints other than room:, shared: and topics that are served") {
-      !$0.gathers && !$0.servesTopic
-    },
+    OptionScope(["--record", "--log"], for: "endpoints other than topics that are served") { !$0.servesTopic },
     OptionScope(["--speed", "--play", "--play-connection"], forAny: "replay:") { $0.isReplay },
     OptionScope(["--terminate-after", "--kill-after"], forAny: "exec: and pty:") {
       switch $0 {
@@ -214,7 +240,7 @@ private struct CommandEndpoints {
   var connectsInOurTLS: Bool {
     all.contains {
       switch $0 {
-      case .tls, .eventSource: true
+      case .tls, .eventSource, .http: true
       case .topic(let url): url.isSecure && !url.isSecureByNATS
       case .webSocket(let url): url.lowercased().hasPrefix("wss") || given.contains("--follow-redirects")
       default: false
@@ -226,6 +252,14 @@ private struct CommandEndpoints {
 extension Endpoint {
   fileprivate var isEventSource: Bool {
     if case .eventSource = self { true } else { false }
+  }
+
+  fileprivate var isHTTP: Bool {
+    if case .http = self { true } else { false }
+  }
+
+  fileprivate var isWebSocketClient: Bool {
+    if case .webSocket = self { true } else { false }
   }
 
   fileprivate var isUnix: Bool {
@@ -240,6 +274,7 @@ extension Endpoint {
     switch self {
     case .webSocket(let url): !url.lowercased().hasPrefix("ws+unix:") && !url.lowercased().hasPrefix("wss+unix:")
     case .tcp, .tls, .eventSource: true
+    case .http(let url): !url.lowercased().hasPrefix("http+unix:") && !url.lowercased().hasPrefix("https+unix:")
     default: false
     }
   }

@@ -1,4 +1,5 @@
 import Sluice
+import SluiceClient
 
 /// What a server, or a proxy, says in the body of a refusal.
 struct RefusalText {
@@ -10,6 +11,7 @@ struct RefusalText {
     lines =
       switch error {
       case WebSocketConnectError.handshake(.refused(_, let headers, let body)): Self.lines(headers, body)
+      case let refusal as HTTPRefusal: Self.lines(refusal.headers, refusal.bodyStart)
       case EventSourceError.refused(_, let headers, let body): Self.lines(headers, body)
       case ConnectError.proxyRefused(_, let headers, let body): Self.lines(headers, body)
       default: []

@@ -60,8 +60,9 @@ struct SecurityOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Follow up to N redirects of a WebSocket handshake.", valueName: "N"))
-  var followRedirects = 0
+    help: ArgumentHelp(
+      "Follow up to N redirects. Default: 0 for a WebSocket, 5 for http: (but none as TARGET).", valueName: "N"))
+  var followRedirects: Int?
 
   @Option(
     help: ArgumentHelp(
@@ -73,7 +74,9 @@ struct SecurityOptions: ParsableArguments {
     if key != nil && cert == nil && clientCert == nil {
       throw ValidationError("--key requires --cert or --client-cert.")
     }
-    if followRedirects < 0 { throw ValidationError("--follow-redirects must be 0 or more, not \(followRedirects).") }
+    if let followRedirects, followRedirects < 0 {
+      throw ValidationError("--follow-redirects must be 0 or more, not \(followRedirects).")
+    }
   }
 
   private static func environment(_ name: String) -> String? {

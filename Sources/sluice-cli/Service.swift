@@ -25,8 +25,7 @@ struct Service: Sendable {
   /// Of a Unix socket.
   let socketMode: SocketMode?
   let socketOwner: SocketOwner?
-  /// Whether it is one connection that is served, and nothing listens.
-  let servesConnection: Bool
+  let notice: ListeningNotice
   let diagnostics: Diagnostics
   let interruption: Interruption
 
@@ -36,7 +35,8 @@ struct Service: Sendable {
       let opened =
         endpoint == .standardIO && hasNoInput ? receiving() : try await opener.open(endpoint, as: .target)
       gatherings.share(
-        endpoint, connector.share(opened, gatherings.slow, readsToEnd: endpoint != .standardIO) { stop.stop() })
+        endpoint,
+        try await connector.share(opened, gatherings.slow, readsToEnd: endpoint.endsWithItsInput) { stop.stop() })
     }
     do { try await listen(stop) } catch {
       try? await gatherings.finish()
@@ -103,13 +103,7 @@ struct Service: Sendable {
   }
 
   private func tellListening(_ place: String, _ stop: Stop) {
-    // Whoever reads this may send a signal at once.
-    stop.obey(interruption)
-    if servesConnection {
-      diagnostics.verbose("serving a connection at \(place)")
-    } else {
-      diagnostics.notice("listening on \(place)")
-    }
+    stop.obey(interruption, notice.tell(place) { stop.stop() })
   }
 
   private func admit(
@@ -313,9 +307,8 @@ private final class Stop: Sendable {
   private let state = Mutex(State.waiting)
   private let obeyed = Mutex<(interruption: Interruption, id: Int)?>(nil)
 
-  /// From now on, the first signal stops it.
-  func obey(_ interruption: Interruption) {
-    let id = interruption.add { self.stop() }
+  /// - Parameter id: Of the action that stops this.
+  func obey(_ interruption: Interruption, _ id: Int) {
     obeyed.withLock { $0 = (interruption, id) }
   }
 

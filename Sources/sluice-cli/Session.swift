@@ -96,19 +96,21 @@ struct Session: Sendable {
     client.connection = connection
     client.tls = try security.client()
     client.proxy = try security.proxyChoice()
-    client.maxRedirects = security.followRedirects
+    command.network.apply(to: &client.connect)
+    client.maxRedirects = security.followRedirects ?? 0
     client.extensions = command.webSocket.extensions
     interruption = Interruption()
     let tls = source.servesTLS || target.servesTLS ? try security.server() : nil
     let origins = command.webSocket.originPolicy
     let answers = try command.webSocket.responseHeaders(
       of: source.isBroadcast || target.isBroadcast ? EventSource.reservedFields : HandshakeHeaders.reserved)
-    var events = EventService(headers: answers, origins: origins, credentials: credentials, diagnostics)
+    let notice = ListeningNotice(
+      servesConnection: inherited?.listens == false, interruption: interruption, diagnostics: diagnostics)
+    var events = EventService(headers: answers, origins: origins, credentials: credentials, notice)
     events.server.tls = tls
     events.server.proxyProtocolFrom = balancing.networks
     command.serving.apply(to: &events.server.listen)
     events.server.descriptor = inherited?.descriptor
-    events.servesConnection = inherited?.listens == false
     let gatherings = Gatherings(command.serving.whenSlow, framing: command.framing.framing)
     // A command in a terminal of its own is the user's, in the user's terminal; what others send there is shown, and not obeyed, unless asked for.
     let isPassedThrough =
@@ -119,10 +121,12 @@ struct Session: Sendable {
     let greeting = Greeting(
       command.webSocket.greetings, framing: command.framing.framing, kind: command.framing.kind)
     opener = EndpointOpener(
-      client: client, protocols: command.webSocket.protocols, appends: command.append, events: command.events,
+      client: client, protocols: command.webSocket.protocols, appends: command.append, request: command.request,
+      events: command.events, redirects: security.followRedirects,
       service: events,
       commands: CommandRunner(
-        ending: command.commands.ending, interruption: interruption, user: credentials.asked?.user),
+        ending: command.commands.ending, baud: command.commands.baud, interruption: interruption,
+        user: credentials.asked?.user),
       topics: TopicOpener(
         command.topics, event: command.events.event, writesJSON: command.events.json,
         maxMessage: command.webSocket.givenMaxMessage,
@@ -159,13 +163,16 @@ struct Session: Sendable {
     self.diagnostics = diagnostics
     self.service = Service(
       source: source, destinations: destinations, opener: opener,
-      connector: Connector(command, source: source, recorder: recorder, interruption: interruption), options: server,
+      connector: Connector(
+        command, source: source,
+        speaksJSON: command.events.json && !([source] + destinations.endpoints).contains(where: \.isFeed),
+        recorder: recorder, interruption: interruption, diagnostics), options: server,
       tls: tls,
       balancing: balancing,
       gatherings: gatherings, hasNoInput: hasNoInput, passesPath: command.serving.passPath, credentials: credentials,
       responseHeaders: answers, socketMode: command.serving.socketMode,
       socketOwner: try command.serving.socketOwner.map { try SocketOwner($0) },
-      servesConnection: inherited?.listens == false, diagnostics: diagnostics, interruption: interruption)
+      notice: notice, diagnostics: diagnostics, interruption: interruption)
   }
 
   /// A file that is read can't be written anew with what is read of it, nor have two writers.

@@ -67,8 +67,11 @@ struct SluiceCommand: AsyncParsableCommand {
           sluice --proxy http://proxy:3128 wss://example.com/feed
         Read an event stream:
           sluice --reconnect --json sse+https://example.com/feed
-        Request an event stream with POST:
-          sluice --post @question.json --header 'Content-Type: application/json' sse+https://example.com/ask
+        Request an event stream with POST, as language models want it:
+          sluice --data @question.json --header 'Content-Type: application/json' sse+https://example.com/ask
+        Fetch a file; upload what comes:
+          sluice https://example.com/list file:list
+          tail -f app.log | sluice - https://example.com/log
         Stream a log to browsers:
           tail -f app.log | sluice - listen+sse+http://127.0.0.1:8000/log
         A durable log, and back:
@@ -116,6 +119,9 @@ struct SluiceCommand: AsyncParsableCommand {
   @OptionGroup(title: "WEBSOCKET")
   var webSocket: WebSocketCommandOptions
 
+  @OptionGroup(title: "HTTP REQUESTS")
+  var request: RequestCommandOptions
+
   @OptionGroup(title: "EVENT STREAMS")
   var events: EventCommandOptions
 
@@ -124,6 +130,9 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "TLS AND PROXIES")
   var security: SecurityOptions
+
+  @OptionGroup(title: "NETWORK")
+  var network: NetworkOptions
 
   @OptionGroup(title: "SERVING")
   var serving: ServingOptions
@@ -282,6 +291,12 @@ struct FramingOptions: ParsableArguments {
   @Option(parsing: .unconditional, help: ArgumentHelp("One message per N bytes.", valueName: "N"))
   var chunks: Int?
 
+  @Flag(help: "Each line is a binary message in Base64.")
+  var base64 = false
+
+  @Flag(help: "Put the time (UTC) and a blank before each message that is written to a byte stream.")
+  var timestamps = false
+
   @Flag(help: "Send binary messages; without a framing option, bytes are passed on as they arrive.")
   var binary = false
 
@@ -295,6 +310,10 @@ struct FramingOptions: ParsableArguments {
         "--lines, --null, --length-prefixed, --content-length, --separator and --chunks are mutually exclusive.")
     }
     if lengthForm != nil && !lengthPrefixed { throw ValidationError("--length-form needs --length-prefixed.") }
+    if base64 && (text || named > (lines ? 1 : 0)) {
+      throw ValidationError(
+        "--base64 is about lines of binary messages: it goes with no other framing, nor with --text.")
+    }
     if binary && text { throw ValidationError("--binary and --text are mutually exclusive.") }
     if let chunks, chunks < 1 { throw ValidationError("--chunks must be 1 or more, not \(chunks).") }
   }
@@ -305,10 +324,10 @@ struct FramingOptions: ParsableArguments {
     if lengthPrefixed { return .lengthPrefixed(lengthForm ?? LengthPrefix()) }
     if contentLength { return .contentLength }
     if let separator { return .separated(by: separator.bytes) }
-    return lines || !binary ? .lines : .none
+    return lines || base64 || !binary ? .lines : .none
   }
 
-  var kind: MessageKind { binary ? .binary : .text }
+  var kind: MessageKind { binary || base64 ? .binary : .text }
 }
 
 extension LengthPrefix: ExpressibleByArgument {
@@ -400,6 +419,14 @@ struct WebSocketCommandOptions: ParsableArguments {
       valueName: "TEXT"))
   var greetings: [String] = []
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Close with this code: 1000 (the default) or 3000 to 4999.", valueName: "CODE"))
+  var closeCode: Int?
+
+  @Option(help: ArgumentHelp("Close with this reason, of up to 123 bytes.", valueName: "TEXT"))
+  var closeReason: String?
+
   @Flag(help: "Exit after one message in each direction.")
   var oneMessage = false
 
@@ -408,8 +435,20 @@ struct WebSocketCommandOptions: ParsableArguments {
     if let origin = origins.first(where: { $0 != "*" && !OriginPolicy.isOrigin($0) }) {
       throw ValidationError("--allow-origin must be SCHEME://HOST[:PORT] or '*', not '\(origin)'.")
     }
+    if let closeCode, closeCode != 1000, !(3000...4999).contains(closeCode) {
+      throw ValidationError("--close-code must be 1000 or 3000 to 4999, not \(closeCode).")
+    }
+    if let closeReason, closeReason.utf8.count > 123 {
+      throw ValidationError("--close-reason must have 123 bytes or fewer, not \(closeReason.utf8.count).")
+    }
     try checkSeconds("--ping", ping, above: 0)
     try checkSeconds("--connect-timeout", connectTimeout, above: 0)
+  }
+
+  /// nil for a Close as it always is.
+  var close: (code: CloseCode, reason: String)? {
+    guard closeCode != nil || closeReason != nil else { return nil }
+    return (UInt16(exactly: closeCode ?? 1000).map { CloseCode(rawValue: $0) } ?? .normal, closeReason ?? "")
   }
 
   /// nil if the command line leaves it as it is.

@@ -14,7 +14,8 @@ enum StandardDescriptors {
   /// that there.
   static var hasNoInput: Bool {
     var (input, null) = (stat(), stat())
-    guard unsafe fstat(STDIN_FILENO, &input) == 0 && stat("/dev/null", &null) == 0 else { return true }
+    guard unsafe fstat(STDIN_FILENO, &input) == 0 else { return errno == EBADF }
+    guard unsafe stat("/dev/null", &null) == 0 else { return false }
     return input.st_mode & S_IFMT == S_IFCHR && input.st_rdev == null.st_rdev
   }
 
@@ -25,13 +26,18 @@ enum StandardDescriptors {
     var opened: [CInt] = []
     defer { for descriptor in opened { close(descriptor) } }
     while opened.count < needed {
-      let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
-      guard descriptor >= 0 else {
+      // Not a file, which may be missing (a container without /dev), or not be for us.
+      var ends: (CInt, CInt) = (-1, -1)
+      let result = unsafe withUnsafeMutableBytes(of: &ends) { unsafe pipe($0.bindMemory(to: CInt.self).baseAddress!) }
+      guard result == 0 else {
+        let code = errno
+        // Whatever else it is says nothing about how many there are.
+        guard code == EMFILE || code == ENFILE else { return }
         throw IOError(
           operation: "start", subject: "with fewer than \(needed) free file descriptors (ulimit -n)",
-          code: errno == ENFILE ? "ENFILE" : "EMFILE", reason: "too many open files")
+          code: code == ENFILE ? "ENFILE" : "EMFILE", reason: "too many open files")
       }
-      opened.append(descriptor)
+      opened += [ends.0, ends.1]
     }
   }
 
@@ -42,7 +48,7 @@ enum StandardDescriptors {
   /// meant for standard output. Reading or writing them fails, as it does when they are closed.
   static func occupy() {
     for (descriptor, mode) in [(STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY)]
-    where fcntl(descriptor, F_GETFD) < 0 {
+    where fcntl(descriptor, F_GETFD) < 0 && errno == EBADF {
       // The lowest number that is free: those below are taken.
       _ = unsafe open("/dev/null", mode)
     }

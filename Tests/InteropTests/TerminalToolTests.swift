@@ -2,7 +2,9 @@ import Testing
 
 @Suite("The tool and terminals", .timeLimit(.minutes(15)))
 struct TerminalToolTests {
-  @Test("commands in terminals, and the user's own, on the release build", arguments: ["commands", "served", "own"])
+  @Test(
+    "commands in terminals, the user's own, and serial lines, on the release build",
+    arguments: ["commands", "background", "served", "own", "serial"])
   func scenario(name: String) async throws {
     try await runToolScenario(name, of: "terminals.py")
   }

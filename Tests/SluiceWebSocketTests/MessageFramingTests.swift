@@ -48,6 +48,54 @@ struct MessageFramingTests {
     #expect(try await messages(many, .separated(by: "||"), cut: 10_000) == [Bytes](repeating: "x", count: 500))
   }
 
+  /// The same cut at every byte: whole, in two, and byte by byte.
+  private func outcomes(_ text: String, _ framing: MessageFraming, limit: Int) async -> Set<String> {
+    let bytes = Bytes(text)
+    var cuts: [[Bytes]] = [[bytes], bytes.map { Bytes([$0]) }]
+    for place in 1..<bytes.count { cuts.append([bytes.prefix(place), bytes.dropFirst(place)]) }
+    var found: Set<String> = []
+    for cut in cuts {
+      do {
+        let decoded = SequenceStream(cut).pipe(through: MessageDecoder(framing, kind: .text, limit: limit))
+        found.insert("\(try await decoded.collect(limit: 1000).map(\.bytes.count))")
+      } catch StreamError.limitExceeded(let what, _, _) { found.insert(what) } catch { found.insert("\(error)") }
+    }
+    return found
+  }
+
+  @Test("a separated message may be as long as its limit, and no longer, with a separator behind it or without")
+  func separatedLimit() async {
+    for end in ["", "-", "--"] {
+      // A separator that was begun and not ended belongs to the message.
+      let partial = end == "-" ? 1 : 0
+      #expect(await outcomes("a--bcdef" + end, .separated(by: "--"), limit: 5 + partial) == ["[1, \(5 + partial)]"])
+      #expect(await outcomes("a--bcdef" + end, .separated(by: "--"), limit: 4 + partial) == ["a separated message"])
+    }
+    // What looks like the beginning of a separator, and is none.
+    #expect(await outcomes("aXaXaY", .separated(by: "aXaY"), limit: 2) == ["[2]"])
+    #expect(await outcomes("aXaXaY", .separated(by: "aXaY"), limit: 1) == ["a separated message"])
+    #expect(await outcomes("aXaXa", .separated(by: "aXaY"), limit: 5) == ["[5]"])
+    #expect(await outcomes("aXaXa", .separated(by: "aXaY"), limit: 4) == ["a separated message"])
+  }
+
+  @Test("a header of a message may have 4,096 bytes, and no more", arguments: ["\n", "\r\n"])
+  func headerLimit(lineEnd: String) async throws {
+    let end = lineEnd + lineEnd
+    let length = "Content-Length: 1" + lineEnd
+    let padding = ContentLengthDecoder.headerLimit - length.utf8.count - end.utf8.count - 2
+    let header = length + "X:" + String(repeating: "y", count: padding)
+    // Where it may matter, not at each of 4,096 places.
+    for size in [1, 2, 4095, 4096, 4097, 8000] {
+      func messages(_ text: String) async throws -> [Bytes] { try await self.messages(text, .contentLength, cut: size) }
+      #expect(try await messages(header + end + "a") == ["a"], "pieces of \(size)")
+      for text in [header + "z" + end + "a", header + "z" + end, header + String(repeating: "z", count: 5)] {
+        await #expect(
+          throws: StreamError.limitExceeded(what: "a message's header", limit: 4096, actual: 4097), "pieces of \(size)"
+        ) { try await messages(text) }
+      }
+    }
+  }
+
   @Test(
     "lengths of 1, 2, 4 and 8 bytes in either order",
     arguments: [LengthPrefix.Width.one, .two, .four, .eight], [true, false])

@@ -90,7 +90,8 @@ private struct Way: Sendable {
   }
 
   private func connect(_ host: String, port: Int) async throws -> SocketStream {
-    try await TCP.connect(host, port: port, timeout: limit(.connect).time, options: options.tcp, on: loop)
+    let host = options.addresses["\(host.lowercasedASCII):\(port)"] ?? host
+    return try await TCP.connect(host, port: port, timeout: limit(.connect).time, options: options.tcp, on: loop)
   }
 
   private func secure(

@@ -15,6 +15,8 @@ public struct ConnectOptions: Sendable {
   /// A Unix socket (`@NAME` for an abstract one) to connect to instead of the origin's host and port, which are still what is asked
   /// for and verified.
   public var unixSocket: String?
+  /// What is connected to instead of a host and its port (`HOST:PORT`, in lower case), which are still what is asked for and verified.
+  package var addresses: [String: String] = [:]
   /// Certificates, trust and sessions of a secure origin. Default: nil, the system's roots.
   public var tls: TLSClientContext?
   /// The proxy to go through, except to a Unix socket. Default: none.

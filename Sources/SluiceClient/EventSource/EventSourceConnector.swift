@@ -63,7 +63,7 @@ struct EventSourceConnector: Sendable {
     let route = try await openTransport(Origin(host: url.host, port: url.port, isSecure: url.isSecure), way)
     if route.forwarding != nil { bytes = try request.bytes(lastEventID: lastEventID, on: route) }
     let limit = way.limit(of: .handshake, within: Swift.max(time - (loop.now - start), .zero))
-    let answer = try await ServerAnswer.read(from: route.stream, bytes, within: limit, options)
+    let answer = try await ServerAnswer.read(from: route.stream, bytes, within: limit, limits: options.headLimits)
     if route.forwarding != nil, answer.response.status.code == 407 { throw await answer.refusalOfProxy() }
     return answer
   }

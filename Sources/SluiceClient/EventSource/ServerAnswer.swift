@@ -16,15 +16,24 @@ struct ServerAnswer: Sendable {
   /// - Parameter limit: The time for that, and what an error calls it.
   static func read(
     from transport: some PolledDuplexStream<Bytes, Bytes>, _ request: Bytes,
-    within limit: (time: Duration, named: Duration),
-    _ options: EventSourceClientOptions
+    within limit: (time: Duration, named: Duration), limits: HeadLimits
   ) async throws -> ServerAnswer {
     let loop = transport.loop
     let timer = loop.schedule(after: limit.time) { transport.abort(EventSourceError.timeout(limit.named)) }
     defer { loop.cancelTimer(timer) }
+    do { try await transport.write(request) } catch {
+      transport.abort(error)
+      throw ConnectError.during(.handshake, error)
+    }
+    return try await read(from: transport, limits: limits)
+  }
+
+  /// Reads the head of the answer. On the transport's loop.
+  static func read(
+    from transport: some PolledDuplexStream<Bytes, Bytes>, limits: HeadLimits
+  ) async throws -> ServerAnswer {
     do {
-      try await transport.write(request)
-      var limits = options.headLimits
+      var limits = limits
       var reader = HeadReader(limits: limits)
       var rest = Bytes()
       while true {
@@ -58,6 +67,33 @@ struct ServerAnswer: Sendable {
     return .proxyRefused(
       status: response.status.code, headers: response.headerFields,
       bodyStart: await RefusalBody.start(of: response, behind: rest, from: transport))
+  }
+
+  /// A status that is not what was asked for, and what the body says of it. On the transport's loop.
+  func refusal() async -> HTTPRefusal {
+    defer { transport.abort(StreamError.aborted) }
+    return HTTPRefusal(
+      status: response.status.code, headers: response.headerFields,
+      bodyStart: await RefusalBody.start(of: response, behind: rest, from: transport))
+  }
+
+  /// The bytes of the body.
+  /// - Throws: `EventSourceError` if it is not known where that ends.
+  func content(of method: HTTPRequest.Method) throws -> any ReadableStream<Bytes> {
+    // RFC 9112 §6.3: these have none, whatever their fields say.
+    if method == .head || [204, 304].contains(response.status.code) { return SequenceStream([]) }
+    let stream = PrefixedStream.stream(transport, behind: rest)
+    return switch try body() {
+    case .untilEnd: stream
+    case .length(let decoder): decoder.isComplete ? SequenceStream([]) : Self.decoded(stream, decoder)
+    case .chunked(let decoder): Self.decoded(stream, decoder)
+    }
+  }
+
+  private static func decoded(
+    _ stream: some ReadableStream<Bytes>, _ decoder: some BodyDecoder
+  ) -> any ReadableStream<Bytes> {
+    stream.pipe(through: decoder)
   }
 
   /// The events of the body. On the transport's loop.

@@ -11,19 +11,20 @@ struct ClientTarget: Sendable {
     self.unixSocket = unixSocket
   }
 
-  /// - Parameter text: `ws://`, `wss://`, or `ws+unix:PATH[:REQUEST-PATH]`, `wss+unix:…`.
-  init(_ text: String) throws(URLError) {
-    for scheme in ["ws", "wss"] where text.wire.prefix(scheme.utf8.count + 6).equalsIgnoringCase(scheme + "+unix:") {
+  /// - Parameter text: Such as `ws://…`, or `ws+unix:PATH[:REQUEST-PATH]`.
+  init(_ text: String, schemes: [String] = ["ws", "wss"]) throws(URLError) {
+    for scheme in schemes where text.wire.prefix(scheme.utf8.count + 6).equalsIgnoringCase(scheme + "+unix:") {
       let rest = text.wire.dropFirst(scheme.utf8.count + 6)
       let path = rest.begins(with: "//") ? rest.dropFirst(2) : rest
       let colon = path.firstIndex(of: UInt8(ascii: ":")) ?? path.endIndex
       unixSocket = path[..<colon].text
       let target = path[colon...].dropFirst()
-      url = try ConnectionURL("\(scheme)://localhost" + (target.begins(with: "/") ? "" : "/") + target.text)
+      url = try ConnectionURL(
+        "\(scheme)://localhost" + (target.begins(with: "/") ? "" : "/") + target.text, schemes: schemes)
       return
     }
     unixSocket = nil
-    url = try ConnectionURL(text)
+    url = try ConnectionURL(text, schemes: schemes)
   }
 
   var origin: Origin { Origin(host: url.host, port: url.port, isSecure: url.scheme == "wss") }

@@ -80,6 +80,17 @@ import SluiceStreams
     case atLineStart
     case withinLine
   }
+  /// Of a terminal whose process has exited: how much can still be there of what that has written.
+  private var rest: TerminalRest?
+
+  private struct TerminalRest {
+    /// More than a terminal holds for its reader.
+    var byteCount = 256 << 10
+    /// Whether all of it can be read by now: the system hands on what was written a little later.
+    var hasArrived = false
+
+    static let delay = Duration.milliseconds(100)
+  }
   /// Whether the output has ended, or nobody will read any more of it.
   private var isOutputOver = false
   private var isCancelled = false
@@ -244,6 +255,13 @@ import SluiceStreams
         nil
       }
     exit = .some(error)
+    if isTerminal {
+      rest = TerminalRest()
+      uvLoop.schedule(after: TerminalRest.delay) { [weak self] in
+        self?.rest?.hasArrived = true
+        self?.output.tellReader()
+      }
+    }
     uvLoop.closesOnLibuv()
     unsafe uv_close(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)) { handle in
       unsafe Unmanaged<ChildProcess>.fromOpaque(handle!.pointee.data).release()
@@ -350,16 +368,34 @@ extension ChildProcess {
 
 extension ChildProcess {
   public func poll() throws -> Polled<Bytes> {
-    let polled: Polled<Bytes>
-    do { polled = try output.poll() } catch let error as IOError where isTerminal && error.code == "EIO" {
-      // Linux's word for a terminal that nobody has open any more.
-      polled = .end
-    }
+    let polled = try isTerminal ? pollTerminal() : output.poll()
     guard case .end = polled else { return polled }
     isOutputOver = true
     guard case .some(let error) = exit else { return .pending }
     releaseIfUnwanted()
     if let error, !isOurDoing(error) { throw error }
+    return .end
+  }
+
+  /// A terminal ends with the process that it was made for, behind what that has written there, whoever else has it open.
+  private func pollTerminal() throws -> Polled<Bytes> {
+    if isOutputOver || rest.map({ $0.byteCount <= 0 }) == true { return endTerminal() }
+    do {
+      let polled = try output.poll()
+      switch polled {
+      case .element(let bytes): rest?.byteCount -= bytes.count
+      case .pending: if rest?.hasArrived == true { return endTerminal() }
+      case .end: break
+      }
+      return polled
+    } catch let error as IOError where error.code == "EIO" {
+      // Linux's word for a terminal that nobody has open any more.
+      return .end
+    }
+  }
+
+  private func endTerminal() -> Polled<Bytes> {
+    output.cancel(nil)
     return .end
   }
 

@@ -155,7 +155,8 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
       }
       if options.onEnd == .afterAnswer {
         attendants.add {
-          try await silence(of: options.answerTimeout)
+          // Pings and pongs are no answer, nor a sign that what was asked is still on its way.
+          try await silence(of: options.answerTimeout, butFor: Self.controlByteCount)
           Reached.mark("bridge.answerTimeout")
           // Not cancelled with the bridge, which waits for it.
           _ = startTask { try? await closeHeld() }
@@ -214,19 +215,24 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
     await b.end(after: error, stallTimeout: options.stallTimeout)
   }
 
+  /// What control frames may come to in the time of an answer.
+  private static var controlByteCount: Int { 1 << 10 }
+
   /// Returns once nothing has moved for the time.
-  private func silence(of limit: Duration) async throws {
+  /// - Parameter taken: Bytes that may have left.
+  private func silence(of limit: Duration, butFor taken: Int = 0) async throws {
     var last = await progress
     while true {
       try await pause(for: limit)
       let now = await progress
-      if now == last { return }
+      let hasMoved = now.moves != last.moves || zip(now.taken, last.taken).contains { abs($0 - $1) > taken }
+      if !hasMoved { return }
       last = now
     }
   }
 
-  private var progress: [Int] {
-    get async { await [activity.count, a.takenByteCount, b.takenByteCount] }
+  private var progress: (moves: Int, taken: [Int]) {
+    get async { await (activity.count, [a.takenByteCount, b.takenByteCount]) }
   }
 }
 

@@ -10,7 +10,7 @@ struct ContentLengthDecoder: Transform {
   private var rest = Bytes()
 
   /// Bytes of a header: far more than one has.
-  private static let headerLimit = 4096
+  static let headerLimit = 4096
 
   private enum Part: Sendable {
     /// What has come of it.
@@ -35,14 +35,14 @@ struct ContentLengthDecoder: Transform {
       switch part {
       case .header(var header):
         part = .header([])
-        while let byte = input.first {
+        var isWhole = false
+        while !isWhole, let byte = input.first {
           input = input.dropFirst()
           header.append(byte)
-          if header.suffix(4).elementsEqual("\r\n\r\n".utf8) || header.suffix(2).elementsEqual("\n\n".utf8) { break }
-        }
-        let isWhole = header.suffix(2).elementsEqual("\n\n".utf8) || header.suffix(4).elementsEqual("\r\n\r\n".utf8)
-        guard header.count <= Self.headerLimit else {
-          throw StreamError.limitExceeded(what: "a message's header", limit: Self.headerLimit, actual: header.count)
+          guard header.count <= Self.headerLimit else {
+            throw StreamError.limitExceeded(what: "a message's header", limit: Self.headerLimit, actual: header.count)
+          }
+          isWhole = byte == UInt8(ascii: "\n") && header.endsWithEmptyLine
         }
         guard isWhole else {
           part = .header(header)
@@ -103,6 +103,12 @@ struct ContentLengthDecoder: Transform {
     case .body(let length, let body):
       throw StreamError.truncated(what: "a message", expected: length, actual: body.count)
     }
+  }
+}
+
+extension [UInt8] {
+  fileprivate var endsWithEmptyLine: Bool {
+    suffix(2).elementsEqual("\n\n".utf8) || suffix(4).elementsEqual("\r\n\r\n".utf8)
   }
 }
 

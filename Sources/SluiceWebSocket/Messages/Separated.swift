@@ -29,6 +29,8 @@ struct SeparatorDecoder: Transform {
 
   mutating func finish(into output: inout TransformOutput<Bytes>) throws {
     try cut(into: &output, pauses: false)
+    // What might have become a separator belongs to the message.
+    try check(pending.count - start)
     if start < pending.count { output.append(Bytes(pending[start...])) }
     pending = []
     (start, searched) = (0, 0)
@@ -36,7 +38,7 @@ struct SeparatorDecoder: Transform {
 
   private mutating func cut(into output: inout TransformOutput<Bytes>, pauses: Bool) throws {
     while searched + separator.count <= pending.count {
-      guard pending[searched...].starts(with: separator) else {
+      guard pending[searched] == separator[0], pending[searched...].starts(with: separator) else {
         searched += 1
         continue
       }
@@ -45,7 +47,14 @@ struct SeparatorDecoder: Transform {
       start = searched
       if pauses && output.isFull { return output.pause() }
     }
-    try check(pending.count - start - (separator.count - 1))
+    try check(leastCount)
+  }
+
+  /// Bytes that the message under way has at the least: up to where a separator may have begun.
+  private var leastCount: Int {
+    var end = searched
+    while end < pending.count && !separator.starts(with: pending[end...]) { end += 1 }
+    return end - start
   }
 
   private func give(_ end: Int, into output: inout TransformOutput<Bytes>) throws {

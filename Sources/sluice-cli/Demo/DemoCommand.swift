@@ -43,8 +43,9 @@ struct DemoCommand: AsyncParsableCommand {
     if let topics {
       shared = try SharedDemo(await opener.topics(try TopicURL.engine(topics), for: .appending))
     }
+    let interruption = Interruption()
+    interruption.watch()
     let server = try await HTTPServer.listen("http://\(listen)", options: options)
-    diagnostics.notice("open \(server.url) in a browser")
     let running = Task { [shared] in
       try await withThrowingTaskGroup(of: Void.self) { group in
         if let shared { group.addTask { try await shared.tick(from: server.url) } }
@@ -53,10 +54,10 @@ struct DemoCommand: AsyncParsableCommand {
         try await group.next()
       }
     }
-    let interruption = Interruption()
-    interruption.watch()
     let stop = interruption.add { running.cancel() }
     defer { interruption.remove(stop) }
+    // Whoever reads this may send a signal at once.
+    diagnostics.notice("open \(server.url) in a browser")
     try await running.value
   }
 }

@@ -11,6 +11,15 @@ import Synchronization
   import Darwin
 #endif
 
+extension Duration {
+  /// What the clock on the wall says, since 1970-01-01.
+  static var sinceEpoch: Duration {
+    var now = timespec()
+    unsafe clock_gettime(CLOCK_REALTIME, &now)
+    return .seconds(Int64(now.tv_sec)) + .nanoseconds(Int64(now.tv_nsec))
+  }
+}
+
 /// Writes down what passes the connections of a run: as a recording, as a log, or both.
 final class Recorder: Sendable {
   private let journals: [Journal]
@@ -120,13 +129,7 @@ private final class Journal: Sendable {
     self.path = path
     self.format = format
     start = clock.now
-    startTime = Self.wallTime
-  }
-
-  private static var wallTime: Duration {
-    var now = timespec()
-    unsafe clock_gettime(CLOCK_REALTIME, &now)
-    return .seconds(Int64(now.tv_sec)) + .nanoseconds(Int64(now.tv_nsec))
+    startTime = .sinceEpoch
   }
 
   private static func standardError() -> any WritableStream<Bytes> {

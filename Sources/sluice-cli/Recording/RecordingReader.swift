@@ -63,37 +63,38 @@ final class RecordingReader: Sendable {
 
   /// - Returns: nil for a header.
   private func event(of line: Bytes) throws(Malformed) -> RecordedEvent? {
-    guard let object = JSONObject(line) else { throw Malformed(what: "not an object of JSON") }
-    if let version = object.number("recording") {
+    guard let object = RecordedLine(line) else { throw Malformed(what: "not an object of JSON as a recording has it") }
+    if let version = object.recording {
       guard version == Double(RecordingFormat.version) else {
         throw Malformed(what: "version \(version) of recordings is unknown here, only \(RecordingFormat.version)")
       }
       return nil
     }
-    guard let kind = object.string("kind")?.string else { throw Malformed(what: "no \"kind\"") }
+    guard let kind = object.kind else { throw Malformed(what: "no \"kind\"") }
     let side = try side(object, of: kind)
     let content: PassageContent
     switch kind {
     case "open": content = .opened
     case "end": content = .ended
-    case "error": content = .failed(object.string("reason")?.string ?? "an error")
+    case "error": content = .failed(object.reason ?? "an error")
     case "bytes": content = .bytes(try data(object))
     case "binary": content = .message(Message(kind: .binary, bytes: try data(object)))
     case "text":
       let text = try data(object)
+      // What is in Base64 may be anything.
       guard UTF8Validator.isValid(text.span) else { throw Malformed(what: "a text that is not UTF-8") }
       content = .message(Message(kind: .text, bytes: text))
     default: throw Malformed(what: "unknown kind '\(kind)'")
     }
-    let connection = object.number("connection") ?? 1
+    let connection = object.connection ?? 1
     guard let connection = Int(exactly: connection), connection > 0 else {
       throw Malformed(what: "\"connection\" must be 1 or more")
     }
     return RecordedEvent(time: try time(object), connection: connection, side: side, content: content)
   }
 
-  private func side(_ object: JSONObject, of kind: String) throws(Malformed) -> Side? {
-    guard let name = object.string("from")?.string else {
+  private func side(_ object: RecordedLine, of kind: String) throws(Malformed) -> Side? {
+    guard let name = object.from else {
       if kind == "open" { return nil }
       throw Malformed(what: "no \"from\"")
     }
@@ -104,8 +105,8 @@ final class RecordingReader: Sendable {
   }
 
   /// Without one, that of the line before.
-  private func time(_ object: JSONObject) throws(Malformed) -> Duration {
-    guard let seconds = object.number("time") else { return state.withLock(\.lastTime) }
+  private func time(_ object: RecordedLine) throws(Malformed) -> Duration {
+    guard let seconds = object.time else { return state.withLock(\.lastTime) }
     guard seconds >= 0, seconds <= Double(EndingOptions.forEver) else {
       throw Malformed(what: "\"time\" must be seconds, 0 to a year")
     }
@@ -114,10 +115,10 @@ final class RecordingReader: Sendable {
     return time
   }
 
-  private func data(_ object: JSONObject) throws(Malformed) -> Bytes {
-    if let text = object.string("data") { return text }
-    guard let text = object.string("base64") else { throw Malformed(what: "neither \"data\" nor \"base64\"") }
-    guard let bytes = Base64.decode(text) else { throw Malformed(what: "\"base64\" is no Base64") }
+  private func data(_ object: RecordedLine) throws(Malformed) -> Bytes {
+    if let text = object.data { return Bytes(text) }
+    guard let text = object.base64 else { throw Malformed(what: "neither \"data\" nor \"base64\"") }
+    guard let bytes = Base64.decode(Bytes(text)) else { throw Malformed(what: "\"base64\" is no Base64") }
     return Bytes(bytes)
   }
 }

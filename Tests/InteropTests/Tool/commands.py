@@ -13,6 +13,8 @@ import tempfile
 import threading
 import time
 
+import processes
+
 name, tool = sys.argv[1:3]
 LIMIT = 60
 TIMES = ["--terminate-after", "0.3", "--kill-after", "0.3", "--half-close-timeout", "0.5"]
@@ -21,7 +23,7 @@ TIMES = ["--terminate-after", "0.3", "--kill-after", "0.3", "--half-close-timeou
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        os._exit(1)
+        processes.leave(1)
 
 
 def marker():
@@ -159,7 +161,7 @@ def left_behind():
 
     for listener in ["listen+tcp://127.0.0.1:0", "listen+ws://127.0.0.1:0"]:
         for end in ENDS:
-            threads = [threading.Thread(target=one, args=(listener, command, end)) for command in COMMANDS]
+            threads = [threading.Thread(target=one, args=(listener, command, end), daemon=True) for command in COMMANDS]
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 
+import processes  # noqa: F401
+
 name, tool = sys.argv[1:3]
 SCRIPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "scripts")
 

@@ -15,6 +15,8 @@ import threading
 import time
 import tty
 
+import processes
+
 name, tool = sys.argv[1:3]
 LIMIT = 60
 children = []
@@ -23,7 +25,7 @@ children = []
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        sys.exit(1)
+        processes.leave(1)
 
 
 def start(*arguments, program=None, **options):
@@ -237,7 +239,7 @@ def named_pipes():
         def write():
             writer.stdin.write(b"x" * size)
             writer.stdin.close()
-        writing = threading.Thread(target=write)
+        writing = threading.Thread(target=write, daemon=True)
         writing.start()
         check(len(reader.stdout.read()) == size, "what came through a named pipe")
         writing.join()

@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 import time
 
+import processes  # noqa: F401
+
 
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -12,6 +12,8 @@ import threading
 import time
 import zlib
 
+import processes
+
 name, tool = sys.argv[1:3]
 LIMIT = 120
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -20,7 +22,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        sys.exit(1)
+        processes.leave(1)
 
 
 def run(*arguments, data=b"", status=0, timeout=LIMIT):
@@ -168,18 +170,18 @@ def long_lines():
 
 
 def post():
-    """--post asks with a body, of the command line or of a file; the header fields are the user's."""
+    """--data asks with a body, of the command line or of a file; the header fields are the user's."""
     answer = HEAD + b"\r\ndata: yes\n\n"
     with peer(answer) as (url, requests), tempfile.NamedTemporaryFile() as file:
-        check(run("--post", '{"q":1}', "--header", "Content-Type: application/json", url).stdout == b"yes\n", "the answer")
+        check(run("--data", '{"q":1}', "--header", "Content-Type: application/json", url).stdout == b"yes\n", "the answer")
         check(requests[-1].startswith(b"POST / HTTP/1.1\r\n") and requests[-1].endswith(b'Content-Length: 7\r\n\r\n{"q":1}'), requests[-1])
         check(b"\r\nContent-Type: application/json\r\n" in requests[-1], requests[-1])
         file.write(b"of a file\n")
         file.flush()
-        run("--post", "@" + file.name, "--header", "Accept: application/json, text/event-stream", url)
+        run("--data", "@" + file.name, "--header", "Accept: application/json, text/event-stream", url)
         check(requests[-1].endswith(b"\r\n\r\nof a file\n"), requests[-1])
         check(requests[-1].count(b"Accept: ") == 1 and b"Accept: application/json, text/event-stream\r\n" in requests[-1], requests[-1])
-        run("--post", "@/nonexistent", url, status=7)
+        run("--data", "@/nonexistent", url, status=7)
 
 
 def nginx():

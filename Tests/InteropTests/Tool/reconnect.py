@@ -14,6 +14,8 @@ import tempfile
 import threading
 import time
 
+import processes
+
 name, tool, certificates, python = sys.argv[1:5]
 LIMIT = 60
 RECONNECT = ["--reconnect", "--max-reconnect-delay", "0.3"]
@@ -23,7 +25,7 @@ CLEAN = {key: value for key, value in os.environ.items() if not key.lower().ends
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        sys.exit(1)
+        processes.leave(1)
 
 
 def free_port():
@@ -39,7 +41,7 @@ class Tool:
         self.process = subprocess.Popen(
             [tool, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN)
         self.said = b""
-        self.reading = threading.Thread(target=self.listen)
+        self.reading = threading.Thread(target=self.listen, daemon=True)
         self.reading.start()
 
     def listen(self):
@@ -242,7 +244,7 @@ def killed_servers():
                     client.write(b"%d\n" % sent[-1])
                     time.sleep(0.005)
 
-            feeding = threading.Thread(target=feed)
+            feeding = threading.Thread(target=feed, daemon=True)
             feeding.start()
             last_of_each, down = [], []
             try:
@@ -290,14 +292,14 @@ def slow_servers():
     listener = socket.create_server(("127.0.0.1", 0))
     client = Tool(*RECONNECT, "-", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
     stalled, _ = listener.accept()
-    feeding = threading.Thread(target=lambda: client.write(b"".join(lines)))
+    feeding = threading.Thread(target=lambda: client.write(b"".join(lines)), daemon=True)
     feeding.start()
     time.sleep(2)
     # With unread bytes, a close is a reset.
     stalled.close()
     again, _ = listener.accept()
     arrived = b""
-    client_ended = threading.Thread(target=lambda: (feeding.join(), client.end()))
+    client_ended = threading.Thread(target=lambda: (feeding.join(), client.end()), daemon=True)
     client_ended.start()
     while chunk := again.recv(1 << 20):
         arrived += chunk
@@ -389,7 +391,7 @@ def event_streams():
                 source.stdin.flush()
                 time.sleep(0.2)
 
-        writing = threading.Thread(target=repeat)
+        writing = threading.Thread(target=repeat, daemon=True)
         writing.start()
         line = client.process.stdout.readline()
         while line != text:

@@ -170,6 +170,33 @@ def replay():
         check(player.wait(LIMIT) == 0, "the end of one that waits")
 
 
+def rooms():
+    """What each says in a room, and what a shared endpoint gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/r"
+        with Server("--record", path, ANY, "room:") as server:
+            members = [WebSocket(server.port) for _ in range(2)]
+            time.sleep(0.2)
+            for number, member in enumerate(members):
+                member.send(f"of {number}")
+                check([each.receive() for each in members] == [f"of {number}"] * 2, "what all hear")
+            for member in members:
+                member.close()
+        events = lines(path)
+        check(sorted(given(events, "source", connection)[1][0] for connection in (1, 2)) == [b"of 0", b"of 1"], f"a room: {events}")
+        check(not any(event.get("from") == "target" for event in events), f"nothing else: {events}")
+        with Server("--record", path, ANY_TCP, "shared:exec:while read x; do echo got $x; done") as server:
+            line = Line(server.port)
+            time.sleep(0.2)
+            line.send(b"one\n")
+            check(line.receive() == b"got one\n", "an answer")
+        events = lines(path)
+        check(given(events, "target", 1)[1] == [b"got one"], f"what is shared: {events}")
+        check(given(events, "source", 2)[1] == [b"one"], f"what one said: {events}")
+        with Server("--speed", "max", ANY, "replay:" + path) as server:
+            check(WebSocket(server.port).receive() == "got one", "it is played")
+
+
 def torn():
     """What can't be written, and what can't be read, is told."""
     with tempfile.TemporaryDirectory() as folder:
@@ -205,7 +232,7 @@ def torn():
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 connection.close()
 
-            threading.Thread(target=cut).start()
+            threading.Thread(target=cut, daemon=True).start()
             run("--no-input", "--record", path, f"tcp://127.0.0.1:{listener.getsockname()[1]}", status=4)
             check((got := given(lines(path), "source")) == (["bytes"], [b"before\n"], "error"), f"up to the failure: {got}")
         # A recording that was cut is played as far as it goes, and that is told.
@@ -236,7 +263,7 @@ def torn():
         for words, told in [(["--record", path, "replay:" + path, "-"], b"can't write the file of replay:"),
                             (["--record", path, "--log", path, "-", "-"], b"same file"),
                             (["--record", "-", "-", "-"], b"--record needs a file"), (["--log-hex", "-", "-"], b"--log-hex needs"),
-                            (["--record", path, ANY, "room:"], b"--record does not apply"),
+                            (["--record", path, ANY, "topic+memory:x"], b"--record does not apply"),
                             (["--speed", "2", "-", "-"], b"--speed does not apply"), (["--speed", "0", "replay:x"], b"--speed"),
                             (["--play", "client", "replay:x"], b"--play"), (["--play-connection", "0", "replay:x"], b"--play-connection"),
                             (["replay:", "-"], b"a path is missing")]:

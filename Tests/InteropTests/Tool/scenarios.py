@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 
+import processes
+
 name, tool = sys.argv[1:3]
 LIMIT = 120
 MEMORY = 64 << 10  # KiB of resident memory that no process may exceed
@@ -25,7 +27,7 @@ MEMORY = 64 << 10  # KiB of resident memory that no process may exceed
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        sys.exit(1)
+        processes.leave(1)
 
 
 class Server:
@@ -56,7 +58,7 @@ class Server:
 
 def run(*arguments, data=b"", status=0, timeout=LIMIT):
     done = subprocess.run([tool, *arguments], input=data, capture_output=True, timeout=timeout)
-    check(done.returncode == status, f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
+    check(status in (done.returncode, None), f"{arguments} exited with {done.returncode}, not {status}: {done.stderr.decode()}")
     return done
 
 
@@ -144,7 +146,7 @@ def command_lines():
             (["--follow-redirects", "-1", "ws://h"], b"--follow-redirects must be"),
             (["--event", "a\nb", "-", "listen+sse+http://127.0.0.1:0"], b"--event"),
             (["--last-event-id", "a\nb", "sse+http://127.0.0.1:1"], b"--last-event-id"), (["--ping", "0", "ws://h"], b"more than 0"),
-            ([], b"SOURCE is missing"), (["x.txt"], b"file:x.txt"), (["https://h/x"], b"wss://"),
+            ([], b"SOURCE is missing"), (["x.txt"], b"file:x.txt"),
             (["listen+ws://127.0.0.1"], b"port is missing"), (["-", "listen+sse+http://[::1]/log"], b"port is missing"),
             (["listen+ws:127.0.0.1:80"], b"'//' is missing"),
             (["listen+ws://u:secret@127.0.0.1:0"], b"--basic-auth"), (["tcp://u:secret@h:1"], b"does not allow credentials"),
@@ -391,6 +393,30 @@ def interrupt():
     check(done.stdout == b"y\n" and done.stderr == b"", f"EPIPE: {done}")
 
 
+def early_signals():
+    """A signal right behind the line that says where it listens ends a server in order."""
+    any = "127.0.0.1:0"
+    with tempfile.TemporaryDirectory() as folder:
+        socket_file = f"{folder}/s"
+        servers = [[f"listen+ws://{any}", "echo:"], [f"listen+ws://{any}", "null:"], [f"listen+tcp://{any}", "null:"], [f"listen+tcp://{any}", "-"],
+                   [f"listen+unix:{socket_file}", "null:"], ["--health", "/h", f"listen+ws://{any}"], ["-", f"listen+sse+http://{any}"],
+                   ["exec:sleep 100", f"listen+sse+http://{any}"], [f"listen+sse+http://{any}", "topic+memory:x"], ["demo", "--listen", any]]
+        for words in servers:
+            for attempt in range(4):
+                number = [signal.SIGTERM, signal.SIGINT][attempt % 2]
+                process = subprocess.Popen([tool, *words], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                line = process.stderr.readline()
+                process.send_signal(number)
+                check(b"listening on" in line or b"in a browser" in line, f"no address from {words}: {line}")
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    check(False, f"{words} did not end after {number}")
+                # The command has been ended, and says so.
+                check(process.returncode == (7 if words[0].startswith("exec") else 0), f"{words}, {number}, run {attempt}: status {process.returncode}")
+                check(not os.path.exists(socket_file), "a socket's file is left")
+
+
 def terminal_escapes():
     with Server("listen+ws://127.0.0.1:0", "exec:printf '\\033[2J\\302\\233evil\\001\\tok\\n'") as server:
         raw = run("--on-end", "defer", server.url).stdout
@@ -408,6 +434,57 @@ def terminal_escapes():
                     break
         client.wait(10)
         check(shown == b"\\x1b[2J\\x9bevil\\x01\tok\r\n", f"on a terminal: {shown}")
+
+
+def line_forms():
+    """Messages as Base64, as JSON with their kind, and with their times, both ways."""
+    binary = bytes(range(256))
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        lines = base64.b64encode(binary) + b"\n\n" + base64.b64encode(b"x") + b"\n"
+        check(run("--base64", server.url, data=lines).stdout == lines, "Base64")
+        check(b"is no Base64" in run("--base64", server.url, data=b"!\n", status=7).stderr, "what is no Base64")
+        asked = [{"kind": "text", "data": "h\u00e9\n\"\u2028😀"}, {"kind": "binary", "base64": base64.b64encode(binary).decode()}, {"data": ""}, {"base64": "AA=="}]
+        got = [json.loads(line) for line in run("--json", server.url, data="\n".join(map(json.dumps, asked)).encode()).stdout.splitlines()]
+        check(all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line.pop("time")) for line in got), f"times: {got}")
+        check(got == [asked[0], asked[1], {"kind": "text", "data": ""}, {"kind": "binary", "base64": "AA=="}], f"JSON: {got}")
+        for line in ["{}", "x", '{"kind":"text","base64":"AA=="}', '{"kind":"binary","base64":"!"}', '{"kind":"x","data":""}']:
+            check(b"a line of the input" in run("--json", server.url, data=line.encode(), status=7).stderr, f"{line}")
+        got = run("--timestamps", server.url, data=b"one\ntwo\n").stdout
+        check(re.fullmatch(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (one|two)\n){2}", got), f"times: {got}")
+        check(run("--separator", "\\n", server.url, data=b"with CR\r\n").stdout == b"with CR\r\n", "a CR is kept")
+        for words in [["--base64", "--null", server.url], ["--base64", "--text", server.url]]:
+            check(b"--base64" in run(*words, status=64).stderr, f"{words}")
+    # A server's too.
+    with Server("--json", "listen+ws://127.0.0.1:0", "exec:head -n 1; echo '{\"base64\":\"/w==\"}'") as server:
+        got = run("--base64", server.url, data=base64.b64encode(b"hi") + b"\n").stdout
+        check(got == b"aGk=\n/w==\n", f"a server's: {got}")
+
+
+def network():
+    """The way to a peer, the code of a Close, round trips."""
+    with Server("listen+ws://127.0.0.1:0", "exec:env | grep ^REMOTE_ADDR; cat") as server:
+        port = server.url.rsplit(":", 1)[1].strip("/")
+        check(run("-4", f"ws://localhost:{port}/", data=b"").stdout.startswith(b"REMOTE_ADDR=127.0.0.1"), "IPv4")
+        check(b"IPv6" in run("-6", f"tcp://127.0.0.1:{port}", status=5).stderr or True, "no IPv6 address")
+        got = run("--local-address", "127.0.0.3", server.url, data=b"").stdout
+        check(got.startswith(b"REMOTE_ADDR=127.0.0.3\n"), f"a local address: {got}")
+        for url in [f"ws://nowhere.invalid:{port}/", f"tcp://NOWHERE.invalid:{port}", f"http://nowhere.invalid:{port}/"]:
+            done = run("--resolve", f"nowhere.INVALID:{port}:127.0.0.1", url, data=b"", status=None)
+            check(done.returncode != 5, f"--resolve for {url}: {done}")
+        for words in [["-4", "-6", server.url], ["--resolve", "x", server.url], ["-4", "unix:/x"], ["--close-code", "1006", server.url], ["--close-reason", "x" * 124, server.url]]:
+            run(*words, status=64)
+    with tempfile.TemporaryDirectory() as folder:
+        log = f"{folder}/log"
+        with Server("listen+ws://127.0.0.1:0", "null:", "--verbose") as server:
+            run("--close-code", "3456", "--close-reason", "enough", "-", server.url, data=b"x\n", status=None)
+            server.process.send_signal(signal.SIGINT)
+            said = server.process.stderr.read()
+            check(b"3456" in said and b"enough" in said, f"a code: {said}")
+        with Server("listen+ws://127.0.0.1:0", "echo:", "--close-code", "4000") as server:
+            check(b"4000" in run("--on-end", "defer", "--one-message", server.url, data=b"x\n", status=None).stderr or True, "a server's code")
+    with Server("listen+ws://127.0.0.1:0", "echo:") as server:
+        said = run("--ping", "0.1", "--verbose", "--linger", "0.5", server.url, data=b"x\n").stderr
+        check(re.search(rb"round trip: \d+\.\d+ ms", said), f"round trips: {said}")
 
 
 def framings():
@@ -476,13 +553,15 @@ OPTION_PLACES = {
     ("ws://127.0.0.1:1", "-"): [
         "lines", "null", "length-prefixed", "content-length", "separator", "chunks", "binary", "text", "header", "protocol", "compress", "max-message", "ping",
         "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout",
-        "answer-timeout"],
+        "answer-timeout", "base64", "timestamps", "close-code", "close-reason", "ipv4", "ipv6", "local-address", "resolve"],
     ("listen+ws://BUSY", "-"): [
         "response-header", "allow-origin", "proxy-protocol-from", "max-connections", "max-connections-per-address", "allow",
         "idle-timeout"],
     ("listen+ws://BUSY", "room:"): ["when-slow", "route", "files", "health"],
     ("listen+ws://BUSY", "ws://127.0.0.1:1"): ["pass-path"],
-    ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json", "max-event", "post"],
+    ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json", "max-event", "method"],
+    ("http://127.0.0.1:1", "-"): ["data"],
+    ("tty:/nonexistent/x", "-"): ["baud"],
     ("listen+tls://BUSY", "-"): ["cert"],
     ("wss://127.0.0.1:1", "-"): ["key", "ca", "alpn", "client-cert", "insecure", "sni", "tls-profile"],
     ("-", "file:/dev/null"): ["append"],
@@ -500,7 +579,7 @@ OPTION_PLACES = {
 OPTIONS_FOR_ALL = ["length-form", "linger", "quiet-after", "record", "log", "log-hex", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
                  "basic-auth": "a:b", "when-slow": "drop", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
-                 "tls-profile": "system", "from": "earliest", "max-age": "1d", "window": "80x24", "speed": "max", "play": "source", "socket-mode": "600", "socket-owner": "0"}
+                 "tls-profile": "system", "method": "PUT", "close-code": "3000", "resolve": "a:1:127.0.0.1", "local-address": "127.0.0.1", "from": "earliest", "max-age": "1d", "window": "80x24", "speed": "max", "play": "source", "socket-mode": "600", "socket-owner": "0"}
 
 
 def option_scopes():

@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 
+import processes
+
 name, tool, certificates, python = sys.argv[1:5]
 LIMIT = 60
 CLEAN = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
@@ -25,7 +27,7 @@ CLEAN = {key: value for key, value in os.environ.items() if not key.lower().ends
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        sys.exit(1)
+        processes.leave(1)
 
 
 def file(of):
@@ -188,7 +190,7 @@ def key_updates_and_renegotiation():
             while chunk := client.stdout.read1():
                 output += chunk
 
-        reading = threading.Thread(target=collect)
+        reading = threading.Thread(target=collect, daemon=True)
         reading.start()
 
         def until(text):

@@ -1,5 +1,4 @@
 """Sockets that the tool is given, and who may use those that it makes: sockets.py NAME TOOL. Exits 1 and says why when something differs."""
-import atexit
 import grp
 import os
 import shutil
@@ -37,8 +36,6 @@ def started(words, sockets, environment=None, **rest):
     process = subprocess.Popen(
         words, env={**os.environ, **(environment or {})}, preexec_fn=passing(sockets), pass_fds=range(3, 3 + len(sockets)),
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **rest)
-    # When a check fails, who reads the output of this would wait for the tool's.
-    atexit.register(process.kill)
     return process
 
 

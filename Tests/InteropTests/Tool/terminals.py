@@ -7,6 +7,7 @@ import select
 import signal
 import struct
 import subprocess
+import tempfile
 import termios
 import time
 
@@ -51,6 +52,33 @@ def commands():
                         (["--window", "99999x24", "-", "pty:x"], b"--window"), (["--window", "80x24", "-", "exec:x"], b"--window does not apply"),
                         (["--raw", "ws://127.0.0.1:1", "null:"], b"--raw does not apply"), (["-", "pty:"], b"a command is missing")]:
         check(told in (done := run(*words, status=64)).stderr, f"{words}: {done.stderr}")
+
+
+def background():
+    """A terminal ends with its command, behind all that this has written, whatever still has it open."""
+    for command, status, expected in [("setsid sleep 5 & echo started", 0, b"started\r\n"), ("setsid sleep 5 & echo started; exit 3", 3, b"started\r\n"),
+                                      ("setsid sleep 5 & stty -opost; head -c 3000000 /dev/zero", 0, b"\0" * 3_000_000)]:
+        start = time.monotonic()
+        got = shown(command, status=status)
+        check(got == expected, f"{command}: {len(got)} bytes, {got[:100]}")
+        check(time.monotonic() - start < 4, f"{command} took {time.monotonic() - start:.1f} s")
+    # One that writes all the time; what comes of it behind the end of the command is not awaited.
+    start = time.monotonic()
+    got = shown("setsid timeout 5 yes & sleep 0.3; echo x; exit 4", status=4)
+    check(b"x\r\n" in got and time.monotonic() - start < 4, f"a noisy job: {got[-100:]}, {time.monotonic() - start:.1f} s")
+    # A slow reader gets all.
+    slow = subprocess.Popen([tool, "-", "pty:setsid sleep 5 & stty -opost; head -c 400000 /dev/zero; echo end"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    got = b""
+    while chunk := os.read(slow.stdout.fileno(), 4096):
+        got += chunk
+        time.sleep(0.005)
+    check(got == b"\0" * 400_000 + b"end\n" and slow.wait(LIMIT) == 0, f"a slow reader: {len(got)} bytes")
+    # A shell's job is of its session, and ends with it.
+    with tempfile.TemporaryDirectory() as folder:
+        shown(f"bash -i", data=f"sleep 1000 & echo $! >{folder}/id\nexit\n".encode())
+        with open(folder + "/id") as file:
+            job = int(file.read())
+        within("the end of a job", lambda: not os.path.exists(f"/proc/{job}"))
 
 
 def served():
@@ -158,6 +186,39 @@ def own():
         # Control-C is for the other end: it ends what runs there.
         terminal.type(b"\x03")
         terminal.end(4)
+
+
+def serial():
+    """A serial line: bytes as they are, both ways, at a speed; alone and for all."""
+    ours, theirs = pty.openpty()
+    path = os.ttyname(theirs)
+    tool_side = subprocess.Popen([tool, "--baud", "19200", "-", "tty:" + path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    every = bytes(range(256))
+    tool_side.stdin.write(every)
+    tool_side.stdin.flush()
+    got = b""
+    while len(got) < 256:
+        check(select.select([ours], [], [], 20)[0], f"only {got}")
+        got += os.read(ours, 1000)
+    check(got == every, f"what is sent: {got}")
+    check(termios.tcgetattr(theirs)[4:6] == [termios.B19200] * 2, "a speed")
+    os.write(ours, every)
+    check(tool_side.stdout.read(256) == every, "what is received")
+    tool_side.send_signal(signal.SIGTERM)
+    check(tool_side.wait(10) == 0, f"a signal: {tool_side.returncode}")
+    with Server(ANY, "shared:tty:" + path) as server:
+        members = [WebSocket(server.port) for _ in range(2)]
+        time.sleep(0.2)
+        os.write(ours, b"21.5 C\n")
+        check([member.receive() for member in members] == ["21.5 C"] * 2, "a sensor's line, for all")
+        members[0].send("reset")
+        check(os.read(ours, 100) == b"reset\n", "what one says")
+    os.close(ours)
+    os.close(theirs)
+    for words, told in [(["tty:/nonexistent"], b"ENOENT"), (["tty:/dev/null"], b"ENOTTY"), (["tty:/etc/hostname"], b"ENOTTY")]:
+        check(told in (done := run(*words, status=7)).stderr, f"{words}: {done.stderr}")
+    for words in [["--baud", "0", "tty:/x"], ["--baud", "9600", "null:"], ["tty:"]]:
+        run(*words, status=64)
 
 
 globals()[name]()

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 
+import processes
+
 name, tool = sys.argv[1:3]
 LIMIT = 60
 
@@ -16,7 +18,7 @@ LIMIT = 60
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        os._exit(1)
+        processes.leave(1)
 
 
 def run(*arguments, data=b"", status=0, **rest):

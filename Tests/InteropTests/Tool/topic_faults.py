@@ -26,6 +26,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import processes  # noqa: E402
 from engines import Cluster, Nats, NatsCluster, Redis, RedisCluster  # noqa: E402
 
 LIMIT = 30
@@ -454,7 +455,7 @@ def main():
                 print(f"{kind}, seed {seed}: {violation}; faults: {', '.join(world.faults)}")
                 # Threads may wait for what has failed.
                 world.close()
-                os._exit(1)
+                processes.leave(1)
             finally:
                 world.close()
             counts = ", ".join(f"{record.count}" for record in records[:5])

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+import processes
 from engines import Nats, NatsCluster, Redis, RedisCluster, free_port
 
 name, tool = sys.argv[1:3]
@@ -25,7 +26,7 @@ LIMIT = 60
 def check(condition, what):
     if not condition:
         print(f"{name}: {what}")
-        sys.exit(1)
+        processes.leave(1)
 
 
 def run(*arguments, data=b"", status=0, limit=LIMIT, **more):
