@@ -236,7 +236,11 @@ package final class HTTPConnection: ServedConnection, @unchecked Sendable {  // 
     } catch let rejection as RequestRejection where rejection.isAnswer {
       return ServerResponse(rejection)
     } catch {
-      // A client that fails in the middle of its body is no fault of the handler's.
+      // A client that ends in the middle of its body is told so, in chunks or not: to cut it would take with it what was answered before.
+      if case StreamError.truncated? = request.body.failure {
+        throw RequestRejection(status: 400, reason: "the connection ended within the request body")
+      }
+      // A client that fails there is no fault of the handler's.
       if let failure = request.body.failure { throw failure }
       logger.error("handler failed", metadata: about(request.head, error))
       return ServerResponse(RequestRejection(thrown: error))
