@@ -32,6 +32,16 @@ struct MessageFramingTests {
     }
   }
 
+  @Test("a header of 4096 bytes is the longest, with the empty line at its end", arguments: [1, 1000, 10_000])
+  func contentLengthHeader(size: Int) async throws {
+    func text(_ count: Int) -> String {
+      "Content-Length: 1\r\nX: " + String(repeating: "x", count: count - 26) + "\r\n\r\na"
+    }
+    #expect(text(4096).utf8.count == 4097)
+    #expect(try await messages(text(4096), .contentLength, cut: size) == ["a"])
+    await #expect(throws: StreamError.self) { try await messages(text(4097), .contentLength, cut: size) }
+  }
+
   @Test("separators of several bytes, cut anywhere", arguments: [1, 2, 3, 7, 1000])
   func separators(size: Int) async throws {
     for (text, expected) in [("a--b----c", ["a", "b", "", "c"]), ("a-b--", ["a-b"]), ("---", ["", "-"]), ("", [])]
@@ -44,6 +54,11 @@ struct MessageFramingTests {
       try await messages("abcdef--", .separated(by: "--"), cut: size, limit: 5)
     }
     #expect(try await messages("abcde--", .separated(by: "--"), cut: size, limit: 5) == ["abcde"])
+    // The same without a separator behind it.
+    #expect(try await messages("abcde", .separated(by: "--"), cut: size, limit: 5) == ["abcde"])
+    await #expect(throws: StreamError.limitExceeded(what: "a separated message", limit: 5, actual: 6)) {
+      try await messages("abcdef", .separated(by: "--"), cut: size, limit: 5)
+    }
     let many = String(repeating: "x||", count: 500)
     #expect(try await messages(many, .separated(by: "||"), cut: 10_000) == [Bytes](repeating: "x", count: 500))
   }

@@ -30,8 +30,7 @@ struct SeparatorDecoder: Transform {
   mutating func finish(into output: inout TransformOutput<Bytes>) throws {
     try cut(into: &output, pauses: false)
     // What might have become a separator belongs to the message.
-    try check(pending.count - start)
-    if start < pending.count { output.append(Bytes(pending[start...])) }
+    if start < pending.count { try give(pending.count, into: &output) }
     pending = []
     (start, searched) = (0, 0)
   }
