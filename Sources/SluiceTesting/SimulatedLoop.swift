@@ -24,6 +24,10 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
   private var timers = TimerQueue()
   private var endOfTurnWork: [any EndOfTurn] = []
   public private(set) var now = Duration.zero
+  /// Jobs that have run since time has moved.
+  private var jobsAtOneTime = 0
+  /// Beyond these it never moves again: several seconds of work.
+  package var maxJobsAtOneTime = 10_000_000
   public let scratch = ScratchBuffers(size: 4 << 10, keep: 4)
   public let locals = LoopLocals()
 
@@ -91,12 +95,15 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
     defer { runningThread.store(0, ordering: .relaxed) }
     var idleRounds = 0
     while true {
-      let didWork = turn()
+      let didWork = try turn()
       if let result = done.take() { return try result.get() }
       if didWork {
         idleRounds = 0
       } else if let next = timers.nextDeadline {
-        now = max(now, next)
+        if next > now {
+          now = next
+          jobsAtOneTime = 0
+        }
         fireTimers()
         idleRounds = 0
       } else {
@@ -108,13 +115,15 @@ public final class SimulatedLoop: Loop, @unchecked Sendable {
     }
   }
 
-  /// Nothing is ready and no timer is set, and the simulated task has not ended.
+  /// The simulated task has not ended, and never will: nothing is ready and no timer is set, or tasks run on and on without time passing.
   public struct Stuck: Error {}
 
-  private func turn() -> Bool {
+  private func turn() throws(Stuck) -> Bool {
     var didWork = false
     while let work = nextWork() {
       didWork = true
+      jobsAtOneTime += 1
+      if jobsAtOneTime > maxJobsAtOneTime { throw Stuck() }
       switch work {
       case .job(let job): unsafe job.runSynchronously(on: asUnownedTaskExecutor())
       case .closure(let closure): closure()

@@ -56,7 +56,7 @@ final class Stage: Sendable {
     do {
       try await loop.simulate { try await stage.play(plan.world) }
     } catch is SimulatedLoop.Stuck {
-      stage.violate("stuck: \(stage.open) wait for what nobody will do")
+      stage.violate("stuck: \(stage.open) wait for what nobody will do, or go round without time passing")
     } catch {
       stage.violate("the world failed: \(error)")
     }
@@ -127,7 +127,8 @@ final class Stage: Sendable {
           reading.cancel()
         }
       } catch {
-        if error is CancellationError, !Task.isCancelled { continue }
+        // A stream that was given up by somebody who was cancelled fails so too, and goes on doing it.
+        if error is CancellationError, reading.isCancelled, !Task.isCancelled { continue }
         throw error
       }
     }

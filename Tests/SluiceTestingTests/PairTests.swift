@@ -42,6 +42,15 @@ struct PairTests {
     }
   }
 
+  @Test("tasks that go round and round without time passing end a simulation")
+  func roundAndRound() async throws {
+    let loop = SimulatedLoop()
+    loop.maxJobsAtOneTime = 1000
+    await #expect(throws: SimulatedLoop.Stuck.self) {
+      try await loop.simulate { while true { await Task.yield() } }
+    }
+  }
+
   @Test("a task that waits for what can't happen any more is told so")
   func stuck() async throws {
     await #expect(throws: SimulatedLoop.Stuck.self) {

@@ -101,7 +101,14 @@ extension Chain {
     let branches = source.tee(.wait, .buffer(bufferedBytes), .dropOldest(1000), .dropNewest(1000), .disconnect(1000))
     // Whoever is cancelled while it reads the source for all leaves it as it was.
     let others = branches.dropFirst().map { branch in
-      startTask { do { while try await stage.readImpatiently({ try await branch.read() }) != nil {} } catch {} }
+      startTask {
+        do { while try await stage.readImpatiently({ try await branch.read() }) != nil {} } catch {
+          // Not by the cancellation of whoever reads another branch.
+          if error is CancellationError, !isCancelling {
+            stage.violate("a branch heard of a cancellation that was not its own")
+          }
+        }
+      }
     }
     defer { for branch in branches { branch.cancel(nil) } }
     do { try await branches[0].pipe(sink) } catch {
@@ -111,6 +118,8 @@ extension Chain {
     }
     for other in others { try await other.value }
   }
+
+  private var isCancelling: Bool { faults.contains { if case .cancel = $0 { true } else { false } } }
 
   private func collect(from stream: any DuplexStream<Bytes, Bytes>, _ record: ChainRecord, _ stage: Stage) async {
     do {
