@@ -35,6 +35,25 @@ struct ProxyProtocolTests {
     ])
   func malformed(_ text: String) { #expect(throws: ProxyProtocolError.self) { try parse(text) } }
 
+  @Test("a line of 107 bytes is the longest, and one that has come so far without its end is none")
+  func longestLine() throws {
+    func line(_ count: Int) -> String { "PROXY UNKNOWN " + String(repeating: "x", count: count - 16) + "\r\n" }
+    #expect(try parse(line(107)) == .init(source: nil, length: 107))
+    #expect(throws: ProxyProtocolError.self) { try parse(line(108)) }
+    #expect(try parse(String(line(200).prefix(106))) == nil)
+    #expect(throws: ProxyProtocolError.self) { try parse(String(line(200).prefix(107))) }
+  }
+
+  @Test("4096 bytes of addresses and extensions are the most")
+  func longestBody() throws {
+    let largest = Self.signature + [0x21, 0x00, 0x10, 0x00]
+    #expect(try ProxyProtocol.parse(largest) == nil)
+    #expect(try ProxyProtocol.parse(largest + [UInt8](repeating: 0, count: 4095)) == nil)
+    #expect(
+      try ProxyProtocol.parse(largest + [UInt8](repeating: 0, count: 4096)) == .init(source: nil, length: 16 + 4096))
+    #expect(throws: ProxyProtocolError.self) { try ProxyProtocol.parse(Self.signature + [0x21, 0x00, 0x10, 0x01]) }
+  }
+
   @Test("version 2: IPv4, IPv6, the balancer's own connections, and extensions that are passed over")
   func version2() throws {
     let v4: [UInt8] = Self.signature + [0x21, 0x11, 0, 15, 192, 0, 2, 1, 192, 0, 2, 2, 0, 1, 0, 2, 9, 9, 9]
