@@ -8,6 +8,8 @@ let targets: [String: any FuzzTarget.Type] = [
   "inflate": InflateTarget.self, "hixie": HixieTarget.self, "driver": DriverTarget.self,
   "requests": RequestsTarget.self,
   "urls": URLsTarget.self, "read-ahead": ReadAheadTarget.self, "closing": ClosingTarget.self,
+  "event-client": EventClientTarget.self, "http-server": HTTPServerTarget.self, "proxies": ProxiesTarget.self,
+  "framings": FramingsTarget.self,
 ]
 let arguments = CommandLine.arguments
 guard arguments.count > 1, let target = targets[arguments[1]] else {

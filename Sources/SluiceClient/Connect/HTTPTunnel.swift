@@ -3,15 +3,15 @@ import SluiceHTTP
 import SluiceStreams
 
 /// A client's side of HTTP CONNECT (RFC 9110 §9.3.6), without I/O.
-struct HTTPTunnel: ~Copyable {
-  let request: Bytes
+package struct HTTPTunnel: ~Copyable {
+  package let request: Bytes
   private var limits: HeadLimits
   private var head: HeadReader
 
   /// Fields that CONNECT writes itself.
   static let reserved: Set<String> = ["host", "content-length", "transfer-encoding"]
 
-  init(
+  package init(
     to origin: Origin, credentials: BasicCredentials?, headers: Headers, limits: HeadLimits = HeadLimits()
   ) throws(HTTPFieldError) {
     // What is no authority would be another request line.
@@ -29,7 +29,7 @@ struct HTTPTunnel: ~Copyable {
     head = HeadReader(limits: limits)
   }
 
-  enum Step {
+  package enum Step {
     case wantsMore
     /// The tunnel is open. What came behind the answer is the origin's.
     case connected(Bytes)
@@ -38,7 +38,7 @@ struct HTTPTunnel: ~Copyable {
   }
 
   /// Takes what the proxy sent.
-  mutating func consume(_ bytes: Bytes) throws(HTTPHeadError) -> Step {
+  package mutating func consume(_ bytes: Bytes) throws(HTTPHeadError) -> Step {
     var bytes = bytes
     while let (head, rest) = try head.consume(bytes) {
       let response = try ResponseHead(head, limits: limits).response

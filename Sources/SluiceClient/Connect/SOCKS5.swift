@@ -51,7 +51,7 @@ public enum SOCKSError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 /// A client's side of SOCKS5, without I/O.
-struct SOCKS5: Sendable {
+package struct SOCKS5: Sendable {
   private let request: Bytes
   /// User and password as they are sent, or nil.
   private let credentials: Bytes?
@@ -64,14 +64,14 @@ struct SOCKS5: Sendable {
     case connecting
   }
 
-  enum Step: Equatable {
+  package enum Step: Equatable {
     case send(Bytes)
     case wantsMore
     /// The tunnel is open. What came behind the reply is the origin's.
     case connected(Bytes)
   }
 
-  init(_ origin: Origin, credentials: ConnectionURL.UserInfo?) throws(SOCKSError) {
+  package init(_ origin: Origin, credentials: ConnectionURL.UserInfo?) throws(SOCKSError) {
     request = try Self.request(origin)
     self.credentials = if let credentials { try Self.credentials(credentials) } else { nil }
   }
@@ -103,10 +103,10 @@ struct SOCKS5: Sendable {
   }
 
   /// RFC 1928 §3: the first bytes, with the methods that can be used.
-  var greeting: Bytes { credentials == nil ? [5, 1, 0] : [5, 2, 0, 2] }
+  package var greeting: Bytes { credentials == nil ? [5, 1, 0] : [5, 2, 0, 2] }
 
   /// Takes what the proxy sent.
-  mutating func consume(_ bytes: Bytes) throws(SOCKSError) -> Step {
+  package mutating func consume(_ bytes: Bytes) throws(SOCKSError) -> Step {
     received += bytes
     switch state {
     case .choosing:

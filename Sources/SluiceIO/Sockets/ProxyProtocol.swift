@@ -9,11 +9,11 @@ import SluiceStreams
 /// ```
 public enum ProxyProtocol {
   /// A header that was read.
-  struct Header: Equatable {
+  package struct Header: Equatable {
     /// Where the connection comes from; nil if the balancer made it itself (a health check), or does not know.
-    let source: IPAddress?
+    package let source: IPAddress?
     /// Bytes on the wire.
-    let length: Int
+    package let length: Int
   }
 
   private static let signature2: [UInt8] = [
@@ -25,7 +25,7 @@ public enum ProxyProtocol {
   private static let maxBody = 4096
 
   /// - Returns: nil when more bytes are needed.
-  static func parse(_ bytes: [UInt8]) throws(ProxyProtocolError) -> Header? {
+  package static func parse(_ bytes: [UInt8]) throws(ProxyProtocolError) -> Header? {
     if bytes.starts(with: signature2.prefix(bytes.count)) { return try parse2(bytes) }
     let prefix = Array("PROXY ".utf8)
     guard bytes.starts(with: prefix.prefix(bytes.count)) else { throw .missing }
