@@ -407,12 +407,21 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
       ],
       path: "Tests/Simulation", exclude: ["Corpus", "Faults"], swiftSettings: settings),
+    // Real connections through a relay that spoils them; `scripts/soak` runs it.
+    .executableTarget(
+      name: "soak",
+      dependencies: [
+        "Sluice", "SluiceStreams", "SluiceIO", "SluiceTesting", .product(name: "Logging", package: "swift-log"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      path: "Tests/Soak", exclude: ["soak.py"], swiftSettings: settings),
     // Random and coverage-guided inputs; `scripts/fuzz` builds it with libFuzzer.
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "SluiceStreams", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket", "SluiceTesting",
-        .product(name: "HTTPTypes", package: "swift-http-types"),
+        "SluiceStreams", "SluiceZlib", "SluiceHTTP", "SluiceWebSocketProtocol", "SluiceWebSocket", "SluiceEventSource",
+        "SluiceIO", "SluiceClient", "SluiceServer", "SluiceTesting",
+        .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
       ],
       path: "Tests/Fuzz", exclude: ["Corpora"], swiftSettings: settings + [.enableExperimentalFeature("Extern")]),
     // Runs the built tool, and the real peers.
