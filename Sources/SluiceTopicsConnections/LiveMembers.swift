@@ -21,9 +21,9 @@ final class LiveMembers<Member: BroadcastMember>: LiveGroup, @unchecked Sendable
   private var place: RingPlace?
   private let isScheduled = Atomic(false)
 
-  /// Messages of one turn, and pushes: other work of the loop comes in between.
+  /// Messages at a time, which leave in one write for each connection, and pushes: other work of the loop comes in between.
   private static var maxCount: Int { 64 }
-  private static var maxPushes: Int { 4096 }
+  private static var maxPushes: Int { 1 << 16 }
 
   init(_ loop: any Loop, _ form: @escaping @Sendable (TopicMessage) throws -> Member.Prepared) {
     self.loop = loop
@@ -103,7 +103,13 @@ final class LiveMembers<Member: BroadcastMember>: LiveGroup, @unchecked Sendable
   private func give(_ messages: [TopicMessage], _ prepared: [Member.Prepared], to entry: Entry) -> Bool {
     var taken: TopicMessage?
     var gathered = 0
-    defer { if let taken { entry.reader.didTake(taken) } }
+    defer {
+      if let taken {
+        entry.reader.didTake(taken)
+        // At once, and not at the end of the turn: what thousands of connections gather would be memory of each, where one buffer after the other is the same.
+        entry.member.flush()
+      }
+    }
     do {
       for index in messages.indices where messages[index].position.offset > entry.after {
         guard try entry.member.hasRoom(gathered: &gathered) else { return false }

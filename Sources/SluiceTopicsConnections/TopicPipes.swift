@@ -101,6 +101,8 @@ extension TopicReader {
     _ messages: ArraySlice<TopicMessage>, to member: Member, _ form: @Sendable (TopicMessage) throws -> Member.Prepared
   ) throws -> Bool {
     var gathered = 0
+    // See `LiveMembers`.
+    defer { member.flush() }
     for message in messages {
       guard try member.hasRoom(gathered: &gathered) else { return true }
       try member.push(prepared: try message.shared(form))
