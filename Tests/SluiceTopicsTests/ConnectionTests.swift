@@ -110,11 +110,11 @@ struct ConnectionTests {
     let topics = Topics.memory(options: options)
     let feed = try topics.topic("feed")
     let epoch = try await feed.position().epoch
-    let (count, padding) = (4000, String(repeating: "x", count: 200))
+    let (count, padding) = (1000, String(repeating: "x", count: 200))
     try await serving(topics) { address in
       let stalled = try await WebSocket.connect("ws://\(address)/ws")
       try await withThrowingTaskGroup(of: Void.self) { group in
-        for number in 0..<40 {
+        for number in 0..<16 {
           group.addTask {
             // From the beginning, and in parts: each goes on where the last one was.
             var next = 0
@@ -122,14 +122,14 @@ struct ConnectionTests {
               let from = next == 0 ? "" : "?lastEventId=\(try Self.position(of: next - 1, in: epoch))"
               if number % 2 == 0 {
                 let ws = try await WebSocket.connect("ws://\(address)/ws\(from)")
-                for _ in 0..<(100 + 37 * number) where next < count {
+                for _ in 0..<(60 + 37 * number) where next < count {
                   try #require(try await ws.read()?.text.hasPrefix("\(next) ") == true)
                   next += 1
                 }
                 if number % 4 == 0 { ws.cancel(nil) } else { ws.abort(CancellationError()) }
               } else {
                 let events = try await EventSource.connect("http://\(address)/events\(from)")
-                for _ in 0..<(100 + 37 * number) where next < count {
+                for _ in 0..<(60 + 37 * number) where next < count {
                   try #require(try await events.read()?.data.hasPrefix("\(next) ") == true)
                   next += 1
                 }
@@ -176,7 +176,7 @@ struct ConnectionTests {
     try await Task.sleep(for: .milliseconds(50))
     let ws = served.withLock { $0[0] }
     // More than the system takes on both sides, and much more than the watermark of a connection.
-    let (count, padding) = (20_000, String(repeating: "x", count: 1000))
+    let (count, padding) = (10_000, String(repeating: "x", count: 1000))
     let sink = feed.writer()
     for number in 0..<count {
       try await sink.write(TopicContent("\(number) " + padding))
