@@ -250,3 +250,45 @@ static inline int sluice_accept(int listener) {
   if (descriptor < 0) return errno == EWOULDBLOCK ? -EAGAIN : -errno;
   return sluice_prepare(descriptor);
 }
+
+/// A socket of datagrams that does not block and is not inherited, or a negative errno.
+static inline int sluice_datagram_socket(int family) {
+#ifdef __linux__
+  int descriptor = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  return descriptor >= 0 ? descriptor : -errno;
+#else
+  int descriptor = socket(family, SOCK_DGRAM, 0);
+  if (descriptor < 0) return -errno;
+  fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+  int failure = sluice_unblock(descriptor);
+  if (failure == 0) return descriptor;
+  close(descriptor);
+  return failure;
+#endif
+}
+
+/// Receives a datagram that is there now, and where it comes from: its bytes, or a negative errno; EMSGSIZE for one that is longer than `count`.
+static inline long sluice_receive_datagram(
+    int descriptor, void *bytes, unsigned long count, void *address, unsigned int *length) {
+  struct iovec part = {.iov_base = bytes, .iov_len = count};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_name = address, .msg_namelen = *length};
+  long received;
+  do received = recvmsg(descriptor, &message, MSG_DONTWAIT);
+  while (received < 0 && errno == EINTR);
+  if (received < 0) return sluice_result(received);
+  *length = message.msg_namelen;
+  return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : received;
+}
+
+/// Sends a datagram, to an address if there is one: its bytes, or a negative errno.
+static inline long sluice_send_datagram(
+    int descriptor, const void *bytes, unsigned long count, const void *address, unsigned int length) {
+  int flags = MSG_DONTWAIT;
+#ifdef MSG_NOSIGNAL
+  flags |= MSG_NOSIGNAL;
+#endif
+  long sent;
+  do sent = sendto(descriptor, bytes, count, flags, length > 0 ? (const struct sockaddr *)address : 0, length);
+  while (sent < 0 && errno == EINTR);
+  return sluice_result(sent);
+}

@@ -58,7 +58,7 @@ struct Connector: Sendable {
     progress = command.progress ? Progress() : nil
     self.interruption = interruption
     // A WebSocket of a server sees to that itself, and says why it closes.
-    let cut = source.isMessageBased ? nil : command.serving.idleTimeout
+    let cut = source.isMessageBased || source.isDatagrams ? nil : command.serving.idleTimeout
     silenceLimit =
       command.ending.quietAfter.map { .ends(after: .seconds($0)) } ?? cut.map { .cuts(after: .seconds($0)) }
   }
@@ -400,7 +400,8 @@ struct Connector: Sendable {
     _ body: @escaping @Sendable () async throws -> Void
   ) async throws {
     let id = interruption.add {
-      if sockets.isEmpty { for source in sources { source?.cancel(nil) } }
+      // A WebSocket ends in both directions; of anything else, whoever reads is told.
+      if !sockets.contains(where: \.endsAsOne) { for source in sources { source?.cancel(nil) } }
       for socket in sockets { Task { try? await socket.goAway() } }
     }
     defer { interruption.remove(id) }

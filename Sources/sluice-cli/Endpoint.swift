@@ -8,6 +8,8 @@ enum Endpoint: Hashable, Sendable {
   case tcp(host: String, port: Int)
   case tls(host: String, port: Int)
   case unix(path: String)
+  case udp(host: String, port: Int)
+  case unixDatagram(path: String)
   case file(path: String)
   case exec(command: String)
   case pty(command: String)
@@ -25,6 +27,7 @@ enum Endpoint: Hashable, Sendable {
   case listenTCP(host: String, port: Int)
   case listenTLS(host: String, port: Int)
   case listenUnix(path: String)
+  case listenUDP(host: String, port: Int)
 
   init(_ text: String) throws(UsageError) {
     if text == "-" {
@@ -65,6 +68,13 @@ enum Endpoint: Hashable, Sendable {
     case "listen+tcp", "listen+tls":
       let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: true)
       self = scheme == "listen+tcp" ? .listenTCP(host: host, port: port) : .listenTLS(host: host, port: port)
+    case "udp":
+      let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: false)
+      self = .udp(host: host, port: port)
+    case "listen+udp":
+      let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: true)
+      self = .listenUDP(host: host, port: port)
+    case "unix-dgram": self = .unixDatagram(path: try Self.nonEmpty(rest, "a path", in: text))
     case "unix": self = .unix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "listen+unix": self = .listenUnix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "file": self = .file(path: try Self.nonEmpty(rest, "a path", in: text))
@@ -104,6 +114,8 @@ enum Endpoint: Hashable, Sendable {
     case .tcp: "tcp:"
     case .tls: "tls:"
     case .unix: "unix:"
+    case .udp: "udp:"
+    case .unixDatagram: "unix-dgram:"
     case .file: "file:"
     case .replay: "replay:"
     case .exec: "exec:"
@@ -121,13 +133,14 @@ enum Endpoint: Hashable, Sendable {
     case .listenTCP: "listen+tcp:"
     case .listenTLS: "listen+tls:"
     case .listenUnix: "listen+unix:"
+    case .listenUDP: "listen+udp:"
     }
   }
 
   /// Whether it connects to something that may go away and come back.
   var isRemote: Bool {
     switch self {
-    case .webSocket, .tcp, .tls, .unix, .eventSource, .http: true
+    case .webSocket, .tcp, .tls, .unix, .udp, .unixDatagram, .eventSource, .http: true
     case .shared(let endpoint): endpoint.isRemote
     default: false
     }
@@ -147,7 +160,7 @@ enum Endpoint: Hashable, Sendable {
   /// Whether it serves connections, each with a target of its own.
   var isListener: Bool {
     switch self {
-    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix: true
+    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix, .listenUDP: true
     default: false
     }
   }
@@ -255,7 +268,14 @@ enum Endpoint: Hashable, Sendable {
   var isReplay: Bool { if case .replay = self { true } else { false } }
 
   /// Whether what it moves are messages, of a connection or of a log.
-  var movesMessages: Bool { isMessageBased || isTopic }
+  var movesMessages: Bool { isMessageBased || isTopic || isDatagrams }
+
+  var isDatagrams: Bool {
+    switch self {
+    case .udp, .unixDatagram, .listenUDP: true
+    default: false
+    }
+  }
 
   private static func nonEmpty(_ rest: String, _ what: String, in text: String) throws(UsageError) -> String {
     guard !rest.isEmpty else { throw UsageError("\(what) is missing after the colon in '\(text)'") }

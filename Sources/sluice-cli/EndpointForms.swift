@@ -15,6 +15,8 @@ struct EndpointForm {
     EndpointForm("tcp://HOST:PORT", "a TCP connection"),
     EndpointForm("tls://HOST:PORT", "a TLS connection"),
     EndpointForm("unix:PATH", "a Unix socket; unix:@NAME for an abstract one"),
+    EndpointForm(
+      "udp://HOST:PORT", "datagrams, each a message; unix-dgram:PATH over a Unix socket (to @NAME for an abstract one)"),
     EndpointForm("file:PATH", "a file: read as SOURCE, written as TARGET"),
     EndpointForm(
       "http://HOST[:PORT][/PATH]",
@@ -45,6 +47,8 @@ struct EndpointForm {
       "listen+tcp://HOST:PORT",
       "serves TCP connections in the same way; with port 0 the system chooses one, printed on standard error"),
     EndpointForm("listen+tls://HOST:PORT", "serves TLS connections"),
+    EndpointForm(
+      "listen+udp://HOST:PORT", "serves datagrams: each address that sends some is connected to a new TARGET"),
     EndpointForm("listen+unix:PATH", "serves a Unix socket"),
     EndpointForm(
       "listen+[SCHEME+]fd:N[/PATH]",

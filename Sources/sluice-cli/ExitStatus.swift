@@ -111,7 +111,7 @@ enum ExitStatus: Int32, CaseIterable {
 
   private init(_ error: IOError) {
     switch (error.operation, error.code) {
-    case ("connect", _), ("resolve", _): self = .connect
+    case ("connect", _), ("resolve", _), (_, "ECONNREFUSED"): self = .connect
     case ("use", _): self = .usage
     case ("read", let code), ("write", let code), ("shutdown", let code):
       self = Self.lostConnection.contains(code) ? .abnormalClose : .inputOutput

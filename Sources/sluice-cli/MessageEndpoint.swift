@@ -1,18 +1,22 @@
 import Sluice
 
-/// A WebSocket, or one after another, or what plays one.
+/// A WebSocket, or one after another, or something else that moves messages.
 enum MessageEndpoint: Sendable {
   case socket(WebSocket)
   case reconnecting(ReconnectingStream<Message, Message>)
-  case replay(any DuplexStream<Message, Message>)
+  /// What plays one, or datagrams.
+  case other(any DuplexStream<Message, Message>)
 
   var stream: any DuplexStream<Message, Message> {
     switch self {
     case .socket(let socket): socket
     case .reconnecting(let stream): stream
-    case .replay(let stream): stream
+    case .other(let stream): stream
     }
   }
+
+  /// Whether its end in one direction is that of the other too.
+  var endsAsOne: Bool { if case .other = self { false } else { true } }
 
   /// Ends with 1001 what is open, behind what was written.
   func goAway() async throws {
@@ -20,13 +24,13 @@ enum MessageEndpoint: Sendable {
     case .socket(let socket): try await socket.close(as: .goingAway, "")
     case .reconnecting(let stream):
       try await stream.close { connection in try await (connection as? WebSocket)?.close(as: .goingAway, "") }
-    case .replay(let stream): stream.cancel(nil)
+    case .other(let stream): stream.cancel(nil)
     }
   }
 
   /// Ends it as if its peer had ended.
   func endInOrder() {
-    if case .replay(let stream) = self { return stream.cancel(nil) }
+    if case .other(let stream) = self { return stream.cancel(nil) }
     Task { try? await stream.close() }
   }
 
@@ -34,7 +38,7 @@ enum MessageEndpoint: Sendable {
     switch self {
     case .socket(let socket): socket.cancel(reason)
     case .reconnecting(let stream): stream.abort(reason)
-    case .replay(let stream):
+    case .other(let stream):
       stream.abort(reason)
       stream.cancel(reason)
     }

@@ -30,6 +30,9 @@ struct EndpointOpener: Sendable {
   let events: EventCommandOptions
   /// Redirects of http: to follow; nil for the usual.
   let redirects: Int?
+  let datagrams: DatagramMessages
+  /// For how long datagrams are awaited when nothing more is sent.
+  let patience: Duration
   let service: EventService
   let commands: CommandRunner
   let topics: TopicOpener
@@ -59,6 +62,9 @@ struct EndpointOpener: Sendable {
       return .messages(.socket(socket))
     case .tcp(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: false))
     case .tls(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: true))
+    case .udp(let host, let port):
+      return datagrams(try await DatagramSocket.connect(host, port: port, options: client.connect.tcp))
+    case .unixDatagram(let path): return datagrams(try await DatagramSocket.connect(path: path))
     case .unix(let path): return try await connect(Origin(host: "localhost", port: 0, isSecure: false), path)
     case .file(let path):
       let path = FilePath(path)
@@ -69,7 +75,7 @@ struct EndpointOpener: Sendable {
     case .replay(let path):
       let side = recordings.play ?? (role == .source ? .source : .target)
       let replay = try await Replay(path, as: side, recordings, diagnostics)
-      return replay.movesMessages ? .messages(.replay(replay.messages)) : .bytes(replay.bytes)
+      return replay.movesMessages ? .messages(.other(replay.messages)) : .bytes(replay.bytes)
     case .pty(let command): return .bytes(try await commands.terminal(command, window, for: visit))
     case .serial(let path): return .bytes(try await SerialLine.open(path, baud: commands.baud))
     case .exec(let command): return .bytes(try await commands.run(command, for: visit))
@@ -90,9 +96,13 @@ struct EndpointOpener: Sendable {
     case .shared(let endpoint):
       guard let room = gatherings.room(of: endpoint) else { throw StreamError.closed }
       return .room(room)
-    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix:
+    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix, .listenUDP:
       throw UsageError("a listening endpoint comes first: sluice listen+… TARGET")
     }
+  }
+
+  private func datagrams(_ socket: DatagramSocket) -> OpenEndpoint {
+    .messages(.other(DatagramStream(socket, datagrams, patience: patience)))
   }
 
   private func connect(_ origin: Origin, _ unixSocket: String? = nil) async throws -> OpenEndpoint {

@@ -25,7 +25,7 @@ struct OptionScope: Sendable {
         "--lines", "--null", "--length-prefixed", "--length-form", "--content-length", "--separator", "--chunks",
         "--binary", "--text",
       ],
-      for: "a WebSocket or a topic connected to a byte stream, or byte streams with --reconnect"
+      for: "a WebSocket, a topic or datagrams connected to a byte stream, or byte streams with --reconnect"
     ) { $0.framesMessages || $0.reconnects },
     OptionScope(["--base64", "--timestamps"], for: "a WebSocket or a topic connected to a byte stream") {
       $0.framesMessages && !$0.gathers
@@ -34,10 +34,10 @@ struct OptionScope: Sendable {
       $0.isMessageBased
     },
     OptionScope(
-      ["--ipv4", "-4", "--ipv6", "-6", "--local-address", "--resolve"],
-      forAny: "ws:, wss:, tcp:, tls:, http: and sse+http:"
+      ["--ipv4", "-4", "--ipv6", "-6", "--local-address"],
+      forAny: "ws:, wss:, tcp:, tls:, udp:, http: and sse+http:"
     ) {
-      $0.connectsOverTCP
+      if case .udp = $0 { true } else { $0.connectsOverTCP }
     },
     OptionScope(["--baud"], forAny: "tty:") { if case .serial = $0 { true } else { false } },
     OptionScope(["--protocol", "--compress", "--ping"], forAny: "ws:, wss:, listen+ws: and listen+wss:") {
@@ -57,11 +57,11 @@ struct OptionScope: Sendable {
       $0.isHTTPServer
     },
     OptionScope(["--allow-origin"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") { $0.isHTTPServer },
-    OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints other than listen+unix:") {
-      $0.isListener && !$0.isUnix || $0.isBroadcast
+    OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints other than listen+unix: and listen+udp:") {
+      $0.isListener && !$0.isUnix && !$0.isDatagrams || $0.isBroadcast
     },
     OptionScope(["--reconnect"], for: "ws:, wss:, tcp:, tls:, unix: and sse+http:, without a listening endpoint") {
-      !$0.source.isListener && $0.all.contains { $0.isRemote && !$0.isHTTP }
+      !$0.source.isListener && $0.all.contains { $0.isRemote && !$0.isHTTP && !$0.isDatagrams }
     },
     OptionScope(["--route", "--files", "--health"], for: "listen+ws: and listen+wss:") {
       if case .listenWebSocket = $0.source { true } else { false }
@@ -76,8 +76,11 @@ struct OptionScope: Sendable {
     OptionScope(["--when-slow"], for: "room:, shared: and listen+sse+http:") {
       $0.gathers || $0.targets.contains(where: \.isBroadcast)
     },
-    OptionScope(["--max-connections", "--max-connections-per-address", "--allow"], for: "listening endpoints") {
-      $0.source.isListener || $0.targets.contains(where: \.isBroadcast)
+    OptionScope(
+      ["--max-connections", "--max-connections-per-address", "--allow"],
+      for: "listening endpoints other than listen+udp:"
+    ) {
+      $0.source.isListener && !$0.source.isDatagrams || $0.targets.contains(where: \.isBroadcast)
     },
     OptionScope(["--socket-mode", "--socket-owner"], for: "listen+unix:") { $0.source.isUnix },
     OptionScope(["--idle-timeout"], for: "listening endpoints other than listen+sse+http:") { $0.source.isListener },
@@ -86,12 +89,14 @@ struct OptionScope: Sendable {
       $0.isHTTPClient || $0.isHTTPServer
     },
     OptionScope(["--say"], forAny: "ws:, wss:, tcp:, tls: and unix:") {
-      $0.isRemote && !$0.isEventSource && !$0.isHTTP
+      $0.isRemote && !$0.isEventSource && !$0.isHTTP && !$0.isDatagrams
     },
     OptionScope(["--quiet-after"], for: "runs without a listening endpoint") {
       !$0.source.isListener && !$0.targets.contains(where: \.isBroadcast)
     },
-    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix:, http: and sse+http:") { $0.isRemote },
+    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix:, http: and sse+http:") {
+      $0.isRemote && !$0.isDatagrams
+    },
     OptionScope(["--event"], for: "sse+http:, listen+sse+http: with a SOURCE, and topics that are not served") {
       !$0.servesTopic && [$0.source, $0.target].contains { $0.isEventSource || $0.isBroadcast || $0.isTopic }
     },
@@ -131,14 +136,19 @@ struct OptionScope: Sendable {
     OptionScope(["--insecure", "--sni"], for: "wss:, tls:, https:, sse+https: and topic+rediss:") {
       $0.connectsInOurTLS
     },
-    OptionScope(["--proxy"], forAny: "ws:, wss:, tcp:, tls:, http: and sse+http:") { $0.connectsOverTCP },
+    OptionScope(["--proxy", "--resolve"], forAny: "ws:, wss:, tcp:, tls:, http: and sse+http:") { $0.connectsOverTCP },
     OptionScope(["--follow-redirects"], for: "ws:, wss:, and http: as SOURCE (event streams follow up to five)") {
       $0.all.contains(where: \.isWebSocketClient) || $0.source.isHTTP
     },
     OptionScope(
-      ["--on-end", "--answer-timeout"], for: "a WebSocket connected to an endpoint that both reads and writes"
+      ["--on-end"], for: "a WebSocket connected to an endpoint that both reads and writes"
     ) {
       $0.hasWebSocket && $0.isTwoWay
+    },
+    OptionScope(
+      ["--answer-timeout"], for: "a WebSocket or datagrams connected to an endpoint that both reads and writes"
+    ) {
+      ($0.hasWebSocket || $0.all.contains(where: \.isDatagrams)) && $0.isTwoWay
     },
     OptionScope(["--half-close-timeout"], for: "endpoints that both read and write") { $0.isTwoWay || $0.hasWebSocket },
     OptionScope(["--record", "--log"], for: "endpoints other than topics that are served") { !$0.servesTopic },

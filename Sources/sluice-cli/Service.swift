@@ -89,6 +89,13 @@ struct Service: Sendable {
       tellListening("unix:\(path)", stop)
       let counter = options.listen.counter()
       try await serve(listener, stop, open: { Visit($0, try admit($0, from: nil, counter)) })
+    case .listenUDP(let host, let port):
+      let socket = try await DatagramSocket.listen(host, port: port)
+      let address = try await UVLoop.shared.run { socket.localAddress }
+      tellListening("udp://\(address?.description ?? host)", stop)
+      let sessions = DatagramSessions(
+        socket, opener.datagrams, idleTimeout: options.connection.idleTimeout ?? DatagramSessions.usualIdleTimeout)
+      try await serve(sessions, stop, open: { Visit($0) })
     default: return
     }
   }

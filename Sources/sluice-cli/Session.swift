@@ -46,6 +46,9 @@ struct Session: Sendable {
       }
       if endpoint.isBroadcast && isRouting { throw UsageError("\(endpoint.name) can't stand at a route") }
     }
+    if case .listenUDP = source, destinations.endpoints.contains(where: \.isMeetingPlace) {
+      throw UsageError("\(source.name) can't be connected to \(target.name): datagrams have no connection to share it")
+    }
     if source.isMeetingPlace {
       throw UsageError("\(source.name) comes second: sluice listen+ws://HOST:PORT \(source.name)")
     }
@@ -123,6 +126,7 @@ struct Session: Sendable {
     opener = EndpointOpener(
       client: client, protocols: command.webSocket.protocols, appends: command.append, request: command.request,
       events: command.events, redirects: security.followRedirects,
+      datagrams: DatagramMessages(kind: command.framing.kind), patience: .seconds(command.ending.answerTimeout),
       service: events,
       commands: CommandRunner(
         ending: command.commands.ending, baud: command.commands.baud, interruption: interruption,

@@ -1,5 +1,6 @@
 import Sluice
 import SluiceHTTP
+import SluiceStreams
 
 /// A connection of a server, as its target is told of it.
 struct Visit: Sendable {
@@ -12,6 +13,7 @@ struct Visit: Sendable {
     case webSocket(WebSocket)
     case socket(SocketStream, origin: IPAddress?)
     case secure(TLSStream, origin: IPAddress?)
+    case datagrams(SocketAddress?)
   }
 
   init(_ socket: WebSocket) {
@@ -33,6 +35,12 @@ struct Visit: Sendable {
     self.slot = slot
   }
 
+  init(_ datagrams: DatagramSession) {
+    endpoint = .messages(.other(datagrams))
+    connection = .datagrams(datagrams.peer.socketAddress)
+    slot = nil
+  }
+
   /// What a command that serves it is told, gathered when there is one.
   var variables: CGIVariables {
     get async {
@@ -42,6 +50,13 @@ struct Visit: Sendable {
         for (name, value) in socket.parameters { variables[Route.variable(name)] = value }
         return variables
       case .socket(let socket, let origin): return await socket.cgiVariables(from: origin)
+      case .datagrams(let peer):
+        var variables = CGIVariables()
+        if let peer {
+          variables["REMOTE_ADDR"] = "\(peer.ipAddress)"
+          variables["REMOTE_PORT"] = "\(peer.port)"
+        }
+        return variables
       case .secure(let stream, let origin): return await stream.cgiVariables(from: origin)
       }
     }

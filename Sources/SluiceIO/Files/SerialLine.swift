@@ -11,7 +11,7 @@ package enum SerialLine {
       throw IOError(operation: "open", subject: path, code: "EINVAL", reason: "invalid argument")
     }
     return try await loop.run {
-      let descriptor = sluice_open_serial(path, speed)
+      let descriptor = unsafe sluice_open_serial(path, speed)
       guard descriptor >= 0 else { throw IOError("open", path, status: descriptor) }
       let watch = try DescriptorWatch(descriptor, on: loop, operation: "open", subject: path)
       return SocketStream(watch, on: loop, name: path, isSocket: false)

@@ -257,7 +257,7 @@ import SluiceStreams
     exit = .some(error)
     if isTerminal {
       rest = TerminalRest()
-      uvLoop.schedule(after: TerminalRest.delay) { [weak self] in
+      _ = uvLoop.schedule(after: TerminalRest.delay) { [weak self] in
         self?.rest?.hasArrived = true
         self?.output.tellReader()
       }

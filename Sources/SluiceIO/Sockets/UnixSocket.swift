@@ -172,7 +172,7 @@ extension UnixSocket {
 }
 
 /// `connect(2)`, `bind(2)` and `listen(2)`, which methods of the same names would hide.
-private func systemConnect(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
+func systemConnect(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t) -> CInt {
   unsafe connect(descriptor, address, length)
 }
 
@@ -183,7 +183,7 @@ func systemBind(_ descriptor: CInt, _ address: UnsafePointer<sockaddr>, _ length
 private func systemListen(_ descriptor: CInt, _ backlog: CInt) -> CInt { listen(descriptor, backlog) }
 
 /// A path in the form that the system takes.
-private struct UnixAddress {
+struct UnixAddress {
   let path: String
   let isAbstract: Bool
   private let storage: sockaddr_un

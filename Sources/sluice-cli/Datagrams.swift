@@ -1,0 +1,212 @@
+import Sluice
+import SluiceIO
+import SluiceStreams
+import SluiceWebSocketProtocol
+import Synchronization
+
+/// Datagrams as messages: text where text is wanted and they are UTF-8, otherwise binary.
+struct DatagramMessages: Sendable {
+  let kind: MessageKind
+
+  func message(_ bytes: Bytes) -> Message {
+    Message(kind: kind == .text && UTF8Validator.isValid(bytes.span) ? .text : .binary, bytes: bytes)
+  }
+}
+
+/// The datagrams of one peer. They have no end of their own: once nothing more is sent, this ends when nothing has come for a while.
+final class DatagramStream: DuplexStream, Sendable {
+  typealias Output = Message
+  typealias Input = Message
+
+  private let socket: DatagramSocket
+  private let messages: DatagramMessages
+  private let patience: Duration
+  private let silence = Silence()
+  private let ending = Mutex<Task<Void, any Error>?>(nil)
+
+  /// - Parameter patience: How long it goes on in silence, when nothing more is sent.
+  init(_ socket: DatagramSocket, _ messages: DatagramMessages, patience: Duration) {
+    self.socket = socket
+    self.messages = messages
+    self.patience = patience
+  }
+
+  deinit { end() }
+
+  func read() async throws -> Message? {
+    guard let received = try await socket.receive() else { return nil }
+    silence.end()
+    return messages.message(received.bytes)
+  }
+
+  func cancel(_ reason: (any Error)?) { end() }
+  func write(_ message: Message) async throws { try await socket.send(message.bytes) }
+
+  func close() async throws {
+    silence.end()
+    let watch = Task { [silence, patience, socket] in
+      try await silence.wait(for: patience)
+      socket.cancel()
+    }
+    ending.withLock { $0 = watch }
+  }
+
+  func close(after failure: any Error) async throws { try await close() }
+  func abort(_ reason: any Error) { end() }
+
+  private func end() {
+    ending.withLock { $0.take() }?.cancel()
+    socket.cancel()
+  }
+}
+
+/// Whoever sends to a socket of ours, each as a stream of its own datagrams.
+final class DatagramSessions: ReadableStream, Sendable {
+  typealias Output = DatagramSession
+
+  /// As long as a firewall remembers a UDP flow, or longer.
+  static let usualIdleTimeout = Duration.seconds(60)
+
+  private let socket: DatagramSocket
+  private let messages: DatagramMessages
+  private let idleTimeout: Duration
+  private let sessions = Mutex<[DatagramSocket.Peer: DatagramSession]>([:])
+
+  /// - Parameter idleTimeout: The silence, in both directions, after which a peer counts as gone.
+  init(_ socket: DatagramSocket, _ messages: DatagramMessages, idleTimeout: Duration) {
+    self.socket = socket
+    self.messages = messages
+    self.idleTimeout = idleTimeout
+  }
+
+  /// The next peer that is new.
+  func read() async throws -> DatagramSession? {
+    while true {
+      let received: (bytes: Bytes, peer: DatagramSocket.Peer)?
+      do { received = try await socket.receive() } catch let error as IOError where error.code == "ECONNREFUSED" {
+        // One that was answered has gone.
+        continue
+      }
+      guard let received else {
+        for session in sessions.withLock({ Array($0.values) }) { session.end() }
+        return nil
+      }
+      let message = messages.message(received.bytes)
+      if let known = sessions.withLock({ $0[received.peer] }) {
+        known.take(message)
+        continue
+      }
+      let session = DatagramSession(received.peer, socket, idleTimeout: idleTimeout) { [weak self] peer in
+        self?.sessions.withLock { $0[peer] = nil }
+      }
+      session.take(message)
+      sessions.withLock { $0[received.peer] = session }
+      return session
+    }
+  }
+
+  func cancel(_ reason: (any Error)?) { socket.cancel() }
+}
+
+/// The datagrams of one peer of several. What comes faster than it is read is dropped, as the system drops it.
+final class DatagramSession: DuplexStream, Sendable {
+  typealias Output = Message
+  typealias Input = Message
+
+  let peer: DatagramSocket.Peer
+  private let socket: DatagramSocket
+  private let silence = Silence()
+  private let onEnd: @Sendable (DatagramSocket.Peer) -> Void
+  private struct State {
+    var messages: [Message] = []
+    var byteCount = 0
+    var hasEnded = false
+    var waiting: CheckedContinuation<Void, Never>?
+    var watch: Task<Void, any Error>?
+  }
+  private let state = Mutex(State())
+
+  /// What waits to be read, at most.
+  private static let highWatermark = 256 << 10
+
+  init(
+    _ peer: DatagramSocket.Peer, _ socket: DatagramSocket, idleTimeout: Duration,
+    onEnd: @escaping @Sendable (DatagramSocket.Peer) -> Void
+  ) {
+    self.peer = peer
+    self.socket = socket
+    self.onEnd = onEnd
+    let watch = Task { [silence, weak self] in
+      try await silence.wait(for: idleTimeout)
+      self?.end()
+    }
+    state.withLock { $0.watch = watch }
+  }
+
+  fileprivate func take(_ message: Message) {
+    silence.end()
+    change { state in
+      guard !state.hasEnded, state.byteCount < Self.highWatermark else { return }
+      state.messages.append(message)
+      // One without bytes takes a place too.
+      state.byteCount += message.bytes.count + 64
+    }
+  }
+
+  func end() {
+    let watch = state.withLock { $0.watch.take() }
+    watch?.cancel()
+    change { $0.hasEnded = true }
+    onEnd(peer)
+  }
+
+  private func change(_ change: (inout State) -> Void) {
+    let waiting = state.withLock { state in
+      change(&state)
+      return state.waiting.take()
+    }
+    waiting?.resume()
+  }
+
+  func read() async throws -> Message? {
+    while true {
+      let (message, hasEnded): (Message?, Bool) = state.withLock { state in
+        guard let first = state.messages.first else { return (nil, state.hasEnded) }
+        state.messages.removeFirst()
+        state.byteCount -= first.bytes.count + 64
+        return (first, false)
+      }
+      if let message { return message }
+      if hasEnded { return nil }
+      try Task.checkCancellation()
+      await withTaskCancellationHandler {
+        await withCheckedContinuation { continuation in
+          let mayWait = state.withLock { state in
+            if Task.isCancelled || state.hasEnded || !state.messages.isEmpty { return false }
+            state.waiting = continuation
+            return true
+          }
+          if !mayWait { continuation.resume() }
+        }
+      } onCancel: {
+        change { _ in }
+      }
+    }
+  }
+
+  func cancel(_ reason: (any Error)?) { end() }
+
+  func write(_ message: Message) async throws {
+    silence.end()
+    do { try await socket.send(message.bytes, to: peer) } catch let error as IOError where error.code == "ECONNREFUSED"
+    {
+      // It is about one that was sent before, to anybody.
+      try await socket.send(message.bytes, to: peer)
+    }
+  }
+
+  /// It may still say something.
+  func close() async throws {}
+  func close(after failure: any Error) async throws { end() }
+  func abort(_ reason: any Error) { end() }
+}
