@@ -17,6 +17,10 @@ struct OriginPolicyTests {
       ("http://127.0.0.1", "localhost", false), ("http://example.com/path", "example.com", false),
       ("http://user@example.com", "example.com", false), ("http://example.com:", "example.com", false),
       ("http://example.com:80x", "example.com", false), ("http://", "", false), ("http://[::1", "[::1", false),
+      ("http://example.com:65535", "example.com:65535", true),
+      ("http://example.com:655350", "example.com:655350", false),
+      ("http://exam ple.com", "exam ple.com", false), ("http://example.com\u{7F}", "example.com\u{7F}", false),
+      ("http://!example~.com", "!example~.com", true),
     ])
   func sameOrigin(_ origin: String, _ host: String, _ isAllowed: Bool) {
     #expect(OriginPolicy.sameOrigin.allows([origin], host: host) == isAllowed)

@@ -50,6 +50,14 @@ struct UTF8ValidatorTests {
     }
   }
 
+  @Test("a character that is cut by plain text is none, wherever the text goes on", arguments: [0, 30, 31, 62, 63])
+  func cutByPlainText(before: Int) {
+    for between in [1, 31, 32, 33, 64, 96] {
+      let text = [UInt8](repeating: 0x61, count: before) + [0xC3] + [UInt8](repeating: 0x61, count: between) + [0xA9]
+      #expect(!Self.isValid(text))
+    }
+  }
+
   @Test(
     "the first and last character of each length are valid, and incomplete before their last byte",
     arguments: [

@@ -49,6 +49,16 @@ struct HixieTests {
     #expect(agreement.fields[.secWebSocketProtocol] == "sample")
   }
 
+  @Test("a key with one space, the fewest that there may be")
+  func oneSpace() throws {
+    let agreement = try ServerHandshake().answer(
+      try request(["Sec-WebSocket-Key1": "a5 0b", "Sec-WebSocket-Key2": "24 x68"]), isHTTP11: true, hasBody: false)
+    // MD5 of 50, 2468 and the body.
+    #expect(
+      agreement.challenge?.answer(to: "^n:ds[4U")
+        == Bytes(MD5.digest([0, 0, 0, 50, 0, 0, 9, 164] + Array("^n:ds[4U".utf8))))
+  }
+
   @Test("the handshake of draft 75")
   func handshake75() throws {
     let agreement = try ServerHandshake(protocols: ["sample"]).answer(
