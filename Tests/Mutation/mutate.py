@@ -1,6 +1,6 @@
 """Changes the sources in small ways, one at a time, and tells which changes no unit test notices.
 
-mutate.py ROOT BUILD [--module NAME ...] [--sample N] [--seed S] [--matching PATTERN] [--list]
+mutate.py ROOT BUILD [--module NAME ...] [--tests NAME ...] [--sample N] [--seed S] [--matching PATTERN] [--list]
 
 Of all that can be changed, a sample is planted in one copy of the sources, which is built once: a variable of the environment chooses the change that
 is at work in a run. Each suite is run once without any, to see which changes it comes by; a change is then run against these suites only. Kinds:
@@ -355,6 +355,7 @@ def main():
     parser.add_argument("root")
     parser.add_argument("build")
     parser.add_argument("--module", action="append", choices=MODULES + FURTHER)
+    parser.add_argument("--tests", action="append", choices=TESTS, help="only these modules' tests: what they don't come by is not told")
     parser.add_argument("--sample", type=int, default=150)
     parser.add_argument("--seed", default="sluice")
     parser.add_argument("--matching", help="only lines that have this regular expression")
@@ -384,6 +385,8 @@ def main():
 def judge(options, runner, chosen):
     times, reached = {}, collections.defaultdict(list)
     for suite in runner.suites():
+        if options.tests and suite.split(".")[0] not in options.tests:
+            continue
         good, seconds, numbers, output = runner.reach(suite)
         if not good:
             print(f"left out, as it fails without any change: {suite}", flush=True)
@@ -397,6 +400,8 @@ def judge(options, runner, chosen):
     unexcused = 0
     for number, (change, _) in sorted(chosen.items()):
         suites = sorted(reached[number], key=lambda suite: times[suite])
+        if options.tests and not suites:
+            continue
         outcome = "survived" if suites else "not reached"
         # The quick ones in one process; the others by themselves, until one notices.
         quick = [suite for suite in suites if times[suite] < 2]
@@ -412,7 +417,7 @@ def judge(options, runner, chosen):
                   flush=True)
     for kind in ("comparison", "constant", "statement", "branch"):
         print(f"{kind}: " + ", ".join(f"{results[kind, outcome]} {outcome}" for outcome in ("noticed", "survived", "not reached")))
-    print(f"{sum(n for (_, o), n in results.items() if o == 'noticed')} of {len(chosen)} noticed, in {time.monotonic() - start:.0f} s")
+    print(f"{sum(n for (_, o), n in results.items() if o == 'noticed')} of {sum(results.values())} noticed, in {time.monotonic() - start:.0f} s")
     return 1 if unexcused else 0
 
 
