@@ -219,20 +219,22 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
   private static var controlByteCount: Int { 1 << 10 }
 
   /// Returns once nothing has moved for the time.
-  /// - Parameter taken: Bytes that may have left.
-  private func silence(of limit: Duration, butFor taken: Int = 0) async throws {
+  /// - Parameter count: Bytes that may have left, where nothing waits to.
+  private func silence(of limit: Duration, butFor count: Int = 0) async throws {
     var last = await progress
     while true {
       try await pause(for: limit)
       let now = await progress
-      let hasMoved = now.moves != last.moves || zip(now.taken, last.taken).contains { abs($0 - $1) > taken }
-      if !hasMoved { return }
+      let hasTaken = zip(now.sinks, last.sinks).contains { now, last in
+        now.taken != last.taken && (now.queued > 0 || now.taken - last.taken > count)
+      }
+      if now.moves == last.moves && !hasTaken { return }
       last = now
     }
   }
 
-  private var progress: (moves: Int, taken: [Int]) {
-    get async { await (activity.count, [a.takenByteCount, b.takenByteCount]) }
+  private var progress: (moves: Int, sinks: [SinkProgress]) {
+    get async { await (activity.count, [a.progress, b.progress]) }
   }
 }
 
@@ -291,13 +293,25 @@ private final class Attendants: Sendable {
   }
 }
 
+/// What is known of a sink's peer: its growth is a sign of life.
+private struct SinkProgress {
+  /// Bytes that it has taken so far.
+  var taken = 0
+  /// Bytes that wait for it.
+  var queued = 0
+}
+
 extension WritableStream {
-  /// What of it was taken so far, where that is known: its growth is a sign of life.
-  fileprivate var takenByteCount: Int {
+  /// Nothing, where that is not known.
+  fileprivate var progress: SinkProgress {
     get async {
-      if let split = self as? any SplitWritable { return await split.writableHalf.takenByteCount }
-      guard let polled = self as? any PolledWritableStream else { return 0 }
-      return (try? await polled.loop.run { polled.deliveredByteCount ?? -polled.queuedByteCount }) ?? 0
+      if let split = self as? any SplitWritable { return await split.writableHalf.progress }
+      guard let polled = self as? any PolledWritableStream else { return SinkProgress() }
+      let progress = try? await polled.loop.run {
+        let queued = polled.queuedByteCount
+        return SinkProgress(taken: polled.deliveredByteCount ?? -queued, queued: queued)
+      }
+      return progress ?? SinkProgress()
     }
   }
 }
