@@ -66,17 +66,23 @@ final class DatagramSessions: ReadableStream, Sendable {
 
   /// As long as a firewall remembers a UDP flow, or longer.
   static let usualIdleTimeout = Duration.seconds(60)
+  /// Whoever can send can name any number of addresses as its own, and each has a target.
+  static let usualMaxCount = 1000
 
   private let socket: DatagramSocket
   private let messages: DatagramMessages
   private let idleTimeout: Duration
+  private let maxCount: Int
   private let sessions = Mutex<[DatagramSocket.Peer: DatagramSession]>([:])
 
-  /// - Parameter idleTimeout: The silence, in both directions, after which a peer counts as gone.
-  init(_ socket: DatagramSocket, _ messages: DatagramMessages, idleTimeout: Duration) {
+  /// - Parameters:
+  ///   - idleTimeout: The silence, in both directions, after which a peer counts as gone.
+  ///   - maxCount: Peers at once. What others send meanwhile is dropped.
+  init(_ socket: DatagramSocket, _ messages: DatagramMessages, idleTimeout: Duration, maxCount: Int) {
     self.socket = socket
     self.messages = messages
     self.idleTimeout = idleTimeout
+    self.maxCount = maxCount
   }
 
   /// The next peer that is new.
@@ -96,6 +102,7 @@ final class DatagramSessions: ReadableStream, Sendable {
         known.take(message)
         continue
       }
+      if sessions.withLock({ $0.count >= maxCount }) { continue }
       let session = DatagramSession(received.peer, socket, idleTimeout: idleTimeout) { [weak self] peer in
         self?.sessions.withLock { $0[peer] = nil }
       }

@@ -77,10 +77,12 @@ struct OptionScope: Sendable {
       $0.gathers || $0.targets.contains(where: \.isBroadcast)
     },
     OptionScope(
-      ["--max-connections", "--max-connections-per-address", "--allow"],
-      for: "listening endpoints other than listen+udp:"
+      ["--max-connections-per-address", "--allow"], for: "listening endpoints other than listen+udp:"
     ) {
       $0.source.isListener && !$0.source.isDatagrams || $0.targets.contains(where: \.isBroadcast)
+    },
+    OptionScope(["--max-connections"], for: "listening endpoints") {
+      $0.source.isListener || $0.targets.contains(where: \.isBroadcast)
     },
     OptionScope(["--socket-mode", "--socket-owner"], for: "listen+unix:") { $0.source.isUnix },
     OptionScope(["--idle-timeout"], for: "listening endpoints other than listen+sse+http:") { $0.source.isListener },

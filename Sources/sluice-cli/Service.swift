@@ -22,6 +22,8 @@ struct Service: Sendable {
   let passesPath: Bool
   let credentials: CredentialUse
   let responseHeaders: Headers
+  /// Of listen+udp:.
+  let maxDatagramPeers: Int
   /// Of a Unix socket.
   let socketMode: SocketMode?
   let socketOwner: SocketOwner?
@@ -94,7 +96,8 @@ struct Service: Sendable {
       let address = try await UVLoop.shared.run { socket.localAddress }
       tellListening("udp://\(address?.description ?? host)", stop)
       let sessions = DatagramSessions(
-        socket, opener.datagrams, idleTimeout: options.connection.idleTimeout ?? DatagramSessions.usualIdleTimeout)
+        socket, opener.datagrams, idleTimeout: options.connection.idleTimeout ?? DatagramSessions.usualIdleTimeout,
+        maxCount: maxDatagramPeers)
       try await serve(sessions, stop, open: { Visit($0) })
     default: return
     }

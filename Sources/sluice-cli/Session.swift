@@ -174,7 +174,9 @@ struct Session: Sendable {
       tls: tls,
       balancing: balancing,
       gatherings: gatherings, hasNoInput: hasNoInput, passesPath: command.serving.passPath, credentials: credentials,
-      responseHeaders: answers, socketMode: command.serving.socketMode,
+      responseHeaders: answers,
+      maxDatagramPeers: command.serving.maxConnections ?? DatagramSessions.usualMaxCount,
+      socketMode: command.serving.socketMode,
       socketOwner: try command.serving.socketOwner.map { try SocketOwner($0) },
       notice: notice, diagnostics: diagnostics, interruption: interruption)
   }

@@ -1,6 +1,6 @@
 import Testing
 
-@Suite("The tool and datagrams", .timeLimit(.minutes(5)))
+@Suite("The tool and datagrams", .timeLimit(.minutes(15)))
 struct DatagramToolTests {
   @Test("UDP and Unix datagrams, on the release build", arguments: ["client", "server"])
   func scenario(name: String) async throws {

@@ -1,4 +1,5 @@
 """Datagrams, UDP and Unix, as messages: datagrams.py NAME TOOL. Exits 1 and says why when something differs."""
+import contextlib
 import os
 import shutil
 import signal
@@ -91,6 +92,28 @@ def server():
         done = subprocess.run(["socat", "-t1", "-", f"UDP:127.0.0.1:{serving.port}"], input=b"hello", capture_output=True, timeout=LIMIT)
         check(done.stdout == b"hello", f"socat: {done}")
         check(run(f"udp://127.0.0.1:{serving.port}", data=b"a\nb\n").stdout == b"a\nb\n", "one of ours with another")
+    # As many as may be; what others send is dropped until one has gone.
+    with Server("--max-connections", "2", "--idle-timeout", "1", ANY_UDP, "echo:") as serving, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(3)]
+        for peer in peers:
+            peer.connect(("127.0.0.1", serving.port))
+            peer.settimeout(0.3)
+        for peer in peers[:2]:
+            peer.send(b"first")
+            check(peer.recv(100) == b"first", "one of those that may be")
+        peers[2].send(b"too many")
+        try:
+            check(False, f"one too many got {peers[2].recv(100)}")
+        except TimeoutError:
+            pass
+
+        def has_place():
+            peers[2].send(b"later")
+            try:
+                return peers[2].recv(100) == b"later"
+            except TimeoutError:
+                return False
+        within("a place is free", has_place)
     with tempfile.TemporaryDirectory() as folder:
         path = folder + "/s"
         with bound(socket.AF_UNIX, path) as peer:
@@ -107,7 +130,7 @@ def server():
             check([peer.recv(100) for _ in range(2000)] == [b"%d" % number for number in range(2000)], "as fast as it is read")
             check(process.wait(LIMIT) == 0, f"its end: {process.returncode}")
         check(b"ECONNREFUSED" in run(f"unix-dgram:{path}", data=b"x\n", status=5).stderr, "nobody receives")
-    for words in [[ANY_UDP, "room:"], ["--max-connections", "1", ANY_UDP, "echo:"], ["-", ANY_UDP], ["listen+udp://127.0.0.1", "echo:"]]:
+    for words in [[ANY_UDP, "room:"], ["--max-connections-per-address", "1", ANY_UDP, "echo:"], ["--allow", "127.0.0.1", ANY_UDP, "echo:"], ["-", ANY_UDP], ["listen+udp://127.0.0.1", "echo:"]]:
         run(*words, status=64)
 
 
