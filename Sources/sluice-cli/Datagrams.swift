@@ -160,10 +160,15 @@ final class DatagramSession: DuplexStream, Sendable {
     }
   }
 
+  /// Once: its peer may have another session afterwards.
   func end() {
-    let watch = state.withLock { $0.watch.take() }
+    let (isFirst, watch) = state.withLock { state in
+      defer { state.hasEnded = true }
+      return (!state.hasEnded, state.watch.take())
+    }
+    guard isFirst else { return }
     watch?.cancel()
-    change { $0.hasEnded = true }
+    change { _ in }
     onEnd(peer)
   }
 
