@@ -165,6 +165,8 @@
     let code: UInt64
     let text: String
 
+    /// Too few servers of a cluster are known to each other: also while it starts.
+    static let noSuitablePeers: UInt64 = 10005
     static let noSuchStream: UInt64 = 10059
     static let noSuchMessage: UInt64 = 10037
     static let wrongLastSequence: UInt64 = 10071
@@ -182,7 +184,8 @@
       let reason = "\(request): \(text) (\(code))"
       // Also said of a stream that is deleted meanwhile.
       let isBeyondLimits = code == Self.notStored && text.utf8.firstRange(of: "maximum".utf8) != nil
-      return status == 503 && !isBeyondLimits || code == Self.notStored && !isBeyondLimits
+      if isBeyondLimits { return .refused(reason) }
+      return status == 503 || [Self.notStored, Self.noSuitablePeers].contains(code)
         ? .unavailable(reason) : .refused(reason)
     }
   }
