@@ -157,9 +157,8 @@
     func read(
       after offset: UInt64, maxCount: Int, maxBytes: Int, by connection: NATSConnection
     ) async throws -> LogSlice {
-      for attempt in 0..<8 {
-        // What is not there yet, with a copy that is behind, may be there soon.
-        if attempt > 0 { try await pause(for: .milliseconds(1 << attempt)) }
+      for attempt in 0..<Self.maxAttempts {
+        try await wait(before: attempt)
         let found =
           server.options.readingMakesStreams ? try await tail(by: connection) : try await existingTail(by: connection)
         guard let tail = found else { return LogSlice([], LogState(epoch: unwritten, earliest: nil)) }
@@ -171,7 +170,19 @@
         else { continue }
         return LogSlice(messages, state)
       }
-      throw TopicError.unavailable("stream \(names.stream(topic)) is trimmed faster than it is read")
+      throw isIncomplete
+    }
+
+    private static let maxAttempts = 12
+
+    /// What is not there yet, with a copy of the stream that is behind, may be there soon: within a good second in all.
+    private func wait(before attempt: Int) async throws {
+      if attempt > 0 { try await pause(for: .milliseconds(1 << min(attempt, 8))) }
+    }
+
+    private var isIncomplete: TopicError {
+      .unavailable(
+        "stream \(names.stream(topic)) is trimmed faster than it is read, or its copy on this server is behind")
     }
 
     /// The state with what the positions of this process mean.
@@ -372,7 +383,8 @@
 
     /// See `TopicEngine.size`.
     func size(by connection: NATSConnection) async throws -> LogSize? {
-      for _ in 0..<8 {
+      for attempt in 0..<Self.maxAttempts {
+        try await wait(before: attempt)
         guard let tail = try await existingTail(by: connection), let earliest = tail.record.earliest,
           let log = tail.record.state
         else { return nil }
@@ -387,7 +399,7 @@
         guard gone <= all else { throw foreign }
         return LogSize(count: Int(clamping: log.messageCount), byteCount: Int(clamping: all - gone))
       }
-      throw TopicError.unavailable("stream \(names.stream(topic)) is trimmed faster than it is read")
+      throw isIncomplete
     }
 
     /// See `TopicEngine.trim`: by a record without messages.
