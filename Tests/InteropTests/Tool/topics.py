@@ -333,7 +333,9 @@ def clusters():
             for number in range(3):
                 check(reader.stdout.readline() == b"%d\n" % number, f"{cluster.scheme}: what came while server {number} was away")
             reader.kill()
-            check(b"room" in run("topics", "list", url.replace("/room", "")).stdout, "the list of topics")
+            # A cluster that chooses a leader just now may have no answer.
+            listing = ["topics", "list", url.replace("/room", "")]
+            check(any(b"room" in run(*listing, status=None).stdout for _ in range(5)), "the list of topics")
 
 
 def limits():
