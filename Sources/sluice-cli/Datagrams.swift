@@ -31,7 +31,10 @@ final class DatagramStream: DuplexStream, Sendable {
     self.patience = patience
   }
 
-  deinit { end() }
+  deinit {
+    end()
+    socket.close()
+  }
 
   func read() async throws -> Message? {
     guard let received = try await socket.receive() else { return nil }

@@ -165,6 +165,7 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
   package func send(_ bytes: Bytes, to peer: Peer? = nil) async throws {
     try await withTaskExecutorPreference(uvLoop) {
       while true {
+        guard !watch.isClosed else { throw StreamError.closed }
         let sent = unsafe bytes.span.withUnsafeBytes { data in
           unsafe (peer?.address ?? []).withUnsafeBytes { place in
             unsafe sluice_send_datagram(
@@ -204,6 +205,11 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
   /// Our own address; nil for a Unix socket. On the loop.
   package var localAddress: SocketAddress? {
     unsafe SocketAddress.ofSocket { unsafe getsockname(watch.descriptor, $0, $1) }
+  }
+
+  /// Nobody sends any more either: closes the descriptor. Until then the loop keeps this.
+  package func close() {
+    uvLoop.perform { self.loopWillEnd() }
   }
 
   func loopWillEnd() {

@@ -92,6 +92,15 @@ def server():
         done = subprocess.run(["socat", "-t1", "-", f"UDP:127.0.0.1:{serving.port}"], input=b"hello", capture_output=True, timeout=LIMIT)
         check(done.stdout == b"hello", f"socat: {done}")
         check(run(f"udp://127.0.0.1:{serving.port}", data=b"a\nb\n").stdout == b"a\nb\n", "one of ours with another")
+    # What served a connection ends with it.
+    with bound() as peer, Server("listen+ws://127.0.0.1:0", f"udp://127.0.0.1:{peer.getsockname()[1]}") as serving:
+        def descriptors():
+            return len(os.listdir(f"/proc/{serving.process.pid}/fd"))
+        before = descriptors()
+        for number in range(20):
+            run("--answer-timeout", "0.1", "-", serving.url, data=b"%d\n" % number)
+            check(peer.recv(100) == b"%d" % number, "what a visitor said")
+        within("the sockets of connections that have ended are closed", lambda: descriptors() <= before + 2)
     # As many as may be; what others send is dropped until one has gone.
     with Server("--max-connections", "2", "--idle-timeout", "1", ANY_UDP, "echo:") as serving, contextlib.ExitStack() as stack:
         peers = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(3)]
