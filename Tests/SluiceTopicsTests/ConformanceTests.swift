@@ -260,9 +260,11 @@ struct ConformanceTests {
       try await topic.append("0")
       for reader in [latest, strict, witness] { #expect(try await reader.read()?.text == "0") }
       for number in 1...100 { try await topic.append("\(number)") }
-      // All of it has come when one has read it.
       #expect(try await witness.texts(count: 100).last == "100")
-      #expect(try await latest.read()?.text == "100")
+      // The witness may have read the last ones from the log, before they have come to the ring, where the newest is taken from.
+      var seen: [Int] = []
+      while seen.last != 100 { seen.append(try #require(Int(try await latest.read()?.text ?? ""))) }
+      #expect(seen.count < 100 && seen == seen.sorted())
       await #expect(throws: TopicError.tooSlow) { try await strict.read() }
       try await topic.append("101")
       #expect(try await latest.read()?.text == "101")
