@@ -33,6 +33,9 @@ let package = Package(
     .trait(
       name: "Hummingbird", description: "SluiceHummingbird: WebSockets and event streams as routes of Hummingbird 2.",
       enabledTraits: ["NIO"]),
+    .trait(
+      name: "Libdeflate",
+      description: "Compressed messages without context takeover are inflated faster, with libdeflate."),
     .trait(name: "Metrics", description: "SluiceMetrics: what connections do, counted with swift-metrics."),
     .trait(name: "NATS", description: "SluiceTopicsNATS: topics on NATS JetStream, with libnats."),
     .trait(name: "Redis", description: "SluiceTopicsRedis: topics on Redis, with libhiredis."),
@@ -71,6 +74,8 @@ let package = Package(
     .systemLibrary(
       name: "CSluiceZlib", pkgConfig: "zlib",
       providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    // Whole compressed messages, faster than with zlib (libdeflate-dev), with the trait Libdeflate only.
+    .systemLibrary(name: "CSluiceLibdeflate", providers: [.apt(["libdeflate-dev"]), .brew(["libdeflate"])]),
     .target(
       name: "SluiceStreams",
       dependencies: [
@@ -104,7 +109,12 @@ let package = Package(
       dependencies: ["SluiceStreams", .product(name: "HTTPTypes", package: "swift-http-types")],
       swiftSettings: settings),
     // Compressed bytes, raw for WebSockets and as gzip for HTTP.
-    .target(name: "SluiceZlib", dependencies: ["SluiceStreams", "CSluiceZlib"], swiftSettings: settings),
+    .target(
+      name: "SluiceZlib",
+      dependencies: [
+        "SluiceStreams", "CSluiceZlib", .target(name: "CSluiceLibdeflate", condition: .when(traits: ["Libdeflate"])),
+      ],
+      swiftSettings: settings),
     .target(
       name: "SluiceWebSocketProtocol",
       dependencies: [

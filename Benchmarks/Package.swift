@@ -7,7 +7,8 @@ let package = Package(
   platforms: [.macOS(.v15)],
   products: [.executable(name: "echo-server", targets: ["EchoServer"])],
   dependencies: [
-    .package(name: "sluice", path: ".."),
+    // With what makes compression faster (libdeflate-dev).
+    .package(name: "sluice", path: "..", traits: ["Libdeflate"]),
     // Runs the micro-benchmarks; without its trait it needs no jemalloc.
     .package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: []),
   ],

@@ -6,12 +6,15 @@ import SluiceZlib
 /// Also where what they write goes, so that a connection holds no memory for it, and what was compressed last, so that a
 /// message that is sent to many is compressed once.
 package final class DeflateContexts: @unchecked Sendable {  // used on its loop only
-  /// Contexts of one kind that are kept while nobody uses them.
-  private static let maxKept = 4
-  private static let outputSize = 64 << 10
+  /// Contexts of either direction that are kept while nobody uses them.
+  private static let maxKept = 8
+  /// Bytes of the buffer that messages are inflated to: one of 64 KiB, and what an inflater needs beyond it.
+  private static let outputSize = 65 << 10
 
-  private var deflaters: [DeflateSettings: [Deflater]] = [:]
-  private var inflaters: [Int: [Inflater]] = [:]
+  /// The last one given back is the last.
+  private var deflaters: [Deflater] = []
+  private var inflaters: [Inflater] = []
+  private var wholeInflater: WholeInflater?
   /// Where messages are inflated to, one behind the other.
   var inflated = BytesBuilder()
   /// Where a message is compressed to, to be copied behind its frame header.
@@ -47,8 +50,9 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
       return scheduleTrim()
     }
     use = .none
-    deflaters = [:]
-    inflaters = [:]
+    deflaters = []
+    inflaters = []
+    wholeInflater = nil
     inflated = BytesBuilder()
     deflated = BytesBuilder()
     last = nil
@@ -56,32 +60,53 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
 
   func deflater(_ settings: DeflateSettings) -> Deflater? {
     noteUse()
-    return deflaters[settings]?.popLast() ?? Deflater(settings)
+    guard let index = deflaters.lastIndex(where: { $0.settings == settings }) else { return Deflater(settings) }
+    return deflaters.remove(at: index)
   }
 
   /// Takes a context back, whatever it was in the midst of.
   func give(_ deflater: Deflater) {
-    guard deflaters[deflater.settings, default: []].count < Self.maxKept else { return }
     deflater.reset()
-    deflaters[deflater.settings, default: []].append(deflater)
+    if deflaters.count == Self.maxKept { deflaters.removeFirst() }
+    deflaters.append(deflater)
   }
 
   func inflater(windowBits: Int) -> Inflater? {
     noteUse()
-    return inflaters[windowBits]?.popLast() ?? Inflater(windowBits: windowBits)
+    guard let index = inflaters.lastIndex(where: { $0.windowBits == windowBits }) else {
+      return Inflater(windowBits: windowBits)
+    }
+    return inflaters.remove(at: index)
   }
 
   func give(_ inflater: Inflater) {
-    guard inflaters[inflater.windowBits, default: []].count < Self.maxKept else { return }
     inflater.reset()
-    inflaters[inflater.windowBits, default: []].append(inflater)
+    if inflaters.count == Self.maxKept { inflaters.removeFirst() }
+    inflaters.append(inflater)
   }
 
+  /// Inflates a message that starts anew and lies there whole.
+  /// - Returns: all of it, in `inflated`. nil if a context has to do it, or to say what is wrong.
+  func inflate(whole message: Bytes) -> Bytes? {
+    guard message.count <= WholeInflater.maxInput, let inflater = wholeInflater ?? WholeInflater.make() else {
+      return nil
+    }
+    wholeInflater = inflater
+    prepareInflated(room: Swift.min(Self.outputSize, message.count * Self.usualRatio))
+    let start = inflated.count
+    guard inflater.inflate(message.span, to: &inflated) else { return nil }
+    let all = inflated.lend()
+    return all[(all.startIndex + start)...]
+  }
+
+  /// What text becomes at the most when it is inflated, as a rule.
+  private static let usualRatio = 24
+
   /// Makes sure that `inflated` has room, and that what was lent of it is not written again.
-  func prepareInflated() {
+  func prepareInflated(room: Int = 1 << 10) {
     noteUse()
     inflated.resetIfUnshared()
-    if inflated.capacity - inflated.count < 1 << 10 { inflated = BytesBuilder(capacity: Self.outputSize) }
+    if inflated.capacity - inflated.count < room { inflated = BytesBuilder(capacity: Self.outputSize) }
   }
 
   /// Empties `deflated`, leaving alone what was lent of it.

@@ -86,11 +86,10 @@ struct MessageInflater: ~Copyable {
     _ message: Progress, _ piece: Piece, _ contexts: DeflateContexts
   ) throws(WebSocketProtocolError) -> DataPiece? {
     var (message, piece) = (message, piece)
-    contexts.prepareInflated()
-    let start = contexts.inflated.count
-    let isDone = try inflate(&piece, to: contexts)
-    let all = contexts.inflated.lend()
-    let bytes = all[(all.startIndex + start)...]
+    let (bytes, isDone) =
+      if let whole = inflateWhole(message, &piece, contexts) { (whole, true) } else {
+        try inflateStep(&piece, contexts)
+      }
     let isFinal = isDone && piece.end == .final
     if piece.kind == .text {
       guard message.text.consume(bytes.span) else { throw .invalidText }
@@ -108,6 +107,28 @@ struct MessageInflater: ~Copyable {
     }
     // What says nothing is not passed on. A frame says something by its beginning: frames are counted.
     return bytes.isEmpty && !output.startsFrame && !isFinal ? try next(contexts) : output
+  }
+
+  /// Inflates a message that starts anew, if all of it is there.
+  private func inflateWhole(_ message: Progress, _ piece: inout Piece, _ contexts: DeflateContexts) -> Bytes? {
+    guard !window.contextTakeover, inflater == nil, message.isFirst, case .withTail = piece.end,
+      piece.bytes.count == message.compressedBytes, let whole = contexts.inflate(whole: piece.bytes)
+    else { return nil }
+    piece.bytes = Bytes()
+    piece.end = .final
+    return whole
+  }
+
+  /// Inflates up to a step's size.
+  /// - Returns: what it is, and whether all of the piece is inflated.
+  private mutating func inflateStep(
+    _ piece: inout Piece, _ contexts: DeflateContexts
+  ) throws(WebSocketProtocolError) -> (Bytes, isDone: Bool) {
+    contexts.prepareInflated()
+    let start = contexts.inflated.count
+    let isDone = try inflate(&piece, to: contexts)
+    let all = contexts.inflated.lend()
+    return (all[(all.startIndex + start)...], isDone)
   }
 
   /// Inflates up to a step's size.
