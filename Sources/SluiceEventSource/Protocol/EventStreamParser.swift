@@ -264,8 +264,7 @@ public struct EventStreamParser: Transform {
 extension Bytes {
   /// The bytes before the first LF or CR, and which of the two it is, if one is there.
   fileprivate var firstLine: (count: Int, end: UInt8?) {
-    let span = span
-    for offset in span.indices where span[offset] == 0x0A || span[offset] == 0x0D { return (offset, span[offset]) }
-    return (span.count, nil)
+    guard let offset = firstOffset(of: 0x0A, or: 0x0D) else { return (count, nil) }
+    return (offset, span[offset])
   }
 }

@@ -138,12 +138,3 @@ extension ReadableStream where Output == Bytes {
   /// What stands between NUL bytes.
   public var nullTerminated: TransformedStream<Self, DelimiterDecoder> { pipe(through: DelimiterDecoder(0)) }
 }
-
-extension Bytes {
-  /// Where a byte comes first, counted from the beginning of the slice.
-  func firstOffset(of byte: UInt8) -> Int? {
-    let span = span
-    for offset in span.indices where span[offset] == byte { return offset }
-    return nil
-  }
-}
