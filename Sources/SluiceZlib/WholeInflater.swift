@@ -18,7 +18,7 @@ import SluiceStreams
   #if Libdeflate
     private let decompressor: OpaquePointer
     /// The message and its last blocks, which have to lie side by side.
-    private var input = BytesBuilder()
+    @safe @exclusivity(unchecked) private var input = BytesBuilder()
     private let lastBlocks: LastBlocks
 
     /// - Returns: nil if there is not enough memory.

@@ -12,15 +12,15 @@ package final class DeflateContexts: @unchecked Sendable {  // used on its loop 
   private static let outputSize = 65 << 10
 
   /// The last one given back is the last.
-  private var deflaters: [Deflater] = []
-  private var inflaters: [Inflater] = []
-  private var wholeInflater: WholeInflater?
+  @safe @exclusivity(unchecked) private var deflaters: [Deflater] = []
+  @safe @exclusivity(unchecked) private var inflaters: [Inflater] = []
+  @safe @exclusivity(unchecked) private var wholeInflater: WholeInflater?
   /// Where messages are inflated to, one behind the other.
-  var inflated = BytesBuilder()
+  @safe @exclusivity(unchecked) var inflated = BytesBuilder()
   /// Where a message is compressed to, to be copied behind its frame header.
-  var deflated = BytesBuilder()
-  private var last: (settings: DeflateSettings, message: Bytes, compressed: Bytes)?
-  private var use = Use.none
+  @safe @exclusivity(unchecked) var deflated = BytesBuilder()
+  @safe @exclusivity(unchecked) private var last: (settings: DeflateSettings, message: Bytes, compressed: Bytes)?
+  @safe @exclusivity(unchecked) private var use = Use.none
   /// Asks for a call of `trim` some seconds later.
   private let scheduleTrim: () -> Void
 

@@ -6,10 +6,10 @@ import SluiceZlib
 /// Messages are compressed and inflated in pieces, as they come, in constant memory. As an `ExtensionSession` it does the same
 /// for whole messages, among other extensions.
 package final class DeflateSession: ExtensionSession, @unchecked Sendable {  // used on its connection's loop only
-  private var inflater: MessageInflater
-  private var deflater: MessageDeflater
+  @safe @exclusivity(unchecked) private var inflater: MessageInflater
+  @safe @exclusivity(unchecked) private var deflater: MessageDeflater
   /// What zlib's contexts are borrowed from: the loop's, once there is one.
-  private var contexts: DeflateContexts
+  @safe @exclusivity(unchecked) private var contexts: DeflateContexts
   /// Bytes that `decode` may make of a message.
   private var maxMessageSize = MessageAssembler.defaultMaxMessageSize
 
