@@ -251,12 +251,14 @@ static inline int sluice_accept(int listener) {
   return sluice_prepare(descriptor);
 }
 
-/// A socket of datagrams that does not block and is not inherited, or a negative errno.
-static inline int sluice_datagram_socket(int family) {
+/// A socket of whole messages that does not block and is not inherited, or a negative errno: of datagrams, or of connections (SOCK_SEQPACKET), of which macOS
+/// has none.
+static inline int sluice_message_socket(int family, bool connects) {
 #ifdef __linux__
-  int descriptor = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int descriptor = socket(family, (connects ? SOCK_SEQPACKET : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   return descriptor >= 0 ? descriptor : -errno;
 #else
+  if (connects) return -EPROTONOSUPPORT;
   int descriptor = socket(family, SOCK_DGRAM, 0);
   if (descriptor < 0) return -errno;
   fcntl(descriptor, F_SETFD, FD_CLOEXEC);
@@ -267,9 +269,21 @@ static inline int sluice_datagram_socket(int family) {
 #endif
 }
 
-/// Receives a datagram that is there now, and where it comes from: its bytes, or a negative errno; EMSGSIZE for one that is longer than `count`.
-static inline long sluice_receive_datagram(
-    int descriptor, void *bytes, unsigned long count, void *address, unsigned int *length) {
+/// Has an open connection of whole messages tell its end from a message without bytes: see `sluice_receive_message`. 0, or a negative errno.
+static inline int sluice_mark_messages(int descriptor) {
+#ifdef __linux__
+  int on = 1;
+  return setsockopt(descriptor, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 ? 0 : -errno;
+#else
+  (void)descriptor;
+  return 0;
+#endif
+}
+
+/// Receives a message that is there now, and where it comes from: its bytes, or a negative errno; EMSGSIZE for one that is longer than `count`. No bytes are the end of a
+/// connection unless `is_message`: a message comes with its sender's credentials, for which there is no room here, and the end without (unix(7), SO_PASSCRED).
+static inline long sluice_receive_message(
+    int descriptor, void *bytes, unsigned long count, void *address, unsigned int *length, bool *is_message) {
   struct iovec part = {.iov_base = bytes, .iov_len = count};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_name = address, .msg_namelen = *length};
   long received;
@@ -277,8 +291,12 @@ static inline long sluice_receive_datagram(
   while (received < 0 && errno == EINTR);
   if (received < 0) return sluice_result(received);
   *length = message.msg_namelen;
+  *is_message = message.msg_flags & MSG_CTRUNC;
   return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : received;
 }
+
+/// Ends our half of a connection.
+static inline void sluice_end_sending(int descriptor) { shutdown(descriptor, SHUT_WR); }
 
 /// Sends a datagram, to an address if there is one: its bytes, or a negative errno.
 static inline long sluice_send_datagram(

@@ -1,6 +1,7 @@
 import CSluiceSystem
 import CSluiceUV
 import SluiceStreams
+import SystemPackage
 
 #if canImport(Glibc)
   import Glibc
@@ -10,11 +11,14 @@ import SluiceStreams
   import Darwin
 #endif
 
-/// A socket of datagrams, UDP or Unix. What is sent and received is one datagram, whole.
+/// A socket of whole messages: of datagrams, UDP or Unix, or a connection of a Unix socket that keeps them (SOCK_SEQPACKET, Linux).
 package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touched on its loop only
   /// Where a datagram comes from, or goes to, as the system has it.
   package struct Peer: Hashable, Sendable {
     fileprivate let address: [UInt8]
+
+    /// Whether it can be answered: a Unix socket without a name can't.
+    package var hasAddress: Bool { address.dropFirst(MemoryLayout<sa_family_t>.size).contains { $0 != 0 } }
 
     /// nil for a Unix socket.
     package var socketAddress: SocketAddress? {
@@ -28,19 +32,32 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
     }
   }
 
-  package static let largest = 65_536
-
   let uvLoop: UVLoop
   private let name: String
+  private let kind: Kind
+  /// The file of a Unix socket that is ours, which goes when this does.
+  private let fileToRemove: SocketFile?
   private var watch: DescriptorWatch
   private var reader: LoopWaiter?
   private var writers: [LoopWaiter] = []
   private var isCancelled = false
 
+  enum Kind {
+    case datagrams
+    /// For whoever sends to a Unix socket: Linux has no event for room in the queue of one of several receivers.
+    case datagramsOfMany
+    case connection
+  }
+
   /// Takes over a descriptor. On the loop.
-  private init(_ descriptor: CInt, name: String, operation: String, on loop: UVLoop) throws {
+  init(
+    _ descriptor: CInt, _ kind: Kind = .datagrams, name: String, operation: String, fileToRemove: SocketFile? = nil,
+    on loop: UVLoop
+  ) throws {
     uvLoop = loop
     self.name = name
+    self.kind = kind
+    self.fileToRemove = fileToRemove
     watch = try DescriptorWatch(descriptor, on: loop, operation: operation, subject: name)
     unsafe watch.belong(to: self) { owner, _, _ in
       unsafe Unmanaged<DatagramSocket>.fromOpaque(owner)._withUnsafeGuaranteedRef { $0.didBecomeReady() }
@@ -104,8 +121,64 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
     }
   }
 
-  private static func open(_ family: CInt, _ operation: String, _ subject: String) throws -> CInt {
-    let descriptor = sluice_datagram_socket(family)
+  /// A Unix socket at a path of ours, for whoever sends there. Its file is as that of `UnixSocket.listen`.
+  package static func listen(
+    path: String, permissions: FilePermissions? = nil, owner: UInt32? = nil, group: UInt32? = nil,
+    on loop: UVLoop = .shared
+  ) async throws -> DatagramSocket {
+    let access = UnixSocket.Access(permissions: permissions, owner: owner, group: group)
+    return try await UnixSocket.listening(path, access, on: loop) { address, access in
+      let socket = try open(AF_UNIX, "listen on", path)
+      let (descriptor, file) = try UnixSocket.bind(socket, to: address, access, backlog: nil)
+      do {
+        return try DatagramSocket(
+          descriptor, .datagramsOfMany, name: path, operation: "listen on", fileToRemove: file, on: loop)
+      } catch {
+        file?.remove()
+        throw error
+      }
+    }
+  }
+
+  /// A connection of a Unix socket that keeps messages (SOCK_SEQPACKET).
+  /// - Parameter timeout: How long to wait for a place in the listener's queue.
+  /// - Throws: `IOError`: EPROTONOSUPPORT where there are none (macOS), EPROTOTYPE for a socket of another kind.
+  package static func connectPackets(
+    _ path: String, timeout: Duration = .seconds(10), on loop: UVLoop = .shared
+  ) async throws -> DatagramSocket {
+    let address = try UnixAddress(path)
+    let deadline = ContinuousClock.now + timeout
+    while true {
+      do {
+        return try await loop.run {
+          let descriptor = try open(AF_UNIX, connects: true, "connect", path)
+          try unsafe check(address.use(descriptor, systemConnect), descriptor, "connect", path)
+          return try connection(descriptor, name: path, operation: "connect", on: loop)
+        }
+      } catch let error as IOError where error.code == "EAGAIN" {
+        // The listener's queue is full: Linux has no event for a place in it.
+        guard ContinuousClock.now < deadline else { throw IOError("connect", path, status: UV_ETIMEDOUT.rawValue) }
+        try await loop.sleep(for: .milliseconds(10))
+      }
+    }
+  }
+
+  /// Takes over the descriptor of a connection. On the loop.
+  static func connection(
+    _ descriptor: CInt, name: String, operation: String, on loop: UVLoop
+  ) throws -> DatagramSocket {
+    let status = sluice_mark_messages(descriptor)
+    guard status == 0 else {
+      _ = closeDescriptor(descriptor)
+      throw IOError(operation, name, status: status)
+    }
+    return try DatagramSocket(descriptor, .connection, name: name, operation: operation, on: loop)
+  }
+
+  static func open(
+    _ family: CInt, connects: Bool = false, _ operation: String, _ subject: String
+  ) throws -> CInt {
+    let descriptor = sluice_message_socket(family, connects)
     guard descriptor >= 0 else { throw IOError(operation, subject, status: descriptor) }
     return descriptor
   }
@@ -127,13 +200,17 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
     for writer in waiting { writer.wake() }
   }
 
-  /// The next datagram, and where it comes from; an empty one is one. One task at a time.
-  /// - Returns: nil once `cancel` was called.
-  /// - Throws: `IOError`: ECONNREFUSED if nobody receives what was sent.
+  /// The next message, and where it comes from; an empty one is one. One task at a time.
+  /// - Returns: nil once `cancel` was called, or at the end of a connection.
+  /// - Throws: `IOError`: ECONNREFUSED if nobody receives what was sent, EMSGSIZE for one that is longer than 256 KiB, which is lost.
   package func receive() async throws -> (bytes: Bytes, peer: Peer)? {
     try await withTaskExecutorPreference(uvLoop) {
       while !isCancelled {
-        if let received = try receiveNow() { return received }
+        switch try receiveNow() {
+        case .message(let bytes, let peer): return (bytes, peer)
+        case .end: return nil
+        case .none: break
+        }
         let waiter = LoopWaiter()
         reader = waiter
         try start(.readable, "read")
@@ -143,27 +220,38 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
     }
   }
 
-  /// On the loop.
-  private func receiveNow() throws -> (bytes: Bytes, peer: Peer)? {
-    var address = [UInt8](repeating: 0, count: MemoryLayout<sockaddr_storage>.size)
-    var length = CUnsignedInt(address.count)
-    var buffer = [UInt8](repeating: 0, count: Self.largest)
-    let count = unsafe buffer.withUnsafeMutableBytes { bytes in
-      unsafe address.withUnsafeMutableBytes { place in
-        unsafe sluice_receive_datagram(
-          watch.descriptor, bytes.baseAddress, CUnsignedLong(bytes.count), place.baseAddress, &length)
-      }
-    }
-    if count == -Int(EAGAIN) { return nil }
-    guard count >= 0 else { throw IOError("read", name, status: CInt(clamping: count)) }
-    return (Bytes(buffer.prefix(count)), Peer(address: Array(address.prefix(Int(length)))))
+  private enum Received {
+    case message(Bytes, Peer)
+    case end
   }
 
-  /// Sends a datagram, when the system has room for it.
-  /// - Parameter peer: nil for the one that this is connected to.
-  /// - Throws: `IOError`: EMSGSIZE for one that is too long, ECONNREFUSED for one before that nobody has received.
-  package func send(_ bytes: Bytes, to peer: Peer? = nil) async throws {
+  /// On the loop, into whose buffer it reads; what came is copied.
+  /// - Returns: nil if there is nothing now.
+  private func receiveNow() throws -> Received? {
+    guard !watch.isClosed else { return .end }
+    var (address, length) = (sockaddr_storage(), CUnsignedInt(MemoryLayout<sockaddr_storage>.size))
+    var isMessage = false
+    let buffer = unsafe uvLoop.readBuffer.next()
+    let count = unsafe sluice_receive_message(
+      watch.descriptor, buffer.baseAddress, CUnsignedLong(buffer.count), &address, &length, &isMessage)
+    if count == -Int(EAGAIN) { return nil }
+    guard count >= 0 else { throw IOError("read", name, status: CInt(clamping: count)) }
+    if count == 0 && kind == .connection && !isMessage { return .end }
+    let place = unsafe withUnsafeBytes(of: address) { unsafe Array($0.prefix(Int(length))) }
+    return .message(Bytes(copying: uvLoop.readBuffer.filled(count).span), Peer(address: place))
+  }
+
+  /// Sends a message, when the system has room for it.
+  /// - Parameters:
+  ///   - peer: nil for the one that this is connected to.
+  ///   - isWanted: Asked before it is tried again, while there is no room.
+  /// - Throws: `IOError`: EMSGSIZE for one that is too long, ECONNREFUSED for one before that nobody has received; `StreamError.closed` for one that is not wanted any
+  ///   more, or once this is closed.
+  package func send(
+    _ bytes: Bytes, to peer: Peer? = nil, while isWanted: @escaping @Sendable () -> Bool = { true }
+  ) async throws {
     try await withTaskExecutorPreference(uvLoop) {
+      var pause = Duration.milliseconds(1)
       while true {
         guard !watch.isClosed else { throw StreamError.closed }
         let sent = unsafe bytes.span.withUnsafeBytes { data in
@@ -177,6 +265,13 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
         // A Unix socket's receiver has no room; a network's queue is full.
         guard sent == -Int(EAGAIN) || sent == -Int(ENOBUFS) else {
           throw IOError("write", name, status: CInt(clamping: sent))
+        }
+        guard isWanted() else { throw StreamError.closed }
+        if kind == .datagramsOfMany || sent == -Int(ENOBUFS) {
+          // Ours can be written all the time: nobody tells when theirs, or the network's, has room.
+          try await uvLoop.sleep(for: pause)
+          pause = min(pause * 2, .milliseconds(50))
+          continue
         }
         let waiter = LoopWaiter()
         writers.append(waiter)
@@ -202,18 +297,36 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
     }
   }
 
+  /// Ends our half of a connection: its peer reads to an end.
+  package func endSending() {
+    uvLoop.perform { if !self.watch.isClosed { sluice_end_sending(self.watch.descriptor) } }
+  }
+
   /// Our own address; nil for a Unix socket. On the loop.
   package var localAddress: SocketAddress? {
     unsafe SocketAddress.ofSocket { unsafe getsockname(watch.descriptor, $0, $1) }
   }
 
-  /// Nobody sends any more either: closes the descriptor. Until then the loop keeps this.
+  /// Nobody sends any more either: closes the descriptor. Until then the loop keeps this. What a connection's peer has sent and nobody has received is dropped: it
+  /// would be told of a reset otherwise, before what it has not read yet.
   package func close() {
-    uvLoop.perform { self.loopWillEnd() }
+    uvLoop.perform {
+      if self.kind == .connection {
+        var left = Self.mostDropped
+        while left > 0, case .message = try? self.receiveNow() { left -= 1 }
+      }
+      self.loopWillEnd()
+    }
   }
+
+  private static let mostDropped = 1024
+
+  /// As `close`, at once.
+  package func abort() { uvLoop.perform { self.loopWillEnd() } }
 
   func loopWillEnd() {
     isCancelled = true
+    if !watch.isClosed { fileToRemove?.remove() }
     watch.close()
     didBecomeReady()
   }

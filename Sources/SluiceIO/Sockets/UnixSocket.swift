@@ -55,7 +55,16 @@ public enum UnixSocket {
     backlog: Int = 1024,
     on loop: UVLoop = .shared
   ) async throws -> SocketListener {
-    let access = Access(permissions: permissions, owner: owner, group: group)
+    try await listening(path, Access(permissions: permissions, owner: owner, group: group), on: loop) {
+      try listen($0, $1, backlog: backlog, on: loop)
+    }
+  }
+
+  /// Makes something that listens at a path, while nobody else begins to in that folder.
+  static func listening<Listener: Sendable>(
+    _ path: String, _ access: Access, on loop: UVLoop,
+    _ make: @escaping @Sendable (UnixAddress, Access) throws -> Listener
+  ) async throws -> Listener {
     let address = try UnixAddress(path)
     if address.isAbstract && !access.isDefault {
       throw IOError(
@@ -63,7 +72,7 @@ public enum UnixSocket {
         reason: "an abstract socket has no permissions and no owner")
     }
     let lock = address.isAbstract ? nil : try await FolderLock.take(ofFolderOf: path, on: loop)
-    let listener = try await loop.run { try listen(address, access, backlog: backlog, on: loop) }
+    let listener = try await loop.run { try make(address, access) }
     withExtendedLifetime(lock) {}
     return listener
   }
@@ -80,7 +89,7 @@ public enum UnixSocket {
   }
 
   /// Who may connect to a socket's file.
-  private struct Access: Sendable {
+  struct Access: Sendable {
     let permissions: FilePermissions?
     let owner: UInt32?
     let group: UInt32?
@@ -91,8 +100,27 @@ public enum UnixSocket {
   private static func listen(
     _ address: UnixAddress, _ access: Access, backlog: Int, on loop: UVLoop
   ) throws -> SocketListener {
-    let descriptor = try makeSocket("listen on", address)
-    // Linux makes the file with the mode of the socket, as far as the mask lets it; and nobody can connect to one that does not listen yet.
+    let (descriptor, file) = try bind(try makeSocket("listen on", address), to: address, access, backlog: backlog)
+    do {
+      return try SocketListener(
+        adopting: descriptor, on: loop, name: address.path, port: 0, fileToRemove: file
+      ) { accepted in
+        let watch = try DescriptorWatch(accepted, on: loop, operation: "accept on", subject: address.path)
+        return SocketStream(watch, on: loop, name: "a client of \(address.path)")
+      }
+    } catch {
+      file?.remove()
+      throw error
+    }
+  }
+
+  /// Binds a socket, which is closed if this throws, to an address, and has it listen.
+  /// - Parameter backlog: nil for a socket of datagrams, which has no connections.
+  /// - Returns: it, and the file that it has made.
+  static func bind(
+    _ descriptor: CInt, to address: UnixAddress, _ access: Access, backlog: Int?
+  ) throws -> (descriptor: CInt, file: SocketFile?) {
+    // Linux makes the file with the mode of the socket, as far as the mask lets it: until it has the one that is wanted, it is ours alone.
     if access.permissions != nil { fchmod(descriptor, S_IRUSR | S_IWUSR) }
     var status = unsafe address.use(descriptor, systemBind)
     if status != 0, errno == EADDRINUSE {
@@ -115,23 +143,13 @@ public enum UnixSocket {
         address.path, access.permissions.map { Int($0.rawValue) } ?? -1, access.owner ?? uid_t.max,
         access.group ?? gid_t.max)
     }
-    if listening == 0, systemListen(descriptor, CInt(clamping: backlog)) != 0 { listening = -errno }
+    if listening == 0, let backlog, systemListen(descriptor, CInt(clamping: backlog)) != 0 { listening = -errno }
     guard listening == 0 else {
       close(descriptor)
       file?.remove()
       throw IOError("listen on", address.path, status: listening)
     }
-    do {
-      return try SocketListener(
-        adopting: descriptor, on: loop, name: address.path, port: 0, fileToRemove: file
-      ) { accepted in
-        let watch = try DescriptorWatch(accepted, on: loop, operation: "accept on", subject: address.path)
-        return SocketStream(watch, on: loop, name: "a client of \(address.path)")
-      }
-    } catch {
-      file?.remove()
-      throw error
-    }
+    return (descriptor, file)
   }
 
   /// The socket file at an address, if nobody listens there any more. Never waits.
