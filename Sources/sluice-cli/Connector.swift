@@ -24,6 +24,9 @@ struct Connector: Sendable {
   private let interruption: Interruption
   let progress: Progress?
   let recorder: Recorder?
+  /// What counts what clients of ours say and are told; nil also where these are WebSockets, which count it themselves.
+  private let metrics: Metrics?
+  private let roomMetrics: Metrics?
   /// When a connection that is silent ends.
   private let silenceLimit: SilenceLimit?
 
@@ -34,9 +37,11 @@ struct Connector: Sendable {
   }
 
   init(
-    _ command: SluiceCommand, source: Endpoint, speaksJSON: Bool, recorder: Recorder?, interruption: Interruption,
-    _ diagnostics: Diagnostics
+    _ command: SluiceCommand, source: Endpoint, speaksJSON: Bool, recorder: Recorder?, _ metrics: Metrics?,
+    interruption: Interruption, _ diagnostics: Diagnostics
   ) {
+    self.metrics = source.isListener && !source.isMessageBased ? metrics : nil
+    roomMetrics = metrics
     self.diagnostics = diagnostics
     form = LineForm(
       content: command.framing.base64 ? .base64 : speaksJSON ? .json : .plain,
@@ -276,6 +281,7 @@ struct Connector: Sendable {
     guard var readable = ends.readable, let writable = ends.writable else { return }
     // What it returns comes from the other side.
     if let recording = passage.recording { readable = recorded(readable, from: side.other, in: recording) }
+    if let metrics { readable = counted(readable) { metrics.didSend($0, isMessage: $1) } }
     let source = readable
     try await whileWatching(sockets, cancelling: [source]) {
       try await pipe(source, writable)
@@ -326,7 +332,8 @@ struct Connector: Sendable {
       ends.readable = ends.readable.map { recorded($0, from: .target, in: recording) }
     }
     return SharedTarget(
-      slow, framing: framing, source: ends.readable, sink: ends.writable, readsToEnd: readsToEnd, onEnd: onEnd)
+      slow, framing: framing, roomMetrics, source: ends.readable, sink: ends.writable, readsToEnd: readsToEnd,
+      onEnd: onEnd)
   }
 
   /// Adds what the options ask for between the source of these ends and its sink.
@@ -338,7 +345,14 @@ struct Connector: Sendable {
       ends.readable = ends.readable.map { recorded($0, from: side, in: recording) }
     }
     if let silence = passage.silence { ends.readable = ends.readable.map { noted($0, by: silence) } }
-    if let progress { ends.readable = ends.readable.map { counted($0, progress) } }
+    if let progress { ends.readable = ends.readable.map { counted($0) { progress.add($0, isMessage: $1) } } }
+    if let metrics {
+      ends.readable = ends.readable.map { readable in
+        counted(readable) {
+          if side == .source { metrics.didReceive($0, isMessage: $1) } else { metrics.didSend($0, isMessage: $1) }
+        }
+      }
+    }
     if oneMessage {
       ends.readable = ends.readable.map { source in
         first(source) {
@@ -374,10 +388,10 @@ struct Connector: Sendable {
   }
 
   private func counted<Element: Sendable & ByteCounted>(
-    _ source: some ReadableStream<Element>, _ progress: Progress
+    _ source: some ReadableStream<Element>, _ count: @escaping @Sendable (_ byteCount: Int, _ isMessage: Bool) -> Void
   ) -> any ReadableStream<Element> {
     source.map { element in
-      progress.add(element.byteCount, isMessage: Element.self == Message.self)
+      count(element.byteCount, Element.self == Message.self)
       return element
     }
   }

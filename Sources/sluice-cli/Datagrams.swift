@@ -13,6 +13,15 @@ struct DatagramMessages: Sendable {
   }
 }
 
+/// A socket that is closed when nobody has it any more.
+final class OwnedDatagramSocket: Sendable {
+  let socket: DatagramSocket
+
+  init(_ socket: DatagramSocket) { self.socket = socket }
+
+  deinit { socket.close() }
+}
+
 /// The datagrams of one peer. They have no end of their own: once nothing more is sent, this ends when nothing has come for a while.
 final class DatagramStream: DuplexStream, Sendable {
   typealias Output = Message
@@ -63,7 +72,31 @@ final class DatagramStream: DuplexStream, Sendable {
   }
 }
 
-/// Whoever sends to a socket of ours, each as a stream of its own datagrams.
+/// A connection of whole messages (SOCK_SEQPACKET). Each direction has an end, as those of TCP have.
+final class PacketStream: DuplexStream, Sendable {
+  typealias Output = Message
+  typealias Input = Message
+
+  private let socket: DatagramSocket
+  private let messages: DatagramMessages
+
+  init(_ socket: DatagramSocket, _ messages: DatagramMessages) {
+    self.socket = socket
+    self.messages = messages
+  }
+
+  deinit { socket.close() }
+
+  func read() async throws -> Message? { try await socket.receive().map { messages.message($0.bytes) } }
+  func cancel(_ reason: (any Error)?) { socket.cancel() }
+  func write(_ message: Message) async throws { try await socket.send(message.bytes) }
+  func close() async throws { socket.endSending() }
+  func close(after failure: any Error) async throws { socket.abort() }
+  func abort(_ reason: any Error) { socket.abort() }
+}
+
+/// Whoever sends to a socket of ours, each as a stream of its own datagrams. Those who have no address, as a Unix socket without a name, are one: they can be heard,
+/// and can't be answered.
 final class DatagramSessions: ReadableStream, Sendable {
   typealias Output = DatagramSession
 
@@ -72,17 +105,23 @@ final class DatagramSessions: ReadableStream, Sendable {
   /// Whoever can send can name any number of addresses as its own, and each has a target.
   static let usualMaxCount = 1000
 
-  private let socket: DatagramSocket
+  private let owned: OwnedDatagramSocket
   private let messages: DatagramMessages
   private let idleTimeout: Duration
   private let maxCount: Int
+  private let onDrop: @Sendable () -> Void
   private let sessions = Mutex<[DatagramSocket.Peer: DatagramSession]>([:])
 
   /// - Parameters:
   ///   - idleTimeout: The silence, in both directions, after which a peer counts as gone.
   ///   - maxCount: Peers at once. What others send meanwhile is dropped.
-  init(_ socket: DatagramSocket, _ messages: DatagramMessages, idleTimeout: Duration, maxCount: Int) {
-    self.socket = socket
+  ///   - onDrop: Is called for each datagram that was dropped.
+  init(
+    _ socket: DatagramSocket, _ messages: DatagramMessages, idleTimeout: Duration, maxCount: Int,
+    onDrop: @escaping @Sendable () -> Void
+  ) {
+    owned = OwnedDatagramSocket(socket)
+    self.onDrop = onDrop
     self.messages = messages
     self.idleTimeout = idleTimeout
     self.maxCount = maxCount
@@ -92,8 +131,11 @@ final class DatagramSessions: ReadableStream, Sendable {
   func read() async throws -> DatagramSession? {
     while true {
       let received: (bytes: Bytes, peer: DatagramSocket.Peer)?
-      do { received = try await socket.receive() } catch let error as IOError where error.code == "ECONNREFUSED" {
+      do { received = try await owned.socket.receive() } catch let error as IOError where error.code == "ECONNREFUSED" {
         // One that was answered has gone.
+        continue
+      } catch let error as IOError where error.code == "EMSGSIZE" {
+        onDrop()
         continue
       }
       guard let received else {
@@ -102,20 +144,23 @@ final class DatagramSessions: ReadableStream, Sendable {
       }
       let message = messages.message(received.bytes)
       if let known = sessions.withLock({ $0[received.peer] }) {
-        known.take(message)
+        if !known.take(message) { onDrop() }
         continue
       }
-      if sessions.withLock({ $0.count >= maxCount }) { continue }
-      let session = DatagramSession(received.peer, socket, idleTimeout: idleTimeout) { [weak self] peer in
+      if sessions.withLock({ $0.count >= maxCount }) {
+        onDrop()
+        continue
+      }
+      let session = DatagramSession(received.peer, owned, idleTimeout: idleTimeout) { [weak self] peer in
         self?.sessions.withLock { $0[peer] = nil }
       }
-      session.take(message)
+      _ = session.take(message)
       sessions.withLock { $0[received.peer] = session }
       return session
     }
   }
 
-  func cancel(_ reason: (any Error)?) { socket.cancel() }
+  func cancel(_ reason: (any Error)?) { owned.socket.cancel() }
 }
 
 /// The datagrams of one peer of several. What comes faster than it is read is dropped, as the system drops it.
@@ -124,7 +169,7 @@ final class DatagramSession: DuplexStream, Sendable {
   typealias Input = Message
 
   let peer: DatagramSocket.Peer
-  private let socket: DatagramSocket
+  private let owned: OwnedDatagramSocket
   private let silence = Silence()
   private let onEnd: @Sendable (DatagramSocket.Peer) -> Void
   private struct State {
@@ -140,11 +185,11 @@ final class DatagramSession: DuplexStream, Sendable {
   private static let highWatermark = 256 << 10
 
   init(
-    _ peer: DatagramSocket.Peer, _ socket: DatagramSocket, idleTimeout: Duration,
+    _ peer: DatagramSocket.Peer, _ owned: OwnedDatagramSocket, idleTimeout: Duration,
     onEnd: @escaping @Sendable (DatagramSocket.Peer) -> Void
   ) {
     self.peer = peer
-    self.socket = socket
+    self.owned = owned
     self.onEnd = onEnd
     let watch = Task { [silence, weak self] in
       try await silence.wait(for: idleTimeout)
@@ -153,13 +198,15 @@ final class DatagramSession: DuplexStream, Sendable {
     state.withLock { $0.watch = watch }
   }
 
-  fileprivate func take(_ message: Message) {
+  /// - Returns: false if there was no room for it.
+  fileprivate func take(_ message: Message) -> Bool {
     silence.end()
-    change { state in
-      guard !state.hasEnded, state.byteCount < Self.highWatermark else { return }
+    return change { state in
+      guard !state.hasEnded, state.byteCount < Self.highWatermark else { return false }
       state.messages.append(message)
       // One without bytes takes a place too.
       state.byteCount += message.bytes.count + 64
+      return true
     }
   }
 
@@ -175,12 +222,10 @@ final class DatagramSession: DuplexStream, Sendable {
     onEnd(peer)
   }
 
-  private func change(_ change: (inout State) -> Void) {
-    let waiting = state.withLock { state in
-      change(&state)
-      return state.waiting.take()
-    }
+  private func change<Result: Sendable>(_ change: (inout State) -> Result) -> Result {
+    let (result, waiting) = state.withLock { state in (change(&state), state.waiting.take()) }
     waiting?.resume()
+    return result
   }
 
   func read() async throws -> Message? {
@@ -212,11 +257,18 @@ final class DatagramSession: DuplexStream, Sendable {
   func cancel(_ reason: (any Error)?) { end() }
 
   func write(_ message: Message) async throws {
+    guard peer.hasAddress else { return }
     silence.end()
-    do { try await socket.send(message.bytes, to: peer) } catch let error as IOError where error.code == "ECONNREFUSED"
-    {
-      // It is about one that was sent before, to anybody.
-      try await socket.send(message.bytes, to: peer)
+    do { try await send(message) } catch let error as IOError where error.code == "ECONNREFUSED" {
+      // Of UDP, it is about one that was sent before, to anybody.
+      try await send(message)
+    }
+  }
+
+  /// A peer that takes nothing is waited for as long as it counts as there.
+  private func send(_ message: Message) async throws {
+    try await owned.socket.send(message.bytes, to: peer) { [weak self] in
+      self?.state.withLock { !$0.hasEnded } ?? false
     }
   }
 

@@ -10,6 +10,7 @@ enum Endpoint: Hashable, Sendable {
   case unix(path: String)
   case udp(host: String, port: Int)
   case unixDatagram(path: String)
+  case unixPackets(path: String)
   case file(path: String)
   case exec(command: String)
   case pty(command: String)
@@ -28,6 +29,8 @@ enum Endpoint: Hashable, Sendable {
   case listenTLS(host: String, port: Int)
   case listenUnix(path: String)
   case listenUDP(host: String, port: Int)
+  case listenUnixDatagram(path: String)
+  case listenUnixPackets(path: String)
 
   init(_ text: String) throws(UsageError) {
     if text == "-" {
@@ -75,6 +78,14 @@ enum Endpoint: Hashable, Sendable {
       let (host, port) = try Self.hostAndPort(rest, in: text, allowsZero: true)
       self = .listenUDP(host: host, port: port)
     case "unix-dgram": self = .unixDatagram(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "listen+unix-dgram": self = .listenUnixDatagram(path: try Self.nonEmpty(rest, "a path", in: text))
+    case "unix-seqpacket", "listen+unix-seqpacket":
+      #if os(Linux)
+        let path = try Self.nonEmpty(rest, "a path", in: text)
+        self = scheme == "unix-seqpacket" ? .unixPackets(path: path) : .listenUnixPackets(path: path)
+      #else
+        throw UsageError("\(scheme): is there on Linux only: this system has no such sockets")
+      #endif
     case "unix": self = .unix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "listen+unix": self = .listenUnix(path: try Self.nonEmpty(rest, "a path", in: text))
     case "file": self = .file(path: try Self.nonEmpty(rest, "a path", in: text))
@@ -116,6 +127,7 @@ enum Endpoint: Hashable, Sendable {
     case .unix: "unix:"
     case .udp: "udp:"
     case .unixDatagram: "unix-dgram:"
+    case .unixPackets: "unix-seqpacket:"
     case .file: "file:"
     case .replay: "replay:"
     case .exec: "exec:"
@@ -134,13 +146,15 @@ enum Endpoint: Hashable, Sendable {
     case .listenTLS: "listen+tls:"
     case .listenUnix: "listen+unix:"
     case .listenUDP: "listen+udp:"
+    case .listenUnixDatagram: "listen+unix-dgram:"
+    case .listenUnixPackets: "listen+unix-seqpacket:"
     }
   }
 
   /// Whether it connects to something that may go away and come back.
   var isRemote: Bool {
     switch self {
-    case .webSocket, .tcp, .tls, .unix, .udp, .unixDatagram, .eventSource, .http: true
+    case .webSocket, .tcp, .tls, .unix, .udp, .unixDatagram, .unixPackets, .eventSource, .http: true
     case .shared(let endpoint): endpoint.isRemote
     default: false
     }
@@ -160,7 +174,8 @@ enum Endpoint: Hashable, Sendable {
   /// Whether it serves connections, each with a target of its own.
   var isListener: Bool {
     switch self {
-    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix, .listenUDP: true
+    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix, .listenUDP, .listenUnixDatagram, .listenUnixPackets:
+      true
     default: false
     }
   }
@@ -268,11 +283,19 @@ enum Endpoint: Hashable, Sendable {
   var isReplay: Bool { if case .replay = self { true } else { false } }
 
   /// Whether what it moves are messages, of a connection or of a log.
-  var movesMessages: Bool { isMessageBased || isTopic || isDatagrams }
+  var movesMessages: Bool { isMessageBased || isTopic || isDatagrams || isPackets }
 
   var isDatagrams: Bool {
     switch self {
-    case .udp, .unixDatagram, .listenUDP: true
+    case .udp, .unixDatagram, .listenUDP, .listenUnixDatagram: true
+    default: false
+    }
+  }
+
+  /// Whether it is a connection, or listens for such, that keeps messages by itself.
+  var isPackets: Bool {
+    switch self {
+    case .unixPackets, .listenUnixPackets: true
     default: false
     }
   }

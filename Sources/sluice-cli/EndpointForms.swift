@@ -16,7 +16,9 @@ struct EndpointForm {
     EndpointForm("tls://HOST:PORT", "a TLS connection"),
     EndpointForm("unix:PATH", "a Unix socket; unix:@NAME for an abstract one"),
     EndpointForm(
-      "udp://HOST:PORT", "datagrams, each a message; unix-dgram:PATH over a Unix socket (to @NAME for an abstract one)"),
+      "udp://HOST:PORT",
+      "datagrams, each a message; unix-dgram:PATH over a Unix socket (to @NAME for an abstract one); unix-seqpacket:PATH: a connection that keeps messages (Linux)"
+    ),
     EndpointForm("file:PATH", "a file: read as SOURCE, written as TARGET"),
     EndpointForm(
       "http://HOST[:PORT][/PATH]",
@@ -48,8 +50,11 @@ struct EndpointForm {
       "serves TCP connections in the same way; with port 0 the system chooses one, printed on standard error"),
     EndpointForm("listen+tls://HOST:PORT", "serves TLS connections"),
     EndpointForm(
-      "listen+udp://HOST:PORT", "serves datagrams: each address that sends some is connected to a new TARGET"),
-    EndpointForm("listen+unix:PATH", "serves a Unix socket"),
+      "listen+udp://HOST:PORT",
+      "serves datagrams: each address that sends some is connected to a new TARGET; listen+unix-dgram:PATH those of a Unix socket"
+    ),
+    EndpointForm(
+      "listen+unix:PATH", "serves a Unix socket; listen+unix-seqpacket:PATH one that keeps messages (Linux)"),
     EndpointForm(
       "listen+[SCHEME+]fd:N[/PATH]",
       "serves a socket that sluice was started with, descriptor N or systemd's name for it: listen+fd: TCP or Unix, listen+tls+fd:, listen+ws+fd: and so on; a connection that was accepted already (inetd) is served alone"

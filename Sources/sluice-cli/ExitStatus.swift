@@ -35,7 +35,8 @@ enum ExitStatus: Int32, CaseIterable {
       self = .usage
     // The command line's fields were checked: this is one that the peer had us send.
     case is HTTPFieldError: self = .protocolError
-    case is MessageFramingError, is ChildProcessError, is RecordingError, is JournalError, is LineFormError:
+    case is MessageFramingError, is ChildProcessError, is RecordingError, is JournalError, is LineFormError,
+      is HTTPBodyLengthError:
       self = .inputOutput
     case is HTTPRefusal: self = .handshake
     case is ChunkedBodyError: self = .protocolError

@@ -51,8 +51,12 @@ struct EndpointOpener: Sendable {
     case source, target
   }
 
-  /// - Parameter visit: The connection that it is opened for, if it is, of which a command is told.
-  func open(_ endpoint: Endpoint, as role: Role, for visit: Visit? = nil) async throws -> OpenEndpoint {
+  /// - Parameters:
+  ///   - visit: The connection that it is opened for, if it is, of which a command is told.
+  ///   - length: Bytes of what it will be sent, if that is known.
+  func open(
+    _ endpoint: Endpoint, as role: Role, for visit: Visit? = nil, length: Int? = nil
+  ) async throws -> OpenEndpoint {
     switch endpoint {
     case .standardIO: return .bytes(standardIO())
     case .webSocket(let url):
@@ -65,6 +69,9 @@ struct EndpointOpener: Sendable {
     case .udp(let host, let port):
       return datagrams(try await DatagramSocket.connect(host, port: port, options: client.connect.tcp))
     case .unixDatagram(let path): return datagrams(try await DatagramSocket.connect(path: path))
+    case .unixPackets(let path):
+      let socket = try await DatagramSocket.connectPackets(path, timeout: client.timeout)
+      return .messages(.other(PacketStream(socket, datagrams)))
     case .unix(let path): return try await connect(Origin(host: "localhost", port: 0, isSecure: false), path)
     case .file(let path):
       let path = FilePath(path)
@@ -82,7 +89,8 @@ struct EndpointOpener: Sendable {
     case .eventSource(let url):
       guard role == .source else { throw UsageError("an event stream can only be read: write it first") }
       return .source(try await events.source(url, request, client, reconnection))
-    case .http(let url): return try await request.open(url, as: role, client, redirects: redirects, diagnostics)
+    case .http(let url):
+      return try await request.open(url, as: role, client, redirects: redirects, length: length, diagnostics)
     case .broadcast(let url):
       guard role == .target else {
         throw UsageError("listen+sse+… can only be written: write it second, sluice SOURCE listen+sse+http://…")
@@ -96,7 +104,7 @@ struct EndpointOpener: Sendable {
     case .shared(let endpoint):
       guard let room = gatherings.room(of: endpoint) else { throw StreamError.closed }
       return .room(room)
-    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix, .listenUDP:
+    case .listenWebSocket, .listenTCP, .listenTLS, .listenUnix, .listenUDP, .listenUnixDatagram, .listenUnixPackets:
       throw UsageError("a listening endpoint comes first: sluice listen+… TARGET")
     }
   }

@@ -25,7 +25,8 @@ struct OptionScope: Sendable {
         "--lines", "--null", "--length-prefixed", "--length-form", "--content-length", "--separator", "--chunks",
         "--binary", "--text",
       ],
-      for: "a WebSocket, a topic or datagrams connected to a byte stream, or byte streams with --reconnect"
+      for:
+        "a WebSocket, a topic, datagrams or unix-seqpacket: connected to a byte stream, or byte streams with --reconnect"
     ) { $0.framesMessages || $0.reconnects },
     OptionScope(["--base64", "--timestamps"], for: "a WebSocket or a topic connected to a byte stream") {
       $0.framesMessages && !$0.gathers
@@ -57,11 +58,11 @@ struct OptionScope: Sendable {
       $0.isHTTPServer
     },
     OptionScope(["--allow-origin"], forAny: "listen+ws:, listen+wss: and listen+sse+http:") { $0.isHTTPServer },
-    OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints other than listen+unix: and listen+udp:") {
+    OptionScope(["--proxy-protocol-from"], forAny: "listening endpoints at addresses of TCP") {
       $0.isListener && !$0.isUnix && !$0.isDatagrams || $0.isBroadcast
     },
     OptionScope(["--reconnect"], for: "ws:, wss:, tcp:, tls:, unix: and sse+http:, without a listening endpoint") {
-      !$0.source.isListener && $0.all.contains { $0.isRemote && !$0.isHTTP && !$0.isDatagrams }
+      !$0.source.isListener && $0.all.contains { $0.isRemote && !$0.isHTTP && !$0.isDatagrams && !$0.isPackets }
     },
     OptionScope(["--route", "--files", "--health"], for: "listen+ws: and listen+wss:") {
       if case .listenWebSocket = $0.source { true } else { false }
@@ -77,26 +78,32 @@ struct OptionScope: Sendable {
       $0.gathers || $0.targets.contains(where: \.isBroadcast)
     },
     OptionScope(
-      ["--max-connections-per-address", "--allow"], for: "listening endpoints other than listen+udp:"
+      ["--max-connections-per-address", "--allow"],
+      for: "listening endpoints other than listen+udp:, listen+unix-dgram: and listen+unix-seqpacket:"
     ) {
-      $0.source.isListener && !$0.source.isDatagrams || $0.targets.contains(where: \.isBroadcast)
+      $0.source.isListener && !$0.source.isDatagrams && !$0.source.isPackets
+        || $0.targets.contains(where: \.isBroadcast)
     },
-    OptionScope(["--max-connections"], for: "listening endpoints") {
+    OptionScope(["--max-connections", "--metrics"], for: "listening endpoints") {
       $0.source.isListener || $0.targets.contains(where: \.isBroadcast)
     },
-    OptionScope(["--socket-mode", "--socket-owner"], for: "listen+unix:") { $0.source.isUnix },
+    OptionScope(
+      ["--socket-mode", "--socket-owner"], for: "listen+unix:, listen+unix-dgram: and listen+unix-seqpacket:"
+    ) { $0.source.isUnix },
     OptionScope(["--idle-timeout"], for: "listening endpoints other than listen+sse+http:") { $0.source.isListener },
     OptionScope(["--max-reconnect-delay"], for: "--reconnect") { $0.reconnects },
     OptionScope(["--basic-auth"], forAny: "ws:, wss:, http:, sse+http:, listen+ws:, listen+wss: and listen+sse+http:") {
       $0.isHTTPClient || $0.isHTTPServer
     },
     OptionScope(["--say"], forAny: "ws:, wss:, tcp:, tls: and unix:") {
-      $0.isRemote && !$0.isEventSource && !$0.isHTTP && !$0.isDatagrams
+      $0.isRemote && !$0.isEventSource && !$0.isHTTP && !$0.isDatagrams && !$0.isPackets
     },
     OptionScope(["--quiet-after"], for: "runs without a listening endpoint") {
       !$0.source.isListener && !$0.targets.contains(where: \.isBroadcast)
     },
-    OptionScope(["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix:, http: and sse+http:") {
+    OptionScope(
+      ["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix:, unix-seqpacket:, http: and sse+http:"
+    ) {
       $0.isRemote && !$0.isDatagrams
     },
     OptionScope(["--event"], for: "sse+http:, listen+sse+http: with a SOURCE, and topics that are not served") {
@@ -275,7 +282,10 @@ extension Endpoint {
   }
 
   fileprivate var isUnix: Bool {
-    if case .listenUnix = self { true } else { false }
+    switch self {
+    case .listenUnix, .listenUnixDatagram, .listenUnixPackets: true
+    default: false
+    }
   }
 
   fileprivate var isFile: Bool {

@@ -31,7 +31,23 @@ struct RegularFile: Equatable {
     }
   }
 
+  /// How many bytes an endpoint will give, as far as a file's size says that.
+  /// - Returns: nil for one that reads no regular file, or a file whose size says nothing, as in /proc and /sys: those occupy no blocks.
+  static func bytesLeft(in endpoint: Endpoint) -> Int? {
+    if case .replay = endpoint { return nil }
+    guard let status = status(of: endpoint, standard: STDIN_FILENO), status.st_blocks > 0 else { return nil }
+    let offset = endpoint == .standardIO ? lseek(STDIN_FILENO, 0, SEEK_CUR) : 0
+    guard offset >= 0, status.st_size > offset else { return nil }
+    return Int(exactly: status.st_size - offset)
+  }
+
   private init?(_ endpoint: Endpoint, standard descriptor: CInt) {
+    guard let status = Self.status(of: endpoint, standard: descriptor) else { return nil }
+    device = status.st_dev
+    inode = status.st_ino
+  }
+
+  private static func status(of endpoint: Endpoint, standard descriptor: CInt) -> stat? {
     var status = stat()
     let result =
       switch endpoint {
@@ -39,8 +55,6 @@ struct RegularFile: Equatable {
       case .standardIO: unsafe fstat(descriptor, &status)
       default: CInt(-1)
       }
-    guard result == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-    device = status.st_dev
-    inode = status.st_ino
+    return result == 0 && status.st_mode & S_IFMT == S_IFREG ? status : nil
   }
 }

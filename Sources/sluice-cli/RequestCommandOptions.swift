@@ -38,9 +38,11 @@ struct RequestCommandOptions: ParsableArguments {
   private static let maxBodyBytes = 64 << 20
 
   /// Opens http: as what is read, or as what is written and answers.
-  /// - Parameter redirects: nil for the usual.
+  /// - Parameters:
+  ///   - redirects: nil for the usual.
+  ///   - length: Bytes of what will be written, if that is known.
   func open(
-    _ url: String, as role: EndpointOpener.Role, _ client: WebSocketClientOptions, redirects: Int?,
+    _ url: String, as role: EndpointOpener.Role, _ client: WebSocketClientOptions, redirects: Int?, length: Int?,
     _ diagnostics: Diagnostics
   ) async throws -> OpenEndpoint {
     var options = HTTPExchange.Options()
@@ -57,7 +59,7 @@ struct RequestCommandOptions: ParsableArguments {
       options.method = method(whereContent: data != nil)
       return .source(try await HTTPExchange.open(url, options: options))
     case .target:
-      options.content = .stream
+      options.content = .stream(length: length)
       options.method = method(whereContent: true)
       return .bytes(try await HTTPExchange.open(url, options: options))
     }

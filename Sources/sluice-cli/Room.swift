@@ -9,18 +9,22 @@ final class Room: Sendable {
   private let streams: Broadcast<StreamMember>
   /// Of members that are streams of bytes.
   private let framing: MessageFraming
+  /// What counts that which members that are streams of bytes are told. WebSockets count it themselves.
+  private let metrics: Metrics?
   /// Who gets what members say; nil if all of them do.
   private let listener: (any WritableStream<Message>)?
   private let turn = WriteTurn()
   private let onEnd: @Sendable () -> Void
 
   init(
-    _ slow: SlowConnection, framing: MessageFraming, listener: (any WritableStream<Message>)? = nil,
+    _ slow: SlowConnection, framing: MessageFraming, _ metrics: Metrics?,
+    listener: (any WritableStream<Message>)? = nil,
     onEnd: @escaping @Sendable () -> Void = {}
   ) {
     sockets = Broadcast(whenSlow: slow.policy(of: WebSocket.self))
     streams = Broadcast(whenSlow: slow.policy(of: StreamMember.self))
     self.framing = framing
+    self.metrics = metrics
     self.listener = listener
     self.onEnd = onEnd
   }
@@ -51,7 +55,7 @@ final class Room: Sendable {
   }
 
   func serve(_ stream: any PolledWritableStream<Bytes>, _ body: () async throws -> Void) async throws {
-    try await streams.serve(StreamMember(stream), body)
+    try await streams.serve(StreamMember(stream, metrics), body)
   }
 
   /// Ends the connections of all members, behind what they were told.
@@ -71,14 +75,21 @@ final class StreamMember: BroadcastMember {
   typealias Input = Bytes
 
   private let stream: any PolledWritableStream<Bytes>
+  private let metrics: Metrics?
 
-  init(_ stream: any PolledWritableStream<Bytes>) { self.stream = stream }
+  init(_ stream: any PolledWritableStream<Bytes>, _ metrics: Metrics?) {
+    self.stream = stream
+    self.metrics = metrics
+  }
 
   static func prepare(_ bytes: Bytes) -> Bytes { bytes.compacted() }
 
   var loop: any Loop { stream.loop }
-  func push(prepared bytes: Bytes) throws { try stream.push(bytes) }
-  func didMiss() {}
+  func push(prepared bytes: Bytes) throws {
+    metrics?.didSend(bytes.count, isMessage: true)
+    try stream.push(bytes)
+  }
+  func didMiss() { metrics?.didDrop() }
   func hasRoom() throws -> Bool { try stream.hasRoom() }
   func push(_ bytes: consuming Bytes) throws { try stream.push(bytes) }
   var queuedByteCount: Int { stream.queuedByteCount }
@@ -107,16 +118,18 @@ final class Rooms: Sendable {
   private let places = Mutex<[String: Place]>([:])
   private let slow: SlowConnection
   private let framing: MessageFraming
+  private let metrics: Metrics?
 
-  init(_ slow: SlowConnection, framing: MessageFraming) {
+  init(_ slow: SlowConnection, framing: MessageFraming, _ metrics: Metrics?) {
     self.slow = slow
     self.framing = framing
+    self.metrics = metrics
   }
 
   func enter(_ name: String) -> Room {
     places.withLock { places in
       if let room = places[name]?.room { return room }
-      let room = Room(slow, framing: framing) { [weak self] in self?.leave(name) }
+      let room = Room(slow, framing: framing, metrics) { [weak self] in self?.leave(name) }
       places[name] = Place(room: room)
       return room
     }

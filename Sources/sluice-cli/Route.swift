@@ -51,6 +51,9 @@ struct Destinations: Sendable {
   /// Whether requests are told apart by more than the one path of a listening endpoint.
   var haveRoutes: Bool { !routes.isEmpty || !files.isEmpty || health != nil }
 
+  /// Whether it takes a server of HTTP that has routes.
+  var areHTTP: Bool { haveRoutes || !topics.isEmpty }
+
   var topics: [TopicURL] { endpoints.compactMap { if case .topic(let url) = $0 { url } else { nil } } }
 
   var endpoints: [Endpoint] { routes.map(\.endpoint) + (target.map { [$0] } ?? []) }

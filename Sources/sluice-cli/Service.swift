@@ -27,6 +27,8 @@ struct Service: Sendable {
   /// Of a Unix socket.
   let socketMode: SocketMode?
   let socketOwner: SocketOwner?
+  /// What is counted, if anybody asks for it.
+  let metrics: Metrics?
   let notice: ListeningNotice
   let diagnostics: Diagnostics
   let interruption: Interruption
@@ -50,12 +52,13 @@ struct Service: Sendable {
   private func listen(_ stop: Stop) async throws {
     switch source {
     case .listenWebSocket(let url):
-      if destinations.haveRoutes || !destinations.topics.isEmpty { return try await serveRoutes(url, stop) }
+      if destinations.areHTTP { return try await serveRoutes(url, stop) }
       let server = try await WebSocketServer.listen(url, options: options)
       tellListening(server.url, stop)
       if destinations.target == .echo && connector.isPlain { return try await serveEcho(server, stop) }
       server.onExhaustion(tellOfExhaustion)
-      try await serve(server.connections, stop, open: { Visit($0) })
+      // These the server's observer counts.
+      try await serve(server.connections, stop, counting: nil, open: { Visit($0) })
     case .listenTCP(let host, let port):
       let listener = try await listener(host, port)
       tellListening(listener.port > 0 ? "tcp://\(listener.name)" : "unix:\(listener.name)", stop)
@@ -94,13 +97,36 @@ struct Service: Sendable {
     case .listenUDP(let host, let port):
       let socket = try await DatagramSocket.listen(host, port: port)
       let address = try await UVLoop.shared.run { socket.localAddress }
-      tellListening("udp://\(address?.description ?? host)", stop)
-      let sessions = DatagramSessions(
-        socket, opener.datagrams, idleTimeout: options.connection.idleTimeout ?? DatagramSessions.usualIdleTimeout,
-        maxCount: maxDatagramPeers)
-      try await serve(sessions, stop, open: { Visit($0) })
+      try await serve(socket, at: "udp://\(address?.description ?? host)", stop)
+    case .listenUnixDatagram(let path):
+      let socket = try await DatagramSocket.listen(
+        path: path, permissions: socketMode.map { .init(rawValue: $0.mode) }, owner: socketOwner?.user,
+        group: socketOwner?.group)
+      try await serve(socket, at: "unix-dgram:\(path)", stop)
+    case .listenUnixPackets(let path):
+      let listener = try await PacketListener.listen(
+        path, permissions: socketMode.map { .init(rawValue: $0.mode) }, owner: socketOwner?.user,
+        group: socketOwner?.group, onExhaustion: tellOfExhaustion)
+      tellListening("unix-seqpacket:\(path)", stop)
+      let counter = options.listen.counter()
+      let messages = opener.datagrams
+      try await serve(
+        listener, stop,
+        open: { socket in
+          let stream = PacketStream(socket, messages)
+          return Visit(stream, try admit(from: nil, counter) { stream.abort($0) })
+        })
     default: return
     }
+  }
+
+  private func serve(_ socket: DatagramSocket, at place: String, _ stop: Stop) async throws {
+    tellListening(place, stop)
+    let metrics = metrics
+    let sessions = DatagramSessions(
+      socket, opener.datagrams, idleTimeout: options.connection.idleTimeout ?? DatagramSessions.usualIdleTimeout,
+      maxCount: maxDatagramPeers, onDrop: { metrics?.didDrop() })
+    try await serve(sessions, stop, open: { Visit($0) })
   }
 
   private func listener(_ host: String, _ port: Int) async throws -> SocketListener {
@@ -119,9 +145,16 @@ struct Service: Sendable {
   private func admit(
     _ socket: SocketStream, from origin: IPAddress?, _ counter: ConnectionCounter
   ) throws -> ConnectionSlot? {
+    try admit(from: origin, counter) { socket.abort($0) }
+  }
+
+  private func admit(
+    from origin: IPAddress?, _ counter: ConnectionCounter, orAbort abort: (any Error) -> Void
+  ) throws -> ConnectionSlot? {
     var admission = Admission(counter: counter, peer: origin)
     do { try admission.enter() } catch {
-      socket.abort(error)
+      abort(error)
+      metrics?.didRefuse(status: error.status)
       throw RefusedAdmission(description: error.reason)
     }
     return admission.slot
@@ -136,12 +169,10 @@ struct Service: Sendable {
 
   /// An echo needs nothing of the tool's: it is the library's own pipe, with what that costs.
   private func serveEcho(_ server: WebSocketServer, _ stop: Stop) async throws {
-    let (diagnostics, logger) = (diagnostics, DiagnosticsLog.logger(diagnostics))
+    let logger = DiagnosticsLog.logger(diagnostics)
     try await untilStopped(stop) {
       try await server.run(logger: logger) { ws in
-        do { try await ws.pipe(ws) } catch {
-          if !(error is CancellationError) { diagnostics.notice("connection failed: \(error)") }
-        }
+        do { try await ws.pipe(ws) } catch { tell(error) }
       }
     }
   }
@@ -150,6 +181,7 @@ struct Service: Sendable {
     var server = HTTPServerOptions()
     server.listen = options.listen
     server.shutdownTimeout = options.connection.closeTimeout
+    server.observer = metrics.map { HTTPCounting($0) }
     let bare = "http" + Endpoint.withoutPath(url).dropFirst(2)
     let topics = try await TopicService(destinations.topics, for: .appending, opener.topics, diagnostics)
     try await serve(bare, server, "ws", httpRoutes(topics), stop)
@@ -221,11 +253,21 @@ struct Service: Sendable {
     _ connections: any ReadableStream<Connection>, _ stop: Stop,
     open endpoint: @escaping @Sendable (Connection) async throws -> Visit
   ) async throws {
+    try await serve(connections, stop, counting: metrics, open: endpoint)
+  }
+
+  /// - Parameter metrics: nil for connections that are counted otherwise, or not.
+  private func serve<Connection: Sendable>(
+    _ connections: any ReadableStream<Connection>, _ stop: Stop, counting metrics: Metrics?,
+    open endpoint: @escaping @Sendable (Connection) async throws -> Visit
+  ) async throws {
     guard let target = destinations.target else { return }
     stop.set { connections.cancel(nil) }
     defer { stop.disobey() }
     if target == .standardIO {
       guard let opened = try await first(of: connections, open: endpoint) else { return }
+      metrics?.didOpen()
+      defer { metrics?.didEnd() }
       return try await connector.connect(
         opened, hasNoInput ? receiving() : try await opener.open(target, as: .target))
     }
@@ -233,14 +275,21 @@ struct Service: Sendable {
       while let connection = try await connections.read() {
         diagnostics.verbose("accepted a connection")
         group.addTask(executorPreference: UVLoop.shared) {
-          do { await serve(try await endpoint(connection), by: target) } catch { tell(error) }
+          do {
+            let visit = try await endpoint(connection)
+            metrics?.didOpen()
+            await serve(visit, by: target)
+            metrics?.didEnd()
+          } catch { tell(error) }
         }
       }
     }
   }
 
   private func tell(_ error: any Error) {
-    if !(error is CancellationError) { diagnostics.notice("connection failed: \(error)") }
+    if error is CancellationError { return }
+    diagnostics.notice("connection failed: \(error)")
+    if !(error is RefusedAdmission) { metrics?.didFail(error) }
   }
 
   /// The first connection that can be used. A visitor that only looks whether somebody is there, or says something else than it should, ends
@@ -273,6 +322,7 @@ struct Service: Sendable {
 
   private func tellOfExhaustion(_ error: any Error) {
     diagnostics.tellOfExhaustion(error)
+    metrics?.didFail("descriptors")
   }
 
   /// What a load balancer says of a connection, which is behind that then.
@@ -350,9 +400,9 @@ final class Gatherings: Sendable {
   private let rooms: Rooms
   private let shared = Mutex<[Endpoint: SharedTarget]>([:])
 
-  init(_ slow: SlowConnection, framing: MessageFraming) {
+  init(_ slow: SlowConnection, framing: MessageFraming, _ metrics: Metrics?) {
     self.slow = slow
-    rooms = Rooms(slow, framing: framing)
+    rooms = Rooms(slow, framing: framing, metrics)
   }
 
   func share(_ endpoint: Endpoint, _ target: SharedTarget) { shared.withLock { $0[endpoint] = target } }

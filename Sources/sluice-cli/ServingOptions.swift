@@ -58,6 +58,12 @@ struct ServingOptions: ParsableArguments {
   var socketOwner: String?
 
   @Option(
+    help: ArgumentHelp(
+      "Serve counts of connections, bytes, messages, refusals and errors at http://HOST:PORT/metrics, as Prometheus reads them; with port 0 the system chooses one.",
+      valueName: "HOST:PORT"))
+  var metrics: String?
+
+  @Option(
     name: .customLong("allow"),
     help: ArgumentHelp(
       "Serve only clients of this address or network, such as 10.0.0.0/8; may be repeated.",
@@ -71,6 +77,11 @@ struct ServingOptions: ParsableArguments {
       if let value, value < 1 { throw ValidationError("\(option) must be 1 or more, not \(value).") }
     }
     try checkSeconds("--idle-timeout", idleTimeout, above: 0)
+    if let metrics {
+      do throws(UsageError) { _ = try Endpoint.hostAndPort("//" + metrics, in: metrics, allowsZero: true) } catch {
+        throw ValidationError("--metrics must be HOST:PORT: \(error)")
+      }
+    }
   }
 
   func apply(to options: inout ListenOptions) {

@@ -14,6 +14,8 @@ struct Session: Sendable {
   private let interruption: Interruption
   /// Whether the window of a command's terminal is that of the user's.
   private let followsWindow: Bool
+  /// Where metrics are served, if they are.
+  private let metricsAddress: String?
 
   /// - Throws: `UsageError` for a command line that can't be carried out, before anything is opened.
   init(_ command: SluiceCommand, diagnostics: Diagnostics) throws {
@@ -46,8 +48,10 @@ struct Session: Sendable {
       }
       if endpoint.isBroadcast && isRouting { throw UsageError("\(endpoint.name) can't stand at a route") }
     }
-    if case .listenUDP = source, destinations.endpoints.contains(where: \.isMeetingPlace) {
-      throw UsageError("\(source.name) can't be connected to \(target.name): datagrams have no connection to share it")
+    if source.isDatagrams || source.isPackets, destinations.endpoints.contains(where: \.isMeetingPlace) {
+      throw UsageError(
+        "\(source.name) can't be connected to \(target.name): rooms and what is shared are for WebSockets and byte streams"
+      )
     }
     if source.isMeetingPlace {
       throw UsageError("\(source.name) comes second: sluice listen+ws://HOST:PORT \(source.name)")
@@ -114,7 +118,13 @@ struct Session: Sendable {
     events.server.proxyProtocolFrom = balancing.networks
     command.serving.apply(to: &events.server.listen)
     events.server.descriptor = inherited?.descriptor
-    let gatherings = Gatherings(command.serving.whenSlow, framing: command.framing.framing)
+    let metrics = command.serving.metrics.map { _ in Metrics() }
+    metricsAddress = command.serving.metrics
+    if let metrics {
+      events.server.observer = HTTPCounting(metrics)
+      events.events.observer = EventCounting(metrics)
+    }
+    let gatherings = Gatherings(command.serving.whenSlow, framing: command.framing.framing, metrics)
     // A command in a terminal of its own is the user's, in the user's terminal; what others send there is shown, and not obeyed, unless asked for.
     let isPassedThrough =
       command.commands.raw
@@ -156,6 +166,7 @@ struct Session: Sendable {
     command.serving.apply(to: &server.listen)
     server.descriptor = inherited?.descriptor
     server.connection.idleTimeout = command.serving.idleTimeout.map { .seconds($0) }
+    server.connection.observer = metrics.map { WebSocketCounting($0, countsConnections: !destinations.areHTTP) }
     // Where there is nothing to ask, a handshake needs no task.
     if credentials.asked != nil || answers.contains(where: { _ in true }) {
       server.onRequest = { request in
@@ -170,7 +181,7 @@ struct Session: Sendable {
       connector: Connector(
         command, source: source,
         speaksJSON: command.events.json && !([source] + destinations.endpoints).contains(where: \.isFeed),
-        recorder: recorder, interruption: interruption, diagnostics), options: server,
+        recorder: recorder, metrics, interruption: interruption, diagnostics), options: server,
       tls: tls,
       balancing: balancing,
       gatherings: gatherings, hasNoInput: hasNoInput, passesPath: command.serving.passPath, credentials: credentials,
@@ -178,6 +189,7 @@ struct Session: Sendable {
       maxDatagramPeers: command.serving.maxConnections ?? DatagramSessions.usualMaxCount,
       socketMode: command.serving.socketMode,
       socketOwner: try command.serving.socketOwner.map { try SocketOwner($0) },
+      metrics: metrics,
       notice: notice, diagnostics: diagnostics, interruption: interruption)
   }
 
@@ -212,6 +224,9 @@ struct Session: Sendable {
   private func connect() async throws {
     interruption.watch()
     let connector = service.connector
+    var metrics: Task<Void, any Error>?
+    if let metricsAddress { metrics = try await service.metrics?.serve(at: metricsAddress, diagnostics) }
+    defer { metrics?.cancel() }
     try await connector.recorder?.open()
     defer { connector.progress?.finish(diagnostics) }
     let reporter = connector.progress.map { progress in Task { try await progress.report(diagnostics) } }
@@ -267,6 +282,7 @@ struct Session: Sendable {
 
   private func openTarget() async throws -> OpenEndpoint {
     guard RegularFile.mayWait(toOpen: target) else { return try await opener.open(target, as: .target) }
-    return try await interruption.cancelling { try await opener.open(target, as: .target) }
+    let length = RegularFile.bytesLeft(in: source)
+    return try await interruption.cancelling { try await opener.open(target, as: .target, length: length) }
   }
 }

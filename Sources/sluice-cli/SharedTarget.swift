@@ -14,11 +14,11 @@ final class SharedTarget: Sendable {
   ///   - readsToEnd: Whether it ends by itself once it is told nothing more, as a command does.
   ///   - onEnd: Is called when it has ended: nobody hears anything then.
   init(
-    _ slow: SlowConnection, framing: MessageFraming, source: (any ReadableStream<Message>)?,
+    _ slow: SlowConnection, framing: MessageFraming, _ metrics: Metrics?, source: (any ReadableStream<Message>)?,
     sink: (any WritableStream<Message>)?, readsToEnd: Bool, onEnd: @escaping @Sendable () -> Void
   ) {
     let sink = sink
-    let room = Room(slow, framing: framing, listener: sink ?? Writable { _ in })
+    let room = Room(slow, framing: framing, metrics, listener: sink ?? Writable { _ in })
     self.room = room
     self.sink = sink
     self.source = source

@@ -56,6 +56,8 @@ struct SluiceCommand: AsyncParsableCommand {
           sluice --binary listen+ws://127.0.0.1:8000 tcp://127.0.0.1:7000
         A chat room:
           sluice listen+ws://127.0.0.1:8000 room:
+        The same, counted for Prometheus:
+          sluice --metrics 127.0.0.1:9100 listen+ws://127.0.0.1:8000 room:
         Several things at one port:
           sluice --route '/echo=echo:' --route '/rooms/{r}=room:{r}' \\
             --files /=public listen+ws://127.0.0.1:8000

@@ -14,6 +14,7 @@ struct Visit: Sendable {
     case socket(SocketStream, origin: IPAddress?)
     case secure(TLSStream, origin: IPAddress?)
     case datagrams(SocketAddress?)
+    case packets
   }
 
   init(_ socket: WebSocket) {
@@ -41,6 +42,12 @@ struct Visit: Sendable {
     slot = nil
   }
 
+  init(_ packets: PacketStream, _ slot: ConnectionSlot?) {
+    endpoint = .messages(.other(packets))
+    connection = .packets
+    self.slot = slot
+  }
+
   /// What a command that serves it is told, gathered when there is one.
   var variables: CGIVariables {
     get async {
@@ -57,6 +64,7 @@ struct Visit: Sendable {
           variables["REMOTE_PORT"] = "\(peer.port)"
         }
         return variables
+      case .packets: return CGIVariables()
       case .secure(let stream, let origin): return await stream.cgiVariables(from: origin)
       }
     }

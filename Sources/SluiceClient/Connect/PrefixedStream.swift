@@ -69,6 +69,10 @@ final class PrefixedStream: PolledDuplexStream, @unchecked Sendable {  // `prefi
   }
 }
 
+extension PrefixedStream: QueueLimiting {
+  func limitQueue(to count: Int) -> Int? { (base as? any QueueLimiting)?.limitQueue(to: count) }
+}
+
 extension PrefixedStream: SentByteCounting {
   var sentByteCount: Int? { (base as? any SentByteCounting)?.sentByteCount }
 }

@@ -63,18 +63,19 @@ struct ServerAnswer: Sendable {
 
   /// The answer of a proxy that was not satisfied with the credentials. On the transport's loop.
   func refusalOfProxy() async -> ConnectError {
-    defer { transport.abort(StreamError.aborted) }
-    return .proxyRefused(
-      status: response.status.code, headers: response.headerFields,
-      bodyStart: await RefusalBody.start(of: response, behind: rest, from: transport))
+    let bodyStart = await endAndTell()
+    return .proxyRefused(status: response.status.code, headers: response.headerFields, bodyStart: bodyStart)
   }
 
   /// A status that is not what was asked for, and what the body says of it. On the transport's loop.
   func refusal() async -> HTTPRefusal {
+    HTTPRefusal(status: response.status.code, headers: response.headerFields, bodyStart: await endAndTell())
+  }
+
+  /// The beginning of the body, which may say why; nothing more is read.
+  private func endAndTell() async -> Bytes {
     defer { transport.abort(StreamError.aborted) }
-    return HTTPRefusal(
-      status: response.status.code, headers: response.headerFields,
-      bodyStart: await RefusalBody.start(of: response, behind: rest, from: transport))
+    return await RefusalBody.start(of: response, behind: rest, from: transport)
   }
 
   /// The bytes of the body.

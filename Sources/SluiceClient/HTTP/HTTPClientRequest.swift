@@ -65,8 +65,12 @@ struct HTTPClientRequest: Sendable {
     case .bytes(let body):
       try writer.append("Content-Length", String(body.count))
       return writer.finish(body: body)
-    case .stream:
-      try writer.append("Transfer-Encoding", "chunked")
+    case .stream(let length):
+      if let length {
+        try writer.append("Content-Length", String(length))
+      } else {
+        try writer.append("Transfer-Encoding", "chunked")
+      }
       return writer.finish()
     }
   }

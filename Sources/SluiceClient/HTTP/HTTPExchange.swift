@@ -17,8 +17,8 @@ package final class HTTPExchange: DuplexStream, Sendable {
   package enum Content: Sendable {
     case none
     case bytes(Bytes)
-    /// What is written, in chunks, to its end.
-    case stream
+    /// What is written, to its end. Where it is known how many bytes that are, they are sent as they are, and none more or less; otherwise in chunks.
+    case stream(length: Int?)
   }
 
   package struct Options: Sendable {
@@ -30,6 +30,8 @@ package final class HTTPExchange: DuplexStream, Sendable {
     /// Redirects that are followed; none behind a body that is written, which can't be written again.
     package var maxRedirects = 5
     package var headLimits = HeadLimits()
+    /// How long the server may take nothing of what was written before the connection is given up.
+    package var stallTimeout = Duration.seconds(30)
     package var didRespond: @Sendable (HTTPResponse) -> Void = { _ in }
 
     package init() {}
@@ -44,14 +46,21 @@ package final class HTTPExchange: DuplexStream, Sendable {
     var isReading = true
     var isWriting: Bool
     var isCancelled = false
+    /// Of a body whose length was announced: what is missing, and the last bytes that were written. These wait until it is known that there are no more: a body that would
+    /// be longer must not look whole.
+    var missing = 0
+    var held = Bytes()
   }
   private let state: Mutex<State>
+  /// What was announced of the body that is written; nil for one in chunks.
+  private let length: Int?
 
-  private init(_ route: RequestRoute, _ options: Options, writes: Bool) {
+  private init(_ route: RequestRoute, _ options: Options, writes: Bool, length: Int? = nil) {
+    self.length = length
     transport = route.stream
     isForwarded = route.forwarding != nil
     self.options = options
-    state = Mutex(State(isWriting: writes))
+    state = Mutex(State(isWriting: writes, missing: length ?? 0))
   }
 
   deinit {
@@ -83,8 +92,8 @@ package final class HTTPExchange: DuplexStream, Sendable {
       let url = request.url
       let origin = Origin(host: url.host, port: url.port, isSecure: url.isSecure)
       let route = try await Connect.openForRequests(to: origin, options: way, on: loop)
-      if case .stream = request.content {
-        let exchange = HTTPExchange(route, options, writes: true)
+      if case .stream(let length) = request.content {
+        let exchange = HTTPExchange(route, options, writes: true, length: length)
         try await route.stream.write(bytes(of: request, on: route))
         return exchange
       }
@@ -188,27 +197,68 @@ package final class HTTPExchange: DuplexStream, Sendable {
 
   // MARK: writing
 
-  /// - Throws: `StreamError.closed` when the server reads no more of it: what it has to say is read.
+  /// - Throws: `StreamError.closed` when the server reads no more of it: what it has to say is read. `HTTPBodyLengthError` for more than was announced.
   package func write(_ bytes: Bytes) async throws {
     guard state.withLock(\.isWriting) else { throw StreamError.closed }
     if bytes.isEmpty { return }
+    if let length {
+      let last: Bytes? = state.withLock { state in
+        guard bytes.count <= state.missing else { return nil }
+        state.missing -= bytes.count
+        defer { state.held = bytes }
+        return state.held
+      }
+      guard let last else { throw cut(HTTPBodyLengthError(announced: length, given: nil)) }
+      return try await send(last)
+    }
     var chunk = BytesBuilder(capacity: bytes.count + 24)
     chunk.append(chunk: bytes.span)
     try await send(chunk.take())
   }
 
   /// The connection stays open for the response.
+  /// - Throws: `HTTPBodyLengthError` if less was written than was announced; `EventSourceError.stalled` if the server takes nothing.
   package func close() async throws {
     guard state.withLock(\.isWriting) else { return }
-    var chunk = BytesBuilder(capacity: 8)
-    chunk.appendLastChunk()
-    try await send(chunk.take())
-    // What is behind this may end the process, or the connection.
-    let transport = transport
-    while try await transport.loop.run({ try transport.isUnsent }) {
-      try await transport.loop.sleep(for: .milliseconds(1))
+    if let length {
+      let (missing, last) = state.withLock { ($0.missing, $0.held) }
+      guard missing == 0 else { throw cut(HTTPBodyLengthError(announced: length, given: length - missing)) }
+      try await send(last)
+    } else {
+      var chunk = BytesBuilder(capacity: 8)
+      chunk.appendLastChunk()
+      try await send(chunk.take())
     }
+    // What is behind this may end the process, or the connection.
+    try await withTaskExecutorPreference(transport.loop) { try await drain() }
     endWriting()
+  }
+
+  /// Waits until the system has all that was written. On the loop.
+  private nonisolated(nonsending) func drain() async throws {
+    let queue = transport as? any QueueLimiting
+    let limit = queue?.limitQueue(to: 1)
+    defer { if let limit { _ = queue?.limitQueue(to: limit) } }
+    try await transport.whilePeerTakes(
+      within: options.stallTimeout, orAbort: EventSourceError.stalled(options.stallTimeout)
+    ) {
+      transport.flush()
+      while try !transport.hasRoom() {
+        let waiter = LoopWaiter()
+        try transport.attachWriter(waiter)
+        // There may be room again without a word of it.
+        if (try? transport.hasRoom()) != false { waiter.wake() }
+        let isCancelled = await waiter.waitOrCancel(on: transport.loop)
+        transport.detachWriter()
+        if isCancelled { throw CancellationError() }
+      }
+    }
+  }
+
+  /// A request that can't become whole must not look so.
+  private func cut(_ error: HTTPBodyLengthError) -> HTTPBodyLengthError {
+    abort(error)
+    return error
   }
 
   private func send(_ bytes: Bytes) async throws {
@@ -228,15 +278,14 @@ package final class HTTPExchange: DuplexStream, Sendable {
   }
 }
 
-extension PolledWritableStream {
-  /// Whether something is still to be given to the system. On the loop.
-  /// - Throws: What writing has failed with.
-  fileprivate var isUnsent: Bool {
-    get throws {
-      flush()
-      _ = try hasRoom()
-      return queuedByteCount > 0
-    }
+/// A body that has not as many bytes as its request has said.
+package struct HTTPBodyLengthError: Error, CustomStringConvertible {
+  package let announced: Int
+  /// nil for more than that.
+  package let given: Int?
+
+  package var description: String {
+    "the body of the request has \(given.map { "\($0)" } ?? "more than \(announced)") bytes, but was \(announced) bytes long when the request began: it was cut off, and the server told so"
   }
 }
 

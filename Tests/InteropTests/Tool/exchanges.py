@@ -31,6 +31,7 @@ class Peer:
             self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.answers, self.pieces, self.early, self.waits = answers, pieces, early, waits
         self.requests = []
+        self.before_body = None
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
@@ -52,8 +53,11 @@ class Peer:
                     while not body.endswith(b"0\r\n\r\n") and (chunk := connection.recv(65536)):
                         body += chunk
             elif b"Content-Length: " in head:
-                while len(body) < int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]):
-                    body += connection.recv(65536)
+                if self.before_body:
+                    self.before_body()
+                with contextlib.suppress(ConnectionResetError):
+                    while len(body) < int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]) and (chunk := connection.recv(1 << 20)):
+                        body += chunk
         self.requests.append((head, body))
         answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
         time.sleep(self.waits)
@@ -71,6 +75,14 @@ class Peer:
 
     def __exit__(self, *_):
         self.listener.close()
+
+
+@contextlib.contextmanager
+def before_bodies(peer, action):
+    """The peer does something before it reads a body of a length: what the system holds of it, some megabytes, is sent by then."""
+    peer.before_body = action
+    yield
+    peer.before_body = None
 
 
 def dechunked(body):
@@ -136,7 +148,34 @@ def requests():
         done = run("--method", "PUT", f"file:{folder}/f", peer.url + "/f")
         head, body = peer.requests[-1]
         with open(folder + "/f", "rb") as file:
-            check(head.startswith(b"PUT /f HTTP/1.1") and dechunked(body) == file.read(), f"an upload: {head}")
+            check(head.startswith(b"PUT /f HTTP/1.1") and b"\r\nContent-Length: %d\r\n" % (1 << 20) in head + b"\r\n" and body == file.read(), f"an upload: {head}")
+            check(b"Transfer-Encoding" not in head, f"an upload: {head}")
+            # Of standard input, what is left of it.
+            file.seek(1000)
+            subprocess.run([tool, "-", peer.url], stdin=file, stdout=subprocess.DEVNULL, timeout=LIMIT, check=True)
+            file.seek(1000)
+            check(peer.requests[-1][1] == file.read(), "a file as standard input")
+        # What says nothing of its length, or too little: in chunks.
+        open(folder + "/empty", "w").close()
+        for source in (f"file:{folder}/empty", "file:/proc/self/status"):
+            run(source, peer.url)
+            check(b"Transfer-Encoding: chunked" in peer.requests[-1][0], f"{source}: {peer.requests[-1]}")
+        # A file that becomes another while it is sent is never sent as if it were whole.
+        for change, told in (("ab", b"more than 30000000 bytes"), ("r+b", b"but was 30000000 bytes long")):
+            with open(folder + "/changing", "wb") as file:
+                file.write(bytes(30_000_000))
+            count = len(peer.requests)
+            changed = threading.Event()
+
+            def change_it():
+                with open(folder + "/changing", change) as file:
+                    file.write(b"x") if change == "ab" else file.truncate(20_000_000)
+                changed.set()
+            with before_bodies(peer, change_it):
+                done = run(f"file:{folder}/changing", peer.url, status=7)
+            check(changed.is_set() and told in done.stderr, f"{change}: {done.stderr}")
+            within("its connection", lambda: len(peer.requests) > count)
+            check(len(peer.requests[-1][1]) < 30_000_000, f"{change}: {len(peer.requests[-1][1])} bytes, as if they were all")
         check(done.stdout == b"", "what comes back to a file is dropped")
         # It comes as it is written, and the response comes back.
         process = subprocess.Popen([tool, "-", peer.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -555,7 +555,7 @@ OPTION_PLACES = {
         "one-message", "connect-timeout", "follow-redirects", "proxy", "basic-auth", "on-end", "half-close-timeout",
         "answer-timeout", "base64", "timestamps", "close-code", "close-reason", "ipv4", "ipv6", "local-address", "resolve"],
     ("listen+ws://BUSY", "-"): [
-        "response-header", "allow-origin", "proxy-protocol-from", "max-connections", "max-connections-per-address", "allow",
+        "response-header", "allow-origin", "proxy-protocol-from", "max-connections", "metrics", "max-connections-per-address", "allow",
         "idle-timeout"],
     ("listen+ws://BUSY", "room:"): ["when-slow", "route", "files", "health"],
     ("listen+ws://BUSY", "ws://127.0.0.1:1"): ["pass-path"],
@@ -578,7 +578,7 @@ OPTION_PLACES = {
 # What a recording and a log are refused for, recording.py has.
 OPTIONS_FOR_ALL = ["length-form", "linger", "quiet-after", "record", "log", "log-hex", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
-                 "basic-auth": "a:b", "when-slow": "drop", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
+                 "basic-auth": "a:b", "when-slow": "drop", "metrics": "127.0.0.1:0", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
                  "tls-profile": "system", "method": "PUT", "close-code": "3000", "resolve": "a:1:127.0.0.1", "local-address": "127.0.0.1", "from": "earliest", "max-age": "1d", "window": "80x24", "speed": "max", "play": "source", "socket-mode": "600", "socket-owner": "0"}
 
 

@@ -1,6 +1,8 @@
 """What the tool serves to many: serving.py NAME TOOL. Exits 1 and says why when something differs."""
 import base64
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -271,6 +273,125 @@ def greetings():
         check(done.stdout == b"a\nb\n" and 1.2 < time.monotonic() - start < 20, f"quiet: {done.stdout}")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         run("--quiet-after", "0.3", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+
+
+looked_at = []
+
+
+def scraped(server):
+    """What a server's metrics say, by name and labels. What Prometheus would refuse ends the script."""
+    url = re.search(rb"metrics at http://127\.0\.0\.1:(\d+)/metrics", server.said)
+    check(url, f"no metrics: {server.said}")
+    status, head, body = get(int(url[1]), "/metrics")
+    check(status == 200 and b"text/plain; version=0.0.4" in head, f"{status} {head}")
+    # Where there is Prometheus' own tool, it has a look at some.
+    if shutil.which("promtool") and server not in looked_at and len(looked_at) < 3:
+        looked_at.append(server)
+        done = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, timeout=LIMIT)
+        check(done.returncode == 0, f"promtool: {done.stdout} {done.stderr}")
+    values, kinds = {}, {}
+    for line in body.decode().splitlines():
+        if line.startswith("# "):
+            word, family, rest = line[2:].split(" ", 2)
+            check(word in ("HELP", "TYPE") and rest, line)
+            if word == "TYPE":
+                check(family not in kinds, f"twice: {line}")
+                kinds[family] = rest
+            continue
+        found = re.fullmatch(r'([a-z_]+)(\{[a-z_]+="[^"\\\n]*"\})? (\S+)', line)
+        check(found and found[1] in kinds and (kinds[found[1]] != "counter" or found[1].endswith("_total")), line)
+        values[found[1].removeprefix("sluice_") + (found[2] or "").replace('"', "")] = float(found[3])
+    return values
+
+
+def metrics():
+    """What each kind of server has done is counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        for source, target in [("listen+ws://127.0.0.1:0", "echo:"), ("listen+ws://127.0.0.1:0", "exec:cat"), ("listen+ws://127.0.0.1:0/x", "room:"), ("listen+tcp://127.0.0.1:0", "echo:"),
+                               ("listen+tcp://127.0.0.1:0", "room:"), ("listen+tcp://127.0.0.1:0", "exec:cat"), (f"listen+unix:{folder}/s", "exec:cat"), ("listen+ws://127.0.0.1:0/x", "shared:exec:cat")]:
+            with Server("--metrics", "127.0.0.1:0", "--max-connections", "2", source, target) as server:
+                is_socket, is_shared = source.startswith("listen+ws"), target in ("room:", "shared:exec:cat")
+                clients = []
+                # Each is served when it hears what it says; what the second says, the first hears too where they share something.
+                for number in range(2):
+                    clients.append(WebSocket(server.port, "/x" if source.endswith("/x") else "/") if is_socket else Line(server.port or folder + "/s"))
+                    clients[number].send("hello" if is_socket else b"hello\n")
+                    check(clients[number].receive() in ("hello", b"hello\n"), f"{source} {target}")
+                if is_shared:
+                    check(clients[0].receive() in ("hello", b"hello\n"), f"{source} {target}")
+                heard = 3 if is_shared else 2
+                # A stream in a room is counted without line ends on the way in, and with them on the way out.
+                expected = {"connections_open": 2, "connections_accepted_total": 2, "received_bytes_total": 2 * (5 if is_socket or is_shared else 6), "sent_bytes_total": heard * (5 if is_socket else 6)}
+                if is_socket or is_shared:
+                    expected |= {"received_messages_total": 2, "sent_messages_total": heard}
+
+                def holds():
+                    values = scraped(server)
+                    return all(values[key] == value for key, value in expected.items())
+                for _ in range(100):
+                    if holds():
+                        break
+                    time.sleep(0.02)
+                values = scraped(server)
+                check(holds(), f"{source} {target}: {[(key, values[key], value) for key, value in expected.items() if values[key] != value]}")
+                check(values["build_info{version=" + run("--version").stdout.decode().strip() + "}"] == 1 and abs(values["process_start_time_seconds"] - time.time()) < 60, f"{values}")
+                if is_socket:
+                    third = WebSocket(server.port, "/x")
+                    check(third.status == 503, "one too many")
+                    third.socket.close()
+                else:
+                    third = Line(server.port or folder + "/s")
+                    check(third.receive() == b"", "one too many")
+                    third.close()
+                within(f"{source} {target}: the refusal", lambda: scraped(server).get("connections_refused_total{status=503}") == 1)
+                for client in clients:
+                    client.close()
+                within(f"{source} {target}: their ends", lambda: scraped(server)["connections_open"] == 0)
+                if is_socket:
+                    check(scraped(server)["websocket_closes_total{code=1000}"] == 2, f"closes: {scraped(server)}")
+        # Routes, files and events.
+        with open(folder + "/f", "w") as file:
+            file.write("12345")
+        with Server("--metrics", "127.0.0.1:0", "--route", "/echo=echo:", "--files", f"/={folder}", "--health", "/health", "listen+ws://127.0.0.1:0") as server:
+            check(get(server.port, "/f")[2] == b"12345" and get(server.port, "/none")[0] == 404 and get(server.port, "/health")[0] == 200, "files")
+            client = WebSocket(server.port, "/echo")
+            client.send("abc")
+            client.receive()
+            values = scraped(server)
+            check((values["http_responses_total{status=200}"], values["received_messages_total"], values["connections_accepted_total"]) == (2, 1, 4), f"routes: {values}")
+            client.close()
+        with subprocess.Popen([tool, "--metrics", "127.0.0.1:0", "-", "listen+sse+http://127.0.0.1:0"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            class Events:
+                said = process.stderr.readline()
+                port = int(process.stderr.readline().decode().rsplit(":", 1)[1].strip("/\n"))
+            with socket.create_connection(("127.0.0.1", Events.port)) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                client.settimeout(LIMIT)
+                got = client.recv(65536)
+                within("a listener", lambda: scraped(Events)["connections_open"] == 1)
+                process.stdin.write(b"one\ntwo\n")
+                process.stdin.flush()
+                while b"two" not in got:
+                    got += client.recv(65536)
+                check(scraped(Events)["sent_messages_total"] == 2, f"events: {scraped(Events)}")
+                process.stdin.close()
+        # What fails, by its kind.
+        with Server("--metrics", "127.0.0.1:0", "listen+tcp://127.0.0.1:0", "exec:exit 3") as server:
+            Line(server.port).receive()
+            within("a failure", lambda: scraped(server).get("connection_errors_total{kind=io}") == 1)
+        # Datagrams that there is no place for.
+        with Server("--metrics", "127.0.0.1:0", "--max-connections", "1", "listen+udp://127.0.0.1:0", "echo:") as server:
+            peers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+            peers[0].sendto(b"abc", ("127.0.0.1", server.port))
+            peers[0].recv(100)
+            peers[1].sendto(b"x", ("127.0.0.1", server.port))
+            within("what was dropped", lambda: scraped(server)["dropped_messages_total"] == 1)
+            values = scraped(server)
+            check((values["received_bytes_total"], values["sent_messages_total"], values["connections_open"]) == (3, 1, 1), f"datagrams: {values}")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            check(b"EADDRINUSE" in run("--metrics", "127.0.0.1:%d" % taken.getsockname()[1], "listen+tcp://127.0.0.1:0", "echo:", status=7).stderr, "a port that is taken")
+    for words, told in [(["--metrics", "127.0.0.1", "listen+tcp://127.0.0.1:0", "echo:"], b"--metrics must be HOST:PORT"), (["--metrics", "127.0.0.1:0", "-", "tcp://127.0.0.1:1"], b"--metrics does not apply")]:
+        check(told in (done := run(*words, status=64)).stderr, f"{words}: {done.stderr}")
 
 
 globals()[name]()

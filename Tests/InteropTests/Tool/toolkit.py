@@ -48,12 +48,16 @@ class Server:
         self.process = subprocess.Popen(
             [tool, *words], stdin=rest.pop("stdin", subprocess.DEVNULL), stdout=rest.pop("stdout", subprocess.PIPE),
             stderr=subprocess.PIPE, **rest)
+        # What it says before.
+        self.said = b""
         line = self.process.stderr.readline().decode()
-        check("listening on " in line, f"no address from {words}: {line}")
+        while line and "listening on " not in line:
+            self.said += line.encode()
+            line = self.process.stderr.readline().decode()
+        check("listening on " in line, f"no address from {words}: {self.said}")
         self.url = line.split("listening on ")[1].strip()
         port = re.search(r"://[^/]*:(\d+)", self.url)
         self.port = int(port[1]) if port else None
-        self.said = b""
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
