@@ -58,7 +58,7 @@ struct Readiness: OptionSet {
   /// What other threads wake before there is one.
   private let semaphore = DispatchSemaphore(value: 0)
   private let events: UnsafeMutablePointer<sluice_event>
-  private static let eventCapacity = 512
+  static let eventCapacity = 512
   /// How many the last wait gave, and which of them is the next.
   @safe @exclusivity(unchecked) private var eventCount = 0
   @safe @exclusivity(unchecked) private var nextEvent = 0
@@ -138,6 +138,9 @@ struct Readiness: OptionSet {
     let end: DispatchTime = milliseconds < 0 ? .distantFuture : .now() + .milliseconds(Int(milliseconds))
     if semaphore.wait(timeout: end) == .success { awakening = .byThread }
   }
+
+  /// Whether the last wait gave as many events as it can: there may be more.
+  var isFull: Bool { eventCount == Self.eventCapacity }
 
   /// Whether there are events of the last wait whose owners were not told.
   var hasEvents: Bool { nextEvent < eventCount }

@@ -43,6 +43,8 @@ import Synchronization
   /// The first of the timers; to be found anew when `timersChanged`.
   private var nextDeadline: Duration?
   private var timersChanged = false
+  /// Rounds in which timers were due and did not fire.
+  private var roundsDeferred = 0
   /// `timeOfTurn`, once it was asked for in this turn.
   @safe @exclusivity(unchecked) private var knownTime: Duration?
   /// Whether something was begun or ended on libuv, so that it has to run before anything is waited for.
@@ -284,16 +286,17 @@ extension UVLoop {
     return unsafe poller.count > 0 || poller.isOpen && uv_loop_alive(uv) != 0
   }
 
-  /// One round of the loop: what has become ready, then the timers that are due.
+  /// One round of the loop: what has become ready, then the timers that were due before it.
   private func runOnce() {
     if isLibuvTouched { runLibuv() }
     poller.wait(milliseconds: waitingTime)
     knownTime = nil
+    let due = timeOfDueTimers()
     while poller.hasEvents { turn { poller.tellOwners(ofEvents: Self.eventsPerTurn) } }
     let awakening = poller.awakening
     if awakening.contains(.byThread) { takeInbox() }
     if awakening.contains(.byLibuv) { runLibuv() }
-    if let nextDeadline, nextDeadline <= now { turn { fireTimers() } }
+    if let due { turn { fireTimers(dueAt: due) } }
     // Nothing of them runs now: what timers and jobs have closed does not wait for the next event.
     if poller.hasFormerOwners { turn { poller.releaseFormerOwners() } }
   }
@@ -509,14 +512,29 @@ extension UVLoop {
     return CInt(clamping: wait.wholeMilliseconds)
   }
 
+  /// Up to which time timers fire in this round: that at which the system was asked what is ready. However long that takes then, whoever was in time
+  /// is heard before his time is up.
+  /// - Returns: nil if none is due, or if there may be more that is ready than the system tells of at once: then they fire when all of it was told.
+  private func timeOfDueTimers() -> Duration? {
+    guard let nextDeadline else { return nil }
+    let now = now
+    guard nextDeadline <= now else { return nil }
+    // The system tells of each descriptor once before it begins anew.
+    if poller.isFull, roundsDeferred <= poller.count / Poller.eventCapacity {
+      roundsDeferred += 1
+      return nil
+    }
+    roundsDeferred = 0
+    return now
+  }
+
   private func findNextDeadline() {
     timersChanged = false
     nextDeadline = timers.nextDeadline
   }
 
-  private func fireTimers() {
-    let now = now
-    while let work = timers.popDue(at: now) { work() }
+  private func fireTimers(dueAt time: Duration) {
+    while let work = timers.popDue(at: time) { work() }
     didChangeTimers()
   }
 
@@ -525,7 +543,8 @@ extension UVLoop {
     guard case .ended(let armed) = phase else { return }
     findNextDeadline()
     if let armed { UVLoop.shared.cancelTimer(armed) }
-    phase = .ended(nextDeadline.map { next in UVLoop.shared.schedule(after: next - now) { self.fireTimers() } })
+    phase = .ended(
+      nextDeadline.map { next in UVLoop.shared.schedule(after: next - now) { self.fireTimers(dueAt: self.now) } })
   }
 }
 

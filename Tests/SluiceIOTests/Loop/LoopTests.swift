@@ -1,6 +1,7 @@
 import SluiceIO
 import SluiceStreams
 import SluiceTestSupport
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -35,6 +36,54 @@ struct LoopTests {
     let start = processor.now
     #expect(try await loop.run { processor.now } - start < .milliseconds(100))
     try await loop.run { timer.isStopped = true }
+  }
+
+  /// What a loop tells, in order.
+  private final class Told: SingleWaker, @unchecked Sendable {  // touched on its loop only
+    var order: [String] = []
+    func wake() { order.append("data") }
+  }
+
+  // A server gives up handshakes and requests by timers. One whose loop was busy for longer than their time has not looked yet whether they came.
+  @Test("what was ready when a timer fell due is told first, however long the loop was busy", arguments: [1, 600])
+  func lateTimer(sockets count: Int) async throws {
+    let loop = try UVLoop(name: "late")
+    defer { loop.stop() }
+    let told = Told()
+    var pairs: [(near: SocketStream, far: SocketStream)] = []
+    let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
+    defer { listener.cancel() }
+    for _ in 0..<count {
+      async let accepted = listener.read()
+      let far = try await TCP.connect("127.0.0.1", port: listener.port)
+      pairs.append((try #require(try await accepted), far))
+    }
+    let all = pairs
+    try await loop.run {
+      for pair in all {
+        guard case .pending = try pair.near.poll() else {
+          Issue.record("data that nobody sent")
+          return
+        }
+        try pair.near.attachReader(told)
+      }
+      _ = loop.schedule(after: .milliseconds(50)) { told.order.append("timer") }
+    }
+    // Busy from before the data comes until the time is over.
+    let isSent = Atomic(false)
+    loop.execute {
+      while !isSent.load(ordering: .acquiring) { usleep(1000) }
+      usleep(60_000)
+    }
+    for pair in all { try await pair.far.write("in time") }
+    isSent.store(true, ordering: .releasing)
+    while try await loop.run({ !told.order.contains("timer") }) { try await Task.sleep(for: .milliseconds(10)) }
+    let order = try await loop.run { told.order }
+    #expect(order.firstIndex(of: "timer") == count)
+    for pair in all {
+      pair.far.abort(StreamError.aborted)
+      pair.near.abort(StreamError.aborted)
+    }
   }
 
   @Test("several loops share a port")
