@@ -228,6 +228,9 @@ extension WebSocket {
   func linger() {
     do {
       if try transport.dropReady() { didEnd(.peers) }
+    } catch let error as any ReadingEndError where error.endsReadingOnly {
+      // The peer may still read: what is on its way to it has its time.
+      didEnd(.peers)
     } catch {
       Reached.mark("ws.lostWhileLingering")
       finish(with: nil)
