@@ -8,12 +8,17 @@ import SystemPackage
 ///
 /// - What comes back is what was sent, in order.
 /// - A connection that ends well has brought all of it back.
+///
+/// Each comes from an address of its own, by which the relay says whose connections it has spoilt. No time limit is so short that a busy machine alone
+/// makes a connection fail.
 final class ChurningClients: Sendable {
   private struct State {
     var opened = 0
     var open = 0
     var endedWell = 0
     var failed: [String: Int] = [:]
+    /// What each client's failed connections failed with.
+    var failures: [Int: [String]] = [:]
     var messages = 0
     var violations: [String] = []
   }
@@ -32,6 +37,7 @@ final class ChurningClients: Sendable {
     self.seed = seed
     var options = TLSClientOptions()
     options.trust = .file(certificates.appending("root.pem"))
+    options.handshakeTimeout = patience
     tls = try TLSClientContext(options)
   }
 
@@ -50,8 +56,9 @@ final class ChurningClients: Sendable {
       reporting.cancel()
     }
     report()
-    let violations = state.withLock { $0.violations }
+    let (violations, failures) = state.withLock { ($0.violations, $0.failures) }
     for violation in violations.prefix(20) { say("VIOLATION \(violation)") }
+    for (number, kinds) in failures { for kind in kinds { say("FAILURE \(Self.address(of: number)) \(kind)") } }
     say("clients done")
   }
 
@@ -79,8 +86,13 @@ final class ChurningClients: Sendable {
         try await talk(ws, number, &random)
         state.withLock { $0.endedWell += 1 }
       } catch {
-        let kind = "\(type(of: error)) \(error)".prefix { $0 != "(" && !$0.isNumber }.prefix(70)
-        state.withLock { $0.failed[String(kind), default: 0] += 1 }
+        let kind =
+          (isOpen ? "open: " : "opening: ")
+          + "\(type(of: error)) \(error)".filter { !$0.isNumber && $0 != "," }.prefix(120)
+        state.withLock { state in
+          state.failed[kind, default: 0] += 1
+          state.failures[number, default: []].append(kind)
+        }
       }
       if isOpen { state.withLock { $0.open -= 1 } }
       try? await Task.sleep(for: .milliseconds(Int.random(in: 0..<2000, using: &random)))
@@ -90,8 +102,11 @@ final class ChurningClients: Sendable {
   private func open(_ number: Int) async throws -> WebSocket {
     var options = WebSocketClientOptions()
     options.connect.tls = tls
-    options.connect.timeout = .seconds(60)
-    options.connection.keepalive = .init(interval: .seconds(15), timeout: .seconds(15))
+    options.connect.timeout = patience
+    options.connect.tcp.localAddress = Self.address(of: number)
+    options.request.handshakeTimeout = patience
+    options.connection.closeTimeout = patience
+    options.connection.keepalive = .init(interval: .seconds(15), timeout: patience)
     if number % 4 == 0 { options.extensions = [PermessageDeflate()] }
     return try await WebSocket.connect(number % 10 == 0 ? urls.secure : urls.plain, options: options)
   }
@@ -116,6 +131,9 @@ final class ChurningClients: Sendable {
     try await ws.close()
     if try await ws.read() != nil { violate("something that nobody sent") }
   }
+
+  /// Of the loopback network.
+  private static func address(of number: Int) -> String { "127.1.\(number >> 8).\(number & 255)" }
 
   private func violate(_ what: String) { state.withLock { $0.violations.append(what) } }
 

@@ -32,16 +32,20 @@ final class EchoServer: Sendable {
   }
 
   private func secured() throws -> TLSServerContext {
-    try TLSServerContext(
-      TLSServerOptions(
-        .pem(certificates: .file(certificates.appending("good.pem")), key: .file(certificates.appending("good.key")))))
+    var options = TLSServerOptions(
+      .pem(certificates: .file(certificates.appending("good.pem")), key: .file(certificates.appending("good.key"))))
+    options.handshakeTimeout = patience
+    return try TLSServerContext(options)
   }
 
   private func options(_ tls: TLSServerContext? = nil) -> WebSocketServerOptions {
     var options = WebSocketServerOptions()
     options.listen.tls = tls
+    options.listen.backlog = 4096
+    options.handshake.handshakeTimeout = patience
     options.extensions = [PermessageDeflate()]
-    options.connection.keepalive = .init(interval: .seconds(15), timeout: .seconds(15))
+    options.connection.closeTimeout = patience
+    options.connection.keepalive = .init(interval: .seconds(15), timeout: patience)
     return options
   }
 
@@ -56,6 +60,9 @@ final class EchoServer: Sendable {
     for try await message in ws { try await ws.send(message) }
   }
 }
+
+/// What a limit of time is here: longer than a busy machine takes for anything.
+let patience = Duration.seconds(90)
 
 /// That connections fail is what is wanted here.
 let quiet = Logger(label: "soak") { _ in SwiftLogNoOpLogHandler() }

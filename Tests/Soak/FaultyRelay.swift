@@ -38,6 +38,8 @@ final class FaultyRelay: Sendable {
     var open = 0
     /// Connections that can't have ended well, by what happened to them.
     var fatal: [Trouble.Kind: Int] = [:]
+    /// The same by the client's address.
+    var spoilt: [String: Int] = [:]
     var bytes = 0
   }
   private let state: Mutex<State>
@@ -66,6 +68,18 @@ final class FaultyRelay: Sendable {
     }
   }
 
+  /// Says whose connections it has spoilt, and how many of each.
+  func sayWhatWasSpoilt() {
+    for (address, count) in state.withLock({ $0.spoilt }) { say("SPOILT \(address) \(count)") }
+  }
+
+  private func didSpoil(_ kind: Trouble.Kind, of client: String) {
+    state.withLock { state in
+      state.fatal[kind, default: 0] += 1
+      state.spoilt[client, default: 0] += 1
+    }
+  }
+
   private func report() async throws {
     while true {
       try await Task.sleep(for: .seconds(5))
@@ -91,9 +105,11 @@ final class FaultyRelay: Sendable {
 
   private func pass(_ near: SocketStream, to port: Int, isSecure: Bool) async {
     let trouble = trouble(isSecure: isSecure)
+    // A connection that is gone has none.
+    let client = near.peerAddress?.ipAddress.description ?? "unknown"
     defer { state.withLock { $0.open -= 1 } }
     do {
-      let far = try await TCP.connect("127.0.0.1", port: port, timeout: .seconds(30))
+      let far = try await TCP.connect("127.0.0.1", port: port, timeout: patience)
       let passed = Passed(trouble)
       async let back: Void = move(from: far, to: near, passed)
       await move(from: near, to: far, passed)
@@ -102,9 +118,9 @@ final class FaultyRelay: Sendable {
         socket.cancel(nil)
         if passed.hasFailed { socket.abort(StreamError.aborted) }
       }
-      if passed.hasStruck { state.withLock { $0.fatal[trouble.kind, default: 0] += 1 } }
+      if passed.hasStruck { didSpoil(trouble.kind, of: client) }
     } catch {
-      state.withLock { $0.fatal[.cuts, default: 0] += 1 }
+      didSpoil(.cuts, of: client)
       near.abort(error)
     }
   }
