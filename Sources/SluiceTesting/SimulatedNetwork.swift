@@ -285,7 +285,9 @@ public final class SimulatedStream: PolledDuplexStream, ReaderHolding, WriterHol
 
   public func closeWhenFlushed(_ completion: @escaping @Sendable ((any Error)?) -> Void) {
     switch writeState.close(completion) {
-    case .begin: flush()
+    case .begin:
+      writer.wake()
+      flush()
     case .wait: break
     case .done(let error): completion(error)
     }

@@ -11,14 +11,20 @@ enum Plan: Codable, Sendable {
   case returning(Returning, seed: UInt64)
   case requests(Requests, seed: UInt64)
   case visits(Visits, seed: UInt64)
+  case feed(Feed, seed: UInt64)
 
-  static let kinds = ["chain", "exchange", "room", "talk", "events", "returning", "requests", "visits"]
+  private static let firstKinds = ["chain", "exchange", "room", "talk", "events", "returning", "requests", "visits"]
+  private static let laterKinds = ["feed"]
+  static let kinds = firstKinds + laterKinds
 
   /// - Parameter kind: nil: by chance.
   init(seed: UInt64, kind: String? = nil) {
     var random = SeededGenerator(seed: seed)
-    let chosen = random.pick(["chain", "chain"] + Self.kinds)
-    switch kind ?? chosen {
+    let chosen = random.pick(["chain", "chain"] + Self.firstKinds)
+    // Every eighth seed, by draws of its own: what the others make is what they made before there were these.
+    var further = SeededGenerator(seed: seed ^ 0x6C61_7465_726B_696E)
+    let later = further.chance(8) ? further.pick(Self.laterKinds) : nil
+    switch kind ?? later ?? chosen {
     case "exchange": self = .exchange(Exchange(&random), seed: seed)
     case "room": self = .room(Room(&random), seed: seed)
     case "talk": self = .talk(Talk(&random), seed: seed)
@@ -26,6 +32,7 @@ enum Plan: Codable, Sendable {
     case "returning": self = .returning(Returning(&random), seed: seed)
     case "requests": self = .requests(Requests(&random), seed: seed)
     case "visits": self = .visits(Visits(&random), seed: seed)
+    case "feed": self = .feed(Feed(&further), seed: seed)
     default: self = .chain(Chain(&random), seed: seed)
     }
   }
@@ -33,7 +40,7 @@ enum Plan: Codable, Sendable {
   var seed: UInt64 {
     switch self {
     case .chain(_, let seed), .exchange(_, let seed), .room(_, let seed), .talk(_, let seed), .events(_, let seed),
-      .returning(_, let seed), .requests(_, let seed), .visits(_, let seed):
+      .returning(_, let seed), .requests(_, let seed), .visits(_, let seed), .feed(_, let seed):
       seed
     }
   }
@@ -48,6 +55,7 @@ enum Plan: Codable, Sendable {
     case .returning(let world, _): world
     case .requests(let world, _): world
     case .visits(let world, _): world
+    case .feed(let world, _): world
     }
   }
 
@@ -62,6 +70,7 @@ enum Plan: Codable, Sendable {
     case .returning(let world, let seed): world.simpler.map { .returning($0, seed: seed) }
     case .requests(let world, let seed): world.simpler.map { .requests($0, seed: seed) }
     case .visits(let world, let seed): world.simpler.map { .visits($0, seed: seed) }
+    case .feed(let world, let seed): world.simpler.map { .feed($0, seed: seed) }
     }
   }
 

@@ -148,6 +148,14 @@ extension Chain.Hop {
     }
   }
 
+  /// Whether its near end says by itself that it has failed: what has the simple gear only says so at the next element.
+  var tellsOfFailure: Bool {
+    switch self {
+    case .memory, .memoryOnLoop, .simple, .adapted, .lines, .hixie, .upload, .download: false
+    case .tcp, .tls, .tlsInTLS, .webSocket, .framed, .hybi, .lengthPrefixed, .chunks, .events: true
+    }
+  }
+
   fileprivate var isTLS: Bool {
     switch self {
     case .tls, .tlsInTLS: true
@@ -184,7 +192,7 @@ extension Chain.Hop {
   }
 
   /// Bytes of what arrives at once, at the most.
-  fileprivate var pieceSize: Int {
+  var pieceSize: Int {
     if case .chunks(_, let size) = self { return min(size, wire?.pieceSize ?? size) }
     return wire?.pieceSize ?? .max
   }

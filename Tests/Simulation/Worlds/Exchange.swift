@@ -109,7 +109,7 @@ struct Exchange: World {
         stage.outcome("bridge: \(type(of: error))")
       }
       // What failed may say why for a time, and what came before may be read for one (`lastWordsTimeout`, `stallTimeout`).
-      for wire in [first.wire?.far, second.wire?.near] {
+      for (wire, hop) in [(first.wire?.far, client), (second.wire?.near, server)] where hop.tellsOfFailure {
         if let failed = wire?.sendFailureTime, stage.loop.now - failed > .seconds(100) {
           stage.violate("a bridge went on for \(stage.loop.now - failed) when writing had failed")
         }

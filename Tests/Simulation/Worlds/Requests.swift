@@ -222,6 +222,13 @@ extension Requests.Request {
       Array(text.utf8.dropLast()) + [0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69, 0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8])
   }
 
+  var hasBody: Bool {
+    switch self {
+    case .echo, .echoInChunks, .continued: true
+    default: false
+    }
+  }
+
   var status: Int {
     switch self {
     case .get, .head, .echo, .echoInChunks, .stream, .failingStream, .close, .events, .continued: 200
@@ -244,7 +251,7 @@ private struct Answers {
   private(set) var problem: String?
   private(set) var hasFailed = false
   private var isTaken = false
-  /// Whether a request may take longer than it has time.
+  /// Whether a request may take longer than it has time, or end within its body.
   private let maySendLate: Bool
 
   init(_ requests: [Requests.Request], _ bodySize: Int, maySendLate: Bool) {
@@ -284,7 +291,7 @@ private struct Answers {
       return false
     }
     let request = requests[count]
-    if maySendLate, head.hasPrefix("HTTP/1.1 408 ") {
+    if maySendLate, head.hasPrefix("HTTP/1.1 408 ") || request.hasBody && head.hasPrefix("HTTP/1.1 400 ") {
       isTaken = true
       hasFailed = true
       return false
