@@ -16,6 +16,7 @@ package protocol GatheringSink: PolledWritableStream, EndOfTurn {
 extension GatheringSink {
   @inlinable
   package func flushAtEndOfTurn() {
+    assertOnLoop()
     if isFlushScheduled { return }
     isFlushScheduled = true
     loop.atEndOfTurn(self)

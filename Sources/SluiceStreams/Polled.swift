@@ -48,6 +48,11 @@ public protocol LoopBound {
 
 extension LoopBound {
   public var isOnLoop: Bool { loop.isCurrent }
+
+  /// Of what belongs to the loop's thread. Checked where assertions are: in debug builds, the simulation and the fuzzing.
+  @inlinable
+  @inline(__always)
+  package func assertOnLoop() { assert(loop.isCurrent, "this is for the loop's thread only") }
 }
 
 /// The polled gear of a readable stream: every call is made on the loop, and none waits.

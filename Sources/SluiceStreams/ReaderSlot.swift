@@ -76,16 +76,23 @@ package protocol ReaderHolding: PolledReadableStream, AnyObject {
 
 extension ReaderHolding {
   @inlinable
-  public func attachReader(_ waker: any Waker) throws { try withReader { try $0.attach(waker) } }
+  public func attachReader(_ waker: any Waker) throws {
+    assertOnLoop()
+    try withReader { try $0.attach(waker) }
+  }
 
   @inlinable public var hasReader: Bool { withReader { $0.isTaken } }
 
   @inlinable
-  public func detachReader() { withReader { $0.detach() } }
+  public func detachReader() {
+    assertOnLoop()
+    withReader { $0.detach() }
+  }
 
   /// Wakes the reader. A wake from inside of this comes behind it.
   @inlinable
   package func tellReader() {
+    assertOnLoop()
     var next = withReader { $0.beginWake() }
     while let waker = next {
       waker.wakeReader()

@@ -22,6 +22,7 @@ package struct Watermark: Sendable {
 
   /// Whether there is room; if not, that somebody waits for it.
   package mutating func hasRoom(queued: Int) -> Bool {
+    assert(queued >= 0, "less than nothing is queued")
     if queued < high { return true }
     isAwaited = true
     return false
@@ -29,6 +30,7 @@ package struct Watermark: Sendable {
 
   /// Whether the room that somebody waits for is there: then the writer is to be woken.
   package mutating func isReached(queued: Int) -> Bool {
+    assert(queued >= 0, "less than nothing is queued")
     guard isAwaited, queued <= high / 2 else { return false }
     isAwaited = false
     return true

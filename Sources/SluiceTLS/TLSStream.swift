@@ -87,6 +87,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   // MARK: reading
 
   public func poll() throws -> Polled<Bytes> {
+    assertOnLoop()
     while true {
       switch readState {
       case .open: break
@@ -187,6 +188,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   // MARK: writing
 
   public func hasRoom() throws -> Bool {
+    assertOnLoop()
     switch writeState {
     case .open:
       let hasRoom = try transportHasRoom() && engine.output.count < Self.highWatermark
@@ -212,6 +214,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   }
 
   public func push(_ bytes: consuming Bytes) throws {
+    assertOnLoop()
     guard case .open = writeState else {
       _ = try hasRoom()
       return

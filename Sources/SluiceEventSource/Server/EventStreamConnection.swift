@@ -108,6 +108,7 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
   }
 
   public func hasRoom() throws -> Bool {
+    assertOnLoop()
     switch state {
     case .open:
       let hasRoom = try gathered.count < options.writeHighWatermark && transport.hasRoom()
@@ -118,6 +119,7 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
   }
 
   public func push(_ event: consuming ServerSentEvent) throws {
+    assertOnLoop()
     try checkWritable()
     var text = BytesBuilder()
     try event.write(to: &text)

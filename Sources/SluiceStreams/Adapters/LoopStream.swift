@@ -59,6 +59,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
   // MARK: reading
 
   public func poll() throws -> Polled<Bytes> {
+    assertOnLoop()
     switch readState {
     case .idle:
       readState = .reading
@@ -124,6 +125,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
   // MARK: writing
 
   public func hasRoom() throws -> Bool {
+    assertOnLoop()
     guard case .open = writeState else { throw writeState.refusal }
     return watermark.hasRoom(queued: queue.count)
   }
@@ -131,6 +133,7 @@ where Base.Output == Bytes, Base.Input == Bytes {
   public var queuedByteCount: Int { queue.count }
 
   public func push(_ bytes: consuming Bytes) throws {
+    assertOnLoop()
     guard case .open = writeState else { throw writeState.refusal }
     // No write of the other stream is done within the turn.
     queue.appendSettled(bytes)

@@ -58,10 +58,12 @@ package struct ByteQueue: ~Copyable {
     for chunk in unsettled { appendSettled(chunk) }
     appendSettled(rest)
     closeTail()
+    assert(chunks.reduce(0) { $0 + $1.count } == count, "the queue holds another number of bytes than it counts")
   }
 
   /// Drops the first `count` bytes, as they were written.
   package mutating func dropFirst(_ count: Int) {
+    assert(count >= 0 && count <= self.count, "more is dropped than is queued")
     self.count -= count
     var left = count
     while left > 0, let first = chunks.first {
@@ -73,6 +75,7 @@ package struct ByteQueue: ~Copyable {
         left = 0
       }
     }
+    assert(left == 0, "what is dropped was not at the front")
   }
 
   package mutating func removeAll() {

@@ -49,7 +49,8 @@ package struct TimerQueue {
   package mutating func popDue(at now: Duration) -> (@Sendable () -> Void)? {
     guard let deadline = nextDeadline, deadline <= now else { return nil }
     let entry = heap.removeMin()
-    live.remove(entry.timer.id)
+    let wasLive = live.remove(entry.timer.id) != nil
+    assert(wasLive && heap.count >= live.count, "a timer fires that was cancelled, or is not queued")
     return entry.work
   }
 }

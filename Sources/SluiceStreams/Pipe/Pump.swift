@@ -96,6 +96,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
   package func wakeWriter() { wake() }
 
   private func wake() {
+    source.assertOnLoop()
     switch state {
     case .waiting(let continuation):
       state = unsafe .moving(continuation)
@@ -122,6 +123,7 @@ where Source.Output == Sink.Input {  // touched on its loop only
 
   @usableFromInline
   func finish(_ outcome: PipeOutcome) {
+    source.assertOnLoop()
     switch state {
     case .idle:
       Reached.mark("pump.cancelledBeforeStart")

@@ -58,8 +58,23 @@ package protocol WriterHolding: PolledWritableStream, AnyObject {
 }
 
 extension WriterHolding {
-  public func attachWriter(_ waker: any Waker) throws { try writer.attach(writer: waker) }
-  public func detachWriter() { writer.detachWriter() }
-  public func attachBroadcast(_ waker: any Waker) { writer.attach(broadcast: waker) }
-  public func detachBroadcast(_ waker: any Waker) { writer.detach(broadcast: waker) }
+  public func attachWriter(_ waker: any Waker) throws {
+    assertOnLoop()
+    try writer.attach(writer: waker)
+  }
+
+  public func detachWriter() {
+    assertOnLoop()
+    writer.detachWriter()
+  }
+
+  public func attachBroadcast(_ waker: any Waker) {
+    assertOnLoop()
+    writer.attach(broadcast: waker)
+  }
+
+  public func detachBroadcast(_ waker: any Waker) {
+    assertOnLoop()
+    writer.detach(broadcast: waker)
+  }
 }

@@ -112,6 +112,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   // MARK: reading
 
   public func poll() throws -> Polled<Output> {
+    assertOnLoop()
     if case .notYet = reading { reading = .begun }
     while true {
       if case .cancelled = reading { return .end }
@@ -183,6 +184,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
 
   /// While there is no connection, there is room for one element.
   public func hasRoom() throws -> Bool {
+    assertOnLoop()
     while true {
       guard case .open = writeState else { throw StreamError.closed }
       switch state {
@@ -199,6 +201,7 @@ public final class ReconnectingStream<Received: Sendable, Sent: Sendable>: Polle
   }
 
   public func push(_ element: consuming Input) throws {
+    assertOnLoop()
     _ = try hasRoom()
     unsent.append(element)
     guard case .connected(let link) = state else {

@@ -101,6 +101,7 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
 
   /// What the transform still has for the sink comes before the next element: it is given as there is room for it.
   public func hasRoom() throws -> Bool {
+    assertOnLoop()
     if stage.isSettled { return try sink.hasRoom() }
     return switch try pushReady(aboveWatermark: false) {
     case .needsInput: true
@@ -110,6 +111,7 @@ extension TransformedSink: PolledWritableStream where Sink: PolledWritableStream
   }
 
   public func push(_ element: consuming T.Input) throws {
+    assertOnLoop()
     if !stage.isSettled, case .ended = try pushReady(aboveWatermark: true) { throw StreamError.closed }
     switch try stage.pass(element, { try sink.push($0) }) {
     case .settled: break

@@ -60,6 +60,7 @@ extension TransformedStream: LoopBound where Source: LoopBound {
 
 extension TransformedStream: PolledReadableStream where Source: PolledReadableStream {
   public func poll() throws -> Polled<T.Output> {
+    assertOnLoop()
     while true {
       switch try stage.next() {
       case .element(let element): return .element(element)

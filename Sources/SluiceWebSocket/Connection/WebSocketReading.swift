@@ -50,6 +50,7 @@ extension WebSocket: ServedStream {
 
   /// The next message; nil when the peer has closed well.
   public func poll() throws -> Polled<Message> {
+    assertOnLoop()
     incoming.hasBeenRead = true
     incoming.readCount &+= 1
     while true {

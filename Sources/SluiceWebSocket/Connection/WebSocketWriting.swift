@@ -10,6 +10,7 @@ extension WebSocket {
   /// - Throws: `WebSocketError.closed` when the peer has closed with a code that tells of a failure; `StreamError.closed` after any other Close
   ///   in either direction; otherwise what the connection failed with.
   public func hasRoom() throws -> Bool {
+    assertOnLoop()
     if heldControls?.senders != nil, isOpen {
       outgoing.isRoomAwaited = true
       return false

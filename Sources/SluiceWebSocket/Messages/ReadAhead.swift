@@ -71,6 +71,7 @@ struct ReadAhead: ~Copyable {
 
   private mutating func didTake(_ part: Part) {
     queue?.byteCount -= Self.cost(of: part)
+    assert(byteCount >= 0 && (byteCount == 0 || queue?.parts.isEmpty == false), "bytes are counted that nobody holds")
     if queue?.parts.isEmpty == true { queue = nil }
   }
 
