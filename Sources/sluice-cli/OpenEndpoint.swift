@@ -54,25 +54,26 @@ struct EndpointOpener: Sendable {
   /// - Parameters:
   ///   - visit: The connection that it is opened for, if it is, of which a command is told.
   ///   - length: Bytes of what it will be sent, if that is known.
+  ///   - loop: Where connections of WebSockets, TCP, TLS and Unix sockets live.
   func open(
-    _ endpoint: Endpoint, as role: Role, for visit: Visit? = nil, length: Int? = nil
+    _ endpoint: Endpoint, as role: Role, for visit: Visit? = nil, length: Int? = nil, on loop: UVLoop = .shared
   ) async throws -> OpenEndpoint {
     switch endpoint {
     case .standardIO: return .bytes(standardIO())
     case .webSocket(let url):
       if let reconnection { return try await reconnection.webSocket(url) }
-      let socket = try await WebSocket.connect(url, protocols: protocols, options: client)
+      let socket = try await WebSocket.connect(url, protocols: protocols, options: client, on: loop)
       try await greeting.say(to: socket)
       return .messages(.socket(socket))
-    case .tcp(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: false))
-    case .tls(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: true))
+    case .tcp(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: false), on: loop)
+    case .tls(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: true), on: loop)
     case .udp(let host, let port):
       return datagrams(try await DatagramSocket.connect(host, port: port, options: client.connect.tcp))
     case .unixDatagram(let path): return datagrams(try await DatagramSocket.connect(path: path))
     case .unixPackets(let path):
       let socket = try await DatagramSocket.connectPackets(path, timeout: client.timeout)
       return .messages(.other(PacketStream(socket, datagrams)))
-    case .unix(let path): return try await connect(Origin(host: "localhost", port: 0, isSecure: false), path)
+    case .unix(let path): return try await connect(Origin(host: "localhost", port: 0, isSecure: false), path, on: loop)
     case .file(let path):
       let path = FilePath(path)
       switch role {
@@ -113,13 +114,13 @@ struct EndpointOpener: Sendable {
     .messages(.other(DatagramStream(socket, datagrams, patience: patience)))
   }
 
-  private func connect(_ origin: Origin, _ unixSocket: String? = nil) async throws -> OpenEndpoint {
+  private func connect(_ origin: Origin, _ unixSocket: String? = nil, on loop: UVLoop) async throws -> OpenEndpoint {
     var options = client.connect
     // What the environment says of proxies is for HTTP and what begins as HTTP.
     if unixSocket != nil { options.proxy = .none } else if case .environment = client.proxy { options.proxy = .none }
     options.unixSocket = unixSocket
     if let reconnection { return try await reconnection.bytes(origin, options) }
-    let stream = try await Connect.open(origin, options: options)
+    let stream = try await Connect.open(origin, options: options, on: loop)
     try await greeting.say(to: stream)
     return .bytes(stream)
   }

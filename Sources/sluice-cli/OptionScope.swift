@@ -84,6 +84,12 @@ struct OptionScope: Sendable {
       $0.source.isListener && !$0.source.isDatagrams && !$0.source.isPackets
         || $0.targets.contains(where: \.isBroadcast)
     },
+    OptionScope(["--loops"], forAny: "listen+ws:, listen+wss:, listen+tcp:, listen+tls: and listen+sse+http:") {
+      switch $0 {
+      case .listenWebSocket, .listenTCP, .listenTLS, .broadcast: true
+      default: false
+      }
+    },
     OptionScope(["--max-connections", "--metrics"], for: "listening endpoints") {
       $0.source.isListener || $0.targets.contains(where: \.isBroadcast)
     },

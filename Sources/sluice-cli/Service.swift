@@ -27,6 +27,8 @@ struct Service: Sendable {
   /// Of a Unix socket.
   let socketMode: SocketMode?
   let socketOwner: SocketOwner?
+  /// Whether WebSockets are served by a server of HTTP, as routes, and on several loops.
+  let servesRoutes: Bool
   /// What is counted, if anybody asks for it.
   let metrics: Metrics?
   let notice: ListeningNotice
@@ -52,7 +54,7 @@ struct Service: Sendable {
   private func listen(_ stop: Stop) async throws {
     switch source {
     case .listenWebSocket(let url):
-      if destinations.areHTTP { return try await serveRoutes(url, stop) }
+      if servesRoutes { return try await serveRoutes(url, stop) }
       let server = try await WebSocketServer.listen(url, options: options)
       tellListening(server.url, stop)
       if destinations.target == .echo && connector.isPlain { return try await serveEcho(server, stop) }
@@ -60,11 +62,11 @@ struct Service: Sendable {
       // These the server's observer counts.
       try await serve(server.connections, stop, counting: nil, open: { Visit($0) })
     case .listenTCP(let host, let port):
-      let listener = try await listener(host, port)
-      tellListening(listener.port > 0 ? "tcp://\(listener.name)" : "unix:\(listener.name)", stop)
+      let sockets = try await sockets(host, port)
+      tell(sockets, "tcp://", orUnix: "unix:", stop)
       let counter = options.listen.counter()
       try await serve(
-        listener, stop,
+        sockets, stop,
         open: { socket in
           try await interruption.cancelling {
             let origin = try await origin(of: socket)
@@ -73,11 +75,11 @@ struct Service: Sendable {
         })
     case .listenTLS(let host, let port):
       guard let tls else { return }
-      let listener = try await listener(host, port)
-      tellListening(listener.port > 0 ? "tls://\(listener.name)" : "tls+unix:\(listener.name)", stop)
+      let sockets = try await sockets(host, port)
+      tell(sockets, "tls://", orUnix: "tls+unix:", stop)
       let counter = options.listen.counter()
       try await serve(
-        listener, stop,
+        sockets, stop,
         open: { socket in
           try await interruption.cancelling {
             let origin = try await origin(of: socket)
@@ -129,13 +131,19 @@ struct Service: Sendable {
     try await serve(sessions, stop, open: { Visit($0) })
   }
 
-  private func listener(_ host: String, _ port: Int) async throws -> SocketListener {
-    let listener =
-      if let descriptor = options.listen.descriptor { try await SocketListener.adopt(descriptor) } else {
-        try await TCP.listen(host, port: port)
-      }
-    listener.onExhaustion(tellOfExhaustion)
-    return listener
+  /// A listening socket for each loop.
+  private func sockets(_ host: String, _ port: Int) async throws -> ServerSockets {
+    let name = host.contains(":") ? "[\(host)]" : host
+    // The scheme counts for nothing: what TLS there is, is the tool's.
+    let url = try ConnectionURL("ws://\(name):\(port)", schemes: ["ws"], allowsPortZero: true)
+    let sockets = try await ServerSockets.listen(url, options.listen)
+    sockets.onExhaustion(tellOfExhaustion)
+    return sockets
+  }
+
+  private func tell(_ sockets: ServerSockets, _ scheme: String, orUnix unixScheme: String, _ stop: Stop) {
+    guard let name = sockets.listeners.first?.name else { return }
+    tellListening((sockets.port > 0 ? scheme : unixScheme) + name, stop)
   }
 
   private func tellListening(_ place: String, _ stop: Stop) {
@@ -264,6 +272,28 @@ struct Service: Sendable {
     guard let target = destinations.target else { return }
     stop.set { connections.cancel(nil) }
     defer { stop.disobey() }
+    try await accept(connections, on: .shared, target, counting: metrics, open: endpoint)
+  }
+
+  /// The same on each loop that listens.
+  private func serve(
+    _ sockets: ServerSockets, _ stop: Stop,
+    open endpoint: @escaping @Sendable (SocketStream) async throws -> Visit
+  ) async throws {
+    guard let target = destinations.target else { return }
+    let listeners = sockets.listeners
+    stop.set { for listener in listeners { listener.cancel(nil) } }
+    defer { stop.disobey() }
+    try await sockets.run { index in
+      let listener = listeners[index]
+      try await accept(listener, on: listener.uvLoop, target, counting: metrics, open: endpoint)
+    }
+  }
+
+  private func accept<Connection: Sendable>(
+    _ connections: any ReadableStream<Connection>, on loop: UVLoop, _ target: Endpoint, counting metrics: Metrics?,
+    open endpoint: @escaping @Sendable (Connection) async throws -> Visit
+  ) async throws {
     if target == .standardIO {
       guard let opened = try await first(of: connections, open: endpoint) else { return }
       metrics?.didOpen()
@@ -274,7 +304,7 @@ struct Service: Sendable {
     try await withThrowingDiscardingTaskGroup { group in
       while let connection = try await connections.read() {
         diagnostics.verbose("accepted a connection")
-        group.addTask(executorPreference: UVLoop.shared) {
+        group.addTask(executorPreference: loop) {
           do {
             let visit = try await endpoint(connection)
             metrics?.didOpen()
@@ -353,7 +383,8 @@ struct Service: Sendable {
     // What opens at once is not left to another task: a WebSocket's messages and the Close behind them may be here already, and once that
     // is answered nothing can be given back.
     guard RegularFile.mayWait(toOpen: filled) else { return try await opener.open(filled, as: .target, for: visit) }
-    return try await interruption.cancelling { try await opener.open(filled, as: .target) }
+    let loop = visit.loop
+    return try await interruption.cancelling { try await opener.open(filled, as: .target, on: loop) }
   }
 }
 

@@ -58,6 +58,12 @@ struct ServingOptions: ParsableArguments {
   var socketOwner: String?
 
   @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Serve on N loops, each a thread, over which the system spreads connections. Default: 1.", valueName: "N"))
+  var loops = 1
+
+  @Option(
     help: ArgumentHelp(
       "Serve counts of connections, bytes, messages, refusals and errors at http://HOST:PORT/metrics, as Prometheus reads them; with port 0 the system chooses one.",
       valueName: "HOST:PORT"))
@@ -76,6 +82,9 @@ struct ServingOptions: ParsableArguments {
     ] {
       if let value, value < 1 { throw ValidationError("\(option) must be 1 or more, not \(value).") }
     }
+    if !(1...Self.mostLoops).contains(loops) {
+      throw ValidationError("--loops must be 1 to \(Self.mostLoops), not \(loops).")
+    }
     try checkSeconds("--idle-timeout", idleTimeout, above: 0)
     if let metrics {
       do throws(UsageError) { _ = try Endpoint.hostAndPort("//" + metrics, in: metrics, allowsZero: true) } catch {
@@ -84,7 +93,11 @@ struct ServingOptions: ParsableArguments {
     }
   }
 
+  /// Threads; a machine has fewer processors.
+  private static let mostLoops = 256
+
   func apply(to options: inout ListenOptions) {
+    options.loops = loops
     if let maxConnections { options.maxConnections = maxConnections }
     options.maxConnectionsPerAddress = maxConnectionsPerAddress
     options.allowedClients = allowed

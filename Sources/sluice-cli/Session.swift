@@ -53,6 +53,10 @@ struct Session: Sendable {
         "\(source.name) can't be connected to \(target.name): rooms and what is shared are for WebSockets and byte streams"
       )
     }
+    if command.serving.loops > 1, destinations.endpoints.contains(.standardIO) {
+      throw UsageError(
+        "--loops does not apply to \(source.name) with '-', which takes one connection; 'shared:-' takes many")
+    }
     if source.isMeetingPlace {
       throw UsageError("\(source.name) comes second: sluice listen+ws://HOST:PORT \(source.name)")
     }
@@ -166,7 +170,13 @@ struct Session: Sendable {
     command.serving.apply(to: &server.listen)
     server.descriptor = inherited?.descriptor
     server.connection.idleTimeout = command.serving.idleTimeout.map { .seconds($0) }
-    server.connection.observer = metrics.map { WebSocketCounting($0, countsConnections: !destinations.areHTTP) }
+    let connector = Connector(
+      command, source: source,
+      speaksJSON: command.events.json && !([source] + destinations.endpoints).contains(where: \.isFeed),
+      recorder: recorder, metrics, interruption: interruption, diagnostics)
+    let isBareEcho = destinations.target == .echo && connector.isPlain
+    let servesRoutes = destinations.areHTTP || command.serving.loops > 1 && !isBareEcho
+    server.connection.observer = metrics.map { WebSocketCounting($0, countsConnections: !servesRoutes) }
     // Where there is nothing to ask, a handshake needs no task.
     if credentials.asked != nil || answers.contains(where: { _ in true }) {
       server.onRequest = { request in
@@ -178,10 +188,7 @@ struct Session: Sendable {
     self.diagnostics = diagnostics
     self.service = Service(
       source: source, destinations: destinations, opener: opener,
-      connector: Connector(
-        command, source: source,
-        speaksJSON: command.events.json && !([source] + destinations.endpoints).contains(where: \.isFeed),
-        recorder: recorder, metrics, interruption: interruption, diagnostics), options: server,
+      connector: connector, options: server,
       tls: tls,
       balancing: balancing,
       gatherings: gatherings, hasNoInput: hasNoInput, passesPath: command.serving.passPath, credentials: credentials,
@@ -189,7 +196,7 @@ struct Session: Sendable {
       maxDatagramPeers: command.serving.maxConnections ?? DatagramSessions.usualMaxCount,
       socketMode: command.serving.socketMode,
       socketOwner: try command.serving.socketOwner.map { try SocketOwner($0) },
-      metrics: metrics,
+      servesRoutes: servesRoutes, metrics: metrics,
       notice: notice, diagnostics: diagnostics, interruption: interruption)
   }
 

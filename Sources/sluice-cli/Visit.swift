@@ -1,5 +1,6 @@
 import Sluice
 import SluiceHTTP
+import SluiceIO
 import SluiceStreams
 
 /// A connection of a server, as its target is told of it.
@@ -46,6 +47,18 @@ struct Visit: Sendable {
     endpoint = .messages(.other(packets))
     connection = .packets
     self.slot = slot
+  }
+
+  /// Where it lives: what is connected to it passes fastest on the same loop.
+  var loop: UVLoop {
+    let loop: any Loop =
+      switch connection {
+      case .webSocket(let socket): socket.loop
+      case .socket(let socket, _): socket.loop
+      case .secure(let stream, _): stream.loop
+      case .datagrams, .packets: UVLoop.shared
+      }
+    return loop as? UVLoop ?? .shared
   }
 
   /// What a command that serves it is told, gathered when there is one.

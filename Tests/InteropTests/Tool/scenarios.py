@@ -557,7 +557,7 @@ OPTION_PLACES = {
     ("listen+ws://BUSY", "-"): [
         "response-header", "allow-origin", "proxy-protocol-from", "max-connections", "metrics", "max-connections-per-address", "allow",
         "idle-timeout"],
-    ("listen+ws://BUSY", "room:"): ["when-slow", "route", "files", "health"],
+    ("listen+ws://BUSY", "room:"): ["when-slow", "loops", "route", "files", "health"],
     ("listen+ws://BUSY", "ws://127.0.0.1:1"): ["pass-path"],
     ("sse+http://127.0.0.1:1", "-"): ["event", "last-event-id", "json", "max-event", "method"],
     ("http://127.0.0.1:1", "-"): ["data"],
@@ -578,7 +578,7 @@ OPTION_PLACES = {
 # What a recording and a log are refused for, recording.py has.
 OPTIONS_FOR_ALL = ["length-form", "linger", "quiet-after", "record", "log", "log-hex", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
-                 "basic-auth": "a:b", "when-slow": "drop", "metrics": "127.0.0.1:0", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
+                 "basic-auth": "a:b", "when-slow": "drop", "metrics": "127.0.0.1:0", "loops": "2", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
                  "tls-profile": "system", "method": "PUT", "close-code": "3000", "resolve": "a:1:127.0.0.1", "local-address": "127.0.0.1", "from": "earliest", "max-age": "1d", "window": "80x24", "speed": "max", "play": "source", "socket-mode": "600", "socket-owner": "0"}
 
 

@@ -1,5 +1,6 @@
 """What the tool serves to many: serving.py NAME TOOL. Exits 1 and says why when something differs."""
 import base64
+import contextlib
 import os
 import re
 import shutil
@@ -391,6 +392,82 @@ def metrics():
         with socket.create_server(("127.0.0.1", 0)) as taken:
             check(b"EADDRINUSE" in run("--metrics", "127.0.0.1:%d" % taken.getsockname()[1], "listen+tcp://127.0.0.1:0", "echo:", status=7).stderr, "a port that is taken")
     for words, told in [(["--metrics", "127.0.0.1", "listen+tcp://127.0.0.1:0", "echo:"], b"--metrics must be HOST:PORT"), (["--metrics", "127.0.0.1:0", "-", "tcp://127.0.0.1:1"], b"--metrics does not apply")]:
+        check(told in (done := run(*words, status=64)).stderr, f"{words}: {done.stderr}")
+
+
+def loops():
+    """Connections on several loops share rooms, commands and topics as those on one do; each kind of listener ends in order."""
+    with Server("listen+tcp://127.0.0.1:0", "echo:") as echo, tempfile.TemporaryDirectory() as folder:
+        for source, target in [(ANY, "echo:"), (ANY, "room:"), (ANY, "shared:exec:cat"), (ANY, f"topic+sqlite:{folder}/t/x".replace("/t/", "/t.db/")), (ANY, "topic+memory:x"), (ANY, f"tcp://127.0.0.1:{echo.port}"), (ANY, "exec:cat"),
+                               ("listen+tcp://127.0.0.1:0", "echo:"), ("listen+tcp://127.0.0.1:0", "room:"), ("listen+tcp://127.0.0.1:0", "shared:exec:cat"), ("listen+tcp://127.0.0.1:0", f"tcp://127.0.0.1:{echo.port}"),
+                               ("listen+tcp://127.0.0.1:0", "exec:cat")]:
+            with Server("--loops", "3", "--metrics", "127.0.0.1:0", "--max-connections", "24", source, target) as server:
+                names = {open(f"/proc/{server.process.pid}/task/{task}/comm").read().strip() for task in os.listdir(f"/proc/{server.process.pid}/task")}
+                check({f"sluice-loop-{number}" for number in range(3)} <= names, f"{source} {target}: threads {names}")
+                is_socket, is_shared = source == ANY, target.startswith(("room:", "shared:", "topic"))
+
+                def word(text):
+                    return text if is_socket else text.encode() + b"\n"
+
+                def until(client, text):
+                    while (got := client.receive()) != word(text):
+                        check(got, f"{source} {target}: no {text}")
+                members = []
+                # Each is there when it hears itself.
+                for number in range(24):
+                    members.append(WebSocket(server.port) if is_socket else Line(server.port))
+                    members[number].send(word(f"in {number}"))
+                    until(members[number], f"in {number}")
+                if is_shared:
+                    for number, member in enumerate(members):
+                        member.send(word(f"hello {number}"))
+                    heard = []
+                    for member in members:
+                        words = []
+                        while len(words) < 24:
+                            got = member.receive()
+                            check(got, f"{source} {target}: an end")
+                            if (text := got if is_socket else got.decode().strip()).startswith("hello"):
+                                words.append(text)
+                        heard.append(words)
+                    check(all(sorted(words) == sorted(f"hello {number}" for number in range(24)) for words in heard), f"{source} {target}: {heard[0]}")
+                    # What all share has one order; in a room, only that of each speaker is kept.
+                    if not target.startswith("room:"):
+                        check(all(words == heard[0] for words in heard), f"{source} {target}: different orders")
+                else:
+                    for number, member in enumerate(members):
+                        member.send(word(f"hello {number}"))
+                    for number, member in enumerate(members):
+                        until(member, f"hello {number}")
+                values = scraped(server)
+                check((values["connections_open"], values["connections_accepted_total"]) == (24, 24), f"{source} {target}: {values}")
+                # The limit is one for all loops.
+                if is_socket:
+                    extra = WebSocket(server.port)
+                    check(extra.status == 503, "one too many")
+                    extra.socket.close()
+                else:
+                    check(Line(server.port).receive() == b"", "one too many")
+                for member in members[:12]:
+                    member.close()
+                within(f"{source} {target}: the ends of half", lambda: scraped(server)["connections_open"] in (12, 13))
+    with subprocess.Popen([tool, "--loops", "2", "-", "listen+sse+http://127.0.0.1:0"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        port = int(process.stderr.readline().decode().rsplit(":", 1)[1].strip("/\n"))
+        with contextlib.ExitStack() as stack:
+            readers = [stack.enter_context(socket.create_connection(("127.0.0.1", port), LIMIT)) for _ in range(8)]
+            for reader in readers:
+                reader.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                check(b"200" in reader.recv(65536), "an event stream")
+            time.sleep(0.3)
+            process.stdin.write(b"one\ntwo\n")
+            process.stdin.close()
+            for reader in readers:
+                got = b""
+                while chunk := reader.recv(65536):
+                    got += chunk
+                check(got.find(b"data: one") < got.find(b"data: two") and b"data: two" in got, f"events: {got}")
+        check(process.wait(LIMIT) == 0, f"its end: {process.returncode}")
+    for words, told in [(["--loops", "0", ANY, "echo:"], b"--loops must be 1"), (["--loops", "2", ANY], b"'-', which takes one connection"), (["--loops", "2", "listen+unix:/x/s", "echo:"], b"--loops does not apply")]:
         check(told in (done := run(*words, status=64)).stderr, f"{words}: {done.stderr}")
 
 
