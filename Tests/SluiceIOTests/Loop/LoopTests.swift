@@ -38,10 +38,23 @@ struct LoopTests {
     try await loop.run { timer.isStopped = true }
   }
 
-  /// What a loop tells, in order.
-  private final class Told: SingleWaker, @unchecked Sendable {  // touched on its loop only
-    var order: [String] = []
-    func wake() { order.append("data") }
+  /// Which of several wakers a loop has told, in order.
+  private final class Order: @unchecked Sendable {  // touched on its loop only
+    var numbers: [Int] = []
+    static let timer = -1
+  }
+
+  private final class Told: SingleWaker {
+    let number: Int
+    let order: Order
+
+    init(_ number: Int, _ order: Order) {
+      self.number = number
+      self.order = order
+    }
+
+    // Nobody reads, so that some are told again.
+    func wake() { if !order.numbers.contains(number) { order.numbers.append(number) } }
   }
 
   // A server gives up handshakes and requests by timers. One whose loop was busy for longer than their time has not looked yet whether they came.
@@ -49,7 +62,7 @@ struct LoopTests {
   func lateTimer(sockets count: Int) async throws {
     let loop = try UVLoop(name: "late")
     defer { loop.stop() }
-    let told = Told()
+    let order = Order()
     var pairs: [(near: SocketStream, far: SocketStream)] = []
     let listener = try await TCP.listen("127.0.0.1", port: 0, on: loop)
     defer { listener.cancel() }
@@ -60,14 +73,14 @@ struct LoopTests {
     }
     let all = pairs
     try await loop.run {
-      for pair in all {
+      for (number, pair) in all.enumerated() {
         guard case .pending = try pair.near.poll() else {
           Issue.record("data that nobody sent")
           return
         }
-        try pair.near.attachReader(told)
+        try pair.near.attachReader(Told(number, order))
       }
-      _ = loop.schedule(after: .milliseconds(50)) { told.order.append("timer") }
+      _ = loop.schedule(after: .milliseconds(50)) { order.numbers.append(Order.timer) }
     }
     // Busy from before the data comes until the time is over.
     let isSent = Atomic(false)
@@ -77,9 +90,9 @@ struct LoopTests {
     }
     for pair in all { try await pair.far.write("in time") }
     isSent.store(true, ordering: .releasing)
-    while try await loop.run({ !told.order.contains("timer") }) { try await Task.sleep(for: .milliseconds(10)) }
-    let order = try await loop.run { told.order }
-    #expect(order.firstIndex(of: "timer") == count)
+    while try await loop.run({ !order.numbers.contains(Order.timer) }) { try await Task.sleep(for: .milliseconds(10)) }
+    let place = try await loop.run { order.numbers.firstIndex(of: Order.timer) }
+    #expect(place == count)
     for pair in all {
       pair.far.abort(StreamError.aborted)
       pair.near.abort(StreamError.aborted)
