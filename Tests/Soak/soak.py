@@ -3,7 +3,7 @@
 soak.py PROGRAM [--minutes M] [--connections N] [--seed S]
 
 Fails if an echo was lost or altered, if more connections of a client failed than the relay has spoilt of its, if something is left open when all clients have gone, or if the
-memory of a process has grown: between the second fifth of the time and the last one, by more than a twentieth and 4 MiB.
+memory of a process has grown: between the second fifth of the time from when all have come and the last one, by more than a twentieth and 4 MiB.
 Kernel slab is the whole system's: it is printed, and judged in the same way, unless --ignore-slab says that others are at work.
 """
 import argparse
@@ -109,8 +109,8 @@ def soak(options, certificates):
     while not clients.is_done and all(part.process.poll() is None for part in parts):
         time.sleep(10)
         seconds = time.monotonic() - start
-        samples.append((seconds, [part.memory for part in parts] + [slab()]))
-        memory = samples[-1][1]
+        samples.append((seconds, clients.figure("open"), [part.memory for part in parts] + [slab()]))
+        memory = samples[-1][2]
         print(
             f"{seconds:5.0f} {clients.figure('open'):5} {clients.figure('opened'):7} {clients.figure('messages'):9} "
             f"{clients.figure('failed'):6}/{relay.figure('fatal'):<6} {'  '.join(mib(count) for count in memory)}", flush=True)
@@ -152,10 +152,14 @@ def soak(options, certificates):
 
 
 def growth(samples, options):
-    """What has grown. The beginning does not count: until all have come, and until memory that is kept has been used once."""
-    total = options.minutes * 60
-    early = [memory for seconds, memory in samples if total * 0.2 < seconds <= total * 0.4]
-    late = [memory for seconds, memory in samples if total * 0.8 < seconds <= total]
+    """What has grown since all had come. The first fifth from then on does not count, in which memory that is kept is used once."""
+    end = options.minutes * 60
+    start = next((seconds for seconds, count, _ in samples if count >= options.connections * 0.9), 0)
+
+    def during(first, last):
+        return [memory for seconds, _, memory in samples if first < (seconds - start) / (end - start) <= last]
+
+    early, late = (during(0.2, 0.4), during(0.8, 1)) if start < end else ([], [])
     problems = []
     if not early or not late:
         return problems
