@@ -201,10 +201,12 @@ public final class EventStreamConnection: PolledWritableStream, WriterHolding, G
     stallWatch = StallWatch(transport, limit: limit) { [weak self] in
       guard let self else { return }
       self.stallWatch = nil
-      // There may be room again without a word of it.
       if (try? self.transport.hasRoom()) == false {
         Reached.mark("events.stalled")
         self.abort(EventSourceError.stalled(limit))
+      } else {
+        // Below the high mark there is room, of which nobody is told before the low one: a client that stalls in between would keep who waits for ever.
+        self.wakeWriter()
       }
     }
   }

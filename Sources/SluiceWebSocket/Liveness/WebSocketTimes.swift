@@ -109,10 +109,10 @@ extension WebSocket {
   private func nothingWasTaken(_ limit: Duration) {
     heldControls?.stall = nil
     guard isOpen, let since = heldControls?.roomAwaitedSince else { return }
-    // There may be room again without a word of it.
+    // Below the high mark there is room, of which nobody is told before the low one: a peer that stalls in between would keep who waits for ever.
     guard (try? hasRoomNow()) == false else {
-      heldControls?.roomAwaitedSince = nil
-      return
+      Reached.mark("ws.stalledBetweenMarks")
+      return tellOfRoom()
     }
     guard loop.now - since >= limit else { return beginStallWatch(limit) }
     Reached.mark("ws.stalled")
