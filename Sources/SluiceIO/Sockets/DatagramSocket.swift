@@ -36,7 +36,7 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
   private let name: String
   private let kind: Kind
   /// The file of a Unix socket that is ours, which goes when this does.
-  private let fileToRemove: SocketFile?
+  private var fileToRemove: SocketFile?
   private var watch: DescriptorWatch
   private var reader: LoopWaiter?
   private var writers: [LoopWaiter] = []
@@ -289,10 +289,11 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
     if reader != nil { _ = watch.start(.readable) }
   }
 
-  /// Nobody receives any more. What was sent has been sent.
+  /// Nobody receives any more: the file of a Unix socket is gone when that is told. What was sent has been sent.
   package func cancel() {
     uvLoop.perform {
       self.isCancelled = true
+      self.fileToRemove.take()?.remove()
       self.reader.take()?.wake()
     }
   }
@@ -326,7 +327,7 @@ package final class DatagramSocket: LoopResident, @unchecked Sendable {  // touc
 
   func loopWillEnd() {
     isCancelled = true
-    if !watch.isClosed { fileToRemove?.remove() }
+    fileToRemove.take()?.remove()
     watch.close()
     didBecomeReady()
   }

@@ -276,6 +276,18 @@ def greetings():
         run("--quiet-after", "0.3", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
 
 
+def is_refused(place):
+    """Whether a connection ends before anything was said; it may be reset before its client knows that it was made."""
+    try:
+        client = Line(place)
+    except ConnectionResetError:
+        return True
+    try:
+        return client.receive() == b""
+    finally:
+        client.close()
+
+
 looked_at = []
 
 
@@ -341,9 +353,7 @@ def metrics():
                     check(third.status == 503, "one too many")
                     third.socket.close()
                 else:
-                    third = Line(server.port or folder + "/s")
-                    check(third.receive() == b"", "one too many")
-                    third.close()
+                    check(is_refused(server.port or folder + "/s"), "one too many")
                 within(f"{source} {target}: the refusal", lambda: scraped(server).get("connections_refused_total{status=503}") == 1)
                 for client in clients:
                     client.close()
@@ -401,7 +411,7 @@ def loops():
         for source, target in [(ANY, "echo:"), (ANY, "room:"), (ANY, "shared:exec:cat"), (ANY, f"topic+sqlite:{folder}/t/x".replace("/t/", "/t.db/")), (ANY, "topic+memory:x"), (ANY, f"tcp://127.0.0.1:{echo.port}"), (ANY, "exec:cat"),
                                ("listen+tcp://127.0.0.1:0", "echo:"), ("listen+tcp://127.0.0.1:0", "room:"), ("listen+tcp://127.0.0.1:0", "shared:exec:cat"), ("listen+tcp://127.0.0.1:0", f"tcp://127.0.0.1:{echo.port}"),
                                ("listen+tcp://127.0.0.1:0", "exec:cat")]:
-            with Server("--loops", "3", "--metrics", "127.0.0.1:0", "--max-connections", "24", source, target) as server:
+            with Server("--loops", "3", "--metrics", "127.0.0.1:0", "--max-connections", "12", source, target) as server:
                 names = {open(f"/proc/{server.process.pid}/task/{task}/comm").read().strip() for task in os.listdir(f"/proc/{server.process.pid}/task")}
                 check({f"sluice-loop-{number}" for number in range(3)} <= names, f"{source} {target}: threads {names}")
                 is_socket, is_shared = source == ANY, target.startswith(("room:", "shared:", "topic"))
@@ -414,7 +424,7 @@ def loops():
                         check(got, f"{source} {target}: no {text}")
                 members = []
                 # Each is there when it hears itself.
-                for number in range(24):
+                for number in range(12):
                     members.append(WebSocket(server.port) if is_socket else Line(server.port))
                     members[number].send(word(f"in {number}"))
                     until(members[number], f"in {number}")
@@ -424,13 +434,13 @@ def loops():
                     heard = []
                     for member in members:
                         words = []
-                        while len(words) < 24:
+                        while len(words) < 12:
                             got = member.receive()
                             check(got, f"{source} {target}: an end")
                             if (text := got if is_socket else got.decode().strip()).startswith("hello"):
                                 words.append(text)
                         heard.append(words)
-                    check(all(sorted(words) == sorted(f"hello {number}" for number in range(24)) for words in heard), f"{source} {target}: {heard[0]}")
+                    check(all(sorted(words) == sorted(f"hello {number}" for number in range(12)) for words in heard), f"{source} {target}: {heard[0]}")
                     # What all share has one order; in a room, only that of each speaker is kept.
                     if not target.startswith("room:"):
                         check(all(words == heard[0] for words in heard), f"{source} {target}: different orders")
@@ -440,17 +450,17 @@ def loops():
                     for number, member in enumerate(members):
                         until(member, f"hello {number}")
                 values = scraped(server)
-                check((values["connections_open"], values["connections_accepted_total"]) == (24, 24), f"{source} {target}: {values}")
+                check((values["connections_open"], values["connections_accepted_total"]) == (12, 12), f"{source} {target}: {values}")
                 # The limit is one for all loops.
                 if is_socket:
                     extra = WebSocket(server.port)
                     check(extra.status == 503, "one too many")
                     extra.socket.close()
                 else:
-                    check(Line(server.port).receive() == b"", "one too many")
-                for member in members[:12]:
+                    check(is_refused(server.port), "one too many")
+                for member in members[:6]:
                     member.close()
-                within(f"{source} {target}: the ends of half", lambda: scraped(server)["connections_open"] in (12, 13))
+                within(f"{source} {target}: the ends of half", lambda: scraped(server)["connections_open"] in (6, 7))
     with subprocess.Popen([tool, "--loops", "2", "-", "listen+sse+http://127.0.0.1:0"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         port = int(process.stderr.readline().decode().rsplit(":", 1)[1].strip("/\n"))
         with contextlib.ExitStack() as stack:
