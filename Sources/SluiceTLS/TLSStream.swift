@@ -45,6 +45,8 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   private static let maxRecord = 16 << 10
   /// Bytes that were sent in answer to what was read, and may not have left.
   private var answerBytes = 0
+  /// Whether some of them wait in the engine.
+  private var hasUnsentAnswers = false
   private static let maxAnswerBytes = 16 << 10
   /// Encrypted bytes that may be gathered before a write waits.
   private static let highWatermark = 64 << 10
@@ -100,7 +102,7 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
       do {
         if let plain = try decrypt() { return .element(plain) }
         guard case .open = readState else { continue }
-        guard try sendAnswers() else { return .pending }
+        guard sendAnswers() else { return .pending }
         switch try transport.poll() {
         case .element(let bytes): engine.feed(bytes)
         case .pending: return .pending
@@ -121,26 +123,37 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
   }
 
   public var isDry: Bool {
-    guard case .open = readState, !engine.hasInput, engine.unsentByteCount == 0 else { return false }
+    guard case .open = readState, !engine.hasInput, !hasUnsentAnswers else { return false }
     return answerBytes <= Self.maxAnswerBytes && transport.isDry
   }
 
   /// Sends what the protocol itself answers to what was read, such as a KeyUpdate (RFC 8446 §4.6.3).
   /// - Returns: false if reading has to wait: a peer that asks and asks, and does not read the answers, is not read either.
-  private func sendAnswers() throws -> Bool {
-    let count = engine.unsentByteCount
-    if count > 0 {
+  private func sendAnswers() -> Bool {
+    if answerBytes == 0 { return true }
+    guard case .open = writeState else {
       // Nothing follows close_notify.
-      if case .open = writeState {
-        Reached.mark("tls.answer")
-        answerBytes += count
-        try sendOutput()
-      } else {
-        _ = engine.takeOutput()
-      }
+      if hasUnsentAnswers { _ = engine.takeOutput() }
+      hasUnsentAnswers = false
+      answerBytes = 0
+      return true
     }
-    if try answerBytes > Self.maxAnswerBytes && transport.hasRoom() { answerBytes = 0 }
+    if hasUnsentAnswers {
+      Reached.mark("tls.answer")
+      hasUnsentAnswers = false
+      // A transport that has failed says so itself, at the next `hasRoom`. What it has received can still be read.
+      try? sendOutput()
+    }
+    if (try? transport.hasRoom()) != false { answerBytes = 0 }
     return answerBytes <= Self.maxAnswerBytes
+  }
+
+  /// Takes note of what the engine has answered. What was written is not counted: two peers that both write much must read meanwhile, or each would wait for
+  /// the other to read.
+  private func noteAnswers(_ count: Int) {
+    if count == 0 { return }
+    hasUnsentAnswers = true
+    answerBytes += count
   }
 
   /// What the engine can decrypt of what it has.
@@ -149,6 +162,8 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
     guard engine.hasInput else { return nil }
     buffers.prepare(room: Self.maxRecord)
     let start = buffers.plain.count
+    let unsent = engine.unsentByteCount
+    defer { noteAnswers(engine.unsentByteCount - unsent) }
     do {
       reading: while buffers.plain.capacity - buffers.plain.count >= Self.maxRecord {
         switch try engine.read(into: &buffers.plain, upTo: Self.maxRecord) {
