@@ -1,5 +1,6 @@
 import Sluice
 import SluiceStreams
+import SluiceTLS
 import SluiceTesting
 import Synchronization
 
@@ -17,6 +18,8 @@ struct Feed: World {
   var pause: Duration
   var silence: Duration
   var faults: [WireFault]
+  /// Whether who speaks asks for new keys of TLS behind each element, which the protocol itself answers.
+  var asksForKeys: Bool
 
   init(_ random: inout SeededGenerator) {
     source = random.pick([
@@ -35,6 +38,7 @@ struct Feed: World {
       if random.chance(2) { fault.kind = .sendFails }
       faults.append(fault)
     }
+    asksForKeys = random.chance(2)
   }
 
   private static func tellingSink(_ random: inout SeededGenerator) -> Chain.Hop {
@@ -55,6 +59,7 @@ struct Feed: World {
     if elements > 1 { add { $0.elements /= 2 } }
     if largestElement > 1 { add { $0.largestElement = max(largestElement / 4, 1) } }
     if pause > .zero { add { $0.pause = .zero } }
+    if asksForKeys { add { $0.asksForKeys = false } }
     if case .memoryOnLoop = source {} else { add { $0.source = .memoryOnLoop(highWatermark: 4) } }
     if sink.wire.map({ $0 != .plain }) ?? false { add { $0.sink = sink.on(.plain) } }
     return worlds
@@ -116,6 +121,7 @@ struct Feed: World {
           let size = stage.random(in: 1...largestElement)
           try await from.near.write(Bytes(repeatElement(UInt8(ascii: "f"), count: size)))
           sent.withLock { $0 += size }
+          if asksForKeys, let secure = from.near as? TLSStream { try await secure.updateKeys() }
         }
         try await stage.loop.sleep(for: silence)
         try await from.near.close()
