@@ -51,7 +51,8 @@ struct TLSStreamTests {
   }
 
   // What was written and had not left counted as the protocol's own answers, and beyond 16 KiB of these nothing is read: each waited for the other to read.
-  @Test("both ends read though both have more to write than leaves", arguments: [1000, 20_000, 40_000, 100_000], [0, 1, 2])
+  @Test(
+    "both ends read though both have more to write than leaves", arguments: [1000, 20_000, 40_000, 100_000], [0, 1, 2])
   func bothWrite(size: Int, asks: Int) async throws {
     try await run(window: 4096) { client, server, _, loop in
       let bytes = Bytes([UInt8](repeating: 7, count: size))
