@@ -200,11 +200,15 @@ private struct Bridge<A: DuplexStream, B: DuplexStream>: Sendable where A.Output
     }
   }
 
-  /// Closing what is closed is success.
   private func closeHeld() async throws {
     Reached.mark("bridge.heldClose")
-    if a.endsAsOne { try await a.close(atEndOf: b) }
-    if b.endsAsOne { try await b.close(atEndOf: a) }
+    if a.endsAsOne { try await close(a, atEndOf: b) }
+    if b.endsAsOne { try await close(b, atEndOf: a) }
+  }
+
+  /// Closing what is closed is success, also where it was given up because nobody reads any more.
+  private func close(_ sink: some WritableStream, atEndOf source: some ReadableStream) async throws {
+    do { try await sink.close(atEndOf: source) } catch StreamError.closed {}
   }
 
   private func closeOpenEnds(after error: any Error) async {
