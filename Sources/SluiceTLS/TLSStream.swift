@@ -150,8 +150,9 @@ public final class TLSStream: PolledDuplexStream, ReaderHolding, WriterHolding, 
 
   /// Takes note of what the engine has answered. What was written is not counted: two peers that both write much must read meanwhile, or each would wait for
   /// the other to read.
+  /// - Parameter count: Bytes that the engine has more than before. Fewer where the system's records took over meanwhile what there was.
   private func noteAnswers(_ count: Int) {
-    if count == 0 { return }
+    guard count > 0 else { return }
     hasUnsentAnswers = true
     answerBytes += count
   }
