@@ -72,6 +72,9 @@ import SluiceStreams
     }
   }
 
+  /// What zlib says is wrong with the input, once `inflate` has given nil.
+  package var failure: String? { unsafe stream.pointee.msg.map { unsafe String(cString: $0) } }
+
   /// Whether the input ended where a block may begin (zlib tells it in bit 7 of `data_type`), and so was complete.
   package var isBetweenBlocks: Bool { unsafe stream.pointee.data_type & 128 != 0 }
 }

@@ -57,6 +57,19 @@
       for count in 1..<whole.count { #expect(inflate(whole.prefix(count)) == nil, "cut off after \(count) bytes") }
     }
 
+    @Test("a codeword without a meaning is taken, where zlib says what is wrong with it")
+    func codewordWithoutMeaning() throws {
+      // Found by the fuzz target: a block with a code of one distance, and the codeword that it leaves over.
+      let message = Bytes(
+        [0xEC, 0xC1, 0x31, 0x01, 0x00, 0x00, 0x00, 0xC2, 0xA0, 0xF5, 0x4F, 0x6D, 0x0D, 0x0F, 0x8E, 0xA0]
+          + [UInt8](repeating: 0, count: 32) + [0x80, 0x57, 0x03])
+      #expect(inflate(message)?.count == 34_469)
+      let zlib = try #require(Inflater(windowBits: 15))
+      var output = BytesBuilder(capacity: 64 << 10)
+      #expect(zlib.inflate(message.span, to: &output, limit: 64 << 10) == nil)
+      #expect(zlib.failure == "invalid distance code")
+    }
+
     @Test("the longest that is inflated so, and one byte more")
     func limits() throws {
       let zeros = Bytes([UInt8](repeating: 0, count: WholeInflater.maxOutput + 1))
