@@ -269,6 +269,7 @@ let package = Package(
         "SluiceIO", "SluiceTLS", "SluiceClient", "SluiceServer", "SluiceTopics", "SluiceTopicsConnections",
         "SluiceTopicsRedis", "SluiceTopicsSQLite", "SluiceTopicsNATS",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
       ],
       resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),

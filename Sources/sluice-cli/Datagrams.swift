@@ -1,3 +1,4 @@
+import DequeModule
 import Sluice
 import SluiceIO
 import SluiceStreams
@@ -173,7 +174,7 @@ final class DatagramSession: DuplexStream, Sendable {
   private let silence = Silence()
   private let onEnd: @Sendable (DatagramSocket.Peer) -> Void
   private struct State {
-    var messages: [Message] = []
+    var messages = Deque<Message>()
     var byteCount = 0
     var hasEnded = false
     var waiting: CheckedContinuation<Void, Never>?
@@ -231,8 +232,7 @@ final class DatagramSession: DuplexStream, Sendable {
   func read() async throws -> Message? {
     while true {
       let (message, hasEnded): (Message?, Bool) = state.withLock { state in
-        guard let first = state.messages.first else { return (nil, state.hasEnded) }
-        state.messages.removeFirst()
+        guard let first = state.messages.popFirst() else { return (nil, state.hasEnded) }
         state.byteCount -= first.bytes.count + 64
         return (first, false)
       }

@@ -15,6 +15,8 @@ struct InheritedSocket: Sendable {
   let descriptor: CInt
   /// Whether it listens; otherwise it is a connection.
   let listens: Bool
+  /// Whether its clients have no addresses.
+  let isUnix: Bool
   /// Whether it was standard input, output or error, which are the null device now.
   let wasStandard: Bool
 
@@ -57,6 +59,10 @@ struct InheritedSocket: Sendable {
           : "descriptor \(descriptor) is not open: a socket must be passed to sluice as that (systemd: .socket unit)")
     }
     self.listens = listens != 0
+    var address = sockaddr()
+    length = socklen_t(MemoryLayout<sockaddr>.size)
+    isUnix =
+      unsafe getsockname(descriptor, &address, &length) == 0 && Int32(address.sa_family) == Int32(AF_UNIX)
     wasStandard = descriptor <= STDERR_FILENO
     // A standard descriptor is to stay one: others are opened under its number otherwise.
     self.descriptor = descriptor > STDERR_FILENO ? descriptor : try Self.moved(descriptor)

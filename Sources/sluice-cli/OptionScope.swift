@@ -18,7 +18,7 @@ struct OptionScope: Sendable {
     self.init(options, for: place) { $0.all.contains(where: includes) }
   }
 
-  /// Every option that does not go with all endpoints. The others are --linger, --progress, --verbose and --quiet.
+  /// Every option that does not go with all endpoints. The others are --config, --linger, --progress, --verbose and --quiet.
   private static let all = [
     OptionScope(
       [
@@ -79,9 +79,9 @@ struct OptionScope: Sendable {
     },
     OptionScope(
       ["--max-connections-per-address", "--allow"],
-      for: "listening endpoints other than listen+udp:, listen+unix-dgram: and listen+unix-seqpacket:"
+      for: "listening endpoints at addresses of TCP"
     ) {
-      $0.source.isListener && !$0.source.isDatagrams && !$0.source.isPackets
+      $0.source.isListener && !$0.source.isUnix && !$0.source.isDatagrams && !$0.source.isPackets
         || $0.targets.contains(where: \.isBroadcast)
     },
     OptionScope(["--loops"], forAny: "listen+ws:, listen+wss:, listen+tcp:, listen+tls: and listen+sse+http:") {

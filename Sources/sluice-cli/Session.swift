@@ -71,8 +71,12 @@ struct Session: Sendable {
     if let inherited, inherited.wasStandard, destinations.endpoints.contains(.standardIO) {
       throw UsageError("'-' is the connection itself here: name a TARGET")
     }
+    if let inherited, inherited.isUnix, !command.serving.allowed.isEmpty {
+      throw UsageError(
+        "--allow does not apply to \(source.name) on a Unix socket: its clients have no addresses")
+    }
     try Self.checkRecordings(command.recording, source, destinations)
-    try OptionScope.check(CommandLine.arguments.dropFirst(), source, destinations)
+    try OptionScope.check(SluiceCommand.arguments, source, destinations)
     if target.isBroadcast { _ = try Route(target.listeningPath, source) }
     if command.events.event == TopicService.lossEvent, target.isTopic {
       throw UsageError("--event \(TopicService.lossEvent) is what clients are told by; choose another type")

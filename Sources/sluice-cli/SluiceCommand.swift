@@ -154,6 +154,12 @@ struct SluiceCommand: AsyncParsableCommand {
   @OptionGroup(title: "ENDING")
   var ending: EndingOptions
 
+  @Option(
+    help: ArgumentHelp(
+      "Read options, 'source' and 'target' from a file, one in each line, such as 'ping 30'; may be repeated.",
+      valueName: "FILE"), completion: .file())
+  var config: [String] = []
+
   @Flag(help: "Receive only: do not read standard input, nor send its end.")
   var noInput = false
 
@@ -168,6 +174,9 @@ struct SluiceCommand: AsyncParsableCommand {
 
   @Flag(name: [.short, .long], help: "Print only fatal errors.")
   var quiet = false
+
+  /// The command line, with what the files of --config say.
+  @TaskLocal static var arguments = Array(CommandLine.arguments.dropFirst())
 
   func run() async throws {
     let diagnostics = Diagnostics(isVerbose: verbose, isQuiet: quiet)
@@ -205,34 +214,39 @@ struct SluiceCommand: AsyncParsableCommand {
     await StandardDescriptors.prepareRuntime()
     // The first process of a container is given the orphans of all others.
     if getpid() == 1 { Task { try await Orphans.reap() } }
-    let arguments = CommandLine.arguments.dropFirst()
     if let first = arguments.first {
       if Subcommands.names.contains(first) {
-        return await run(Subcommands.self) { try Subcommands.parseAsRoot(Array(arguments)) }
+        return await run(Subcommands.self) { try Subcommands.parseAsRoot(arguments) }
       }
       if first == "help" {
-        let words = arguments.dropFirst()
+        let words = Array(arguments.dropFirst())
         if words.isEmpty { return await run(Self.self) { try Self.parseAsRoot(["--help"]) } }
         return await run(Subcommands.self) { try Subcommands.parseAsRoot(words + ["--help"]) }
       }
       // Completions and the manual page are made of all that can be typed.
       if first.hasPrefix("--generate-completion-script") || first == "--experimental-dump-help" {
-        return await run(WholeCommandLine.self) { try WholeCommandLine.parseAsRoot(Array(arguments)) }
+        return await run(WholeCommandLine.self) { try WholeCommandLine.parseAsRoot(arguments) }
       }
     }
     if arguments.isEmpty {
       // The parser would print the whole help, and what is wrong far above it.
-      Diagnostics(isVerbose: false, isQuiet: false).error(
-        UsageError(
-          "SOURCE is missing: sluice [OPTIONS] SOURCE [TARGET], such as sluice ws://127.0.0.1:8000; see --help"
-        ))
-      Self.exit(withError: ExitCode(ExitStatus.usage.rawValue))
+      endAtUsageError(
+        "SOURCE is missing: sluice [OPTIONS] SOURCE [TARGET], such as sluice ws://127.0.0.1:8000; see --help")
     }
-    await run(Self.self) { try Self.parseAsRoot() }
+    do {
+      let (files, arguments) = try await ConfigFile.expand(arguments)
+      await $arguments.withValue(arguments) {
+        await run(Self.self, files) { try Self.parseAsRoot(arguments) }
+      }
+    } catch {
+      endAtUsageError("\(error)")
+    }
   }
 
   @MainActor
-  private static func run(_ type: (some ParsableCommand).Type, parsing parse: () throws -> any ParsableCommand) async {
+  private static func run(
+    _ type: (some ParsableCommand).Type, _ files: [ConfigFile] = [], parsing parse: () throws -> any ParsableCommand
+  ) async {
     do {
       var command = try parse()
       if var command = command as? any AsyncParsableCommand {
@@ -244,7 +258,7 @@ struct SluiceCommand: AsyncParsableCommand {
     } catch let status as ExitCode {
       ProcessEnd.leave(with: status.rawValue)
     } catch {
-      tellOfForeignOption(error)
+      if type.exitCode(for: error) != .success { tellBetter(type.message(for: error), files) }
       // The parser's own errors end with 64 too (EX_USAGE).
       type.exit(withError: error)
     }
@@ -252,15 +266,20 @@ struct SluiceCommand: AsyncParsableCommand {
 }
 
 extension SluiceCommand {
-  /// Ends with what an option of another tool is called here, if that is what the parser does not know.
-  @MainActor fileprivate static func tellOfForeignOption(_ error: any Error) {
-    let told = message(for: error)
-    for word in CommandLine.arguments.dropFirst().prefix(while: { $0 != "--" }) where word.hasPrefix("-") {
+  /// Ends with what the parser does not know: what an option of another tool is called here, and in which file and line what it complains of stands.
+  @MainActor fileprivate static func tellBetter(_ complaint: String, _ files: [ConfigFile]) {
+    let place = files.lazy.compactMap { $0.place(of: complaint) }.first.map { $0 + ": " } ?? ""
+    for word in arguments.prefix(while: { $0 != "--" }) where word.hasPrefix("-") {
       let name = String(word.prefix { $0 != "=" })
-      guard told.contains("option '\(name)'"), let advice = ForeignNames.advice(onOption: name) else { continue }
-      Diagnostics(isVerbose: false, isQuiet: false).error(UsageError("unknown option '\(name)': write \(advice)"))
-      ProcessEnd.leave(with: ExitStatus.usage.rawValue)
+      guard complaint.contains("option '\(name)'"), let advice = ForeignNames.advice(onOption: name) else { continue }
+      endAtUsageError("\(place)unknown option '\(name)': write \(advice)")
     }
+    if !place.isEmpty { endAtUsageError(place + complaint) }
+  }
+
+  @MainActor fileprivate static func endAtUsageError(_ complaint: String) -> Never {
+    Diagnostics(isVerbose: false, isQuiet: false).error(UsageError(complaint))
+    ProcessEnd.leave(with: ExitStatus.usage.rawValue)
   }
 }
 

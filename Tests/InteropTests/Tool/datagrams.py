@@ -279,7 +279,8 @@ def seqpacket():
                 client.send(b"\xff", opcode=2)
                 check([client.receive(), client.receive()] == ["hello", b"\xff"], "behind a WebSocket")
                 client.close()
-    for words in [["unix-seqpacket:"], ["--say", "x", "unix-seqpacket:/x/s"], ["--reconnect", "unix-seqpacket:/x/s"], ["listen+unix-seqpacket:/x/s", "room:"], ["--allow", "127.0.0.1", "listen+unix-seqpacket:/x/s", "echo:"]]:
+    for words in [["unix-seqpacket:"], ["--say", "x", "unix-seqpacket:/x/s"], ["--reconnect", "unix-seqpacket:/x/s"], ["listen+unix-seqpacket:/x/s", "room:"], ["--allow", "127.0.0.1", "listen+unix-seqpacket:/x/s", "echo:"],
+                  ["--allow", "127.0.0.1", "listen+unix:/x/s", "echo:"]]:
         run(*words, status=64)
 
 

@@ -172,6 +172,65 @@ def command_lines():
         run("file:/dev/null", "file:/dev/null")
 
 
+def config_files():
+    """Options and endpoints from a file, by name and value; what is wrong there is told with its place, and nothing is opened."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/sluice.conf"
+
+        def config(text):
+            with open(path, "wb") as file:
+                file.write(text if isinstance(text, bytes) else text.encode())
+
+        def refused(text, told, *words):
+            config(text)
+            stderr = run("--config", path, *words, status=64).stderr
+            check(told.encode() in stderr and stderr.startswith(f"sluice: {path}:".encode()) and stderr.count(b"\n") == 1, f"{text!r} {words}: {stderr}")
+
+        # Endpoints, values with blanks, quotes and equals signs, a flag, another framing, comments, lines that Windows ends, no end of the last.
+        config("# all of it\r\n\r\nsource -\r\n\ttarget\techo:  \r\nlinger   0\r\n--append")
+        check(run("--config", path, data=b"one\n", status=64).stderr.startswith(b"sluice: --append does not apply to '-'"), "a flag of a file")
+        config("source exec:printf '%s' \"a=b  c\"\ntarget -\n")
+        check(run("--config", path).stdout == b"a=b  c", "an endpoint of a file")
+        config("source exec:echo one\n")
+        check(run(f"--config={path}", f"file:{folder}/x").stdout == b"" and run("--config", path).stdout == b"one\n", "a target behind the file's source")
+        with open(folder + "/x") as file:
+            check(file.read() == "one\n", "what the target got")
+        # The command line has the last word, and headers of both are sent.
+        with Server("--response-header", "X-A: b", "listen+ws://127.0.0.1:0", "exec:env") as server:
+            config(f"source {server.url}\nheader X-One: 1 # 2\nheader X-Two: 2\nclose-code 70000\n")
+            refused(f"source {server.url}\nclose-code 70000\n", ":2: --close-code")
+            config(f"source {server.url}\nheader X-One: 1 # 2\nheader X-Two: 2\nclose-code 4000\n")
+            said = run("--config", path, "--close-code", "1000", "--header", "X-Three: 3", "--no-input").stdout
+            check(all(line in said.split(b"\n") for line in [b"HTTP_X_ONE=1 # 2", b"HTTP_X_TWO=2", b"HTTP_X_THREE=3"]), f"headers: {said}")
+        # Several files, and a pipe.
+        with open(folder + "/more", "w") as file:
+            file.write("source exec:echo two\n")
+        config("verbose\n")
+        check(b"sluice: " in run("--config", path, "--config", folder + "/more").stderr, "two files")
+        done = subprocess.run([tool, "--config", "/dev/stdin"], input=b"source exec:echo three\n", capture_output=True, timeout=LIMIT)
+        check(done.stdout == b"three\n" and done.returncode == 0, f"a file from a pipe: {done}")
+        refused("source -\nfoo 1\n", ":2: ")
+        refused("source ws://h\n\nping x\n", ":3: ")
+        refused("source ws://h\nping 0\n", ":2: --ping")
+        refused("ping\nsource ws://h\n", ":1: ")
+        refused("source ws://h\nproxy\n", ":2: ")
+        refused("verbose yes\n", ":1: ", "-", "echo:")
+        refused("source ws://h\norigin https://h\n", ":2: unknown option '--origin': write --header 'Origin: ")
+        refused("-v\n", ":1: '-v'")
+        refused("ping=5\n", ":1: between a name and its value")
+        refused("--\n", ":1: an option has a name")
+        refused("config x\n", ":1: a file can't name another one")
+        refused("source\n", ":1: source has no endpoint")
+        refused("target -\n", ":1: target needs a source")
+        refused("source -\nsource -\n", ":2: there is another source")
+        for content, told in [(b"source \xff\n", b"UTF-8"), (b"#" * ((1 << 20) + 1), b"1048576")]:
+            config(content)
+            check(told in run("--config", path, status=64).stderr, f"{told}")
+        check(b"no such file" in run("--config", folder + "/none", "-", status=64).stderr.lower(), "a file that is not there")
+        check(b"can't read" in run("--config", folder, "-", status=64).stderr, "a folder")
+        check(b"--config" in run("-", "--config", status=64).stderr, "no file")
+
+
 def foreign_names():
     """Who types what another tool calls it is told what it is called here."""
     for words, told in [
@@ -576,7 +635,7 @@ OPTION_PLACES = {
     None: ["reconnect", "max-reconnect-delay"],
 }
 # What a recording and a log are refused for, recording.py has.
-OPTIONS_FOR_ALL = ["length-form", "linger", "quiet-after", "record", "log", "log-hex", "progress", "verbose", "quiet", "help", "version"]
+OPTIONS_FOR_ALL = ["config", "length-form", "linger", "quiet-after", "record", "log", "log-hex", "progress", "verbose", "quiet", "help", "version"]
 OPTION_VALUES = {"header": "A: b", "response-header": "A: b", "allow-origin": "*", "proxy-protocol-from": "127.0.0.1", "on-end": "defer",
                  "basic-auth": "a:b", "when-slow": "drop", "metrics": "127.0.0.1:0", "loops": "2", "route": "/x=echo:", "files": "/x=.", "health": "/x", "allow": "127.0.0.1",
                  "tls-profile": "system", "method": "PUT", "close-code": "3000", "resolve": "a:1:127.0.0.1", "local-address": "127.0.0.1", "from": "earliest", "max-age": "1d", "window": "80x24", "speed": "max", "play": "source", "socket-mode": "600", "socket-owner": "0"}

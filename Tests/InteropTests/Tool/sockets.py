@@ -107,7 +107,8 @@ def given():
                 (["listen+fd:3/x", "echo:"], [tcp], {}, "has no path"),
                 (["listen+tcp+fd:3", "echo:"], [tcp], {}, "write listen+fd:3"),
                 (["-", "listen+fd:3"], [tcp], {}, "comes first"),
-                (["--socket-mode", "0660", "listen+fd:3", "echo:"], [unix], {}, "--socket-mode does not apply")]:
+                (["--socket-mode", "0660", "listen+fd:3", "echo:"], [unix], {}, "--socket-mode does not apply"),
+                (["--allow", "127.0.0.1", "listen+fd:3", "echo:"], [unix], {}, "its clients have no addresses")]:
                 process = started([tool, *words], sockets, environment)
                 process.wait(LIMIT)
                 said = process.stderr.read().decode()
