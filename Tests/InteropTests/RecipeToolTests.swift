@@ -4,7 +4,7 @@ import Testing
 struct RecipeToolTests {
   @Test(
     "against the programs that they are for, on the release build",
-    arguments: ["ssh", "mqtt", "language_server", "language_model"])
+    arguments: ["ssh", "mqtt", "language_server", "language_model", "vnc", "terminal", "log"])
   func scenario(name: String) async throws {
     try await runToolScenario(name, of: "recipes.py")
   }

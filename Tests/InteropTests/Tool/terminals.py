@@ -1,17 +1,16 @@
 """Commands in terminals of their own, and the terminal of the user: terminals.py NAME TOOL. Exits 1 and says why when something differs."""
-import fcntl
 import os
 import pty
 import re
 import select
 import signal
-import struct
 import subprocess
 import tempfile
 import termios
 import time
 
 from toolkit import LIMIT, Line, Server, WebSocket, check, name, run, tool, within
+from userterminal import Terminal
 
 ANY = "listen+ws://127.0.0.1:0"
 ANY_TCP = "listen+tcp://127.0.0.1:0"
@@ -113,43 +112,6 @@ def served():
             check(line.receive() == b"x\r\n" and line.receive() == b"x\r\n", "an echo, and the answer")
             line.close()
         within("no terminal is left", lambda: len(os.listdir("/dev/pts")) <= before)
-
-
-class Terminal:
-    """A tool in a terminal, as a user has it."""
-
-    def __init__(self, *words, rows=33, columns=111):
-        self.ours, self.theirs = pty.openpty()
-        self.resize(rows, columns)
-        self.before = termios.tcgetattr(self.theirs)
-
-        def prepare():
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        self.process = subprocess.Popen([tool, *words], stdin=self.theirs, stdout=self.theirs, stderr=self.theirs, preexec_fn=prepare)
-        self.shown = b""
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, data):
-        os.write(self.ours, data)
-
-    def expect(self, text):
-        """Waits until something is shown, and forgets it."""
-        deadline = time.monotonic() + 20
-        while text not in self.shown:
-            check(time.monotonic() < deadline, f"{text} is not shown, but {self.shown}")
-            if select.select([self.ours], [], [], 0.1)[0]:
-                self.shown += os.read(self.ours, 65536)
-        before, self.shown = self.shown.split(text, 1)
-        return before
-
-    def end(self, status):
-        check(self.process.wait(LIMIT) == status, f"it ended with {self.process.returncode}, not {status}: {self.shown}")
-        check(termios.tcgetattr(self.theirs) == self.before, "the terminal is not as it was")
-        os.close(self.ours)
-        os.close(self.theirs)
 
 
 def own():
