@@ -98,10 +98,16 @@
       return value
     }
 
-    /// The newest message of a stream on a subject. By the stream's leader: copies may be behind.
+    /// The newest message of a stream on a subject.
     func last(of stream: String, on subject: String, _ names: NATSNames) async throws -> Result<NATSStored, NATSError> {
+      try await stored(in: stream, "\"last_by_subj\":\"\(subject)\"", names)
+    }
+
+    /// A message of a stream, by the stream's leader: copies may be behind.
+    /// - Parameter query: Which one, as JetStream has it.
+    func stored(in stream: String, _ query: String, _ names: NATSNames) async throws -> Result<NATSStored, NATSError> {
       let request = names.request("STREAM.MSG.GET", stream)
-      let value = try await ask(request, "{\"last_by_subj\":\"\(subject)\"}")
+      let value = try await ask(request, "{\(query)}")
       if let error = NATSError(value) { return .failure(error) }
       let message = value["message"]
       guard let sequence = message?["seq"]?.number, let data = Base64.decode((message?["data"]?.text ?? "").utf8) else {

@@ -133,24 +133,55 @@
 
     // MARK: reading
 
-    /// - Returns: nil for what is not there (any more, or yet).
+    /// - Returns: nil for what is not there (any more).
     private func record(
       _ sequence: UInt64, withContents: Bool, by connection: NATSConnection
     ) async throws -> NATSRecord? {
-      try await record(of: beginReading(sequence, connection), withContents)
+      try await record(sequence, beginReading(sequence, connection), withContents, connection)
     }
 
     private func beginReading(_ sequence: UInt64, _ connection: NATSConnection) -> SharedResult<NATSMessage> {
       connection.begin(names.request("DIRECT.GET", names.stream(topic)), Bytes("{\"seq\":\(sequence)}"))
     }
 
-    private func record(of reading: SharedResult<NATSMessage>, _ withContents: Bool) async throws -> NATSRecord? {
+    /// - Parameter reading: Of whichever copy of the stream is near. It may be behind, and it may lack for good what the leader has (seen with NATS 2.9.10 whose servers were
+    ///   killed while it was purged): what it does not have, the leader is asked for.
+    private func record(
+      _ sequence: UInt64, _ reading: SharedResult<NATSMessage>, _ withContents: Bool, _ connection: NATSConnection
+    ) async throws -> NATSRecord? {
       let answer = try await reading.value()
-      if answer.status == "404" { return nil }
+      if answer.status == "404" {
+        switch try await connection.stored(in: names.stream(topic), "\"seq\":\(sequence)", names) {
+        case .success(let stored):
+          guard let record = NATSRecord(stored.bytes, withContents: withContents) else { throw foreign }
+          return record
+        case .failure(let error) where [NATSError.noSuchStream, NATSError.noSuchMessage].contains(error.code):
+          return nil
+        case .failure(let error): throw error.topicError("STREAM.MSG.GET \(names.stream(topic))")
+        }
+      }
       if answer.hasNoResponders { throw TopicError.unavailable("DIRECT.GET: JetStream does not answer") }
       if let status = answer.status { throw TopicError.refused("DIRECT.GET \(names.stream(topic)): \(status)") }
       guard let record = NATSRecord(answer.bytes, withContents: withContents) else { throw foreign }
       return record
+    }
+
+    /// The record with a sequence, or the first one behind it that is there.
+    private func record(
+      from sequence: UInt64, withContents: Bool, by connection: NATSConnection
+    ) async throws -> (sequence: UInt64, record: NATSRecord)? {
+      if let record = try await record(sequence, withContents: withContents, by: connection) {
+        return (sequence, record)
+      }
+      let stream = names.stream(topic)
+      let query = "\"seq\":\(sequence),\"next_by_subj\":\"\(names.subjects(topic))\""
+      switch try await connection.stored(in: stream, query, names) {
+      case .success(let stored):
+        guard let record = NATSRecord(stored.bytes, withContents: withContents) else { throw foreign }
+        return (stored.sequence, record)
+      case .failure(let error) where [NATSError.noSuchStream, NATSError.noSuchMessage].contains(error.code): return nil
+      case .failure(let error): throw error.topicError("STREAM.MSG.GET \(stream)")
+      }
     }
 
     /// See `TopicEngine.read`.
@@ -163,26 +194,45 @@
           server.options.readingMakesStreams ? try await tail(by: connection) : try await existingTail(by: connection)
         guard let tail = found else { return LogSlice([], LogState(epoch: unwritten, earliest: nil)) }
         guard let state = known(tail.record.state) else { throw foreign }
-        guard maxCount > 0, let earliest = state.earliest, offset < tail.record.last else { return LogSlice([], state) }
+        guard let earliest = state.earliest else { return LogSlice([], state) }
+        let isSure = attempt >= Self.sureAttempt
+        if maxCount == 0 {
+          guard let whole = try await whole(state, tail, isSure, connection) else { continue }
+          return LogSlice([], whole)
+        }
+        if offset >= tail.record.last { return LogSlice([], state) }
         let start = max(offset, earliest - 1)
-        guard let sequence = try await place(of: start + 1, tail, connection),
-          let messages = try await collect(from: sequence, after: start, maxCount, maxBytes, tail, state, connection)
-        else { continue }
-        return LogSlice(messages, state)
+        guard let sequence = try await place(of: start + 1, tail, connection) else { continue }
+        let read = try await collect(
+          from: sequence, after: start, maxCount, maxBytes, tail, state, isSure: isSure, connection)
+        if let read { return read }
       }
       throw isIncomplete
     }
 
     private static let maxAttempts = 12
+    /// From here on, after an eighth of a second, what the newest record says is there and is not counts as lost: somebody has purged the stream, or its servers
+    /// have lost a part of it (seen with NATS 2.9.10 whose servers were killed).
+    private static let sureAttempt = 6
 
-    /// What is not there yet, with a copy of the stream that is behind, may be there soon: within a good second in all.
+    /// - Returns: the state without what the stream has lost of its beginning; nil if the log may just have changed.
+    private func whole(
+      _ state: LogState, _ tail: Tail, _ isSure: Bool, _ connection: NATSConnection
+    ) async throws -> LogState? {
+      let base = tail.record.base.sequence
+      if base >= tail.sequence { return state }
+      guard let found = try await record(from: base, withContents: false, by: connection) else { return nil }
+      if found.sequence == base { return state }
+      return isSure ? state.whole(from: found.record.firstOffset) : nil
+    }
+
+    /// What is trimmed while it is looked for has another beginning then: within a good second in all.
     private func wait(before attempt: Int) async throws {
       if attempt > 0 { try await pause(for: .milliseconds(1 << min(attempt, 8))) }
     }
 
     private var isIncomplete: TopicError {
-      .unavailable(
-        "stream \(names.stream(topic)) is trimmed faster than it is read, or its copy on this server is behind")
+      .unavailable("stream \(names.stream(topic)) is trimmed faster than it is read")
     }
 
     /// The state with what the positions of this process mean.
@@ -199,6 +249,10 @@
       var low = (offset: base.offset, sequence: base.sequence)
       var high = (offset: tail.record.firstOffset, sequence: tail.sequence)
       state.withLock { state in
+        // A stream that was made anew has other records at the same sequences.
+        state.places.removeAll { place in
+          !tail.record.epochs.contains { $0.first <= place.offset && max(place.offset, 1) - 1 <= $0.last }
+        }
         for place in state.places where place.sequence > low.sequence && place.sequence < high.sequence {
           if place.offset <= offset, place.sequence > low.sequence {
             low = place
@@ -216,11 +270,11 @@
         let guess = low.sequence + (bisects ? gap / 2 : UInt64(min(max(part * Double(gap), 1), Double(gap - 1))))
         bisects.toggle()
         let sequence = min(max(guess, low.sequence + 1), high.sequence - 1)
-        guard let record = try await record(sequence, withContents: false, by: connection),
+        guard let (found, record) = try await record(from: sequence, withContents: false, by: connection),
           record.firstOffset >= low.offset, record.firstOffset <= high.offset
         else { return forgetPlaces() }
-        if record.firstOffset <= offset {
-          low = (record.firstOffset, sequence)
+        if record.firstOffset <= offset, found < high.sequence {
+          low = (record.firstOffset, found)
           if record.last >= offset { break }
         } else {
           high = (record.firstOffset, sequence)
@@ -243,11 +297,12 @@
       }
     }
 
-    /// - Returns: nil if the log has changed meanwhile.
+    /// - Parameter isSure: What is missing is lost; else the log may have changed meanwhile.
+    /// - Returns: nil in that case.
     private func collect(
       from first: UInt64, after offset: UInt64, _ maxCount: Int, _ maxBytes: Int, _ tail: Tail, _ state: LogState,
-      _ connection: NATSConnection
-    ) async throws -> [TopicMessage]? {
+      isSure: Bool, _ connection: NATSConnection
+    ) async throws -> LogSlice? {
       var messages: [TopicMessage] = []
       var byteCount = 0
       var next = first
@@ -260,12 +315,19 @@
         let end = min(next + count, tail.sequence)
         let readings = (next..<max(end, next)).map { beginReading($0, connection) }
         var records: [NATSRecord] = []
-        for reading in readings {
-          guard let record = try await record(of: reading, true) else { return forgetPlacesAndGiveUp() }
+        for (sequence, reading) in zip(next..., readings) {
+          guard let record = try await record(sequence, reading, true, connection) else { break }
           records.append(record)
         }
+        let isCut = records.count < readings.count
+        if isCut, records.isEmpty, messages.isEmpty {
+          return try await collect(behindLoss: next, after: offset, maxCount, maxBytes, tail, state, isSure, connection)
+        }
         // The newest one is here already.
-        if end == tail.sequence, UInt64(records.count) < count || records.isEmpty { records.append(tail.record) }
+        if !isCut, end == tail.sequence, UInt64(records.count) < count || records.isEmpty {
+          records.append(tail.record)
+        }
+        if next == first, let record = records.first, record.firstOffset > offset + 1 { return giveUp() }
         for record in records {
           remember((record.firstOffset, next))
           next += 1
@@ -273,16 +335,34 @@
           for message in record.messages(after: offset, in: state) {
             byteCount += message.byteCount
             recordBytes += message.byteCount
-            if byteCount > maxBytes && !messages.isEmpty { return messages }
+            if byteCount > maxBytes && !messages.isEmpty { return LogSlice(messages, state) }
             messages.append(message)
-            if messages.count == maxCount { return messages }
+            if messages.count == maxCount { return LogSlice(messages, state) }
           }
         }
+        // What is missing is looked at by who has read what is before it.
+        if isCut, !messages.isEmpty { return LogSlice(messages, state) }
       }
-      return messages
+      return LogSlice(messages, state)
     }
 
-    private func forgetPlacesAndGiveUp() -> [TopicMessage]? {
+    /// - Parameter missing: The sequence of a record that is not there.
+    private func collect(
+      behindLoss missing: UInt64, after offset: UInt64, _ maxCount: Int, _ maxBytes: Int, _ tail: Tail,
+      _ state: LogState, _ isSure: Bool, _ connection: NATSConnection
+    ) async throws -> LogSlice? {
+      guard isSure, let (next, record) = try await record(from: missing, withContents: false, by: connection),
+        next <= tail.sequence
+      else { return giveUp() }
+      let first = record.firstOffset
+      // One without messages is no loss.
+      let isWhole = first <= offset + 1 || (try? state.successor(of: state.position(of: offset))) == first
+      return try await collect(
+        from: next, after: isWhole ? offset : first - 1, maxCount, maxBytes, tail,
+        isWhole ? state : state.whole(from: first), isSure: true, connection)
+    }
+
+    private func giveUp() -> LogSlice? {
       _ = forgetPlaces()
       return nil
     }
@@ -385,12 +465,14 @@
     func size(by connection: NATSConnection) async throws -> LogSize? {
       for attempt in 0..<Self.maxAttempts {
         try await wait(before: attempt)
-        guard let tail = try await existingTail(by: connection), let earliest = tail.record.earliest,
+        guard let tail = try await existingTail(by: connection), tail.record.earliest != nil,
           let log = tail.record.state
         else { return nil }
+        guard let log = try await whole(log, tail, attempt >= Self.sureAttempt, connection) else { continue }
+        guard let earliest = log.earliest else { return nil }
         guard let sequence = try await place(of: earliest, tail, connection),
           let first = sequence == tail.sequence
-            ? tail.record : try await record(sequence, withContents: true, by: connection)
+            ? tail.record : try await record(from: sequence, withContents: true, by: connection)?.record
         else { continue }
         let gone = zip(first.firstOffset..., first.contents).reduce(first.bytesBefore) {
           $1.0 < earliest ? $0 + UInt64($1.1.byteCount) : $0
@@ -567,6 +649,12 @@
   }
 
   extension LogState {
+    /// With nothing before a number.
+    fileprivate func whole(from first: UInt64) -> LogState {
+      let earliest = max(earliest ?? first, first)
+      return LogState(epochs: epochs, earliest: earliest <= end.offset ? earliest : nil) ?? self
+    }
+
     fileprivate var messageCount: UInt64 {
       guard let earliest else { return 0 }
       return epochs.reduce(0) { count, epoch in

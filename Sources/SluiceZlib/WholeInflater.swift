@@ -10,7 +10,8 @@ import SluiceStreams
 /// It gives what a stream holds, or nothing: what is broken, or only too long, is for `Inflater`, which says what is wrong. What both take is the same.
 ///
 /// Of streams that no compressor makes it takes some that `Inflater` does not: libdeflate gives a meaning to codewords that have none, those that a code of
-/// one or no codeword leaves over (RFC 1951 §3.2.7) and the lengths 286 and 287 and distances 30 and 31 (§3.2.5, §3.2.6).
+/// one or no codeword leaves over (RFC 1951 §3.2.7) and the lengths 286 and 287 and distances 30 and 31 (§3.2.5, §3.2.6); and up to its version 1.14 at least, to
+/// a repetition of code lengths that goes on behind the last of them.
 @safe package final class WholeInflater {
   /// The longest message that is inflated so, in bytes: one that is too long when it is inflated is inflated in vain.
   package static let maxInput = 16 << 10

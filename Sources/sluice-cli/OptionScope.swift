@@ -81,8 +81,7 @@ struct OptionScope: Sendable {
       ["--max-connections-per-address", "--allow"],
       for: "listening endpoints at addresses of TCP"
     ) {
-      $0.source.isListener && !$0.source.isUnix && !$0.source.isDatagrams && !$0.source.isPackets
-        || $0.targets.contains(where: \.isBroadcast)
+      $0.serves && !$0.source.isUnix && !$0.source.isDatagrams && !$0.source.isPackets
     },
     OptionScope(["--loops"], forAny: "listen+ws:, listen+wss:, listen+tcp:, listen+tls: and listen+sse+http:") {
       switch $0 {
@@ -90,9 +89,7 @@ struct OptionScope: Sendable {
       default: false
       }
     },
-    OptionScope(["--max-connections", "--metrics"], for: "listening endpoints") {
-      $0.source.isListener || $0.targets.contains(where: \.isBroadcast)
-    },
+    OptionScope(["--max-connections", "--metrics"], for: "listening endpoints") { $0.serves },
     OptionScope(
       ["--socket-mode", "--socket-owner"], for: "listen+unix:, listen+unix-dgram: and listen+unix-seqpacket:"
     ) { $0.source.isUnix },
@@ -105,7 +102,7 @@ struct OptionScope: Sendable {
       $0.isRemote && !$0.isEventSource && !$0.isHTTP && !$0.isDatagrams && !$0.isPackets
     },
     OptionScope(["--quiet-after"], for: "runs without a listening endpoint") {
-      !$0.source.isListener && !$0.targets.contains(where: \.isBroadcast)
+      !$0.serves
     },
     OptionScope(
       ["--connect-timeout"], forAny: "ws:, wss:, tcp:, tls:, unix:, unix-seqpacket:, http: and sse+http:"
@@ -228,6 +225,9 @@ private struct CommandEndpoints {
       return source.movesMessages != target.movesMessages && source != .echo && target != .echo
     } || gathers && !source.isMessageBased
   }
+
+  /// Whether it listens.
+  var serves: Bool { source.isListener || all.contains(where: \.isBroadcast) }
 
   /// TARGET, or what stands at the first route.
   var target: Endpoint { targets.first ?? .null }

@@ -12,7 +12,10 @@ struct ReconnectCommandOptions: ParsableArguments {
   )
   var reconnect = false
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("The longest delay before reconnecting.", valueName: "SECONDS"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "The longest delay before reconnecting; an event stream's own 'retry' may be longer.", valueName: "SECONDS"))
   var maxReconnectDelay: Double = 30
 
   func validate() throws { try checkSeconds("--max-reconnect-delay", maxReconnectDelay, above: 0) }

@@ -93,7 +93,7 @@ struct ConformanceTests {
     if isWhole { #expect(next.count == writers) }
   }
 
-  @Test("beginnings: now, earliest, the last few, and behind a position", arguments: EngineUnderTest.all)
+  @Test("beginnings: now, earliest, the last few, and behind a position", arguments: EngineUnderTest.withSlowCluster)
   func beginnings(engine: EngineUnderTest) async throws {
     try await engine.run { here, there, _ in
       let topic = try here.topic("beginnings")
@@ -124,7 +124,9 @@ struct ConformanceTests {
     }
   }
 
-  @Test("what was trimmed is a loss that is told, and never a part that looks whole", arguments: EngineUnderTest.all)
+  @Test(
+    "what was trimmed is a loss that is told, and never a part that looks whole",
+    arguments: EngineUnderTest.withSlowCluster)
   func loss(engine: EngineUnderTest) async throws {
     var options = TopicsOptions()
     options.limits = LogLimits(count: 10)
@@ -158,7 +160,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("a log that lost its data knows its old positions as void", arguments: EngineUnderTest.all)
+  @Test("a log that lost its data knows its old positions as void", arguments: EngineUnderTest.withSlowCluster)
   func epochs(engine: EngineUnderTest) async throws {
     try await engine.run { here, there, host in
       let topic = try here.topic("epochs")
@@ -183,7 +185,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("limits of a log by bytes and by age", arguments: EngineUnderTest.all)
+  @Test("limits of a log by bytes and by age", arguments: EngineUnderTest.withSlowCluster)
   func limits(engine: EngineUnderTest) async throws {
     try await engine.run { here, _, _ in
       let small = try here.topic("bytes", limits: LogLimits(bytes: 1000))
@@ -220,7 +222,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("a reader that is far too slow misses nothing and holds nobody", arguments: EngineUnderTest.all)
+  @Test("a reader that is far too slow misses nothing and holds nobody", arguments: EngineUnderTest.withSlowCluster)
   func slowReader(engine: EngineUnderTest) async throws {
     var options = TopicsOptions()
     options.ringBytes = 4 << 10
@@ -248,7 +250,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("policies for those who want less: the latest, or the end", arguments: EngineUnderTest.all)
+  @Test("policies for those who want less: the latest, or the end", arguments: EngineUnderTest.withSlowCluster)
   func policies(engine: EngineUnderTest) async throws {
     var options = TopicsOptions()
     options.ringBytes = 2 << 10
@@ -271,7 +273,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("a cancelled read leaves the reader as it was", arguments: EngineUnderTest.all)
+  @Test("a cancelled read leaves the reader as it was", arguments: EngineUnderTest.withSlowCluster)
   func cancellation(engine: EngineUnderTest) async throws {
     try await engine.run { here, _, _ in
       let topic = try here.topic("cancelled")
@@ -293,7 +295,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("a thousand who come back at once share the reads of the log", arguments: EngineUnderTest.all)
+  @Test("a thousand who come back at once share the reads of the log", arguments: EngineUnderTest.withSlowCluster)
   func comingBack(engine: EngineUnderTest) async throws {
     var options = TopicsOptions()
     options.ringBytes = 2 << 10
@@ -321,7 +323,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("joined: both halves of a topic as one stream", arguments: EngineUnderTest.all)
+  @Test("joined: both halves of a topic as one stream", arguments: EngineUnderTest.withSlowCluster)
   func joined(engine: EngineUnderTest) async throws {
     try await engine.run { here, there, _ in
       let one = try await here.topic("joined").joined()
@@ -336,7 +338,7 @@ struct ConformanceTests {
     }
   }
 
-  @Test("closed topics end what waits", arguments: EngineUnderTest.all)
+  @Test("closed topics end what waits", arguments: EngineUnderTest.withSlowCluster)
   func closing(engine: EngineUnderTest) async throws {
     try await engine.run { here, _, _ in
       let topic = try here.topic("closing")
@@ -352,7 +354,7 @@ struct ConformanceTests {
 
   @Test(
     "topics are listed with what they have, and trimmed; what is trimmed is lost, and said to be",
-    arguments: EngineUnderTest.all)
+    arguments: EngineUnderTest.withSlowCluster)
   func summaries(engine: EngineUnderTest) async throws {
     try await engine.run { one, other, _ in
       #expect(try await one.names() == [])

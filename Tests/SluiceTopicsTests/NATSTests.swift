@@ -18,41 +18,12 @@
       return options
     }
 
-    /// Numbers from one writer, and what a reader of another process sees of them.
-    /// - Parameter url: Where the writer and the reader connect to.
     private func checkRun(
       _ url: String, count: Int, during: @escaping @Sendable () async throws -> Void
     ) async throws {
-      var options = TopicsOptions()
-      options.ringBytes = 16 << 10
-      let here = try await Topics.nats(url, nats: impatient, options: options)
-      let there = try await Topics.nats(url, nats: impatient, options: options)
-      let reader = try await there.topic("run").messages(from: .earliest)
-      try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask {
-          let sink = try here.topic("run").writer()
-          for number in 0..<count {
-            try await sink.write("\(number)")
-            if number % 20 == 0 { try await Task.sleep(for: .milliseconds(5)) }
-          }
-          try await sink.close()
-        }
-        group.addTask { try await during() }
-        group.addTask {
-          var last: Position?
-          for number in 0..<count {
-            let message = try #require(try await reader.read())
-            try #require(message.text == "\(number)")
-            if let last, last.epoch == message.position.epoch { #expect(message.position.offset == last.offset + 1) }
-            last = message.position
-          }
-        }
-        try await group.waitForAll()
-      }
-      let all = try await there.topic("run").messages(from: .earliest).texts(count: count)
-      #expect(all == (0..<count).map { "\($0)" })
-      await here.close()
-      await there.close()
+      let nats = impatient
+      try await SluiceTopicsTests.checkRun(
+        count: count, connecting: { try await Topics.nats(url, nats: nats, options: $0) }, during: during)
     }
 
     @Test(
@@ -153,6 +124,71 @@
         await #expect(throws: TopicError.self) { try await waiting.read() }
         let texts = try await topic.messages(from: .earliest).texts(count: 6)
         #expect(texts == (0..<5).map { "kept \($0)" } + ["next"])
+        await topics.close()
+      }
+    }
+
+    @Test(
+      "a stream that is made anew has all its messages for who knew where those of the old one were",
+      arguments: [(20, 30), (100, 40), (40, 300)])
+    func madeAnew(oldCount: Int, newCount: Int) async throws {
+      try await NATSHost.run { host in
+        var options = TopicsOptions()
+        // So that it is read from the stream.
+        options.ringBytes = 100
+        let (here, there) = (try await host.connect(options), try await host.connect(options))
+        let topic = try here.topic("log")
+        for number in 0..<oldCount { try await topic.append("old \(number)") }
+        let other = try there.topic("log")
+        // Read in parts, so that the places of many records are remembered.
+        for behind in stride(from: 0, to: oldCount, by: 7) {
+          let position = try await other.messages(from: .earliest).read(count: behind + 1).last?.position
+          _ = try await other.messages(from: .after(#require(position))).read(count: oldCount - behind - 1)
+        }
+        try await host.wipe("log")
+        var positions: [Position] = []
+        for number in 0..<newCount { positions.append(try await topic.append("new \(number)")) }
+        let all = (0..<newCount).map { "new \($0)" }
+        #expect(try await other.messages(from: .earliest).texts(count: newCount) == all)
+        for (index, position) in positions.enumerated() where index % 5 == 0 {
+          let rest = all[(index + 1)...]
+          #expect(try await other.messages(from: .after(position)).texts(count: rest.count) == Array(rest))
+        }
+        await here.close()
+        await there.close()
+      }
+    }
+
+    @Test("a stream that somebody else has purged: the loss is told to those whom it concerns, and the rest is read")
+    func purgedByOthers() async throws {
+      try await NATSHost.run { host in
+        var options = TopicsOptions()
+        options.ringBytes = 100
+        let topics = try await host.connect(options)
+        let topic = try topics.topic("log")
+        var positions: [Position] = []
+        for number in 0..<60 { positions.append(try await topic.append("\(number)")) }
+        // One message is in each record, and the first record has none.
+        try await host.ask("STREAM.PURGE.sluice_log", "{\"keep\":40}")
+        #expect(try await topic.messages(from: .earliest).texts(count: 40) == (20..<60).map { "\($0)" })
+        #expect(try await topic.summary()?.count == 40)
+        await #expect(throws: TopicError.positionLost(asked: positions[9], earliest: positions[19])) {
+          try await topic.messages(from: .after(positions[9]))
+        }
+        // In the middle, of somebody who reads across it.
+        for sequence in [42, 43] {
+          try await host.ask("STREAM.MSG.DELETE.sluice_log", "{\"seq\":\(sequence),\"no_erase\":true}")
+        }
+        let reader = try await topic.messages(from: .earliest)
+        #expect(try await reader.texts(count: 20) == (20..<40).map { "\($0)" })
+        await #expect(throws: TopicError.positionLost(asked: positions[39], earliest: positions[41])) {
+          try await reader.read()
+        }
+        #expect(try await topic.messages(from: .after(positions[41])).texts(count: 18) == (42..<60).map { "\($0)" })
+        // And all of it.
+        try await host.ask("STREAM.PURGE.sluice_log")
+        try await topic.append("new")
+        #expect(try await topic.messages(from: .earliest).read()?.text == "new")
         await topics.close()
       }
     }

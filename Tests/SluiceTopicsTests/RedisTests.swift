@@ -32,38 +32,12 @@
       return options
     }
 
-    /// Numbers from one writer, and what a reader of another process sees of them.
-    private func checkRun(_ host: RedisHost, count: Int, during: @escaping @Sendable () async throws -> Void)
-      async throws
-    {
-      var options = TopicsOptions()
-      options.ringBytes = 16 << 10
-      let (here, there) = (try await host.connect(impatient, options), try await host.connect(impatient, options))
-      let reader = try await there.topic("run").messages(from: .earliest)
-      try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask {
-          let sink = try here.topic("run").writer()
-          for number in 0..<count {
-            try await sink.write("\(number)")
-            if number % 20 == 0 { try await Task.sleep(for: .milliseconds(5)) }
-          }
-          try await sink.close()
-        }
-        group.addTask { try await during() }
-        group.addTask {
-          var last: Position?
-          for number in 0..<count {
-            let message = try #require(try await reader.read())
-            try #require(message.text == "\(number)")
-            if let last, last.epoch == message.position.epoch { #expect(message.position.offset == last.offset + 1) }
-            last = message.position
-          }
-        }
-        try await group.waitForAll()
-      }
-      #expect(try await there.topic("run").messages(from: .earliest).texts(count: count) == (0..<count).map { "\($0)" })
-      await here.close()
-      await there.close()
+    private func checkRun(
+      _ host: RedisHost, count: Int, during: @escaping @Sendable () async throws -> Void
+    ) async throws {
+      let redis = impatient
+      try await SluiceTopicsTests.checkRun(
+        count: count, connecting: { try await host.connect(redis, $0) }, during: during)
     }
 
     @Test("connections that are cut again and again: all is stored once, and read once, in order")
