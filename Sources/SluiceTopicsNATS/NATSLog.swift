@@ -21,11 +21,11 @@
       var doubts: [String: Doubt] = [:]
       /// Numbers of records' first messages, and where these records are: begun from by who looks for a number.
       var places: [(offset: UInt64, sequence: UInt64)] = []
-      var purged: UInt64 = 0
     }
     private let state = Mutex(State())
     /// Who appends: of this process, one at a time.
     private let line = WaitingLine(1)
+    private let purge: NATSPurge
     private let topic: String
     private let server: NATSServer
     private var names: NATSNames { server.names }
@@ -46,6 +46,7 @@
       self.topic = topic
       self.server = server
       self.unwritten = unwritten
+      purge = NATSPurge(server.names.stream(topic), server.names)
     }
 
     /// Whether it knows something that can't be asked for again.
@@ -442,15 +443,13 @@
         lastOnSubject: isSameEpoch ? tail.sequence : 0)
       switch outcome {
       case .success(let sequence)?:
-        let mustPurge = state.withLock { state in
+        state.withLock { state in
           var kept = record
           kept.contents = []
           state.tail = (Tail(sequence: sequence, record: kept), ObjectIdentifier(connection))
-          guard record.base.sequence > state.purged else { return false }
-          state.purged = record.base.sequence
-          return record.base.sequence > tail.record.base.sequence
         }
-        if mustPurge { purge(before: record.base.sequence, connection) }
+        let base = record.base.sequence
+        if base > tail.record.base.sequence { purge.remove(before: base, by: connection) }
         return true
       case .failure(let error)? where error.code == NATSError.wrongLastSequence: return false
       // No stream has the subject: it was deleted, or has no leader.
@@ -639,12 +638,6 @@
         first -= 1
       }
       record.earliest = max(earliest, kept.offset, min(first + 1, newest.last))
-    }
-
-    /// What counts as gone goes. If it does not, it goes the next time.
-    private func purge(before sequence: UInt64, _ connection: NATSConnection) {
-      let request = names.request("STREAM.PURGE", names.stream(topic))
-      _ = connection.begin(request, Bytes("{\"seq\":\(sequence)}"))
     }
   }
 

@@ -267,6 +267,28 @@
       }
     }
 
+    @Test("what is trimmed leaves a stream that has copies, and nothing else does")
+    func trimmedCopies() async throws {
+      let host = try await NATSClusterHost.start()
+      var options = TopicsOptions()
+      options.limits = LogLimits(count: 20)
+      let topics = try await host.connect(options)
+      let topic = try topics.topic("trimmed")
+      for number in 0..<300 { try await topic.append("\(number)") }
+      let server = try NATSServer("nats://" + host.cluster.hosts, host.options)
+      let connection = try await NATSConnection.open(server.hosts[0], of: server)
+      defer { connection.close() }
+      for _ in 0..<400 {
+        let info = try await connection.ask("$JS.API.STREAM.INFO." + server.names.stream("trimmed"), "")
+        if let count = info["state"]?["messages"]?.number, (20...100).contains(count) { break }
+        try await Task.sleep(for: .milliseconds(10))
+      }
+      let info = try await connection.ask("$JS.API.STREAM.INFO." + server.names.stream("trimmed"), "")
+      #expect(try (20...100).contains(#require(info["state"]?["messages"]?.number)))
+      #expect(try await topic.messages(from: .earliest).texts(count: 20) == (280..<300).map { "\($0)" })
+      await topics.close()
+    }
+
     @Test("messages up to what the server takes; a larger one is refused, and the topic goes on")
     func large() async throws {
       try await NATSHost.run("max_payload: 700000") { host in
@@ -330,7 +352,7 @@
           { user: late, password: pw, permissions: { publish: [">"], subscribe: ["_INBOX.>"] } }
           { user: just, password: pw, permissions: {
               publish: ["$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*",
-                "$JS.API.STREAM.PURGE.*", "$JS.API.DIRECT.GET.*", "sluice.t.>", "sluice.life", "sluice.make.>"]
+                "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.MSG.DELETE.*", "$JS.API.DIRECT.GET.*", "sluice.t.>", "sluice.life", "sluice.make.>"]
               subscribe: ["_INBOX.>", "sluice.live.>", "sluice.make.>"] } }
         ] }
         """
