@@ -112,7 +112,8 @@ final class CatchUpReads: Sendable {
     try await permits.enter()
     defer { permits.leave() }
     let slice = try await engine.read(
-      topic, after: offset, maxCount: Self.maxCount, maxBytes: max(options.catchUpBytes / 4, 1))
+      topic, after: offset, maxCount: Self.maxCount, maxBytes: max(options.catchUpBytes / 4, 1)
+    ).withoutGaps(behind: offset)
     options.observer?.didReadLog(topic: topic, count: slice.messages.count)
     return slice
   }

@@ -105,6 +105,12 @@ package struct LogState: Hashable, Sendable {
     return next
   }
 
+  /// With nothing before a number.
+  package func whole(from first: UInt64) -> LogState {
+    let earliest = max(earliest ?? first, first)
+    return LogState(epochs: epochs, earliest: earliest <= end.offset ? earliest : nil) ?? self
+  }
+
   /// Whether all that was ever behind a position is still there.
   package func isWhole(behind position: Position) -> Bool {
     do {

@@ -111,4 +111,26 @@ package struct LogSlice: Sendable {
     self.messages = messages
     self.state = state
   }
+
+  /// Up to the first number that is missing, if somebody else has taken messages out of the log: so that those who read across are told of a loss.
+  /// - Parameter offset: What was read is behind it.
+  package func withoutGaps(behind offset: UInt64) -> LogSlice {
+    guard let first = messages.first, let earliest = state.earliest else { return self }
+    var last = state.position(of: max(offset, earliest - 1))
+    if first.position.offset != last.offset + 1, let next = try? state.successor(of: last),
+      next < first.position.offset
+    {
+      return LogSlice(messages, state.whole(from: first.position.offset)).withoutGaps(behind: first.position.offset - 1)
+    }
+    last = first.position
+    for (index, message) in messages.enumerated().dropFirst() {
+      let position = message.position
+      let isNext =
+        position.epoch == last.epoch && position.offset == last.offset + 1
+        || (try? state.successor(of: last)) == position.offset
+      guard isNext else { return LogSlice(Array(messages[..<index]), state) }
+      last = position
+    }
+    return self
+  }
 }

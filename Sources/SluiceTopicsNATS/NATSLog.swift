@@ -642,12 +642,6 @@
   }
 
   extension LogState {
-    /// With nothing before a number.
-    fileprivate func whole(from first: UInt64) -> LogState {
-      let earliest = max(earliest ?? first, first)
-      return LogState(epochs: epochs, earliest: earliest <= end.offset ? earliest : nil) ?? self
-    }
-
     fileprivate var messageCount: UInt64 {
       guard let earliest else { return 0 }
       return epochs.reduce(0) { count, epoch in

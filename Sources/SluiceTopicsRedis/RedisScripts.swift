@@ -137,6 +137,9 @@
         local behind, maxCount, maxBytes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
         local earliest = ''
         if oldest and call('XLEN', log) > 0 then
+          -- Somebody else may have trimmed it.
+          local there = describe(call('XRANGE', log, '-', '+', 'COUNT', 1)[1])
+          if there and there ~= oldest then oldest, skip = there, 0 end
           local number, n = parts(oldest)
           earliest = text(number - n + 1 + skip)
         end

@@ -129,6 +129,35 @@
       }
     }
 
+    @Test("a stream that somebody else has trimmed: the loss is told to those whom it concerns, and the rest is read")
+    func trimmedByOthers() async throws {
+      try await withRedis { host in
+        var options = TopicsOptions()
+        options.ringBytes = 100
+        let topics = try await host.connect(RedisOptions(), options)
+        let topic = try topics.topic("log")
+        var positions: [Position] = []
+        for number in 0..<60 { positions.append(try await topic.append("\(number)")) }
+        let key = "sluice:{log}:log"
+        try await host.command("XTRIM", key, "MAXLEN", "=", "40").check("XTRIM")
+        #expect(try await topic.messages(from: .earliest).texts(count: 40) == (20..<60).map { "\($0)" })
+        await #expect(throws: TopicError.positionLost(asked: positions[9], earliest: positions[19])) {
+          try await topic.messages(from: .after(positions[9])).read()
+        }
+        // In the middle, of somebody who reads across it.
+        for position in positions[40...41] { try await host.command("XDEL", key, "\(position.offset)").check("XDEL") }
+        let reader = try await topic.messages(from: .earliest)
+        #expect(try await reader.texts(count: 20) == (20..<40).map { "\($0)" })
+        await #expect(throws: TopicError.positionLost(asked: positions[39], earliest: positions[41])) {
+          try await reader.read()
+        }
+        #expect(try await topic.messages(from: .after(positions[41])).texts(count: 18) == (42..<60).map { "\($0)" })
+        try await topic.append("new")
+        #expect(try await topic.messages(from: .after(positions[59])).read()?.text == "new")
+        await topics.close()
+      }
+    }
+
     @Test("passwords and users; a server that refuses says why, at once")
     func permissions() async throws {
       try await withRedis(["--requirepass", "secret"]) { host in

@@ -56,6 +56,36 @@
 
   @Suite("Topics in a file", .timeLimit(.minutes(2)))
   struct SQLiteTests {
+    @Test("messages that somebody else has deleted: the loss is told to those whom it concerns, and the rest is read")
+    func deletedByOthers() async throws {
+      try await SQLiteHost.run { host in
+        var options = TopicsOptions()
+        options.ringBytes = 100
+        let topics = try await host.connect(options)
+        let topic = try topics.topic("log")
+        var positions: [Position] = []
+        for number in 0..<60 { positions.append(try await topic.append("\(number)")) }
+        let database = try SQLiteDatabase(host.path, lockTimeout: .seconds(5))
+        func delete(_ range: Range<Int>) throws {
+          for position in positions[range] {
+            try database.run("DELETE FROM messages WHERE number = ?", .integer(Int64(position.offset)))
+          }
+        }
+        try delete(0..<20)
+        try delete(40..<42)
+        await #expect(throws: TopicError.positionLost(asked: positions[9], earliest: positions[19])) {
+          try await topic.messages(from: .after(positions[9])).read()
+        }
+        let reader = try await topic.messages(from: .after(positions[19]))
+        #expect(try await reader.texts(count: 20) == (20..<40).map { "\($0)" })
+        await #expect(throws: TopicError.positionLost(asked: positions[39], earliest: positions[41])) {
+          try await reader.read()
+        }
+        #expect(try await topic.messages(from: .after(positions[41])).texts(count: 18) == (42..<60).map { "\($0)" })
+        await topics.close()
+      }
+    }
+
     @Test(
       "who only reads needs the file to be there, changes nothing in it, and sees the first message of a topic that nobody had written"
     )
