@@ -9,8 +9,8 @@
   /// stream that has copies, records are deleted there one by one.
   final class NATSPurge: Sendable {
     private struct State {
-      /// Records before it are to go.
-      var wanted: UInt64 = 0
+      /// Records before it are to go; nil if that was begun.
+      var wanted: UInt64?
       var isRunning = false
       /// Whether purging is safe with the server of a connection.
       var purges: (Bool, connection: ObjectIdentifier)?
@@ -29,7 +29,6 @@
 
     func remove(before sequence: UInt64, by connection: NATSConnection) {
       let begins = state.withLock { state in
-        guard sequence > state.wanted else { return false }
         state.wanted = sequence
         defer { state.isRunning = true }
         return !state.isRunning
@@ -38,26 +37,18 @@
     }
 
     private func run(by connection: NATSConnection) async {
-      var done: UInt64 = 0
-      while let wanted = next(behind: done) {
-        do { try await remove(before: wanted, connection) } catch { return stop() }
-        done = wanted
+      while let wanted = next() {
+        do { try await remove(before: wanted, connection) } catch {
+          return state.withLock { $0.isRunning = false }
+        }
       }
     }
 
     /// - Returns: nil if there is nothing to do any more.
-    private func next(behind done: UInt64) -> UInt64? {
+    private func next() -> UInt64? {
       state.withLock { state in
-        if state.wanted > done { return state.wanted }
-        state.isRunning = false
-        return nil
-      }
-    }
-
-    private func stop() {
-      state.withLock { state in
-        state.isRunning = false
-        state.wanted = 0
+        state.isRunning = state.wanted != nil
+        return state.wanted.take()
       }
     }
 

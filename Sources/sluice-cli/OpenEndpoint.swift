@@ -62,9 +62,12 @@ struct EndpointOpener: Sendable {
     case .standardIO: return .bytes(standardIO())
     case .webSocket(let url):
       if let reconnection { return try await reconnection.webSocket(url) }
-      let socket = try await WebSocket.connect(url, protocols: protocols, options: client, on: loop)
+      let asksForTerminal = passedTerminal != nil && protocols.isEmpty
+      let socket = try await WebSocket.connect(
+        url, protocols: asksForTerminal ? [TerminalProtocol.name] : protocols, options: client, on: loop)
       try await greeting.say(to: socket)
-      return .messages(.socket(socket))
+      return asksForTerminal && socket.protocol == TerminalProtocol.name
+        ? .bytes(FarTerminal(socket)) : .messages(.socket(socket))
     case .tcp(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: false), on: loop)
     case .tls(let host, let port): return try await connect(Origin(host: host, port: port, isSecure: true), on: loop)
     case .udp(let host, let port):

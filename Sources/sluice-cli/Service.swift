@@ -55,6 +55,8 @@ struct Service: Sendable {
     switch source {
     case .listenWebSocket(let url):
       if servesRoutes { return try await serveRoutes(url, stop) }
+      var options = options
+      if let target = destinations.target { options.handshake = handshake(with: target) }
       let server = try await WebSocketServer.listen(url, options: options)
       tellListening(server.url, stop)
       if destinations.target == .echo && connector.isPlain { return try await serveEcho(server, stop) }
@@ -239,8 +241,15 @@ struct Service: Sendable {
     return routes
   }
 
+  /// - Parameter endpoint: What its connections are served by.
+  private func handshake(with endpoint: Endpoint) -> WebSocketHandshakeOptions {
+    var handshake = options.handshake
+    if endpoint.isTerminal { handshake.protocols.append(TerminalProtocol.name) }
+    return handshake
+  }
+
   private func webSocketRoute(_ path: String, _ endpoint: Endpoint) -> HTTPRoute {
-    .webSocket(path, options: options.handshake) { ws in
+    .webSocket(path, options: handshake(with: endpoint)) { ws in
       diagnostics.verbose("accepted a connection")
       await serve(Visit(ws), by: endpoint)
     }
@@ -370,7 +379,7 @@ struct Service: Sendable {
         visit.endpoint.giveUp(error)
         throw error
       }
-      try await connector.connect(visit.endpoint, opened)
+      try await connector.connect(visit.endpoint(facing: opened), opened)
       diagnostics.verbose("connection ended")
     } catch { tell(error) }
     withExtendedLifetime(visit) {}

@@ -20,7 +20,7 @@ struct SluiceCommand: AsyncParsableCommand {
     abstract: "Connect anything to anything: sockets, WebSockets, files, commands, standard input and output.",
     usage: """
       sluice [OPTIONS] SOURCE [TARGET]
-      sluice demo [--listen HOST:PORT] [--topics URL]
+      sluice demo [--listen HOST:PORT] [--topics URL] [--terminal COMMAND]
       sluice topics list|info|trim URL
       """,
     discussion: """
@@ -93,7 +93,7 @@ struct SluiceCommand: AsyncParsableCommand {
           sluice listen+unix:/tmp/front tcp://127.0.0.1:7000
         A shell in a terminal, for a page or another sluice:
           sluice --binary listen+ws://127.0.0.1:8000 pty:bash
-          sluice --binary --raw - ws://127.0.0.1:8000
+          sluice --raw - ws://127.0.0.1:8000
         A demo page:
           sluice demo
 

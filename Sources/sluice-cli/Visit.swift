@@ -49,6 +49,14 @@ struct Visit: Sendable {
     self.slot = slot
   }
 
+  /// As it is connected to what was opened for it: the user of a terminal says more than what is typed.
+  func endpoint(facing opened: OpenEndpoint) -> OpenEndpoint {
+    guard case .webSocket(let socket) = connection, socket.protocol == TerminalProtocol.name,
+      case .bytes(let stream) = opened, let child = stream as? ChildProcess
+    else { return endpoint }
+    return .bytes(TerminalUser(socket) { child.resize($0) })
+  }
+
   /// Where it lives: what is connected to it passes fastest on the same loop.
   var loop: UVLoop {
     let loop: any Loop =

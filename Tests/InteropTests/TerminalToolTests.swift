@@ -4,7 +4,7 @@ import Testing
 struct TerminalToolTests {
   @Test(
     "commands in terminals, the user's own, and serial lines, on the release build",
-    arguments: ["commands", "background", "served", "own", "serial"])
+    arguments: ["commands", "background", "served", "own", "far", "page", "serial"])
   func scenario(name: String) async throws {
     try await runToolScenario(name, of: "terminals.py")
   }

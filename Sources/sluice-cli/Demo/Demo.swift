@@ -6,18 +6,25 @@ final class Demo: Sendable {
   private let ticks = Ticks()
   /// What it shares with other demos; nil if it is alone.
   private let shared: SharedDemo?
+  private let terminal: DemoTerminal?
 
-  init(sharing shared: SharedDemo? = nil) { self.shared = shared }
+  init(sharing shared: SharedDemo? = nil, _ terminal: DemoTerminal? = nil) {
+    self.shared = shared
+    self.terminal = terminal
+  }
 
   var routes: [HTTPRoute] {
     var routes: [HTTPRoute] = [
       .webSocket("/echo", options: options("echo")) { ws in try await self.echo(ws) },
       .webSocket("/playground", options: options("playground")) { ws in try await Playground().run(ws) },
     ]
-    let page = String(decoding: PackageResources.page_html, as: UTF8.self)
+    if let terminal { routes.append(terminal.route(options(TerminalProtocol.name))) }
+    let panels = [shared == nil ? nil : "shared", terminal == nil ? nil : "terminal"].compactMap { $0 }
+    let page = String(decoding: PackageResources.page_html, as: UTF8.self).replacing(
+      "<body>", with: "<body class=\"\(panels.joined(separator: " "))\">", maxReplacements: 1)
     if let shared {
       routes += [
-        .page("/", Bytes(page.replacing("<body>", with: "<body class=\"shared\">", maxReplacements: 1))),
+        .page("/", Bytes(page)),
         .webSocket("/room", options: options("room")) { ws in try await shared.join(ws) },
         .webSocket("/control", options: options("control")) { ws in try await shared.control(ws) },
         .events("/events", options: ticks.options) { events in try await shared.sendTicks(to: events) },

@@ -17,6 +17,12 @@ struct DemoCommand: AsyncParsableCommand {
       valueName: "URL"))
   var topics: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Show a terminal with this command on the page, for whoever has the address that is printed.",
+      valueName: "COMMAND"))
+  var terminal: String?
+
   func validate() throws {
     do throws(UsageError) { _ = try Endpoint.hostAndPort("//" + listen, in: listen, allowsZero: true) } catch {
       throw ValidationError("--listen must be HOST:PORT: \(error)")
@@ -46,10 +52,11 @@ struct DemoCommand: AsyncParsableCommand {
     let interruption = Interruption()
     interruption.watch()
     let server = try await HTTPServer.listen("http://\(listen)", options: options)
+    let terminal = terminal.map { DemoTerminal(command: $0) }
     let running = Task { [shared] in
       try await withThrowingTaskGroup(of: Void.self) { group in
         if let shared { group.addTask { try await shared.tick(from: server.url) } }
-        group.addTask { try await server.run(routes: Demo(sharing: shared).routes) }
+        group.addTask { try await server.run(routes: Demo(sharing: shared, terminal).routes) }
         defer { group.cancelAll() }
         try await group.next()
       }
@@ -57,7 +64,7 @@ struct DemoCommand: AsyncParsableCommand {
     let stop = interruption.add { running.cancel() }
     defer { interruption.remove(stop) }
     // Whoever reads this may send a signal at once.
-    diagnostics.notice("open \(server.url) in a browser")
+    diagnostics.notice("open \(server.url)\(terminal.map { "?key=\($0.key)" } ?? "") in a browser")
     try await running.value
   }
 }

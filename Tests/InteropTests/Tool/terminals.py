@@ -1,4 +1,6 @@
 """Commands in terminals of their own, and the terminal of the user: terminals.py NAME TOOL. Exits 1 and says why when something differs."""
+import contextlib
+import json
 import os
 import pty
 import re
@@ -9,6 +11,7 @@ import tempfile
 import termios
 import time
 
+from browser import Browser
 from toolkit import LIMIT, Line, Server, WebSocket, check, name, run, tool, within
 from userterminal import Terminal
 
@@ -148,6 +151,120 @@ def own():
         # Control-C is for the other end: it ends what runs there.
         terminal.type(b"\x03")
         terminal.end(4)
+
+
+def far():
+    """A terminal at the other end of a WebSocket: its window is the user's, and a user may say how much it takes."""
+    with Server(ANY, "pty:PS1='$ ' exec sh") as server:
+        user = Terminal("--raw", "-", server.url)
+        user.expect(b"$ ")
+        user.type(b"stty size\r")
+        user.expect(b"33 111\r\n")
+        user.resize(20, 70)
+        user.type(b"trap 'stty size' WINCH; sleep 0.3; stty size\r")
+        user.expect(b"20 70\r\n")
+        user.type(b"exit 0\r")
+        user.end(0)
+        # Without the subprotocol, as before: what is text is typed.
+        plain = WebSocket(server.port)
+        check(b"websocket-protocol" not in plain.head.lower(), f"a subprotocol that was not asked for: {plain.head}")
+        plain.send("echo window 1x1")
+        while not re.fullmatch(r"(\$ )?window 1x1", line := plain.receive() or "the end"):
+            check(line != "the end", "what was said as text is not typed")
+        plain.close()
+        client = WebSocket(server.port, headers="Sec-WebSocket-Protocol: sluice-terminal\r\n")
+        check(b"sluice-terminal" in client.head, f"the subprotocol: {client.head}")
+        for text in ["window 0x0", "window", "window 70000x1", "credit -5", "credit x", "something else", "window 90x30", "credit 1000"]:
+            client.send(text)
+        client.send(b"stty size; yes | head -c 3000000; echo do''ne\r", opcode=2)
+        expect_output(client, b"30 90\r\n")
+        # More than the credit by what is read at once, and then nothing.
+        seen = drained(client)
+        check(1000 < seen < 200_000, f"{seen} bytes with a credit of 1,000")
+        client.send("credit 100000")
+        more = drained(client)
+        check(90_000 < more < 400_000, f"{more} bytes with a credit of 100,000 more")
+        # A key goes through although nothing comes.
+        client.send(b"\x03", opcode=2)
+        client.send("credit 10000000")
+        client.send(b"echo sta''tus $?\r", opcode=2)
+        expect_output(client, b"status 1")
+        client.close()
+        # What is pasted does not keep the credit from coming, which stands behind it.
+        client = WebSocket(server.port, headers="Sec-WebSocket-Protocol: sluice-terminal\r\n")
+        client.send("credit 1000")
+        client.send(b"cat\r", opcode=2)
+        for _ in range(3000):
+            client.send(b"a line that comes back\r", opcode=2)
+        client.send("credit 100000000")
+        client.send(b"\x04echo the la''st\r", opcode=2)
+        expect_output(client, b"the last\r\n")
+        client.close()
+
+
+def page():
+    """The terminal on the demo's page: a shell, its window, keys, colours, its end; a flood waits for the page, and nobody gets it without the key."""
+    demo = subprocess.Popen([tool, "demo", "--listen", "127.0.0.1:0", "--terminal", "PS1='ready: ' exec sh"], stderr=subprocess.PIPE, text=True)
+    url = re.search(r"open (http://127\.0\.0\.1:(\d+)/)(\?key=\w{20,})", demo.stderr.readline())
+    check(url, "no address with a key")
+    for query in ["", "?key=", "?key=wrong"]:
+        stranger = WebSocket(int(url[2]), "/terminal" + query, headers="Sec-WebSocket-Protocol: sluice-terminal\r\n")
+        check(stranger.receive() == 1008, f"a stranger with '{query}'")
+        stranger.close()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Browser(folder, url[1] + url[3]) as browser:
+        def typed(text):
+            browser.evaluate(f"demo.terminal.type({json.dumps(text)})")
+
+        def shows(pattern):
+            browser.wait(f"/{pattern}/m.test(demo.terminal.screen.text)")
+        browser.wait("demo.terminal.connection.isOpen")
+        shows("^ready:")
+        typed("echo $((6*7))ab; stty size\r")
+        shows("^42ab$")
+        browser.wait("new RegExp('^24 ' + demo.terminal.screen.columns + '$', 'm').test(demo.terminal.screen.text)")
+        # The whole screen, a place on it, a colour, and another screen for a while.
+        typed(r"printf '\033[2J\033[3;5H\033[31mred\033[0m\n\033[?1049hother\033[?1049l'" + "\r")
+        browser.wait("demo.terminal.screen.lines[2].slice(4, 7).map(({ text, style }) => text + (style.color ? '!' : '')).join('') === 'r!e!d!'")
+        shows("^ready:$")
+        check(not browser.evaluate("demo.terminal.screen.text.includes('other') || demo.terminal.screen.other"), "the other screen stays")
+        browser.evaluate("document.getElementById('terminal').focus()")
+        for key in ["e", "c", "h", "o", " ", "k", "x", "Backspace", "e", "y", "s", "Enter"]:
+            browser.call("Input.dispatchKeyEvent", type="keyDown", key=key, **({"text": key} if len(key) == 1 else {}))
+            browser.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+        shows("^keys$")
+        # What is written without an end waits for what is drawn, and for Control-C.
+        typed("clear; yes flood\r")
+        browser.wait("demo.terminal.received > 2e6")
+        check(browser.evaluate("demo.terminal.received - demo.terminal.drawn") < 2_000_000, "more came than was asked for")
+        browser.call("Input.dispatchKeyEvent", type="keyDown", key="c", modifiers=2)
+        typed("echo over: $?\r")
+        shows("^over: 130$")
+        typed("exit\r")
+        shows("ended; press Enter")
+        browser.call("Input.dispatchKeyEvent", type="keyDown", key="Enter")
+        browser.wait("demo.terminal.connection.isOpen && demo.terminal.screen.text.startsWith('ready:')")
+    demo.terminate()
+    check(demo.wait(LIMIT) in (0, 143), f"the demo ended with {demo.returncode}")
+
+
+def expect_output(client, text):
+    seen = b""
+    while text not in seen:
+        frame = client.frame()
+        check(frame and frame[0] == 2, f"{text} was not shown, but {frame}: {seen[-300:]}")
+        seen += frame[1]
+
+
+def drained(client):
+    """Bytes until nothing comes for a while."""
+    count = len(client.rest)
+    client.rest = b""
+    client.socket.settimeout(1)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            count += len(client.socket.recv(65536))
+    client.socket.settimeout(LIMIT)
+    return count
 
 
 def serial():
