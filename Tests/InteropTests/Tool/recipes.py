@@ -265,8 +265,9 @@ def terminal():
         environment = {**os.environ, "HOME": folder, "INPUTRC": folder + "/inputrc", "PS1": "$ "}
         with Server("--binary", ANY, "pty:bash --norc", env=environment) as server, \
                 Server("--binary", "--window", "132x50", ANY, "pty:bash --norc", env=environment) as wide:
-            for at, size in ((server, b"24 80"), (wide, b"50 132")):
-                shell = Terminal("--binary", "--raw", "-", at.url)
+            # The window is the user's, unless the two do not speak of it.
+            for at, options, size in ((server, [], b"33 111"), (wide, [], b"33 111"), (server, ["--protocol", "x"], b"24 80"), (wide, ["--protocol", "x"], b"50 132")):
+                shell = Terminal("--binary", "--raw", *options, "-", at.url)
 
                 def typed(text):
                     """Typed at the prompt; and its echo."""
