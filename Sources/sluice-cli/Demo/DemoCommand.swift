@@ -1,5 +1,6 @@
 import ArgumentParser
 import Sluice
+import SluiceIO
 
 /// `sluice demo`: a page that shows what Sluice does, for a browser.
 struct DemoCommand: AsyncParsableCommand {
@@ -52,7 +53,8 @@ struct DemoCommand: AsyncParsableCommand {
     let interruption = Interruption()
     interruption.watch()
     let server = try await HTTPServer.listen("http://\(listen)", options: options)
-    let terminal = terminal.map { DemoTerminal(command: $0) }
+    let commands = CommandRunner(ending: ChildProcess.Ending(), baud: nil, interruption: interruption, user: nil)
+    let terminal = terminal.map { DemoTerminal(command: $0, commands: commands) }
     let running = Task { [shared] in
       try await withThrowingTaskGroup(of: Void.self) { group in
         if let shared { group.addTask { try await shared.tick(from: server.url) } }
